@@ -15,7 +15,8 @@ from safetensors.numpy import save
 from longtake.errors import BadCheckpoint, DownloadFailed, FileTooLarge, InvalidRequest
 from longtake.media.fetch import Pace, fetch_file
 from longtake.models.lora_downloads import FETCHED, private_folder
-from longtake.models.lora_files import Fetch, Lora, LoraSources, needs_download, open_lora
+from longtake.models.lora_files import Fetch, LoraSources, needs_download, open_lora
+from longtake.models.lora_names import Lora
 from longtake.settings import Settings
 from tests.models.stand_in_hub import Hub, serving
 
@@ -263,6 +264,19 @@ def test_the_longest_unused_downloads_are_forgotten(folder: Path) -> None:
     assert [path.exists() for path in files] == [False, True, False, True]
 
 
+def test_a_new_download_is_not_forgotten_at_once(folder: Path) -> None:
+    settings = Settings(loras_dir=folder, lora_disk_bytes=len(LORA) - 1)
+    kept_before = resolve(Lora(URL), settings, fetch=_fetching([]))
+
+    def fetch_an_old_file(url: str, temporary: Path, max_bytes: int) -> Path:
+        path = _fetching([])(url, temporary, max_bytes)
+        os.utime(path, (1, 1))
+        return path
+
+    assert resolve(Lora(f"{URL}?new"), settings, fetch=fetch_an_old_file).exists()
+    assert not kept_before.exists()
+
+
 @pytest.fixture
 def stand_in() -> Iterator[Hub]:
     files = {"s.safetensors": bytes(500), "README.md": b"", "sub/t.safetensors": bytes(300)}
@@ -332,6 +346,12 @@ def test_a_server_downloads_what_is_not_here_and_will_not_be_refused(folder: Pat
     assert not needs_download("http://example.com/a", settings, "me")
     assert not needs_download("https://", settings, "me")
     assert not needs_download("https://example.com/a", settings.model_copy(update={"offline": True}), "me")
+    assert needs_download("hf://owner/style", settings, "me")
+    assert needs_download("hf://one/x", settings, "me")
+    (folder / "one" / "style").mkdir()
+    (folder / "one" / "style" / "s.safetensors").touch()
+    assert not needs_download("hf://one/style", settings, "me")
+    assert not needs_download("hf://one/style/refused.safetensors", settings, "me")
     name = f"{hashlib.sha256(b'https://example.com/a').hexdigest()}.safetensors"
     private_folder(settings, "me").mkdir(parents=True)
     (private_folder(settings, "me") / name).touch()

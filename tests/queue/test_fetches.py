@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from longtake.database.tables import servers
 from longtake.queue import engine as queue
 from longtake.queue import fetches
-from longtake.queue.fetches import Fetch, Group
+from longtake.queue.fetches import Downloads, Fetch, Group
 from longtake.queue.requests import Outcome, Priority, RemoteFile, RequestRow
 from tests.worker.requests import current, submission
 
@@ -39,13 +39,12 @@ def test_a_request_waits_for_its_files(engine: sa.Engine) -> None:
     assert found.id == later.id
     assert queue.claim(engine, "default", "w") is None
     fetch = claimed(engine)
-    assert fetch == Fetch(row.id, LOCAL, "s", 1, (SOURCE, IMAGE), {})
+    assert fetch == Fetch(row.id, LOCAL, "s", Downloads((SOURCE, IMAGE), attempt=1))
     assert fetches.claim(engine, LOCAL, "other") is None
     assert fetches.held_by(engine, "s") == {row.id}
-    assert fetches.store_blobs(engine, fetch, {SOURCE.url: "fetched/1"})
-    assert fetches.blob_of(engine, row.id, SOURCE.url) == "fetched/1"
-    assert fetches.blob_of(engine, row.id, IMAGE.url) is None
-    assert fetches.blob_of(engine, later.id, SOURCE.url) is None
+    assert fetches.store(engine, fetch, {SOURCE.url: "fetched/1"}, {})
+    assert fetches.of_request(engine, row.id).blobs == {SOURCE.url: "fetched/1"}
+    assert fetches.of_request(engine, later.id) == Downloads()
     assert fetches.finish(engine, fetch)
     assert not fetches.finish(engine, fetch)
     assert current(engine, row).version > row.version, "so that cached statuses are read again"
@@ -61,7 +60,7 @@ def test_the_blobs_go_when_the_request_ends(engine: sa.Engine, state: str) -> No
     row = submit(engine)
     if state != "waiting":
         fetch = claimed(engine)
-        fetches.store_blobs(engine, fetch, {SOURCE.url: "fetched/1"})
+        fetches.store(engine, fetch, {SOURCE.url: "fetched/1"}, {})
         if state == "done":
             fetches.finish(engine, fetch)
     assert fetches.ended(engine) == {}
@@ -84,18 +83,18 @@ def test_a_failed_download_ends_the_request_once(engine: sa.Engine) -> None:
 def test_a_server_that_lost_a_download_changes_nothing(engine: sa.Engine) -> None:
     row = submit(engine)
     old = claimed(engine, "dead")
-    assert fetches.store_blobs(engine, old, {SOURCE.url: "fetched/1"})
+    assert fetches.store(engine, old, {SOURCE.url: "fetched/1"}, {})
     with engine.begin() as connection:
         facts = {"host": "h", "pid": 1, "boot": "", "born": 0, "beats": 0, "beat_at": 0.0}
         connection.execute(sa.insert(servers).values(id="alive", **facts))
     (orphan,) = fetches.orphans(engine)
-    assert (orphan.request_id, orphan.server, orphan.attempt) == (row.id, "dead", 1)
+    assert (orphan.request_id, orphan.server, orphan.downloads.attempt) == (row.id, "dead", 1)
     assert fetches.put_back(engine, row.id, "dead", attempt_failed=True)
     fetch = claimed(engine, "alive")
-    assert fetch.blobs == {SOURCE.url: "fetched/1"}, "what is downloaded is not downloaded again"
-    assert fetch.attempt == 2
+    assert fetch.downloads.blobs == {SOURCE.url: "fetched/1"}, "what is downloaded is not downloaded again"
+    assert fetch.downloads.attempt == 2
     assert fetches.orphans(engine) == []
-    assert not fetches.store_blobs(engine, old, {})
+    assert not fetches.store(engine, old, {}, {})
     assert not fetches.finish(engine, old)
     assert not queue.fail_fetch(engine, old, FAILED)
     assert not fetches.put_back(engine, row.id, "dead", attempt_failed=True)
@@ -107,7 +106,9 @@ def test_downloads_begin_in_the_order_of_the_queue(engine: sa.Engine) -> None:
     assert [claimed(engine).request_id for _ in range(3)] == [first.id, second.id, low.id]
     assert fetches.put_back(engine, first.id, "s", attempt_failed=False)
     again = claimed(engine)
-    assert (again.request_id, again.attempt) == (first.id, 1), "an attempt that its server stopped does not count"
+    assert (again.request_id, again.downloads.attempt) == (first.id, 1), (
+        "an attempt that its server stopped does not count"
+    )
 
 
 def test_a_group_has_a_limited_number_of_files_ahead(engine: sa.Engine) -> None:
@@ -123,3 +124,35 @@ def test_a_group_has_a_limited_number_of_files_ahead(engine: sa.Engine) -> None:
     assert found is not None
     assert found.id == rows[0].id, "a request that has a device does not count"
     assert LOCAL in fetches.waiting_groups(engine, 2)
+
+
+def test_a_request_is_sent_back_for_files_that_a_machine_lacks(engine: sa.Engine) -> None:
+    row = submit(engine)
+    fetch = claimed(engine)
+    blobs = {SOURCE.url: "fetched/1", IMAGE.url: "fetched/2"}
+    assert fetches.store(engine, fetch, blobs, {"hf://a/b": "a--b/1/c.safetensors"})
+    assert fetches.finish(engine, fetch)
+    running = queue.claim(engine, "default", "w")
+    assert running is not None
+    assert queue.send_back(engine, running, {IMAGE.url})
+    assert not queue.send_back(engine, running, {IMAGE.url})
+    now = current(engine, row)
+    assert (now.state, now.ready, now.attempt, now.worker) == ("IN_QUEUE", False, 0, None)
+    again = claimed(engine)
+    assert again.downloads == Downloads(
+        (SOURCE, replace(IMAGE, must_be_stored=True)),
+        {SOURCE.url: "fetched/1"},
+        {"hf://a/b": "a--b/1/c.safetensors"},
+        attempt=2,
+    )
+
+
+def test_a_cancelled_request_is_not_sent_back(engine: sa.Engine) -> None:
+    row = submit(engine)
+    assert fetches.finish(engine, claimed(engine))
+    running = queue.claim(engine, "default", "w")
+    assert running is not None
+    assert queue.cancel(engine, row.id) == "requested"
+    assert queue.send_back(engine, running, {IMAGE.url})
+    assert current(engine, row).state == "CANCELLED"
+    assert fetches.ended(engine) == {row.id: []}

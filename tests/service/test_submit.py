@@ -107,7 +107,14 @@ def test_files_elsewhere_are_downloaded_before_a_device_is_claimed(served: Serve
     own, too_long = f"{served.url}/cdn/files/{'a' * 32}.mp4", f"http://example.com/{'a' * 9000}"
     ready = [
         submit(client, {**INPUTS[LTX2], "video_url": url}, endpoint=LTX2)["request_id"]
-        for url in (own, own.replace("127.0.0.1", "localhost"), "data:video/mp4;base64,AAAA", "clip.mp4", too_long)
+        for url in (
+            own,
+            own.replace("127.0.0.1", "localhost"),
+            "data:video/mp4;base64,AAAA",
+            "clip.mp4",
+            "hf://a/b",
+            too_long,
+        )
     ]
     submit(client, {**INPUT, "prompt": 3, "video": {"video_url": elsewhere}})
     assert [served.claim().id for _ in ready] == ready
@@ -116,7 +123,7 @@ def test_files_elsewhere_are_downloaded_before_a_device_is_claimed(served: Serve
     assert (status["status"], status["queue_position"]) == ("IN_QUEUE", 0)
     fetch = fetches.claim(served.engine, Group("local", "default"), "s")
     assert fetch is not None
-    assert fetch.files == (
+    assert fetch.downloads.files == (
         RemoteFile("HTTPS://example.com/a.mp4", ("video_url",), "source"),
         RemoteFile("http://example.com/b.png", ("end_image_url",), "end_image"),
     )
@@ -126,13 +133,19 @@ def test_files_elsewhere_are_downloaded_before_a_device_is_claimed(served: Serve
 
 
 def test_files_may_be_named_deep_in_the_input(served: Served, client: httpx.Client) -> None:
-    loras = [{"path": "style.safetensors"}, {"path": "https://example.com/b.safetensors"}]
+    loras = [
+        {"path": "style.safetensors"},
+        {"path": "https://example.com/b.safetensors"},
+        {"path": "owner/style", "weight_name": "a b.safetensors"},
+        {"path": "hf://owner/style"},
+    ]
     submit(client, {**INPUT, "video": {"video_url": "https://example.com/a.mp4"}, "loras": loras})
     fetch = fetches.claim(served.engine, Group("local", "default"), "s")
     assert fetch is not None
-    assert fetch.files == (
+    assert fetch.downloads.files == (
         RemoteFile("https://example.com/a.mp4", ("video", "video_url"), "source"),
         RemoteFile("https://example.com/b.safetensors", ("loras", 1, "path"), "lora"),
+        RemoteFile("hf://owner/style/a%20b.safetensors", ("loras", 2, "path"), "lora"),
     )
     submit(client, {**INPUTS[LTX2], "loras": loras}, endpoint=LTX2)
     assert served.claim().endpoint == LTX2, "a field that the endpoint does not have is not read"

@@ -16,18 +16,20 @@ import pytest
 import sqlalchemy as sa
 
 from longtake.media.fetch import fetch_file
-from longtake.models.lora_downloads import private_folder
+from longtake.models.lora_downloads import private_folder, public_folder
 from longtake.queue import engine as queue
 from longtake.queue import fetches
 from longtake.queue.fetches import Group
 from longtake.queue.requests import FileKind, RemoteFile, RequestRow
 from longtake.settings import settings
+from longtake.storage.local import LocalBlobs
 from longtake.worker import fetching
 from longtake.worker.fetching import next_group
 from tests.database.fixtures import on_sqlite
+from tests.models.stand_in_hub import Hub, serving
 from tests.processes import kill
 from tests.worker.requests import another_server, current, effects_of, end_of, eventually, submission, submit
-from tests.worker.server import QUICK, Server
+from tests.worker.server import QUICK, Server, slow_store
 
 BODY = bytes(range(256)) * 1000
 
@@ -297,12 +299,75 @@ def test_a_download_survives_its_server(
         site.release("/a")
         eventually(lambda: site.begun == ["/a", "/b"])
         kill(server)
-    assert fetches.blob_of(engine, row.id, site.url("/a")) is not None
+    assert site.url("/a") in fetches.of_request(engine, row.id).blobs
     serve(lease_s=3600)  # on the same machine a dead server is noticed before its lease is over
     eventually(lambda: site.begun == ["/a", "/b", "/b"])
     site.release()
     ended = end_of(engine, row)
     assert (ended.status_code, ended.attempt) == (200, 1)
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with serving(Hub({"owner/style": {"s.safetensors": BODY}})) as running:
+        yield running
+
+
+def submit_with_hub_lora(engine: sa.Engine, url: str, **body: Any) -> RequestRow:
+    files = (RemoteFile(url, ("loras", 0, "path"), "lora"),)
+    return queue.submit(engine, replace(submission(wants=url, **body), files=files))[0]
+
+
+@on_sqlite
+def test_a_lora_on_the_hub_is_downloaded_before_a_device_is_claimed(
+    engine: sa.Engine, serve: Serve, hub: Hub, tmp_path: Path
+) -> None:
+    server = serve(loras_dir=tmp_path / "loras", hf_endpoint=hub.url)
+    row = submit_with_hub_lora(engine, "hf://owner/style")
+    assert end_of(engine, row).status_code == 200
+    (file,) = public_folder(server.settings).glob("owner--style/*/s.safetensors")
+    assert file.read_bytes() == BODY
+    missing = submit_with_hub_lora(engine, "hf://owner/style/t.safetensors", effects=str(tmp_path / "effects"))
+    ended = end_of(engine, missing)
+    assert (ended.status_code, ended.error_type) == (422, "value_error")
+    (detail,) = json.loads(ended.output or b"")["detail"]
+    assert (detail["loc"], detail["input"]) == (["body", "loras", 0, "path"], "t.safetensors")
+    assert effects_of(tmp_path / "effects", "began") == [], "no device was claimed"
+
+
+@on_sqlite
+@pytest.mark.parametrize("max_attempts", [1, 3])
+def test_a_machine_that_lacks_a_lora_sends_the_request_back(
+    engine: sa.Engine, serve: Serve, hub: Hub, tmp_path: Path, max_attempts: int
+) -> None:
+    serve(loras_dir=tmp_path / "one", hf_endpoint=hub.url, slots=("cpu@another",))
+    row = submit_with_hub_lora(engine, "hf://owner/style")
+    eventually(lambda: current(engine, row).ready)
+    serve(loras_dir=tmp_path / "two", hf_endpoint=hub.url, max_attempts=max_attempts)
+    ended = end_of(engine, row)
+    assert json.loads(ended.output or b"")["blob"].startswith(f"fetched/{row.id}.")
+    assert ended.attempt == 1, "the first try does not count"
+
+
+class ForgetfulBlobs(LocalBlobs):
+    """A folder that soon loses each file that was downloaded for a request."""
+
+    def size(self, key: str) -> int | None:
+        return None if key.startswith("fetched/") else super().size(key)
+
+
+@on_sqlite
+def test_a_file_that_is_gone_again_and_again_ends_the_request(engine: sa.Engine, site: Site, tmp_path: Path) -> None:
+    site.release()
+    chosen = settings(**QUICK | {"data_dir": tmp_path, "trusted_hosts": ("127.0.0.1",), "max_attempts": 2})
+    server = Server(engine, chosen, store=slow_store(engine, tmp_path, ForgetfulBlobs(tmp_path / "files"))).start()
+    try:
+        ended = end_of(engine, submit_with(engine, site.url("/a"), wants=site.url("/a")))
+    finally:
+        server.stop()
+    assert (ended.status_code, ended.error_type) == (500, "runner_server_error")
+    assert ended.error == "The files of this request were downloaded 3 times, and were gone each time when it began."
+    assert site.begun == ["/a"] * 3
 
 
 @on_sqlite

@@ -35,7 +35,7 @@ BODY = '{"prompt": "a \\"quoted\\" word,\\nand \\ud83d\\ude00"}'
         Proceed(),
         FileFound("1b2c-a.mp4"),
         FileFound(None),
-        FileFound("fetched/1.2", is_fetched=True),
+        FileFound("fetched/1.2", is_fetched=True, hub_name="a--b/1/c.safetensors"),
         Cancel("r"),
     ],
 )

@@ -86,6 +86,7 @@ fetches = sa.Table(
     sa.Column("attempt", sa.Integer, nullable=False, server_default=sa.text("0")),
     sa.Column("files", Json, nullable=False),
     sa.Column("blobs", Json, nullable=False),
+    sa.Column("hub_names", Json),
     sa.Index("fetches_by_state", "state", "key_id", "pool", "priority", "seq"),
 )
 """The downloads of files for requests that wait: one row for each request that names such files.
@@ -94,8 +95,9 @@ fetches = sa.Table(
 `state`: waiting, running, done, or ended after the request has ended.
 `server`: the id of the server that downloads the files; null unless `state` is running.
 `attempt`: the number of attempts so far, including a running one. One that its server stopped itself does not count.
-`files`: the files, a list of [URL, path of the field, kind] (see `queue.requests.RemoteFile`).
+`files`: the files, a list of [URL, path of the field, kind, must be stored] (see `queue.requests.RemoteFile`).
 `blobs`: URL -> the key of the blob with the bytes, for each file that was downloaded.
+`hub_names`: URL -> the path in the folder of the hub's LoRAs, for each LoRA that was downloaded there; null for none.
 """
 
 deleted_requests = sa.Table(

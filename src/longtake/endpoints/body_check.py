@@ -18,6 +18,7 @@ from pydantic_core import from_json
 from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.endpoints.validation import problem, problems
 from longtake.errors import Loc
+from longtake.models.lora_names import Lora, hub_url, is_hub_url, may_be_repository
 
 MOST_URL = 10_000
 """The largest number of characters of a URL that `CheckedBody.urls` contains. Longer ones are data URIs, or refused."""
@@ -29,8 +30,9 @@ class CheckedBody:
 
     compact: the body as compact JSON in UTF-8; `null` if it is not valid JSON.
     problems: entries of fal's `detail` list, one for each problem.
-    urls: (path of the field, URL) for each field that names a file: the source video, the end image and the LoRAs. URLs
-        of more than 10,000 characters (MOST_URL) are left out. The list is empty if there are problems.
+    urls: (path of the field, URL) for each field that names a file: the source video, the end image and the LoRAs. The
+        name of a hub repository is replaced by the address of the LoRA in it (see `models.lora_names`). URLs of more
+        than 10,000 characters (MOST_URL) are left out. The list is empty if there are problems.
     """
 
     compact: bytes
@@ -79,10 +81,17 @@ def named_files(endpoint: Endpoint[Any, Any], value: Mapping[str, Any]) -> list[
     fields: list[Loc] = [endpoint.source_field]
     if endpoint.end_image_field is not None:
         fields.append((endpoint.end_image_field,))
-    if "loras" in endpoint.Request.model_fields:
-        fields += [("loras", index, "path") for index in range(len(value.get("loras") or ()))]
-    named = [(field, _text_at(value, field)) for field in fields]
-    return [(field, text) for field, text in named if 0 < len(text) <= MOST_URL]
+    texts = [(field, _text_at(value, field)) for field in fields]
+    loras = (value.get("loras") or ()) if "loras" in endpoint.Request.model_fields else ()
+    texts += [(("loras", index, "path"), lora["path"]) for index, lora in enumerate(loras)]
+    # Only this function makes addresses of the hub; in an input they mean nothing.
+    named = [(field, text) for field, text in texts if not is_hub_url(text.strip())]
+    on_hub: dict[Loc, str] = {
+        ("loras", index, "path"): hub_url(Lora(lora["path"], lora.get("weight_name")))
+        for index, lora in enumerate(loras)
+        if may_be_repository(lora["path"])
+    }
+    return [(field, on_hub.get(field, text)) for field, text in named if 0 < len(text) <= MOST_URL]
 
 
 def _text_at(value: Any, path: Loc) -> str:

@@ -3,7 +3,6 @@ Face)."""
 
 import hashlib
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from longtake.media.fetch import local_path, shown_url
 from longtake.models import hub
 from longtake.models.lora_downloads import delete_oldest, private_folder, public_folder, unfinished_folder
 from longtake.models.lora_header import read_lora_header
+from longtake.models.lora_names import Lora, is_hub_url, lora_at, may_be_repository
 from longtake.models.safe import inside
 from longtake.outbound import http_url
 from longtake.plans import shortened_url
@@ -29,21 +29,6 @@ Fetch = Callable[[str, Path, int], Path]
 Its arguments are the URL, the folder and the limit in bytes. A server's function refuses addresses that are not public.
 """
 
-_REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-
-
-@dataclass(frozen=True)
-class Lora:
-    """A LoRA as a request names it.
-
-    path: a URL, a data URI, a hub repository (`owner/name`), or a file or folder in the LoRA folder.
-    weight_name: the name of the file in the repository or folder; None means its only .safetensors file. With None, a
-        folder or repository that has several is refused.
-    """
-
-    path: str
-    weight_name: str | None = None
-
 
 OpenOwn = Callable[[str], AbstractContextManager[Path] | None]
 """A function of a URL, for a server that stores files itself. If the URL is that of a stored file, the function returns
@@ -55,6 +40,16 @@ def no_own_file(url: str) -> AbstractContextManager[Path] | None:
     return None
 
 
+HubFile = Callable[[Lora], Path | None]
+"""A function of a LoRA on the hub, for a server that has downloaded it before the request began. It returns the LoRA's
+file, or None if it must be downloaded."""
+
+
+def no_hub_file(lora: Lora) -> Path | None:
+    """Returns None: a `HubFile` for where no server downloads LoRAs in advance."""
+    return None
+
+
 @dataclass(frozen=True)
 class LoraSources:
     """The sources of LoRAs besides the LoRA folder and the hub.
@@ -62,6 +57,8 @@ class LoraSources:
     fetch: a function that downloads a URL. With None, only URLs that were downloaded earlier can be used.
     open_own: a function of a URL. If the server stores the file at this URL itself, it returns a context manager that
         gives the file's path; otherwise None.
+    hub_file: a function of a LoRA on the hub. If a server has downloaded it before the request began, it returns the
+        LoRA's file; otherwise None.
     any_path: True allows files anywhere on the disk and http from every host, and sends the access token in the
         settings to the hub. Set it only for the machine's own user, as on the command line.
     caller: the id of the API key whose request names the LoRA; None for the machine's own user. A LoRA that was
@@ -72,6 +69,7 @@ class LoraSources:
 
     fetch: Fetch | None = None
     open_own: OpenOwn = no_own_file
+    hub_file: HubFile = no_hub_file
     any_path: bool = False
     caller: str | None = None
     check: Check = no_check
@@ -140,8 +138,8 @@ def _local_or_from_hub(lora: Lora, settings: Settings, sources: LoraSources) -> 
     if shown.lower().endswith(".safetensors"):
         place = "on this machine" if any_path else "in the LoRA folder"
         raise InvalidRequest(f"There is no LoRA file '{shown}' {place}.", value=lora.path[:100])
-    if _REPO.fullmatch(lora.path) and ".." not in lora.path:
-        file = _from_hub(lora, settings, sources)
+    if may_be_repository(lora.path):
+        file = sources.hub_file(lora) or download_from_hub(lora, settings, sources)
         return LoraFile(file, file.name)
     files = "a file or folder on this machine" if any_path else "a file below the LoRA folder"
     raise InvalidRequest(
@@ -271,16 +269,25 @@ def _from_url(url: str, settings: Settings, sources: LoraSources) -> LoraFile:
         read_lora_header(file.path, name)
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.path.replace(target)
+        target.touch()  # the file may be older than others, and must not be deleted at once
     delete_oldest(settings)
     return LoraFile(target, name)
 
 
 def needs_download(url: str, settings: Settings, caller: str) -> bool:
-    """Returns True if a server has to download the LoRA at an http(s) URL before a request of this caller can run.
+    """Returns True if a server has to download the LoRA at a URL before a request of this caller can run.
 
     Returns False if the LoRA is on this machine already, if the settings are offline, if the URL is malformed, or if it
-    is an http URL whose host is not trusted.
+    is an http URL whose host is not trusted. A LoRA on the hub counts as on this machine only if it is in the LoRA
+    folder, because the hub may have a newer version than an earlier download; also when the settings are offline.
+
+    url: an http(s) URL, or the address of a LoRA on the hub.
     """
+    if is_hub_url(url):
+        try:
+            return _local(lora_at(url), settings, any_path=False) is None
+        except (InvalidRequest, ValueError, OSError):
+            return False
     try:
         _check_encrypted(http_url(url), settings, NO_SOURCES)
     except (InvalidRequest, ValueError):
@@ -321,7 +328,7 @@ def _is_lora(path: Path) -> bool:
     return True
 
 
-def _from_hub(lora: Lora, settings: Settings, sources: LoraSources) -> Path:
+def download_from_hub(lora: Lora, settings: Settings, sources: LoraSources) -> Path:
     """Returns the file of a LoRA in a hub repository. The newest version is downloaded unless it is on this machine.
 
     If the hub does not list the repository's files, or the settings are offline, the most recently used download of the

@@ -19,9 +19,10 @@ from diffusers.hooks.group_offloading import _maybe_remove_and_reapply_group_off
 
 from longtake.errors import BadCheckpoint, InvalidRequest, Loc
 from longtake.models import registry
-from longtake.models.lora_files import NO_SOURCES, Lora, LoraFile, LoraSources, open_lora
+from longtake.models.lora_files import NO_SOURCES, LoraFile, LoraSources, open_lora
 from longtake.models.lora_header import LoraHeader, Shapes, count_names, read_lora_header
 from longtake.models.lora_keys import Side
+from longtake.models.lora_names import Lora
 from longtake.models.registry import ModelCard
 from longtake.models.safe import shown_name
 from longtake.models.transformer_keys import flat, published_key

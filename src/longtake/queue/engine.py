@@ -12,7 +12,7 @@ IN_QUEUE --claim--> IN_PROGRESS --finish--> COMPLETED
    '--invalid, or not started in time--> COMPLETED with an error
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -250,6 +250,23 @@ def return_to_queue(engine: sa.Engine, row: RequestRow, *, attempt_failed: bool)
     not_cancelled = sa.and_(_still_claimed(row), requests.c.cancel_at.is_(None))
     returned = _update(engine, not_cancelled, {"state": "IN_QUEUE", "worker": None, "attempt": attempt})
     return returned or finish(engine, row, CANCELLED)
+
+
+def send_back(engine: sa.Engine, row: RequestRow, missing: Collection[str]) -> bool:
+    """Puts the claimed request `row` back to its old place in the queue, to wait for the download of missing files.
+
+    The attempt does not count. If a client has cancelled the request, it ends instead.
+
+    `missing`: the URLs of the files that the machine of the claimed device lacks.
+    Returns False, and changes nothing, if the server `row.worker` no longer holds the request.
+    """
+    values = {"state": "IN_QUEUE", "worker": None, "attempt": requests.c.attempt - 1, "ready": False, **NEXT_VERSION}
+    not_cancelled = sa.and_(_still_claimed(row), requests.c.cancel_at.is_(None))
+    with engine.begin() as connection:
+        is_sent = connection.execute(sa.update(requests).where(not_cancelled).values(values)).rowcount == 1
+        if is_sent:
+            fetches.begin_again(connection, row.id, missing)
+    return is_sent or finish(engine, row, CANCELLED)
 
 
 def claim_state(engine: sa.Engine, row: RequestRow) -> Literal["held", "cancelled", "lost"]:

@@ -5,12 +5,13 @@ downloaded. Every change of state is one conditional UPDATE, as in `queue.engine
 a server in the table `servers`.
 
 waiting --claim--> running --finish--> done
-   ^---- put back, or its server died --'
+   |^---- put back, or its server died --'  |
+   '----- its device's machine lacked one --'
 each of them --the request ends--> ended --delete--> (no row)
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -36,19 +37,33 @@ class Group(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Downloads:
+    """The files of a request that are downloaded before a device is claimed.
+
+    `files`: all of them.
+    `blobs`: URL -> the key of the blob with the bytes, for each file that is downloaded as a blob.
+    `hub_names`: URL -> the path in the folder of the hub's LoRAs, for each LoRA that is downloaded from the hub. It is
+        the same on each machine, but other machines may not have the file.
+    `attempt`: the number of attempts at the download so far, including a running one.
+    """
+
+    files: tuple[RemoteFile, ...] = ()
+    blobs: Mapping[str, str] = field(default_factory=dict)
+    hub_names: Mapping[str, str] = field(default_factory=dict)
+    attempt: int = 0
+
+
+@dataclass(frozen=True)
 class Fetch:
     """The download of a request's files by a server.
 
-    `attempt`: the number of attempts at the download so far, including this one.
-    `blobs`: URL -> the key of the blob with the bytes, for each file that an earlier server has downloaded.
+    `downloads`: the files, and those that an earlier server has downloaded.
     """
 
     request_id: str
     group: Group
     server: str
-    attempt: int
-    files: tuple[RemoteFile, ...]
-    blobs: Mapping[str, str]
+    downloads: Downloads
 
 
 def add(connection: sa.Connection, row: RequestRow, files: Sequence[RemoteFile]) -> None:
@@ -61,7 +76,7 @@ def add(connection: sa.Connection, row: RequestRow, files: Sequence[RemoteFile])
             priority=row.priority,
             seq=row.seq,
             state="waiting",
-            files=[[file.url, list(file.field), file.kind] for file in files],
+            files=_as_json(files),
             blobs={},
         )
     )
@@ -113,8 +128,16 @@ def claim(engine: sa.Engine, group: Group, server: str) -> Fetch | None:
 
 def _fetch_of(row: Any) -> Fetch:
     """Returns the running download of a row of the table `fetches`."""
-    files = tuple(RemoteFile(url, tuple(field), kind) for url, field, kind in row.files)
-    return Fetch(row.request_id, Group(row.key_id, row.pool), row.server, row.attempt, files, row.blobs)
+    return Fetch(row.request_id, Group(row.key_id, row.pool), row.server, _downloads_of(row))
+
+
+def _downloads_of(row: Any) -> Downloads:
+    files = tuple(RemoteFile(url, tuple(path), kind, *stored) for url, path, kind, *stored in row.files)
+    return Downloads(files, row.blobs, row.hub_names or {}, row.attempt)
+
+
+def _as_json(files: Sequence[RemoteFile]) -> list[list[Any]]:
+    return [[file.url, list(file.field), file.kind, file.must_be_stored] for file in files]
 
 
 def held_by(engine: sa.Engine, server: str) -> set[str]:
@@ -123,14 +146,15 @@ def held_by(engine: sa.Engine, server: str) -> set[str]:
         return set(connection.scalars(sa.select(fetches.c.request_id).where(_is_running(), fetches.c.server == server)))
 
 
-def store_blobs(engine: sa.Engine, fetch: Fetch, blobs: Mapping[str, str]) -> bool:
-    """Records which blobs contain the downloaded files of a request. Returns True if it did.
+def store(engine: sa.Engine, fetch: Fetch, blobs: Mapping[str, str], hub_names: Mapping[str, str]) -> bool:
+    """Records where the downloaded files of a request are. Returns True if it did.
 
-    `blobs`: URL -> the key of the blob, for all files that are downloaded so far.
+    `blobs`, `hub_names`: see `Downloads`; for all files that are downloaded so far.
 
     Returns False, and stores nothing, if the server `fetch.server` no longer downloads the request's files.
     """
-    return _update(engine, _is_held(fetch.request_id, fetch.server), {"blobs": dict(blobs)})
+    values = {"blobs": dict(blobs), "hub_names": dict(hub_names)}
+    return _update(engine, _is_held(fetch.request_id, fetch.server), values)
 
 
 def finish(engine: sa.Engine, fetch: Fetch) -> bool:
@@ -170,11 +194,24 @@ def orphans(engine: sa.Engine) -> list[Fetch]:
         return [_fetch_of(row) for row in connection.execute(sa.select(fetches).where(is_orphaned))]
 
 
-def blob_of(engine: sa.Engine, request_id: str, url: str) -> str | None:
-    """Returns the key of the blob with the bytes of a request's file, or None if it was not downloaded."""
+def of_request(engine: sa.Engine, request_id: str) -> Downloads:
+    """Returns the files of a request and their downloads. They are empty if the request names no file elsewhere."""
     with reading(engine) as connection:
-        blobs = connection.execute(sa.select(fetches.c.blobs).where(fetches.c.request_id == request_id)).scalar()
-    return None if blobs is None else blobs.get(url)
+        row = connection.execute(sa.select(fetches).where(fetches.c.request_id == request_id)).first()
+    return Downloads() if row is None else _downloads_of(row)
+
+
+def begin_again(connection: sa.Connection, request_id: str, missing: Collection[str]) -> None:
+    """Puts a finished download back to those that wait, because the machine of the claimed device lacked files.
+
+    `connection`: has the transaction that puts the request back into the queue.
+    `missing`: the URLs of these files. They are stored as blobs, so that every machine has them.
+    """
+    this = fetches.c.request_id == request_id
+    found = _downloads_of(connection.execute(sa.select(fetches).where(this)).one())
+    files = [replace(file, must_be_stored=file.must_be_stored or file.url in missing) for file in found.files]
+    blobs = {url: key for url, key in found.blobs.items() if url not in missing}
+    connection.execute(sa.update(fetches).where(this).values(state="waiting", files=_as_json(files), blobs=blobs))
 
 
 def end(connection: sa.Connection, request_id: str) -> None:

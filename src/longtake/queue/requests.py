@@ -43,15 +43,19 @@ FileKind = Literal["source", "end_image", "lora"]
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file that a request names by an http(s) URL, and that is downloaded before the request is claimed for a device.
+    """A file that a request names, and that is downloaded before the request is claimed for a device.
 
+    `url`: an http(s) URL, or the address of a LoRA on the hub (see `models.lora_names.hub_url`).
     `field`: the path of the field with the URL in the request's input, such as ("video", "video_url").
     `kind`: what the file is for: "source" (the video to extend), "end_image" or "lora".
+    `must_be_stored`: True if the machine that claimed the request did not have the file. Then it is stored as a blob,
+        although the machine that downloads it has it.
     """
 
     url: str
     field: tuple[str | int, ...]
     kind: FileKind
+    must_be_stored: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.endpoints.body_check import CheckedBody
 from longtake.endpoints.validation import dotted, problem
 from longtake.errors import InvalidRequest, Loc
+from longtake.models.lora_names import is_hub_url
 from longtake.queue import engine as queue
 from longtake.queue import payloads
 from longtake.queue.addresses import is_file_url, sibling_url
@@ -183,10 +184,10 @@ def _with_body(submission: Submission, checked: CheckedBody) -> Submission:
 def remote_files(
     endpoint: Endpoint[Any, Any], urls: Sequence[tuple[Loc, str]], base_url: str
 ) -> tuple[RemoteFile, ...]:
-    """Returns those files of a valid input that must be downloaded from another host.
+    """Returns those files of a valid input that must be downloaded from another host or from the hub.
 
-    Files of this server, and texts that are no http(s) URL, are left out. A URL that is too long is left out, too: the
-    worker process reports it later.
+    Files of this server, and texts that are neither an http(s) URL nor the address of a LoRA on the hub, are left out.
+    A URL that is too long is left out, too: the worker process reports it later.
 
     endpoint: the endpoint to which the input is sent.
     urls: (path of the field in the input, URL) for each field that names a file.
@@ -196,7 +197,8 @@ def remote_files(
         RemoteFile(url, field, _kind(endpoint, field))
         for field, text in urls
         for url in [text.strip()]
-        if outbound.is_http(url) and len(url) <= outbound.MAX_URL_LENGTH and not is_file_url(url, base_url)
+        if is_hub_url(url)
+        or (outbound.is_http(url) and len(url) <= outbound.MAX_URL_LENGTH and not is_file_url(url, base_url))
     )
 
 

@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Literal, TypeVar
 
-from longtake.access.files import find_own
 from longtake.database.connection import RetriesStopped, is_temporary, retry_until_stopped
 from longtake.queue import engine as queue
 from longtake.queue import fetches
-from longtake.queue.addresses import is_file_url, sibling_url
+from longtake.queue.addresses import sibling_url
 from longtake.queue.payloads import MAX_VIDEO_INSIDE, move_result_out, move_video_inside
 from longtake.queue.requests import CANCELLED, LogLine, Outcome, RequestRow
 from longtake.storage.files import NewFile
@@ -24,7 +23,6 @@ from longtake.worker.messages import (
     Died,
     Done,
     Failed,
-    FileFound,
     FileWanted,
     Planned,
     Printed,
@@ -32,6 +30,7 @@ from longtake.worker.messages import (
     ProgressReport,
     Run,
 )
+from longtake.worker.request_files import find_file, missing_files
 from longtake.worker.request_log import RequestLog, log_line, printed_line
 from longtake.worker.supervisor import Supervisor
 from longtake.worker.work_folders import remove_work_folder, work_folder
@@ -46,7 +45,7 @@ TOO_LARGE_INSIDE = (
     "has the URL of the video instead."
 )
 
-Ending = Outcome | Literal["cancelled", "died", "stopped", "lost"]
+Ending = Outcome | Literal["cancelled", "died", "stopped", "lost", "missing"]
 """The ending of an attempt.
 
 An `Outcome` is the result or the error that the worker process reported.
@@ -54,6 +53,7 @@ An `Outcome` is the result or the error that the worker process reported.
 "died": the worker process ended without an outcome.
 "stopped": this server stops.
 "lost": the request has ended, or another attempt has claimed it.
+"missing": a file that was downloaded before the claim is not on this machine.
 """
 
 Result = TypeVar("Result")
@@ -109,7 +109,7 @@ class Attempt:
         self._changed()
         if has_ended and self._done is not None:
             self._context.on_done(self._done)
-        if ending in ("cancelled", "lost") and self._done is None:
+        if ending in ("cancelled", "lost", "missing") and self._done is None:
             self._stop_worker()
         if has_ended or self._has_ended_elsewhere():
             remove_work_folder(self._context.settings, row.id)
@@ -127,6 +127,7 @@ class Attempt:
         "died": the process has ended, or was killed because it had stalled.
         "stopped": this server stops.
         "lost": the request has ended, or another attempt has claimed it.
+        "missing": a file that was downloaded before the claim is not on this machine.
         """
         while True:
             ending = self._handle_next()
@@ -164,7 +165,10 @@ class Attempt:
                 self._changed()
                 self._worker.send(Proceed())
             case FileWanted(url):
-                self._worker.send(self._retry(lambda: self._find_file(url)))
+                found = self._retry(lambda: find_file(self._context, self._row, url))
+                if found is None:
+                    return "missing"
+                self._worker.send(found)
             case Done() as done:
                 return self._store_result(done)
             case Failed() as failed:
@@ -174,19 +178,6 @@ class Attempt:
             case CancelRequested(request_id) if request_id == self._row.id:
                 return "cancelled"
         return None
-
-    def _find_file(self, url: str) -> FileFound:
-        """Returns the answer to the worker process's question which file `url` names.
-
-        - If the file was downloaded for this request: the answer has the blob of the download.
-        - If it is a stored file that the request's caller may read: the answer has the blob of that file.
-        - Otherwise the answer's `blob` is None.
-        """
-        fetched = fetches.blob_of(self._engine, self._row.id, url)
-        if fetched is not None and self._context.store.blobs.size(fetched) is not None:
-            return FileFound(fetched, is_fetched=True)
-        stored = find_own(self._context.store, url, self._row.key_id)
-        return FileFound(stored, is_own=is_file_url(url, self._row.base_url))
 
     def _claim_state(self) -> Literal["held", "cancelled", "lost"]:
         """Returns whether this attempt still holds the request.
@@ -236,6 +227,7 @@ class Attempt:
         - "died": puts the request back, or stores an error as its outcome if no further attempt is allowed.
         - "stopped": kills the worker process and puts the request back.
         - "lost": does nothing, because this attempt no longer holds the request.
+        - "missing": puts the request back to wait for the files, or ends it if they were downloaded too often.
         """
         row = self._row
         match ending:
@@ -250,11 +242,27 @@ class Attempt:
             case "stopped":
                 self._worker.kill()
                 self._retry(lambda: queue.return_to_queue(self._engine, row, attempt_failed=False))
+            case "missing":
+                return self._send_back()
             case "lost":
                 log.warning(
                     "Request %s has ended or another attempt has claimed it; the work of this attempt is dropped.",
                     row.id,
                 )
+        return False
+
+    def _send_back(self) -> bool:
+        """Puts the request back to wait until its missing files are downloaded. Returns True if it has ended instead.
+
+        It ends if they were missing after more than `max_attempts` downloads (a setting).
+        """
+        row = self._row
+        attempts = self._retry(lambda: fetches.of_request(self._engine, row.id)).attempt
+        if attempts > self._context.settings.max_attempts:
+            return self._finish(outcomes.files_missing(attempts))
+        missing = self._retry(lambda: missing_files(self._context, row))
+        log.info("Request %s waits for %d files that this machine lacks.", row.id, len(missing))
+        self._retry(lambda: queue.send_back(self._engine, row, missing))
         return False
 
     def _finish(self, outcome: Outcome) -> bool:

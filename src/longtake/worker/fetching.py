@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, TypeVar
 
 from longtake.access.files import find_own
@@ -19,7 +20,9 @@ from longtake.database.connection import RetriesStopped, is_temporary, retry_unt
 from longtake.endpoints.validation import errors_at
 from longtake.errors import Cancelled, LongtakeError
 from longtake.media.fetch import fetch_file, pace_of
-from longtake.models.lora_files import needs_download
+from longtake.models.lora_downloads import public_folder
+from longtake.models.lora_files import LoraSources, download_from_hub, needs_download
+from longtake.models.lora_names import is_hub_url, lora_at
 from longtake.outbound import PublicTransport
 from longtake.periodic import Repeating
 from longtake.queue import engine as queue
@@ -255,34 +258,39 @@ class FetchPlaces:
 
         Raises Cancelled if the download must stop, and LongtakeError if a file cannot be downloaded.
         """
-        fetch, blobs = place.fetch, dict(place.fetch.blobs)
-        for file in fetch.files:
+        fetch, downloads = place.fetch, place.fetch.downloads
+        blobs, hub_names = dict(downloads.blobs), dict(downloads.hub_names)
+        for file in downloads.files:
             if file.url in blobs or not self._is_needed(place, file):
                 continue
-            with errors_at(file.field, file.url, in_message=file.kind == "end_image"):
-                blobs[file.url] = self._download(place, file)
-            if not self._retry(place, lambda: fetches.store_blobs(self._engine, fetch, blobs)):
-                self._context.store.blobs.delete(blobs[file.url])
+            with errors_at(file.field, lora_at(file.url).path, in_message=file.kind == "end_image"):
+                if is_hub_url(file.url):
+                    self._download_from_hub(place, file, blobs, hub_names)
+                else:
+                    blobs[file.url] = self._download(place, file)
+            if not self._retry(place, lambda: fetches.store(self._engine, fetch, blobs, hub_names)):
+                if file.url in blobs:
+                    self._context.store.blobs.delete(blobs[file.url])
                 raise Cancelled
 
     def _is_needed(self, place: Place, file: RemoteFile) -> bool:
         """Returns True if a file must be downloaded before its request can be claimed. Returns False for these files:
 
         - A file in this server's own store that the request's API key may read.
-        - A LoRA that is on this machine already.
+        - A LoRA that is on this machine already, unless another machine lacks it (`must_be_stored`).
         - A LoRA with a URL that is refused later, when the request runs.
         """
         if self._retry(place, lambda: find_own(self._context.store, file.url, place.key_id)) is not None:
             return False
-        return file.kind != "lora" or needs_download(file.url, self._context.settings, place.key_id)
+        is_elsewhere = file.kind != "lora" or needs_download(file.url, self._context.settings, place.key_id)
+        return is_elsewhere or file.must_be_stored
 
     def _download(self, place: Place, file: RemoteFile) -> str:
         """Downloads a file to a new blob. Returns the blob's key.
 
         Raises Cancelled if the download must stop, and LongtakeError if the file cannot be downloaded.
         """
-        store, settings = self._context.store, self._context.settings
-        key = f"{FETCHED}/{place.fetch.request_id}.{secrets.token_hex(8)}"
+        settings = self._context.settings
         with temporary_folder(settings) as folder:
             path = fetch_file(
                 file.url,
@@ -292,7 +300,26 @@ class FetchPlaces:
                 transport=self._transport,
                 check=place.check,
             )
-            self._retry(place, lambda: store.blobs.put(key, path))
+            return self._store(place, path)
+
+    def _download_from_hub(
+        self, place: Place, file: RemoteFile, blobs: dict[str, str], hub_names: dict[str, str]
+    ) -> None:
+        """Downloads a LoRA from the hub to the folder of the hub's LoRAs, unless its newest version is there.
+
+        Writes the file's path in that folder to `hub_names`. If another machine needs the file, also stores it as a
+        blob, and writes the blob's key to `blobs`.
+        """
+        settings = self._context.settings
+        path = download_from_hub(lora_at(file.url), settings, LoraSources(caller=place.key_id, check=place.check))
+        hub_names[file.url] = path.relative_to(public_folder(settings)).as_posix()
+        if file.must_be_stored:
+            blobs[file.url] = self._store(place, path)
+
+    def _store(self, place: Place, path: Path) -> str:
+        """Stores a downloaded file as a new blob. Returns the blob's key."""
+        key = f"{FETCHED}/{place.fetch.request_id}.{secrets.token_hex(8)}"
+        self._retry(place, lambda: self._context.store.blobs.put(key, path))
         return key
 
     def _delete_ended(self) -> None:

@@ -239,9 +239,9 @@ class LeaseWatch:
 
     def _recover_download(self, download: Fetch) -> None:
         """Makes a download of a dead server wait again. Ends its request instead if it has no attempts left."""
-        is_last = download.attempt >= self._settings.max_attempts
+        is_last = download.downloads.attempt >= self._settings.max_attempts
         if is_last:
-            is_changed = queue.fail_fetch(self._engine, download, download_died(download.attempt))
+            is_changed = queue.fail_fetch(self._engine, download, download_died(download.downloads.attempt))
         else:
             is_changed = fetches.put_back(self._engine, download.request_id, download.server, attempt_failed=True)
         if is_changed:
@@ -249,7 +249,7 @@ class LeaseWatch:
             log.warning(
                 "The server that downloaded the files of request %s died in attempt %d; %s.",
                 download.request_id,
-                download.attempt,
+                download.downloads.attempt,
                 "the request has ended" if is_last else "the download waits again",
             )
 

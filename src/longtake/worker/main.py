@@ -37,7 +37,9 @@ from longtake.families import plan_from_json, plan_to_json
 from longtake.imports import importing_models
 from longtake.media.fetch import fetch_file, pace_of, remove_halves
 from longtake.models.download import status
+from longtake.models.lora_downloads import delete_oldest, public_folder, unfinished_folder
 from longtake.models.lora_files import LoraSources
+from longtake.models.lora_names import Lora, hub_url
 from longtake.models.registry import ModelCard
 from longtake.outbound import PublicTransport, is_http
 from longtake.plans import Plan
@@ -117,7 +119,12 @@ def make_runner(settings: Settings, transport: PublicTransport, channel: Channel
             url, folder, max_bytes=max_bytes, pace=pace_of(settings), transport=transport, check=channel.check
         )
 
-    return Runner(settings, LoraSources(fetch, lambda url: open_stored_file(url, channel, settings, fetched=False)))
+    sources = LoraSources(
+        fetch,
+        lambda url: open_stored_file(url, channel, settings, fetched=False),
+        lambda lora: hub_file(lora, channel, settings),
+    )
+    return Runner(settings, sources)
 
 
 def first_model(settings: Settings) -> ModelCard | None:
@@ -232,6 +239,28 @@ def find_file(url: str, channel: Channel) -> FileFound:
     """
     url = url.strip()
     return channel.find_file(url) if is_http(url) else FileFound(None)
+
+
+def hub_file(lora: Lora, channel: Channel, settings: Settings) -> Path | None:
+    """Returns the file of a LoRA on the hub that a server has downloaded for the request.
+
+    If another machine has downloaded it, its bytes are first put into this machine's folder of the hub's LoRAs. Returns
+    None if no server has downloaded it. Raises DownloadFailed if it was deleted at this moment.
+    """
+    found = channel.find_file(hub_url(lora))
+    if found.hub_name is None:
+        return None
+    target = public_folder(settings) / found.hub_name
+    if not target.exists() and found.blob is not None:
+        with unfinished_folder(settings) as folder, open_blobs(settings).local(found.blob) as path:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            linked(path, folder / "fetched").replace(target)
+    try:
+        os.utime(target)  # so that it is not deleted as the least recently used
+    except FileNotFoundError:
+        raise DownloadFailed(f"The LoRA {lora.path} was deleted meanwhile; send the request again.") from None
+    delete_oldest(settings)
+    return target
 
 
 def linked(path: Path, target: Path) -> Path:

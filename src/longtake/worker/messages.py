@@ -48,11 +48,14 @@ class FileFound:
     `blob` is the key of the stored file's bytes, or None if the URL names no stored file that the request's caller may
     read. `is_own` is True if the URL is one of this server's own files, whether the file is stored or not.
     `is_fetched` is True if the server has downloaded the file for the request.
+    `hub_name` is the path of a LoRA from the hub in the folder of the hub's LoRAs; None for other files. If the file is
+    not there, its bytes are in the blob.
     """
 
     blob: str | None
     is_own: bool = False
     is_fetched: bool = False
+    hub_name: str | None = None
     type: Literal["file_found"] = "file_found"
 
 

@@ -60,6 +60,15 @@ def download_died(attempts: int) -> Outcome:
     return service_error(500, sentence, "runner_server_error")
 
 
+def files_missing(attempts: int) -> Outcome:
+    """Returns the outcome of a request whose files were downloaded, and were missing again when it began.
+
+    `attempts` is the number of downloads.
+    """
+    sentence = f"The files of this request were downloaded {_times(attempts)}, and were gone each time when it began."
+    return service_error(500, sentence, "runner_server_error")
+
+
 def _times(number: int) -> str:
     return "once" if number == 1 else f"{number} times"
 

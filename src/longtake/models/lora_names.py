@@ -1,0 +1,53 @@
+"""How a request names a LoRA, and the address under which a server downloads a LoRA from the hub (Hugging Face)."""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import quote, unquote
+
+MOST_NAME = 500
+"""The largest number of characters of a file name in the address of a LoRA on the hub. The hub has no longer names."""
+
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+_SCHEME = "hf://"
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA as a request names it.
+
+    path: a URL, a data URI, a hub repository (`owner/name`), or a file or folder in the LoRA folder.
+    weight_name: the name of the file in the repository or folder; None means its only .safetensors file. With None, a
+        folder or repository that has several is refused.
+    """
+
+    path: str
+    weight_name: str | None = None
+
+
+def may_be_repository(path: str) -> bool:
+    """Returns True if a LoRA's path has the form of a hub repository's name. It can also name a local folder."""
+    return _REPO.fullmatch(path) is not None and ".." not in path and not path.lower().endswith(".safetensors")
+
+
+def hub_url(lora: Lora) -> str:
+    """Returns the address of a LoRA on the hub: `hf://owner/name`, or `hf://owner/name/weight_name`.
+
+    lora: has a path for which `may_be_repository` is True. A name longer than MOST_NAME characters is cut.
+    """
+    if lora.weight_name is None:
+        return f"{_SCHEME}{lora.path}"
+    name = quote(lora.weight_name[:MOST_NAME], safe="", errors="surrogatepass")
+    return f"{_SCHEME}{lora.path}/{name}"
+
+
+def is_hub_url(url: str) -> bool:
+    """Returns True if a URL is the address of a LoRA on the hub, as `hub_url` returns it."""
+    return url.startswith(_SCHEME)
+
+
+def lora_at(url: str) -> Lora:
+    """Returns the LoRA at a URL: at one that `hub_url` has returned, or at an http(s) URL."""
+    if not is_hub_url(url):
+        return Lora(url)
+    owner, name, *weight_name = url.removeprefix(_SCHEME).split("/")
+    return Lora(f"{owner}/{name}", unquote(weight_name[0], errors="surrogatepass") if weight_name else None)
