@@ -14,8 +14,16 @@ def luma(path: Path) -> NDArray[np.float64]:
         return np.stack([_plane(frame) for frame in file.decode(video=0)])
 
 
-def _plane(frame: Any) -> NDArray[np.float64]:
-    plane, bits = frame.planes[0], frame.format.components[0].bits
+def planes(path: Path) -> NDArray[np.float64]:
+    """Returns all stored frames of a file whose planes have one size, [t, planes, H, W], as codes of 8 bits."""
+    with av.open(str(path)) as file:
+        return np.stack(
+            [np.stack([_plane(frame, n) for n in range(len(frame.planes))]) for frame in file.decode(video=0)]
+        )
+
+
+def _plane(frame: Any, number: int = 0) -> NDArray[np.float64]:
+    plane, bits = frame.planes[number], frame.format.components[number].bits
     kind: Any = np.uint8 if bits == 8 else "<u2"
     rows: NDArray[np.float64] = np.frombuffer(plane, kind).reshape(plane.height, -1)[:, : plane.width] / 2.0 ** (
         bits - 8

@@ -247,7 +247,8 @@ def test_a_server_answers_a_request_without_what_windows_lacks(
             address = next(line.split()[-1] for line in server.stderr if "longtake serves http" in line)
             url = f"{address}/run/fal-ai/ltxv-13b-098-distilled/extend"
             uri = "data:video/mp4;base64," + base64.b64encode(clip.read_bytes()).decode()
-            body = {"prompt": "x", "video": {"video_url": uri}, "num_frames": 17, "resolution": "480p"}
+            small = {"num_frames": 17, "resolution": "480p", "aspect_ratio": "1:1", "first_pass_num_inference_steps": 2}
+            body = {"prompt": "x", "video": {"video_url": uri}, **small}
             request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
             answer = json.load(urllib.request.urlopen(request, timeout=120))
             assert answer["video"]["url"].startswith(address)

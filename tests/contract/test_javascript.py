@@ -43,7 +43,7 @@ def one_way(node: Node, server: Running) -> Way:
 
 @pytest.mark.parametrize("mode", ["polling", "streaming"])
 def test_subscribe(way: Way, mode: str) -> None:
-    got = way("subscribed", id=LTXV, input=with_prompt("steps"), options={"mode": mode, "pollInterval": 50})
+    got = way("subscribed", id=LTXV, input=with_prompt("steps"), options={"mode": mode})
     assert "error" not in got, got
     assert got["value"]["data"]["prompt"] == "steps"
     assert got["value"]["requestId"] == got["enqueued"]
@@ -98,9 +98,7 @@ def test_the_clients_timeout_cancels_the_request(one_way: Way) -> None:
 
 def test_the_start_timeout_ends_a_waiting_request(one_way: Way) -> None:
     blocker = one_way("submitted", id=NARROW, input=with_prompt("slow"))
-    got = one_way(
-        "subscribed", id=NARROW, input=with_prompt("quick"), options={"startTimeout": 1.1, "pollInterval": 100}
-    )
+    got = one_way("subscribed", id=NARROW, input=with_prompt("quick"), options={"startTimeout": 1.1})
     assert (got["status"], got["isUserTimeout"]) == (504, True)
     assert got["body"]["error_type"] == "request_timeout"
     httpx.put(blocker["cancel_url"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,6 +73,7 @@ def make(runner: Runner, clip: Path, tmp_path: Path) -> Make:
     return carry_out
 
 
+@lru_cache(4)
 def frames_of(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """Returns all frames of a file at its own rate, [n, H, W, 3]."""
     with open_source(path) as file:

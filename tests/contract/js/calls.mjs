@@ -10,6 +10,9 @@ import { openAsBlob } from "node:fs";
 import { createInterface } from "node:readline";
 import { createFalClient } from "@fal-ai/client";
 
+/** The client's pause in ms between two looks at a request; its own default is half a second. */
+const pollInterval = 50;
+
 const SERVICES = { "fal.run": "run", "queue.fal.run": "queue", "rest.fal.ai": "rest", "v3.fal.media": "cdn" };
 
 function rewritten(base, address) {
@@ -64,7 +67,7 @@ const calls = {
     do {
       status = await fal.queue.status(id, { requestId, logs: true });
       seen.push(status.status);
-      await new Promise((done) => setTimeout(done, 50));
+      await new Promise((done) => setTimeout(done, pollInterval));
     } while (status.status !== "COMPLETED");
     const silent = await fal.queue.status(id, { requestId, logs: false });
     return { submitted, status, silent, seen, result: await fal.queue.result(id, { requestId }) };
@@ -78,6 +81,7 @@ const calls = {
       fal.subscribe(id, {
         input,
         logs: true,
+        pollInterval,
         onEnqueue: (requestId) => (enqueued = requestId),
         onQueueUpdate: (update) => {
           statuses.push(update.status);
@@ -101,7 +105,7 @@ const calls = {
     const { request_id: requestId } = await fal.queue.submit(id, { input });
     while (whenRunning && (await fal.queue.status(id, { requestId })).status === "IN_QUEUE");
     const first = await outcomeOf(() => fal.queue.cancel(id, { requestId }));
-    const end = await outcomeOf(() => fal.queue.subscribeToStatus(id, { requestId, pollInterval: 50 }));
+    const end = await outcomeOf(() => fal.queue.subscribeToStatus(id, { requestId, pollInterval }));
     return {
       first,
       end,
@@ -145,7 +149,7 @@ const calls = {
 
   async withBlob(fal, { id, path, prompt }) {
     const blob = await openAsBlob(path, { type: "video/mp4" });
-    const result = await fal.subscribe(id, { input: { prompt, video: { video_url: blob } } });
+    const result = await fal.subscribe(id, { input: { prompt, video: { video_url: blob } }, pollInterval });
     const bytes = await (await fetch(result.data.video.url)).arrayBuffer();
     return { ...result, sha256: createHash("sha256").update(Buffer.from(bytes)).digest("hex") };
   },
