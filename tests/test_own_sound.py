@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from tests.media.sound_files import Track, write
 RATE = 48_000
 NUM_FRAMES, FRAME_RATE = 36, Fraction(24)
 LENGTH = round(NUM_FRAMES * RATE / FRAME_RATE)
+
+SMALL: dict[str, Any] = {"resolution": "480p", "aspect_ratio": "1:1", "first_pass_num_inference_steps": 2}
 
 
 def music() -> NDArray[np.float32]:
@@ -80,7 +83,7 @@ def test_a_source_s_surround_sound_is_mixed_at_its_loudness(tmp_path: Path) -> N
     stereo = Track(music(), codec="aac", bit_rate=64_000)
     source = write(tmp_path / "in.mp4", Track(surround, "5.1", "aac", bit_rate=512_000), stereo, num_frames=NUM_FRAMES)
     with longtake.load("ltxv-tiny") as model:
-        result = model.extend(source, tmp_path / "out.mov", prompt="x", resolution="480p", new_frames=8)
+        result = model.extend(source, tmp_path / "out.mov", prompt="x", new_frames=8, **SMALL)
     mixed, left_out = (
         "The source's 5.1 sound was mixed to stereo.",
         "Of the source's 2 sound tracks, only track 1 was used.",

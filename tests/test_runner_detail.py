@@ -52,6 +52,10 @@ def extended(source: Path, to: Path, direction: str, **choice: Any) -> longtake.
         "generate_audio": False,
         "match_input_fps": True,
         "num_inference_steps": 8,
+        "use_multiscale": False,
+        "video_cfg_scale": 1,
+        "video_stg_scale": 0,
+        "video_modality_scale": 1,
         "quality": "maximum",
     }
     return longtake.extend(

@@ -35,17 +35,20 @@ RUNNING = {"4e600a9e-23c3-4420-9ae0-55b08313668a": LTX2, "6d002a91-6e9b-46ca-a44
 WAITING = {"986a9989-e1dc-4b57-933b-924624cdeb3b": LTXV, "891c22dd-8991-4fcf-8b83-101b8ebb47d2": LTX2}
 
 SMALLER: dict[str, dict[str, Any]] = {
-    "4e600a9e-23c3-4420-9ae0-55b08313668a": {
+    LTX2: {
+        "num_frames": 9,
         "num_inference_steps": 8,
         "use_multiscale": False,
+        "video_cfg_scale": 1,
         "video_stg_scale": 0,
         "video_modality_scale": 1,
+        "audio_cfg_scale": 1,
+        "audio_stg_scale": 0,
         "audio_modality_scale": 1,
     },
-    "6d002a91-6e9b-46ca-a446-6f8f7ae76df1": {"num_frames": 41, "first_pass_num_inference_steps": 2},
-    "986a9989-e1dc-4b57-933b-924624cdeb3b": {"first_pass_num_inference_steps": 2},
+    LTXV: {"num_frames": 33, "aspect_ratio": "1:1", "first_pass_num_inference_steps": 2},
 }
-"""Request id -> fields of its body that need less work than the old ones."""
+"""Endpoint -> fields of the body of a request to it that need less work than the old ones."""
 
 HIDDEN = "hidden" + "x" * 26 + ".mp4"
 """The key of a file that only its owner may read."""
@@ -80,14 +83,14 @@ def row_of(data_dir: Path, request_id: str) -> RequestRow:
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The old data folder, with a hidden file. Its running requests get smaller bodies, so that the test is short."""
+    """The old data folder, with a hidden file. Its unfinished requests get smaller bodies, which take less time."""
     folder = tmp_path_factory.mktemp("upgrade")
     with tarfile.open(OLD) as archive:
         archive.extractall(folder, filter="data")
     with closing(sqlite3.connect(folder / "data" / "longtake.db")) as database, database:
-        for request_id, fields in SMALLER.items():
+        for request_id, app in (RUNNING | WAITING).items():
             (body,) = database.execute("SELECT body FROM requests WHERE id = ?", [request_id]).fetchone()
-            changed = json.dumps(json.loads(body) | fields).encode()
+            changed = json.dumps(json.loads(body) | SMALLER[app]).encode()
             database.execute("UPDATE requests SET body = ? WHERE id = ?", [changed, request_id])
         facts = (HIDDEN, KEY.partition(":")[0], None, "a.mp4", "video/mp4", 6, 1.0, None)
         database.execute("INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?)", facts)
