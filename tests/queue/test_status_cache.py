@@ -220,7 +220,7 @@ def test_no_thread_sees_an_older_state_after_a_newer_one(engine: sa.Engine, cach
     for thread in threads:
         thread.start()
     claimed = claim(engine)
-    for step in range(25):
+    for step in range(15):
         queue.add_log_lines(engine, claimed, [LogLine(float(step), "INFO", str(step))])
         cache.mark_changed(row.id)
         assert [line.message for line in status_of(cache, row).log_lines][-1] == str(step)

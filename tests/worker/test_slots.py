@@ -184,6 +184,7 @@ def test_each_pool_has_its_slot_and_its_order(engine: sa.Engine, serve: Serve, e
 
 
 @pytest.mark.parametrize("at", ["start", "planned", 1, "end"])
+@on_sqlite
 def test_a_killed_worker_is_replaced_and_the_next_one_resumes(
     engine: sa.Engine, serve: Serve, effects: Path, at: str | int
 ) -> None:
@@ -197,6 +198,7 @@ def test_a_killed_worker_is_replaced_and_the_next_one_resumes(
     assert len(set(pids(effects))) == 2
 
 
+@on_sqlite
 def test_an_idle_worker_that_is_killed_is_replaced(engine: sa.Engine, serve: Serve, effects: Path) -> None:
     server = serve()
     end_of(engine, submit(engine, effects=str(effects)))
@@ -206,6 +208,7 @@ def test_an_idle_worker_that_is_killed_is_replaced(engine: sa.Engine, serve: Ser
     assert state(server) in ("idle", "busy")
 
 
+@on_sqlite
 def test_a_request_that_crashes_its_worker_each_time_ends(engine: sa.Engine, serve: Serve, effects: Path) -> None:
     serve(max_attempts=3)
     row = submit(engine, at="planned", do="crash", effects=str(effects))
@@ -273,6 +276,7 @@ def test_a_cancelled_request_ends_before_its_worker_stops(
     assert (ended.state, ended.status_code, ended.error_type) == ("CANCELLED", 499, "client_cancelled")
 
 
+@on_sqlite
 def test_a_worker_that_heeds_a_cancellation_lives_on(
     engine: sa.Engine, serve: Serve, tmp_path: Path, effects: Path
 ) -> None:
