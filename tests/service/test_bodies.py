@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 import re
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +19,7 @@ from longtake.endpoints.fields import MOST_LORAS
 from longtake.queue.payloads import input_and_result
 from longtake.service import bodies
 from longtake.service.bodies import MOST_STRUCTURE_BYTES, SPOOL_BYTES, Structure, received_body
-from tests.service.serving import INPUT, LTXV, Served, serving, submit, wait_for
+from tests.service.serving import INPUT, LTXV, PATIENCE_S, Served, serving, submit, wait_for
 
 
 def test_structure_is_what_is_outside_of_strings() -> None:
@@ -117,23 +118,28 @@ def test_large_bodies_of_one_key_do_not_delay_those_of_another(tmp_path: Path, m
     with serving(tmp_path) as served, served.client() as client, ThreadPoolExecutor(7) as pool:
         mine, theirs = ({"Authorization": f"Key {served.state.keys.create(name, 'run')}"} for name in "ab")
         monkeypatch.setattr(bodies, "PROCESS_STRUCTURE_BYTES", 0)
+        all_wait = threading.Event()
+
+        def slowly_checked(endpoint_id: str, body: bodies.ReceivedBody) -> CheckedBody:
+            all_wait.wait(PATIENCE_S)
+            time.sleep(0.05)
+            return check(endpoint_id, body.read())
+
         monkeypatch.setattr(bodies, "_checked_apart", slowly_checked)
 
         def send(name: str, key: dict[str, str]) -> None:
             submit(client, headers=key)
             answered.append(name)
 
+        waiting = served.state.large_bodies._waiting
         sent = [pool.submit(send, "mine", mine) for _ in range(6)]
-        wait_for(lambda: len(answered) > 0)
+        wait_for(lambda: [len(requests) for requests in list(waiting.values())] == [5])
         sent.append(pool.submit(send, "theirs", theirs))
+        wait_for(lambda: len(waiting) == 2)
+        all_wait.set()
         for one in sent:
             one.result()
     assert "theirs" in answered[:4], answered
-
-
-def slowly_checked(endpoint_id: str, body: bodies.ReceivedBody) -> CheckedBody:
-    time.sleep(0.05)
-    return check(endpoint_id, body.read())
 
 
 def test_many_wrong_items_are_one_short_error(served: Served, client: httpx.Client) -> None:
