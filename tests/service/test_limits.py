@@ -24,7 +24,7 @@ from longtake.service import auth, bodies, files, http_protocol, logs, page, pla
 from longtake.service.connections import Bounds
 from longtake.settings import Settings
 from longtake.storage import lifecycle
-from longtake.storage.uploads import MAX_PARTS
+from longtake.storage.uploads import MAX_PARTS, MAX_PARTS_OF_KEY
 from longtake.worker import request_log
 from tests.service.serving import INPUT, LTXV, serving, wait_for
 
@@ -55,6 +55,7 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "bytes of a JSON body outside": (bodies.MOST_STRUCTURE_BYTES,),
     "uploaded file |": (SETTINGS.max_upload_bytes,),
     "parts of one upload": (MAX_PARTS,),
+    "stored parts of one key": (MAX_PARTS_OF_KEY,),
     "time for which the address of an announced upload": (SETTINGS.upload_s,),
     "characters of an uploaded file's name": (uploads.MAX_NAME, uploads.MAX_NAME),
     "characters of an `Idempotency-Key`": (255,),

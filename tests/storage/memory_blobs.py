@@ -14,7 +14,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.parse import quote, unquote
 from urllib.request import Request, urlopen
 
 from longtake.storage.blobs import KEY, PIECE_BYTES, Blob
@@ -53,8 +52,8 @@ class MemoryBlobs:
     def delete(self, key: str) -> None:
         self._send(self._request("DELETE", key)).close()
 
-    def list(self, prefix: str = "") -> Iterator[Blob]:
-        with self._send(Request(f"{self.address}/?{quote(prefix)}")) as answer:
+    def list(self) -> Iterator[Blob]:
+        with self._send(Request(f"{self.address}/")) as answer:
             yield from (Blob(*facts) for facts in json.load(answer))
 
     def _request(self, method: str, key: str, **more: Any) -> Request:
@@ -89,10 +88,9 @@ def memory_blobs() -> Iterator[MemoryBlobs]:
             self._answer(200)
 
         def do_GET(self) -> None:
-            if self.path.startswith("/?"):
-                prefix = unquote(self.path[2:])
+            if self.path == "/":
                 with lock:
-                    found = [(key, len(content), at) for key, (content, at) in stored.items() if key.startswith(prefix)]
+                    found = [(key, len(content), at) for key, (content, at) in stored.items()]
                 self._answer(200, json.dumps(found).encode())
                 return
             content = stored.get(self.path[1:], (None, 0.0))[0]

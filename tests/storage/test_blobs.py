@@ -67,17 +67,16 @@ def test_a_deleted_blob_is_gone(blobs: Blobs, tmp_path: Path) -> None:
     blobs.put("parts/a.1", written(tmp_path / "upload", b"x"))
     blobs.delete("parts/a.1")
     assert blobs.size("parts/a.1") is None
-    assert list(blobs.list("parts/")) == []
+    assert list(blobs.list()) == []
 
 
-def test_blobs_are_listed_by_prefix_with_their_size_and_age(blobs: Blobs, tmp_path: Path) -> None:
+def test_blobs_are_listed_with_their_size_and_age(blobs: Blobs, tmp_path: Path) -> None:
     old = written(tmp_path / "upload", b"abc")
     os.utime(old, (1, 1))
     for key in ("clip.mp4", "other.mp4", "parts/a.1", "parts/a.2", "parts/b.1"):
         blobs.put(key, old)
     assert {blob.key for blob in blobs.list()} == {"clip.mp4", "other.mp4", "parts/a.1", "parts/a.2", "parts/b.1"}
-    assert {blob.key for blob in blobs.list("parts/a.")} == {"parts/a.1", "parts/a.2"}
-    (clip,) = blobs.list("clip")
+    clip = next(blob for blob in blobs.list() if blob.key == "clip.mp4")
     assert clip.size == 3
     assert abs(clip.modified_at - time.time()) < 3600, "a blob is as old as its key, not as the file it came from"
 

@@ -21,6 +21,7 @@ from longtake.settings import Settings
 from longtake.storage import uploads
 from longtake.storage.blobs import Blobs
 from longtake.storage.files import KEY, FileStore, NewFile, StoredFile, new_key, open_store
+from longtake.storage.uploads import Part
 from tests.database.fixtures import on_sqlite
 from tests.storage.fixtures import on_local_blobs, read
 from tests.worker.requests import submission
@@ -172,7 +173,7 @@ def test_the_files_of_a_request_are_deleted(store: FileStore, tmp_path: Path) ->
 def test_strays_are_deleted_once_they_are_old(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     key = stored(store)
     upload = uploads.create(store, CLIP, multipart=True, within_s=60)
-    uploads.add_part(store, upload, 1, "0" * 32, written(store.scratch_path(), b"x"))
+    uploads.add_part(store, upload, Part(1, "0" * 32, 1), written(store.scratch_path(), b"x"), 1000)
     waiting = replace(submission(), files=(RemoteFile("https://example.com/a.mp4", ("video_url",), "source"),))
     queue.submit(store.engine, waiting)
     store.blobs.put(f"fetched/{waiting.id}.1", written(store.scratch_path(), b"a source"))

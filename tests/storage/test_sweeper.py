@@ -9,6 +9,7 @@ from longtake.storage import uploads
 from longtake.storage.files import FileStore, NewFile, new_key
 from longtake.storage.local import LocalBlobs
 from longtake.storage.sweeper import sweepers
+from longtake.storage.uploads import Part
 from tests.service.serving import wait_for
 
 
@@ -22,7 +23,7 @@ def test_expired_files_and_uploads_are_deleted(
     store.add(new_key("a", "video/mp4"), expired, path)
     upload = uploads.create(store, expired, multipart=True, within_s=0.001)
     path.write_bytes(b"x")
-    uploads.add_part(store, upload, 1, "0" * 32, path)
+    uploads.add_part(store, upload, Part(1, "0" * 32, 1), path, 1000)
     sweeps, sweep = [], FileStore.sweep
 
     def fail_once(store: FileStore) -> list[str]:

@@ -3,16 +3,17 @@
 import hashlib
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from longtake.errors import InvalidRequest
+from longtake.errors import FileTooLarge, InvalidRequest
 from longtake.storage import uploads
 from longtake.storage.blobs import Blobs
 from longtake.storage.files import FileStore, NewFile
-from longtake.storage.uploads import AlreadyUploaded, Upload
+from longtake.storage.uploads import AlreadyUploaded, Part, TooManyParts, Upload
 from tests.storage.fixtures import read
 
 
@@ -32,10 +33,15 @@ def written(store: FileStore, content: bytes) -> Path:
     return path
 
 
-def add_part(store: FileStore, upload: Upload, number: int, content: bytes) -> tuple[int, str]:
+def add_part(store: FileStore, upload: Upload, number: int, content: bytes, max_bytes: int = 10**6) -> tuple[int, str]:
     etag = hashlib.md5(content).hexdigest()
-    uploads.add_part(store, upload, number, etag, written(store, content))
+    uploads.add_part(store, upload, Part(number, etag, len(content)), written(store, content), max_bytes)
     return number, etag
+
+
+def num_rows(store: FileStore) -> int:
+    with store.engine.connect() as connection:
+        return int(connection.scalar(sa.text("select count(*) from upload_parts")) or 0)
 
 
 def test_an_upload_is_found_by_its_token_until_its_time_is_over(store: FileStore) -> None:
@@ -71,6 +77,50 @@ def test_parts_are_joined_in_the_order_of_their_numbers(store: FileStore) -> Non
     assert read(store.blobs, file.blob) == b"".join(contents[number] for number in sorted(contents))
     assert uploads.complete(store, upload, listed) == key, "a client's second try"
     assert [blob.key for blob in store.blobs.list()] == [file.blob]
+    assert num_rows(store) == 0
+
+
+def test_parts_that_arrive_at_the_same_time_stay_below_the_limit_together(store: FileStore) -> None:
+    upload = new_upload(store, multipart=True)
+
+    def try_to_add(number: int) -> bool:
+        try:
+            add_part(store, upload, number, bytes([number]) * 400, max_bytes=1000)
+        except FileTooLarge:
+            return False
+        return True
+
+    with ThreadPoolExecutor(6) as threads:
+        is_added = list(threads.map(try_to_add, range(1, 7)))
+    assert is_added.count(True) == 2
+    assert sum(blob.size for blob in store.blobs.list()) == uploads.uploaded_bytes(store, upload) == 800
+    stored = is_added.index(True) + 1
+    add_part(store, upload, stored, bytes([stored]) * 400, max_bytes=1000)  # a client's second try
+    assert uploads.uploaded_bytes(store, upload) == 800
+
+
+def test_the_parts_of_a_key_are_bounded(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "MAX_PARTS_OF_KEY", 3)
+    first, second = new_upload(store, multipart=True), new_upload(store, multipart=True)
+    other = uploads.create(store, NewFile("other", "a", "b/c"), multipart=True, within_s=60)
+    listed = [add_part(store, first, number, b"x") for number in (1, 2)]
+    add_part(store, second, 1, b"x")
+    for upload in (first, second):
+        with pytest.raises(TooManyParts, match="This key has 3 parts of unfinished uploads"):
+            add_part(store, upload, 3, b"x")
+    add_part(store, other, 1, b"x")
+    uploads.complete(store, first, listed)
+    add_part(store, second, 2, b"x")
+
+
+def test_a_part_of_an_expired_upload_is_not_stored(store: FileStore) -> None:
+    upload = new_upload(store, multipart=True, within_s=0.001)
+    add_part(store, upload, 1, b"one")
+    time.sleep(0.01)
+    uploads.sweep(store)
+    with pytest.raises(InvalidRequest, match="The time of this upload is over"):
+        add_part(store, upload, 2, b"two")
+    assert (list(store.blobs.list()), num_rows(store)) == ([], 0)
 
 
 def test_another_server_can_complete_an_upload(store: FileStore, tmp_path: Path) -> None:

@@ -201,6 +201,19 @@ uploads = sa.Table(
 )
 """The uploads that have not expired. The columns are explained at `storage.uploads.Upload`."""
 
+upload_parts = sa.Table(
+    "upload_parts",
+    metadata,
+    sa.Column("token", sa.String(100), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("etag", sa.String(32), primary_key=True),
+    sa.Column("key_id", sa.String(64), nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Index("upload_parts_of_key", "key_id"),
+)
+"""The parts of unfinished uploads: the upload's token and key, the part's number, the MD5 of its bytes in hex, and its
+size in bytes. A row is inserted before its blob is stored."""
+
 secrets = sa.Table(
     "secrets",
     metadata,

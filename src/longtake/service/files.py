@@ -26,7 +26,7 @@ from longtake.service.state import ServerState
 from longtake.service.uploads import file_name, header_name, lifecycle, listed_parts, media_type, received, stored
 from longtake.storage import uploads
 from longtake.storage.files import NewFile, StoredFile, new_key
-from longtake.storage.uploads import Upload
+from longtake.storage.uploads import Part, Upload
 
 MAX_JSON_BYTES = 4 * 1024**2
 """Maximum size in bytes of a JSON body. The largest useful one lists 10,000 parts of an upload and has about 0.7 MB."""
@@ -116,11 +116,11 @@ def cdn_routes(state: ServerState) -> list[BaseRoute]:
             raise RequestFailed(400, f"Parts are numbered 1 to {uploads.MAX_PARTS}; this is {number}.", "bad_request")
         if await state.call_with_retries(state.store.find, upload.file_key) is not None:
             raise RequestFailed(400, "This upload is finished.", "bad_request")
-        left = state.settings.max_upload_bytes - await state.call_with_retries(
-            uploads.uploaded_bytes, state.store, upload
-        )
+        max_bytes = state.settings.max_upload_bytes
+        left = max_bytes - await state.call_with_retries(uploads.uploaded_bytes, state.store, upload)
         async with received(request, state, upload.key_id, left) as body:
-            await stored(state, upload.key_id, uploads.add_part, state.store, upload, number, body.md5, body.path)
+            part = Part(number, body.md5, body.size)
+            await stored(state, upload.key_id, uploads.add_part, state.store, upload, part, body.path, max_bytes)
         return json_response({"partNumber": number, "etag": f'"{body.md5}"'}, headers={"etag": f'"{body.md5}"'})
 
     async def complete(request: Request) -> Response:

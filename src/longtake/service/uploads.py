@@ -11,13 +11,13 @@ from typing import Any, ParamSpec, TypeVar
 
 from starlette.requests import Request
 
-from longtake.errors import InvalidRequest
+from longtake.errors import FileTooLarge, InvalidRequest
 from longtake.service.bodies import declared_bytes
-from longtake.service.responses import CLOSE, RequestFailed
+from longtake.service.responses import CLOSE, RequestFailed, limit_reached
 from longtake.service.state import ServerState
 from longtake.storage.files import disk_full_errors
 from longtake.storage.lifecycle import parse
-from longtake.storage.uploads import MAX_PARTS
+from longtake.storage.uploads import MAX_PARTS, TOO_LARGE, TooManyParts
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,10 +34,11 @@ INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 @dataclass(frozen=True)
 class Body:
-    """The body of a request: the path of a file that contains its bytes, and their MD5 in hex."""
+    """The body of a request: the path of a file that contains its bytes, their MD5 in hex, and their number."""
 
     path: Path
     md5: str
+    size: int
 
 
 @asynccontextmanager
@@ -52,7 +53,7 @@ async def received(request: Request, state: ServerState, key_id: str, max_bytes:
     """
     too_large = RequestFailed(
         413,
-        f"The file is larger than the {state.settings.max_upload_bytes} bytes that one upload may have.",
+        TOO_LARGE.format(limit=state.settings.max_upload_bytes),
         "bad_request",
         CLOSE,
     )
@@ -78,7 +79,7 @@ async def received(request: Request, state: ServerState, key_id: str, max_bytes:
                 await state.call_for(key_id, write, waiting)
                 waiting = bytearray()
         await state.call_for(key_id, write, waiting)
-        yield Body(path, digest.hexdigest())
+        yield Body(path, digest.hexdigest(), size)
     finally:
         await state.call(partial(path.unlink, missing_ok=True))
 
@@ -86,10 +87,15 @@ async def received(request: Request, state: ServerState, key_id: str, max_bytes:
 async def stored(state: ServerState, key_id: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Returns the result of `work(*args, **kwargs)`, called in a thread. `work` stores something for this key.
 
-    Raises RequestFailed with status 400 if `work` raises InvalidRequest.
+    Raises RequestFailed if `work` raises InvalidRequest: with status 413 for a file that is too large, 429 for too many
+    parts, and otherwise 400.
     """
     try:
         return await state.call_for(key_id, work, *args, **kwargs)
+    except FileTooLarge as error:
+        raise RequestFailed(413, error.message, "bad_request") from error
+    except TooManyParts as error:
+        raise limit_reached(error.message) from error
     except InvalidRequest as error:
         raise RequestFailed(400, error.message, "bad_request") from error
 

@@ -60,5 +60,5 @@ class Blobs(Protocol):
     def delete(self, key: str) -> None:
         """Deletes the blob, if it exists."""
 
-    def list(self, prefix: str = "") -> Iterator[Blob]:
-        """Yields the facts about every blob whose key starts with `prefix`, in any order."""
+    def list(self) -> Iterator[Blob]:
+        """Yields the facts about every blob, in any order."""

@@ -65,9 +65,8 @@ class LocalBlobs:
     def delete(self, key: str) -> None:
         self._path(key).unlink(missing_ok=True)
 
-    def list(self, prefix: str = "") -> Iterator[Blob]:
-        patterns = (f"{prefix}*",) if "/" in prefix else (f"{prefix}*", f"{prefix}*/*")
-        for path in chain.from_iterable(map(self.folder.glob, patterns)):
+    def list(self) -> Iterator[Blob]:
+        for path in chain.from_iterable(map(self.folder.glob, ("*", "*/*"))):
             key = path.relative_to(self.folder).as_posix()
             try:
                 facts = path.stat()

@@ -12,12 +12,17 @@ import sqlalchemy as sa
 from longtake import clock
 from longtake.database.batches import CHANGED_BATCH
 from longtake.database.connection import reading
-from longtake.database.tables import uploads
-from longtake.errors import InvalidRequest
+from longtake.database.tables import upload_parts, uploads
+from longtake.errors import FileTooLarge, InvalidRequest
 from longtake.storage.files import PARTS, FileStore, NewFile, disk_full_errors, new_key
 
 MAX_PARTS = 10_000
 """The largest part number of an upload, as in S3."""
+
+MAX_PARTS_OF_KEY = 20_000
+"""Largest number of stored parts of one key's unfinished uploads."""
+
+TOO_LARGE = "The file is larger than the {limit} bytes that one upload may have."
 
 ETAG = re.compile(r"[0-9a-f]{32}")
 """The form of a part's etag: the MD5 of its bytes in lower-case hex."""
@@ -28,6 +33,15 @@ class AlreadyUploaded(InvalidRequest):
 
     def __init__(self) -> None:
         super().__init__("This upload is finished, and its bytes cannot be replaced.")
+
+
+class TooManyParts(InvalidRequest):
+    """The key has the largest number of parts of unfinished uploads."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"This key has {MAX_PARTS_OF_KEY} parts of unfinished uploads; complete some, or let them expire."
+        )
 
 
 @dataclass(frozen=True)
@@ -94,20 +108,57 @@ def finish(store: FileStore, upload: Upload, path: Path) -> str:
     return upload.file_key
 
 
-def add_part(store: FileStore, upload: Upload, number: int, etag: str, path: Path) -> None:
-    """Stores the bytes of the file at `path` as part `number` of an upload. The file remains at `path`.
+@dataclass(frozen=True)
+class Part:
+    """A part of an upload: its number, the MD5 of its bytes in lower-case hex, and its size in bytes."""
 
-    `etag`: the MD5 of the bytes in hex.
+    number: int
+    etag: str
+    size: int
 
-    All servers see the part, so that any of them can complete the upload. Raises DiskFull if a disk is full.
+
+def add_part(store: FileStore, upload: Upload, part: Part, path: Path, max_bytes: int) -> None:
+    """Stores the file at `path` as a part of an upload. The file remains at `path`.
+
+    `max_bytes`: the largest size of all parts of the upload together, also of several for the same number.
+
+    All servers see the part, so that any of them can complete the upload. Raises FileTooLarge above `max_bytes`,
+    TooManyParts if the key has too many parts, InvalidRequest if the upload has expired, and DiskFull if a disk is
+    full.
     """
     with disk_full_errors():
-        store.blobs.put(_part_key(upload, number, etag), path)
+        _count_part(store, upload, part, max_bytes)
+        store.blobs.put(_part_key(upload.token, part.number, part.etag), path)
+
+
+def _count_part(store: FileStore, upload: Upload, part: Part, max_bytes: int) -> None:
+    """Inserts the row of a part, unless it was inserted before. Raises the errors of `add_part`."""
+    of_upload, of_key = upload_parts.c.token == upload.token, upload_parts.c.key_id == upload.key_id
+    same = sa.and_(of_upload, upload_parts.c.number == part.number, upload_parts.c.etag == part.etag)
+    with store.engine.begin() as connection:
+        # The lock makes parts of the same upload wait for each other, so that each of them counts the others.
+        lock = sa.select(uploads.c.token).where(uploads.c.token == upload.token).with_for_update()
+        if connection.execute(lock).first() is None:
+            raise InvalidRequest("The time of this upload is over.")
+        if connection.execute(sa.select(upload_parts.c.token).where(same)).first() is not None:
+            return
+        if _num_bytes(connection, upload) + part.size > max_bytes:
+            raise FileTooLarge(TOO_LARGE.format(limit=max_bytes))
+        count = connection.scalar(sa.select(sa.func.count()).select_from(upload_parts).where(of_key))
+        if count is not None and count >= MAX_PARTS_OF_KEY:
+            raise TooManyParts
+        connection.execute(sa.insert(upload_parts).values(token=upload.token, key_id=upload.key_id, **vars(part)))
 
 
 def uploaded_bytes(store: FileStore, upload: Upload) -> int:
     """Returns the total size in bytes of the upload's stored parts."""
-    return sum(blob.size for blob in store.blobs.list(_parts_prefix(upload.token)))
+    with reading(store.engine) as connection:
+        return _num_bytes(connection, upload)
+
+
+def _num_bytes(connection: sa.Connection, upload: Upload) -> int:
+    total = sa.select(sa.func.sum(upload_parts.c.size)).where(upload_parts.c.token == upload.token)
+    return int(connection.scalar(total) or 0)
 
 
 def complete(store: FileStore, upload: Upload, parts: Iterable[tuple[int, str]]) -> str:
@@ -124,7 +175,7 @@ def complete(store: FileStore, upload: Upload, parts: Iterable[tuple[int, str]])
         return upload.file_key
     keys = []
     for number, etag in sorted(parts):
-        key = _part_key(upload, number, etag) if ETAG.fullmatch(etag) else None
+        key = _part_key(upload.token, number, etag) if ETAG.fullmatch(etag) else None
         if key is None or store.blobs.size(key) is None:
             raise InvalidRequest(f"Part {number} with the etag {etag[:80]!r} has not been uploaded.", loc=("parts",))
         keys.append(key)
@@ -149,18 +200,22 @@ def sweep(store: FileStore, limit: int = CHANGED_BATCH) -> int:
         _delete_parts(store, token)
     if tokens:
         with store.engine.begin() as connection:
-            connection.execute(sa.delete(uploads).where(uploads.c.token.in_(tokens)))
+            for table in (upload_parts, uploads):
+                connection.execute(sa.delete(table).where(table.c.token.in_(tokens)))
     return len(tokens)
 
 
-def _parts_prefix(token: str) -> str:
-    return f"{PARTS}/{token}."
-
-
-def _part_key(upload: Upload, number: int, etag: str) -> str:
-    return f"{_parts_prefix(upload.token)}{number}.{etag}"
+def _part_key(token: str, number: int, etag: str) -> str:
+    return f"{PARTS}/{token}.{number}.{etag}"
 
 
 def _delete_parts(store: FileStore, token: str) -> None:
-    for blob in store.blobs.list(_parts_prefix(token)):
-        store.blobs.delete(blob.key)
+    """Deletes the blobs of an upload's parts, and then their rows."""
+    mine = upload_parts.c.token == token
+    with reading(store.engine) as connection:
+        parts = connection.execute(sa.select(upload_parts.c.number, upload_parts.c.etag).where(mine)).all()
+    for part in parts:
+        store.blobs.delete(_part_key(token, part.number, part.etag))
+    if parts:
+        with store.engine.begin() as connection:
+            connection.execute(sa.delete(upload_parts).where(mine))
