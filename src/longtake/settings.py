@@ -236,6 +236,9 @@ class Settings(BaseSettings):
     fetch_ahead: Positive = 16
     """Largest number of requests of one API key to one pool that wait for a device while their files are downloaded, or
     on the way. It limits the disk space of files that no device needs yet."""
+    fetched_bytes: Positive = 64 * 1024**3
+    """Disk space in bytes for downloaded files of requests that wait for a device. Above it no further download begins,
+    and above half of it none of the key that uses so much."""
     fetch_min_rate: Positive = 256 * 1024
     """Smallest rate of a download of a request's file in bytes per second, measured over each `fetch_window_s`. A
     slower download fails."""

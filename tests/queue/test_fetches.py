@@ -116,14 +116,35 @@ def test_a_group_has_a_limited_number_of_files_ahead(engine: sa.Engine) -> None:
     others = {Group("local", "large"), Group("other", "default")}
     for group in others:
         submit(engine, group)
-    assert set(fetches.waiting_groups(engine, 2)) == {LOCAL, *others}
+    assert set(fetches.waiting_groups(engine, 2, 10**9)) == {LOCAL, *others}
     for _ in range(2):
         fetches.finish(engine, claimed(engine))
-    assert set(fetches.waiting_groups(engine, 2)) == others
+    assert set(fetches.waiting_groups(engine, 2, 10**9)) == others
     found = queue.claim(engine, "default", "w")
     assert found is not None
     assert found.id == rows[0].id, "a request that has a device does not count"
-    assert LOCAL in fetches.waiting_groups(engine, 2)
+    assert LOCAL in fetches.waiting_groups(engine, 2, 10**9)
+
+
+def test_the_disk_space_of_files_ahead_is_bounded_for_a_key_and_for_all(engine: sa.Engine) -> None:
+    large, other = Group("local", "large"), Group("other", "default")
+    for group in (LOCAL, LOCAL, large, other, other):
+        submit(engine, group)
+    fetch = claimed(engine)
+    assert set(fetches.waiting_groups(engine, 9, 100)) == {LOCAL, large, other}
+    assert fetches.store(engine, fetch, {SOURCE.url: "fetched/1"}, {}, 49)
+    assert set(fetches.waiting_groups(engine, 9, 100)) == {LOCAL, large, other}
+    assert fetches.store(engine, fetch, {SOURCE.url: "fetched/1", IMAGE.url: "fetched/2"}, {}, 50)
+    assert fetches.waiting_groups(engine, 9, 100) == [other], "no pool of the key that uses half"
+    assert fetches.finish(engine, fetch)
+    assert fetches.waiting_groups(engine, 9, 100) == [other]
+    of_other = claimed(engine, group=other)
+    assert fetches.store(engine, of_other, {SOURCE.url: "fetched/3"}, {}, 51)
+    assert fetches.waiting_groups(engine, 9, 100) == []
+    assert fetches.put_back(engine, of_other.request_id, "s", attempt_failed=False)
+    assert fetches.waiting_groups(engine, 9, 100) == [other], "a download that waits keeps nobody from beginning"
+    assert queue.claim(engine, "default", "w") is not None
+    assert set(fetches.waiting_groups(engine, 9, 100)) == {LOCAL, large, other}, "nor a request that has a device"
 
 
 def test_a_request_is_sent_back_for_files_that_a_machine_lacks(engine: sa.Engine) -> None:

@@ -90,6 +90,7 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "memory of the process": (READING.memory_bytes,),
     "downloads of files": (SETTINGS.fetch_places,),
     "requests of one key to one pool": (SETTINGS.fetch_ahead,),
+    "disk space of downloaded files": (SETTINGS.fetched_bytes,),
     "rate of a download": (SETTINGS.fetch_min_rate, SETTINGS.fetch_window_s),
     "time of a download": (SETTINGS.fetch_s,),
     "time until a host": (fetch.ANSWER_S,),

@@ -279,16 +279,19 @@ def test_the_next_download_is_of_the_key_that_waited_longest() -> None:
 
 
 @on_sqlite
-def test_files_are_not_downloaded_far_ahead(engine: sa.Engine, serve: Serve, site: Site) -> None:
-    serve(fetch_ahead=2)
+@pytest.mark.parametrize(("limit", "ahead"), [({"fetch_ahead": 2}, 2), ({"fetched_bytes": 1, "fetch_places": 1}, 1)])
+def test_files_are_not_downloaded_far_ahead(
+    engine: sa.Engine, serve: Serve, site: Site, limit: dict[str, int], ahead: int
+) -> None:
+    serve(**limit)
     site.release()
     rows = [submit_with(engine, site.url(f"/{number}"), at="planned", do="hang") for number in range(5)]
-    eventually(lambda: current(engine, rows[2]).ready)
+    eventually(lambda: current(engine, rows[ahead]).ready)
     time.sleep(0.5)
-    assert sorted(site.begun) == ["/0", "/1", "/2"], "one has the device, and two wait for it"
+    assert sorted(site.begun) == [f"/{number}" for number in range(1 + ahead)], "one has the device, the others wait"
     queue.cancel(engine, rows[1].id)
-    eventually(lambda: current(engine, rows[3]).ready)
-    assert not current(engine, rows[4]).ready
+    eventually(lambda: current(engine, rows[ahead + 1]).ready)
+    assert not current(engine, rows[ahead + 2]).ready
 
 
 def test_a_download_survives_its_server(

@@ -87,6 +87,7 @@ fetches = sa.Table(
     sa.Column("files", Json, nullable=False),
     sa.Column("blobs", Json, nullable=False),
     sa.Column("hub_names", Json),
+    sa.Column("num_bytes", sa.BigInteger, nullable=False, server_default=sa.text("0")),
     sa.Index("fetches_by_state", "state", "key_id", "pool", "priority", "seq"),
 )
 """The downloads of files for requests that wait: one row for each request that names such files.
@@ -98,6 +99,7 @@ fetches = sa.Table(
 `files`: the files, a list of [URL, path of the field, kind, must be stored] (see `queue.requests.RemoteFile`).
 `blobs`: URL -> the key of the blob with the bytes, for each file that was downloaded.
 `hub_names`: URL -> the path in the folder of the hub's LoRAs, for each LoRA that was downloaded there; null for none.
+`num_bytes`: the size of all these blobs together.
 """
 
 deleted_requests = sa.Table(

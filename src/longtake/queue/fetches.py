@@ -10,6 +10,7 @@ waiting --claim--> running --finish--> done
 each of them --the request ends--> ended --delete--> (no row)
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -82,24 +83,33 @@ def add(connection: sa.Connection, row: RequestRow, files: Sequence[RemoteFile])
     )
 
 
-def waiting_groups(engine: sa.Engine, ahead: int) -> list[Group]:
+def waiting_groups(engine: sa.Engine, ahead: int, max_bytes: int) -> list[Group]:
     """Returns the groups (API key and pool) that have a waiting download and may begin it.
 
     `ahead`: the number of requests of one group whose files may be stored before a device needs them. A group may begin
         no further download if this many of its requests wait for a device with their files downloaded or being
-        downloaded. This limits the disk space of such files.
+        downloaded.
+    `max_bytes`: the disk space for such files of all requests. If they use as much, no group may begin a further
+        download. If those of one API key use half as much, no group of that key may.
     """
     group = (fetches.c.key_id, fetches.c.pool)
     begun = (
-        sa.select(*group)
+        sa.select(*group, sa.func.count().label("requests"), sa.func.sum(fetches.c.num_bytes).label("bytes"))
         .join(requests, requests.c.id == fetches.c.request_id)
         .where(fetches.c.state.in_(("running", "done")), requests.c.state == "IN_QUEUE")
+        .group_by(*group)
     )
-    full = begun.group_by(*group).having(sa.func.count() >= ahead)
     with reading(engine) as connection:
         found = connection.execute(sa.select(*group).distinct().where(fetches.c.state == "waiting")).all()
-        left_out = {tuple(row) for row in connection.execute(full)} if found else set()
-    return [Group(*row) for row in found if tuple(row) not in left_out]
+        ahead_of = connection.execute(begun).all() if found else ()
+    full = {Group(row.key_id, row.pool) for row in ahead_of if row.requests >= ahead}
+    bytes_of_key = Counter[str]()
+    for row in ahead_of:
+        bytes_of_key[row.key_id] += int(row.bytes)
+    if bytes_of_key.total() >= max_bytes:
+        return []
+    waiting = (Group(*row) for row in found)
+    return [group for group in waiting if group not in full and 2 * bytes_of_key[group.key_id] < max_bytes]
 
 
 def claim(engine: sa.Engine, group: Group, server: str) -> Fetch | None:
@@ -146,14 +156,17 @@ def held_by(engine: sa.Engine, server: str) -> set[str]:
         return set(connection.scalars(sa.select(fetches.c.request_id).where(_is_running(), fetches.c.server == server)))
 
 
-def store(engine: sa.Engine, fetch: Fetch, blobs: Mapping[str, str], hub_names: Mapping[str, str]) -> bool:
+def store(
+    engine: sa.Engine, fetch: Fetch, blobs: Mapping[str, str], hub_names: Mapping[str, str], num_bytes: int = 0
+) -> bool:
     """Records where the downloaded files of a request are. Returns True if it did.
 
     `blobs`, `hub_names`: see `Downloads`; for all files that are downloaded so far.
+    `num_bytes`: the size of all these blobs together.
 
     Returns False, and stores nothing, if the server `fetch.server` no longer downloads the request's files.
     """
-    values = {"blobs": dict(blobs), "hub_names": dict(hub_names)}
+    values = {"blobs": dict(blobs), "hub_names": dict(hub_names), "num_bytes": num_bytes}
     return _update(engine, _is_held(fetch.request_id, fetch.server), values)
 
 

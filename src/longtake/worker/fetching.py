@@ -158,10 +158,11 @@ class FetchPlaces:
 
         `server`: this server's id in the table `servers`.
         """
-        while groups := fetches.waiting_groups(self._engine, self._context.settings.fetch_ahead):
+        settings = self._context.settings
+        while groups := fetches.waiting_groups(self._engine, settings.fetch_ahead, settings.fetched_bytes):
             running = self._running()
             keys = Counter(place.key_id for place in running)
-            if len(running) >= self._context.settings.fetch_places:
+            if len(running) >= settings.fetch_places:
                 if not any(place.stopped.is_set() for place in running):
                     self._free_place(groups, running, keys)
                 return
@@ -268,10 +269,15 @@ class FetchPlaces:
                     self._download_from_hub(place, file, blobs, hub_names)
                 else:
                     blobs[file.url] = self._download(place, file)
-            if not self._retry(place, lambda: fetches.store(self._engine, fetch, blobs, hub_names)):
+            if not self._retry(place, lambda: self._record(fetch, blobs, hub_names)):
                 if file.url in blobs:
                     self._context.store.blobs.delete(blobs[file.url])
                 raise Cancelled
+
+    def _record(self, fetch: Fetch, blobs: Mapping[str, str], hub_names: Mapping[str, str]) -> bool:
+        """Records in the database where the downloaded files of a request are, and how large (see `fetches.store`)."""
+        num_bytes = sum(self._context.store.blobs.size(key) or 0 for key in blobs.values())
+        return fetches.store(self._engine, fetch, blobs, hub_names, num_bytes)
 
     def _is_needed(self, place: Place, file: RemoteFile) -> bool:
         """Returns True if a file must be downloaded before its request can be claimed. Returns False for these files:
