@@ -14,7 +14,8 @@ from longtake.queue.erasure import eraser
 from longtake.queue.requests import Submission
 from longtake.settings import settings
 from longtake.storage import open_blobs
-from longtake.storage.files import FileStore, NewFile, new_key
+from longtake.storage.files import FileStore, NewFile
+from longtake.storage.keys import new_key
 from longtake.storage.sweeper import sweepers
 from longtake.worker.outcomes import NOT_STARTED_IN_TIME
 from tests.worker.requests import whole_row

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from longtake.access.files import decide, find_own
-from longtake.storage.files import FileStore, NewFile, StoredFile, new_key
+from longtake.storage.files import FileStore, NewFile, StoredFile
+from longtake.storage.keys import new_key
 from longtake.storage.local import LocalBlobs
 from tests.database.fixtures import on_sqlite
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from longtake.storage.files import NewFile, new_key
+from longtake.storage.files import NewFile
+from longtake.storage.keys import new_key
 from tests.service.serving import FLAT, INPUT, LTX2, LTXV, Served, serving
 from tests.service.test_files import stored
 

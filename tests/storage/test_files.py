@@ -20,7 +20,8 @@ from longtake.queue.requests import RemoteFile
 from longtake.settings import Settings
 from longtake.storage import uploads
 from longtake.storage.blobs import Blobs
-from longtake.storage.files import KEY, FileStore, NewFile, StoredFile, new_key, open_store
+from longtake.storage.files import FileStore, NewFile, StoredFile, open_store
+from longtake.storage.keys import KEY, new_key
 from longtake.storage.uploads import Part
 from tests.database.fixtures import on_sqlite
 from tests.storage.fixtures import on_local_blobs, read

@@ -6,7 +6,8 @@ import pytest
 import sqlalchemy as sa
 
 from longtake.storage import uploads
-from longtake.storage.files import FileStore, NewFile, new_key
+from longtake.storage.files import FileStore, NewFile
+from longtake.storage.keys import new_key
 from longtake.storage.local import LocalBlobs
 from longtake.storage.sweeper import sweepers
 from longtake.storage.uploads import Part

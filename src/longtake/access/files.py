@@ -1,8 +1,7 @@
 """Decides who may read which stored file."""
 
-from urllib.parse import urlsplit
-
 from longtake.storage.files import FileStore, StoredFile
+from longtake.storage.keys import key_in_url
 from longtake.storage.lifecycle import Decision
 
 
@@ -35,12 +34,6 @@ def find_own(store: FileStore, url: str, key_id: str | None) -> str | None:
         part of the path cannot be guessed.
     `key_id`: the id of the caller's API key; None without a key.
     """
-    try:
-        address = urlsplit(url)
-    except ValueError:
-        return None
-    folder, _, key = address.path.rpartition("/")
-    if address.scheme not in ("http", "https") or not folder.endswith("/files"):
-        return None
-    file = store.find(key)
+    key = key_in_url(url)
+    file = None if key is None else store.find(key)
     return file.blob if file is not None and decide(file, key_id) == "allow" else None

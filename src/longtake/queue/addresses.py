@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 from urllib.parse import SplitResult, urlsplit
 
+from longtake.storage.keys import key_in_url
+
 Service = Literal["run", "queue", "rest", "cdn"]
 SERVICES: tuple[Service, ...] = get_args(Service)
 
@@ -104,8 +106,17 @@ def is_file_url(url: str, base: str) -> bool:
         is_same_server = _server(given) == _server(own)
     except ValueError:
         return False
-    folder, _, key = given.path.rpartition("/")
-    return is_same_server and folder == own.path and key != ""
+    key = key_in_url(url)
+    return key is not None and is_same_server and given.path == f"{own.path}/{key}"
+
+
+def file_url(base: str, key: str) -> str:
+    """Returns the URL of a stored file on a server.
+
+    `base`: the URL of one of the server's services, as the client reached it.
+    `key`: the file's key in the store.
+    """
+    return f"{sibling_url(base, 'cdn')}/files/{key}"
 
 
 def _server(address: SplitResult) -> tuple[str, int | None]:

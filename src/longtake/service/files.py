@@ -16,7 +16,7 @@ from longtake.access.files import decide
 from longtake.access.keys import Caller
 from longtake.access.tokens import Tokens
 from longtake.endpoints import ENDPOINTS
-from longtake.queue.addresses import sibling_url
+from longtake.queue.addresses import file_url, sibling_url
 from longtake.service.auth import caller_of, caller_with_key, owns
 from longtake.service.bodies import read_json
 from longtake.service.download import download
@@ -25,7 +25,8 @@ from longtake.service.responses import NotFound, RequestFailed, json_response
 from longtake.service.state import ServerState
 from longtake.service.uploads import file_name, header_name, lifecycle, listed_parts, media_type, received, stored
 from longtake.storage import uploads
-from longtake.storage.files import NewFile, StoredFile, new_key
+from longtake.storage.files import NewFile, StoredFile
+from longtake.storage.keys import new_key
 from longtake.storage.uploads import Part, Upload
 
 MAX_JSON_BYTES = 4 * 1024**2
@@ -72,10 +73,9 @@ def rest_routes(state: ServerState) -> list[BaseRoute]:
             name, kind = file_name(body.get("file_name")), media_type(body.get("content_type"))
             file = NewFile(caller.key_id, name, kind, lifecycle(request))
             upload = await _create_upload(state, file, multipart=multipart)
-            base = sibling_url(request.scope["longtake.base_url"], "cdn")
-            return json_response(
-                {"upload_url": f"{base}/uploads/{upload.token}", "file_url": f"{base}/files/{upload.file_key}"}
-            )
+            base = request.scope["longtake.base_url"]
+            upload_url = f"{sibling_url(base, 'cdn')}/uploads/{upload.token}"
+            return json_response({"upload_url": upload_url, "file_url": file_url(base, upload.file_key)})
 
         return create
 
@@ -100,7 +100,7 @@ def cdn_routes(state: ServerState) -> list[BaseRoute]:
 
     async def begin_multipart(request: Request) -> Response:
         upload = await _create_upload(state, await _new_file(request, state, tokens), multipart=True)
-        access_url = f"{sibling_url(request.scope['longtake.base_url'], 'cdn')}/files/{upload.file_key}"
+        access_url = file_url(request.scope["longtake.base_url"], upload.file_key)
         return json_response({"access_url": access_url, "uploadId": upload.token})
 
     async def put(request: Request) -> Response:
@@ -148,7 +148,7 @@ def cdn_routes(state: ServerState) -> list[BaseRoute]:
 
 
 def _uploaded(request: Request, key: str) -> Response:
-    return json_response({"access_url": f"{sibling_url(request.scope['longtake.base_url'], 'cdn')}/files/{key}"})
+    return json_response({"access_url": file_url(request.scope["longtake.base_url"], key)})
 
 
 async def _json_object(request: Request, state: ServerState, key_id: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ The page's HTML contains no requests. Its script loads them as JSON, which needs
 """
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from string import Template
@@ -26,6 +25,7 @@ from longtake.queue.requests import ENDED
 from longtake.service.auth import caller_with_key
 from longtake.service.responses import RequestFailed, json_response
 from longtake.service.state import ServerState
+from longtake.storage.keys import KEY, key_in_url
 from longtake.version import __version__
 from longtake.video import Progress
 
@@ -49,7 +49,6 @@ SECURITY_HEADERS = {
 }
 """Headers of the page and its files. With them the browser loads and runs nothing that comes from another server."""
 
-_FILE_KEY = re.compile(r"/files/([A-Za-z0-9._-]+)$")
 _SHOWN_COLUMNS = (
     "id", "endpoint", "pool", "created_at", "started_at", "completed_at", "attempt", "error", "price_usd", "seq",
 )  # fmt: skip
@@ -166,12 +165,12 @@ class RequestList:
         body, result = _json_object(input), _json_object(output)
         video = result.get("video") if row.state == "COMPLETED" and isinstance(result.get("video"), dict) else {}
         assert isinstance(video, dict)
-        key = _FILE_KEY.search(str(video.get("url", ""))[:2000])
+        key = key_in_url(str(video.get("url", ""))[:2000])
         facts = {name: video.get(name) for name in ("width", "height", "duration", "num_frames", "content_type")}
         return {
             "prompt": str(body.get("prompt", ""))[:2000],
             "seed": result.get("seed"),
-            "video": {"url": f"cdn/files/{key[1]}", **facts} if key else None,
+            "video": {"url": f"cdn/files/{key}", **facts} if key and KEY.fullmatch(key) else None,
         }
 
 

@@ -35,6 +35,7 @@ from longtake.service.responses import (
 from longtake.service.state import ServerState
 from longtake.service.streams import PING, EventStream, event
 from longtake.service.submit import submit
+from longtake.storage.keys import key_in_url
 
 CANCEL_ANSWERS = {
     "cancelled": (200, "OK"),
@@ -316,4 +317,5 @@ def _is_file_deleted(state: ServerState, row: RequestRow, body: bytes) -> bool:
     url = video.get("url") if isinstance(video, dict) else None
     if not isinstance(url, str) or not is_file_url(url, row.base_url):
         return False
-    return state.store.find(url.rpartition("/")[2]) is None
+    key = key_in_url(url)
+    return key is not None and state.store.find(key) is None

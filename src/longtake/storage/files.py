@@ -6,8 +6,6 @@ its bytes. A crash between the two leaves a blob without a row, which `sweep_str
 
 import errno
 import hmac
-import mimetypes
-import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,10 +26,8 @@ from longtake.errors import DiskFull
 from longtake.settings import Settings
 from longtake.storage import legacy, lifecycle, open_blobs
 from longtake.storage.blobs import Blobs
+from longtake.storage.keys import KEY, suffix
 from longtake.storage.local import SCRATCH
-
-KEY = re.compile(r"[A-Za-z0-9_-]{32}(\.[a-z0-9]{1,8})?")
-"""A file's key: 32 random characters, and the suffix of the file's name (or of its MIME type) if it has one."""
 
 PAYLOADS = "payloads"
 """The folder of blobs that are large inputs and results of requests. Their keys are `payloads/<id>.<sha256>`."""
@@ -89,20 +85,6 @@ class StoredFile:
     request_id: str | None
 
 
-def new_key(name: str, content_type: str) -> str:
-    """Returns a random key for a new file in the file store. The key is part of the file's URL.
-
-    It ends with the suffix of the file's name, such as ".mp4". If `name` has no suffix, it ends with the usual suffix
-    of the MIME type `content_type`, if there is one.
-    """
-    return secrets.token_urlsafe(24) + _suffix(name, content_type)
-
-
-def _suffix(name: str, content_type: str) -> str:
-    found = re.search(r"\.[A-Za-z0-9]{1,8}$", name)
-    return found[0].lower() if found else mimetypes.guess_extension(content_type.partition(";")[0].strip()) or ""
-
-
 @dataclass(frozen=True)
 class FileStore:
     """The files of all servers that share a database.
@@ -145,7 +127,7 @@ class FileStore:
         stored the result, the key of the stored file is returned, and the file at `path` is not used and remains.
         """
         signed = hmac.digest(self._secret, f"{request_id}/{file.name}".encode(), "sha256")
-        key = signed.hex()[:32] + _suffix(file.name, file.content_type)
+        key = signed.hex()[:32] + suffix(file.name, file.content_type)
         if self.find(key) is None:
             self.delete(key)  # it has expired, or its blob is missing
             self.add(key, file, path, request_id=request_id)

@@ -14,7 +14,8 @@ from longtake.database.batches import CHANGED_BATCH
 from longtake.database.connection import reading
 from longtake.database.tables import upload_parts, uploads
 from longtake.errors import FileTooLarge, InvalidRequest
-from longtake.storage.files import PARTS, FileStore, NewFile, disk_full_errors, new_key
+from longtake.storage.files import PARTS, FileStore, NewFile, disk_full_errors
+from longtake.storage.keys import new_key
 
 MAX_PARTS = 10_000
 """The largest part number of an upload, as in S3."""

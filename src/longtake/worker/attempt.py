@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from longtake.database.connection import RetriesStopped, is_temporary, retry_until_stopped
 from longtake.queue import engine as queue
 from longtake.queue import fetches
-from longtake.queue.addresses import sibling_url
+from longtake.queue.addresses import file_url
 from longtake.queue.payloads import MAX_VIDEO_INSIDE, move_result_out, move_video_inside
 from longtake.queue.requests import CANCELLED, LogLine, Outcome, RequestRow
 from longtake.storage.files import NewFile
@@ -217,7 +217,7 @@ class Attempt:
         name = done.response.get("video", {}).get("file_name") or done.path.name
         file = NewFile(row.key_id, name, done.content_type, row.lifecycle)
         key = self._retry(lambda: self._context.store.add_result(row.id, file, done.path))
-        return outcomes.done(done, f"{sibling_url(row.base_url, 'cdn')}/files/{key}")
+        return outcomes.done(done, file_url(row.base_url, key))
 
     def _settle(self, ending: Ending) -> bool:
         """Ends the request or puts it back into the queue. Returns True if it has stored an outcome.
