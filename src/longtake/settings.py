@@ -234,14 +234,11 @@ class Settings(BaseSettings):
     """Largest number of files that the server downloads at the same time for waiting requests. API keys share them
     evenly."""
     fetch_ahead: Positive = 16
-    """Largest number of requests of one API key to one pool that wait for a device while their files are downloaded, or
-    on the way. It limits the disk space of files that no device needs yet."""
+    """Largest number of requests of one API key to one pool that wait for a device with their files, or get them."""
     fetched_bytes: Positive = 64 * 1024**3
-    """Disk space in bytes for downloaded files of requests that wait for a device. Above it no further download begins,
-    and above half of it none of the key that uses so much."""
+    """Disk space in bytes for downloaded files of requests that wait for a device. One API key may use half of it."""
     fetch_min_rate: Positive = 256 * 1024
-    """Smallest rate of a download of a request's file in bytes per second, measured over each `fetch_window_s`. A
-    slower download fails."""
+    """Smallest rate of a download in bytes per second, over each `fetch_window_s`. A slower download fails."""
     fetch_window_s: PositiveSeconds = 30
     """Seconds over which the rate of a download is measured."""
     fetch_s: PositiveSeconds = 3600
