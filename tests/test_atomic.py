@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from longtake.atomic import create, replacing
+from longtake.atomic import create, make_lasting_folder, replacing
 from longtake.system import flush
 
 
@@ -65,3 +65,14 @@ def test_an_existing_file_is_not_created_again(
 
 def test_a_folder_can_be_flushed(tmp_path: Path) -> None:
     flush(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell which file a descriptor belongs to")
+def test_new_folders_are_flushed_with_the_folders_above_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed = []
+    monkeypatch.setattr(os, "fsync", lambda fd: flushed.append(os.readlink(f"/proc/self/fd/{fd}")))
+    make_lasting_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    assert flushed == [str(tmp_path), str(tmp_path / "a")]
+    make_lasting_folder(tmp_path / "a" / "b")
+    assert len(flushed) == 2

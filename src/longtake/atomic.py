@@ -57,6 +57,18 @@ def create(path: Path, content: bytes) -> bool:
     return True
 
 
+def make_lasting_folder(folder: Path) -> None:
+    """Creates a folder and the folders above it, unless they exist. New ones are flushed to disk.
+
+    So a file in the folder cannot be lost by a power cut because the folder itself is lost.
+    """
+    if folder.is_dir():
+        return
+    make_lasting_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    flush(folder.parent)
+
+
 def _new_file(path: Path) -> Path:
     """Creates an empty file with a random name in the folder of `path`. Only its owner can read it."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")

@@ -18,6 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from longtake import clock
+from longtake.atomic import make_lasting_folder
 from longtake.database.batches import CHANGED_BATCH, batches
 from longtake.database.connection import FULL, error_code, reading
 from longtake.database.secret import secret
@@ -266,7 +267,7 @@ def open_store(engine: sa.Engine, settings: Settings) -> FileStore:
     Also imports the access rules that version 0.1 stored in files.
     """
     folder = settings.data_dir / "files"
-    (folder / SCRATCH).mkdir(parents=True, exist_ok=True)
+    make_lasting_folder(folder / SCRATCH)
     legacy.import_access_rules(engine, folder)
     return FileStore(engine, open_blobs(settings), folder / SCRATCH, settings.result_s)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import BinaryIO
 
+from longtake.atomic import make_lasting_folder
 from longtake.storage.blobs import KEY, PIECE_BYTES, Blob
 from longtake.system import flush
 
@@ -34,7 +35,7 @@ class LocalBlobs:
         """
         target, temporary = self._path(key), self.folder / SCRATCH / secrets.token_hex(8)
         for needed in (target, temporary):
-            needed.parent.mkdir(parents=True, exist_ok=True)
+            make_lasting_folder(needed.parent)
         try:
             try:
                 os.link(file, temporary)
