@@ -23,7 +23,7 @@ from longtake.endpoints import Endpoint, ltx23, ltxv097
 from longtake.families.family import Context, PlanRun
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.families.ltxv.plan import LTXVPlan
-from longtake.models.loras import LoraCache, applied, load_adapters
+from longtake.models.loras import LoraCache, applied, open_adapters, read_adapters
 from longtake.output.soundtrack import context_sound
 from longtake.output.source_frames import context_frames, source_sound
 from longtake.parameters import UserInput, local_request
@@ -73,7 +73,8 @@ def prepare(endpoint: Endpoint[Any, Any], clock: Clock) -> tuple[Generate, int]:
         frames = context_frames(job.source, plan)
         context = Context(frames, context_sound(source_sound(job.source, plan), plan))
     parts = family.load(call.model.card, here, ignore_progress)
-    adapters = load_adapters(plan.adapters, call.model.card, here, LoraCache(10**9))
+    with open_adapters(plan.adapters, call.model.card, here) as opened:
+        adapters = list(read_adapters(opened, LoraCache(10**9)))
 
     def generate(level: Acceleration, seed: int) -> Tensor:
         leveled = accelerated(replace(plan, seed=seed), level)

@@ -22,7 +22,7 @@ from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
 from longtake.models.choice import ModelChoice
 from longtake.models.lora_files import NO_SOURCES, LoraSources
-from longtake.models.loras import LoraCache, applied, load_adapters
+from longtake.models.loras import LoraCache, applied, open_adapters, read_adapters
 from longtake.models.registry import ModelCard
 from longtake.output.joining import Joiner
 from longtake.output.soundtrack import context_sound
@@ -148,27 +148,31 @@ class Runner:
         """
         job.model.check()
         plan, family, progress = job.plan, job.endpoint.family, ProgressRelay(on_progress, Progress("load", 0, 1))
-        # Adapters are read before the model is loaded, so that a request with a missing adapter fails at once.
+        # Adapters are opened before the model is loaded, so that a request with a missing adapter fails at once.
         sources = replace(self._lora_sources, caller=caller, check=progress.repeat)
-        adapters = load_adapters(job.adapters, job.card, self._settings, self._adapters, sources)
-        model = self.load(job.card, progress)
-        checker, safety_note = configured_checker(self._settings) if plan.check_safety else (None, None)
-        sound = source_sound(job.source, plan)
-        has_sound = plan.makes_sound or sound is not None
-        carries = carries_detail(job, self._settings)
-        with (
-            applied(model.transformer, adapters, progress.repeat) as set_pass,
-            torch.inference_mode(),
-            video_writer(path, plan, has_sound=has_sound, progress=progress) as writer,
-        ):
-            run: PlanRun[Any, Any] = PlanRun(plan, model, self._settings, resume, progress, set_pass)
-            joiner = Joiner(plan, job.source, sound, writer, checker, carries, progress)
-            frames = joiner.start()
-            joint = frames[0 if plan.source_last else -1]
-            progress(Progress("prompt", 0, 1))
-            prompt, expansion_note = resume.prompt(lambda: family.expand(run, joint))
-            context = Context(frames[: plan.context_frames], context_sound(sound, plan), end_image(job))
-            joiner.finish(family.generate(run, prompt, context), frames)
+        with open_adapters(job.adapters, job.card, self._settings, sources) as opened:
+            model = self.load(job.card, progress)
+            for adapter in opened:
+                progress.repeat()
+                adapter.check_fit(model.transformer)
+            adapters = read_adapters(opened, self._adapters, progress.repeat)
+            checker, safety_note = configured_checker(self._settings) if plan.check_safety else (None, None)
+            sound = source_sound(job.source, plan)
+            has_sound = plan.makes_sound or sound is not None
+            carries = carries_detail(job, self._settings)
+            with (
+                applied(model.transformer, adapters, progress.repeat) as set_pass,
+                torch.inference_mode(),
+                video_writer(path, plan, has_sound=has_sound, progress=progress) as writer,
+            ):
+                run: PlanRun[Any, Any] = PlanRun(plan, model, self._settings, resume, progress, set_pass)
+                joiner = Joiner(plan, job.source, sound, writer, checker, carries, progress)
+                frames = joiner.start()
+                joint = frames[0 if plan.source_last else -1]
+                progress(Progress("prompt", 0, 1))
+                prompt, expansion_note = resume.prompt(lambda: family.expand(run, joint))
+                context = Context(frames[: plan.context_frames], context_sound(sound, plan), end_image(job))
+                joiner.finish(family.generate(run, prompt, context), frames)
         detail_note = DETAIL_NOTE if carries else None
         # This process has written the file, so that reading it needs no sandboxed process.
         facts = probe(path, sniff(path), Limits()).facts

@@ -2,6 +2,8 @@
 
 import json
 import re
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +12,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from longtake.errors import BadCheckpoint, Cancelled, InvalidRequest
+from longtake.errors import BadCheckpoint, Cancelled, FileTooLarge, InvalidRequest
 from longtake.models import loras, memory
 from longtake.models.lora_files import LoraFile, LoraSources
 from longtake.models.lora_header import MAX_HEADER_BYTES
-from longtake.models.loras import Adapter, LoadedAdapter, LoraCache, Pair, applied, load_adapters, read
+from longtake.models.loras import Adapter, LoadedAdapter, LoraCache, Pair, applied, open_adapters, read, read_adapters
 from longtake.models.registry import card
 from longtake.plans import PlannedAdapter
 from longtake.settings import Settings
 from longtake.video import Check
 from tests.conftest import load_case
 from tests.models import small
+from tests.models.adapters import load_adapters
 
 MODULE = "transformer_blocks.0.attn1.to_q"
 OTHER = "transformer_blocks.1.ff.net.2"
@@ -121,6 +124,8 @@ def test_the_alpha_of_the_metadata_counts(tmp_path: Path) -> None:
     stored |= {"transformer.alpha_pattern": {"attn1.to_k": 3, "n1.to_q": 2, "attn1.to_q": 1}}
     adapter = read(_write(tmp_path / "l", tensors, lora_adapter_metadata=stored))
     assert adapter.pairs[MODULE].factor == 1 / 4
+    with pytest.raises(BadCheckpoint, match=r"has \d+ characters of metadata about its LoRA; the limit is 1048576"):
+        read(_write(tmp_path / "l", tensors, lora_adapter_metadata={"x": "y" * 2**20}))
     for stored in ({"use_dora": True}, {"use_rslora": True}, {"lora_alpha": "x"}, {"alpha_pattern": 3}, [1]):
         with pytest.raises(BadCheckpoint):
             read(_write(tmp_path / "l", tensors, lora_adapter_metadata=stored))
@@ -314,6 +319,63 @@ def test_a_file_is_read_in_pieces_and_the_reading_can_be_cancelled(
     with pytest.raises(Cancelled), applied(transformer, [(read(_comfy(tmp_path / "l")), (1.0,))], cancel):
         pass
     assert Trace(transformer) == before
+
+
+def test_attaching_a_lora_hears_a_cancel_at_every_step(tmp_path: Path) -> None:
+    transformer, adapter = small.transformer(), read(_comfy(tmp_path / "l"))
+    before, checks = Trace(transformer), list[int]()
+    with applied(transformer, [(adapter, (1.0,))], lambda: checks.append(1)):
+        pass
+    assert len(checks) > 3, "also while PEFT wraps the layers"
+    for number in range(len(checks)):
+        left = iter(range(number))
+
+        def cancel(left: Iterator[int] = left) -> None:
+            if next(left, None) is None:
+                raise Cancelled
+
+        with pytest.raises(Cancelled), applied(transformer, [(adapter, (1.0,))], cancel):
+            pass
+        assert Trace(transformer) == before
+
+
+def test_loras_are_read_one_at_a_time_after_all_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[weakref.ref[Tensor]] = []
+
+    def traced(path: Path, name: str | None, check: Check) -> Adapter:
+        assert [one for one in alive if one() is not None] == [], "the one before is not in memory any more"
+        adapter = read(path, name, check)
+        alive.append(weakref.ref(adapter.pairs[MODULE].a))
+        return adapter
+
+    monkeypatch.setattr(loras, "read", traced)
+    for seed, name in enumerate("abc"):
+        _comfy(tmp_path / name, seed=seed)
+    _comfy(tmp_path / "wide", into=17)
+    settings, transformer = Settings(loras_dir=tmp_path), small.transformer().bfloat16()
+    planned = [_planned(name, index=index) for index, name in enumerate("abc")]
+    with open_adapters(planned, card("ltxv-tiny"), settings) as opened:
+        assert alive == []
+        for one in opened:
+            one.check_fit(transformer)
+        with applied(transformer, read_adapters(opened, LoraCache(0))):
+            assert len(alive) == 3
+    with open_adapters([*planned, _planned("wide", index=3)], card("ltxv-tiny"), settings) as opened:
+        with pytest.raises(InvalidRequest, match="its change 16 x 17") as raised:
+            opened[3].check_fit(transformer)
+        assert raised.value.loc == ("body", "loras", 3, "path")
+
+
+def test_the_loras_of_a_request_are_bounded_together(tmp_path: Path) -> None:
+    sizes = [_comfy(tmp_path / name).stat().st_size for name in "abcde"]
+    settings = Settings(loras_dir=tmp_path, max_lora_bytes=sizes[0])
+    planned = [_planned(name, index=index) for index, name in enumerate("abcde")]
+    with open_adapters(planned[:4], card("ltxv-tiny"), settings) as opened:
+        assert len(opened) == 4
+    words = f"up to this one have {sum(sizes)} bytes together; the limit is {4 * sizes[0]}"
+    with pytest.raises(FileTooLarge, match=words) as raised, open_adapters(planned, card("ltxv-tiny"), settings):
+        pass
+    assert raised.value.loc == ("body", "loras", 4, "path")
 
 
 def test_a_lora_whose_layers_all_have_other_ranks_has_its_effect(tmp_path: Path) -> None:

@@ -15,12 +15,13 @@ from longtake.models import memory
 from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, attach, velocities
 from longtake.models.checkpoints import empty_model, open_part
 from longtake.models.lora_header import read_lora_header
-from longtake.models.loras import Adapter, LoadedAdapter, LoraCache, Pair, applied, check_fit, load_adapters, read
+from longtake.models.loras import Adapter, LoadedAdapter, LoraCache, Pair, applied, check_fit, read
 from longtake.models.registry import card
 from longtake.plans import PlannedAdapter
 from longtake.settings import Settings
 from tests.conftest import Case, load_case
 from tests.models import small, small_ltx2
+from tests.models.adapters import load_adapters
 
 LAYER = "transformer_blocks.1.audio_to_video_attn.to_q"
 WORDS = EncodedPrompt(torch.randn(1, 8, 32), torch.randn(1, 8, 16))

@@ -17,7 +17,7 @@ from longtake.access import tokens
 from longtake.database import connection as database
 from longtake.endpoints import fields, validation
 from longtake.media import fetch, sandbox
-from longtake.models import lora_downloads, lora_header, safe
+from longtake.models import lora_downloads, lora_files, lora_header, safe
 from longtake.outbound import PublicTransport
 from longtake.queue import engine, payloads, shares, status_cache, webhooks
 from longtake.service import auth, bodies, files, http_protocol, logs, page, platform, ports, state, uploads, usage
@@ -83,6 +83,8 @@ VALUES: dict[str, tuple[float | None, ...]] = {
         safe.MAX_NAME,
         safe.MAX_DIMENSIONS,
     ),
+    "bytes of all LoRAs": (lora_files.LARGEST_TOGETHER * SETTINGS.max_lora_bytes,),
+    "characters of a LoRA's settings": (lora_header.MAX_METADATA,),
     "downloaded LoRAs": (SETTINGS.lora_disk_bytes,),
     "recently used LoRAs": (SETTINGS.lora_cache_bytes,),
     "hours from the last byte": (lora_downloads.ABANDONED_S / HOUR_S,),

@@ -29,6 +29,8 @@ Fetch = Callable[[str, Path, int], Path]
 Its arguments are the URL, the folder and the limit in bytes. A server's function refuses addresses that are not public.
 """
 
+LARGEST_TOGETHER = 4
+"""The LoRAs that one request names have at most this many times the bytes that one LoRA may have."""
 
 OpenOwn = Callable[[str], AbstractContextManager[Path] | None]
 """A function of a URL, for a server that stores files itself. If the URL is that of a stored file, the function returns

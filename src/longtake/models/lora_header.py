@@ -17,6 +17,9 @@ from longtake.models.safe import FLOATS, Header, read_header, shown_name
 MAX_HEADER_BYTES = 8 * 1024**2
 """The longest header of a LoRA file in bytes. Headers of published LoRAs have less than 1 MB."""
 
+MAX_METADATA = 2**20
+"""The largest number of characters of the settings that diffusers writes to the metadata."""
+
 MAX_LORA_TENSORS = 10_000
 """The largest number of tensors of a LoRA file. A LoRA for every layer of the largest model has about 5,000."""
 
@@ -156,8 +159,13 @@ def _settings(name: str, metadata: Mapping[str, str]) -> dict[str, Any]:
     name, metadata: the file's name, for messages, and its metadata.
     Raises `BadCheckpoint` if the settings are malformed, and for a DoRA or a rank-stabilised LoRA.
     """
+    text = metadata.get("lora_adapter_metadata", "{}")
+    if len(text) > MAX_METADATA:
+        raise BadCheckpoint(
+            f"{name} has {len(text)} characters of metadata about its LoRA; the limit is {MAX_METADATA}."
+        )
     try:
-        stored = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+        stored = json.loads(text)
         settings = {key.removeprefix("transformer."): value for key, value in stored.items()}
         patterns = dict(settings.get("alpha_pattern") or {})
         settings["alpha_pattern"] = {pattern: _number(alpha) for pattern, alpha in patterns.items()}

@@ -7,8 +7,8 @@ A LoRA changes the weight W of a linear layer to W + scale * (alpha / rank) * B 
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from cachetools import LRUCache
 from diffusers.hooks.group_offloading import _maybe_remove_and_reapply_group_offloading
+from torch.nn.modules.module import register_module_module_registration_hook
 
-from longtake.errors import BadCheckpoint, InvalidRequest, Loc
+from longtake.errors import BadCheckpoint, FileTooLarge, InvalidRequest, Loc
 from longtake.models import registry
-from longtake.models.lora_files import NO_SOURCES, LoraFile, LoraSources, open_lora
+from longtake.models.lora_files import LARGEST_TOGETHER, NO_SOURCES, LoraFile, LoraSources, open_lora
 from longtake.models.lora_header import LoraHeader, Shapes, count_names, read_lora_header
 from longtake.models.lora_keys import Side
 from longtake.models.lora_names import Lora
@@ -49,6 +50,24 @@ class Pair:
     a: torch.Tensor
     b: torch.Tensor
     factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class OpenAdapter:
+    """A LoRA whose header was read, but not its tensors.
+
+    planned: its place in the plan.
+    file: its file, which can be read while the LoRA is open.
+    header: its header.
+    """
+
+    planned: PlannedAdapter
+    file: LoraFile
+    header: LoraHeader
+
+    def check_fit(self, transformer: torch.nn.Module) -> None:
+        """Raises `InvalidRequest`, with the field of the request, if the LoRA does not fit a transformer."""
+        _own_names(_linear_layers(transformer), self.header.name, self.header.shapes, self.planned.field)
 
 
 @dataclass(frozen=True)
@@ -127,7 +146,7 @@ def check_fit(header: LoraHeader, transformer: torch.nn.Module) -> None:
     It does not fit if it changes a module that is no linear layer of the transformer, or that has another shape there.
     The transformer's weights are not read, so they may be on the meta device.
     """
-    _own_names(transformer, header.name, header.shapes, ())
+    _own_names(_linear_layers(transformer), header.name, header.shapes, ())
 
 
 LoadedAdapter = tuple[Adapter, tuple[float, ...]]
@@ -162,58 +181,81 @@ class LoraCache:
         return self._adapters[key]
 
 
-def load_adapters(
-    planned: Sequence[PlannedAdapter],
-    card: ModelCard,
-    settings: Settings,
-    cache: LoraCache,
-    sources: LoraSources = NO_SOURCES,
-) -> list[LoadedAdapter]:
-    """Returns (adapter, its scale in each sampling pass) for each planned adapter, in the same order.
+@contextmanager
+def open_adapters(
+    planned: Sequence[PlannedAdapter], card: ModelCard, settings: Settings, sources: LoraSources = NO_SOURCES
+) -> Iterator[list[OpenAdapter]]:
+    """Context manager that finds the planned adapters, reads their headers, and yields them in the same order.
 
-    planned: the adapters to read. Each is one of the model's own adapters, or a LoRA that the request names.
+    planned: each is one of the model's own adapters, or a LoRA that the request names.
     card: the card of the model.
-    cache: keeps adapters in memory. An adapter that is in it is not read from its file again.
     sources: the sources of the LoRAs that the request names.
 
     Raises these errors:
     - `InvalidRequest`, with the field of the request: a LoRA that the request names cannot be found or read.
     - `DownloadFailed` and `FileTooLarge`: such a LoRA cannot be downloaded.
+    - `FileTooLarge`: such LoRAs have too many bytes together (see LARGEST_TOGETHER).
     - `NotSupported`: an adapter of the model is unknown or not on this machine.
     - `BadCheckpoint`: the file of an adapter of the model is broken.
     """
-    loaded = []
-    for one in planned:
-        if one.own:
-            path = registry.adapter(card, one.source, settings, field=one.field)
-            adapter = cache.read(LoraFile(path, path.name), sources.check)
-        else:
-            adapter = _named_by_request(one, settings, cache, sources)
-        loaded.append((replace(adapter, loc=one.field), one.scales))
-    return loaded
+    opened, num_bytes, limit = list[OpenAdapter](), 0, LARGEST_TOGETHER * settings.max_lora_bytes
+    with ExitStack() as files:
+        for one in planned:
+            sources.check()
+            with _errors_at(one):
+                if one.own:
+                    path = registry.adapter(card, one.source, settings, field=one.field)
+                    file = LoraFile(path, path.name)
+                else:
+                    file = files.enter_context(open_lora(Lora(one.source, one.weight_name), settings, sources))
+                    num_bytes += file.path.stat().st_size
+                if num_bytes > limit:
+                    raise FileTooLarge(
+                        f"The LoRAs up to this one have {num_bytes} bytes together; the limit is {limit}."
+                    )
+                opened.append(OpenAdapter(one, file, read_lora_header(file.path, file.name)))
+        yield opened
 
 
-def _named_by_request(one: PlannedAdapter, settings: Settings, cache: LoraCache, sources: LoraSources) -> Adapter:
-    """Returns a LoRA that the request names, from the cache or from its file, which is downloaded if necessary.
+def read_adapters(opened: Iterable[OpenAdapter], cache: LoraCache, check: Check = no_check) -> Iterator[LoadedAdapter]:
+    """Yields (adapter, its scale in each sampling pass) for each open adapter, in the same order.
 
-    one: the LoRA in the plan: its source, its file's name, and the request's field that named it.
-    Raises `InvalidRequest` with that field if the LoRA cannot be found or read, `DownloadFailed` if the download fails,
-    and `FileTooLarge` for a file above `settings.max_lora_bytes`.
+    An adapter is read when it is asked for, so that only one at a time is in host memory, besides those in `cache`.
+
+    opened: the open adapters. It was checked that they fit.
+    cache: keeps adapters in memory. An adapter that is in it is not read from its file again.
+    check: called again and again. It may raise an exception to end the reading.
+
+    Raises `InvalidRequest`, with the field of the request, for a LoRA that a request names and that cannot be read.
+    Raises `BadCheckpoint` if the file of an adapter of the model is broken.
     """
+    for one in opened:
+        with _errors_at(one.planned):
+            adapter = cache.read(one.file, check)
+        yield replace(adapter, loc=one.planned.field), one.planned.scales
+        del adapter  # before the next one is read
+
+
+@contextmanager
+def _errors_at(one: PlannedAdapter) -> Iterator[None]:
+    """Context manager. Errors of its block about a LoRA that a request names become `InvalidRequest` with the field of
+    the request. Errors about an adapter of the model stay as they are."""
     try:
-        with open_lora(Lora(one.source, one.weight_name), settings, sources) as file:
-            return cache.read(file, sources.check)
+        yield
     except InvalidRequest as error:
-        error.loc = error.loc or one.field
-        error.value = error.value or shortened_url(one.source)
+        if not one.own:
+            error.loc = error.loc or one.field
+            error.value = error.value or shortened_url(one.source)
         raise
     except BadCheckpoint as error:
+        if one.own:
+            raise
         raise InvalidRequest(error.message, loc=one.field, value=shortened_url(one.source)) from error
 
 
 @contextmanager
 def applied(
-    transformer: Any, adapters: Sequence[LoadedAdapter], check: Check = no_check
+    transformer: Any, adapters: Iterable[LoadedAdapter], check: Check = no_check
 ) -> Iterator[Callable[[int], None]]:
     """Applies adapters to a transformer inside the `with` block, and removes them at its end, also after an error.
 
@@ -225,34 +267,40 @@ def applied(
     Raises `InvalidRequest` for an adapter with a module that is no linear layer of the transformer, or that has another
     shape there.
     """
-    pairs_by_name = {}
-    for index, (adapter, _) in enumerate(adapters):
-        shapes = {module: (tuple(pair.a.shape), tuple(pair.b.shape)) for module, pair in adapter.pairs.items()}
-        loc = adapter.loc or ("body", "loras", index, "path")
-        names = _own_names(transformer, adapter.name, shapes, loc)
-        pairs_by_name[f"lora_{index}"] = {names[module]: pair for module, pair in adapter.pairs.items()}
-    if not pairs_by_name:
-        yield lambda number: None
-        return
+    linear, scales = _linear_layers(transformer), dict[str, tuple[float, ...]]()
 
     def set_pass(number: int) -> None:
-        transformer.set_adapters(list(pairs_by_name), [scales[number] for _, scales in adapters])
+        if scales:
+            transformer.set_adapters(list(scales), [of_passes[number] for of_passes in scales.values()])
 
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Already found a `peft_config`")
-            for name, pairs in pairs_by_name.items():
-                _inject(transformer, name, pairs, check)
-        _maybe_remove_and_reapply_group_offloading(transformer)
+        for adapter, of_passes in adapters:
+            index = len(scales)
+            shapes = {module: (tuple(pair.a.shape), tuple(pair.b.shape)) for module, pair in adapter.pairs.items()}
+            loc = adapter.loc or ("body", "loras", index, "path")
+            names = _own_names(linear, adapter.name, shapes, loc)
+            scales[f"lora_{index}"] = of_passes
+            pairs = {names[module]: pair for module, pair in adapter.pairs.items()}
+            _inject(transformer, f"lora_{index}", pairs, check)
+            del adapter, pairs  # before the next one is read
+        if scales:
+            _maybe_remove_and_reapply_group_offloading(transformer)
         set_pass(0)
         yield set_pass
     finally:
-        _restore(transformer)
+        if scales:
+            _restore(transformer)
 
 
-def _own_names(transformer: torch.nn.Module, name: str, shapes: Shapes, loc: Loc) -> dict[str, str]:
+def _linear_layers(transformer: torch.nn.Module) -> dict[str, torch.nn.Linear]:
+    """Returns the linear layers of a transformer without adapters: name -> layer."""
+    return {name: layer for name, layer in transformer.named_modules() if isinstance(layer, torch.nn.Linear)}
+
+
+def _own_names(linear: Mapping[str, torch.nn.Linear], name: str, shapes: Shapes, loc: Loc) -> dict[str, str]:
     """Returns a mapping from each module's name in the LoRA to its name in the transformer.
 
+    linear: the transformer's linear layers by name.
     name: the LoRA's file name, for messages.
     shapes: module's name in the LoRA -> the shapes of the matrices A and B.
     loc: the path of the request's field that named the LoRA, for errors.
@@ -260,7 +308,6 @@ def _own_names(transformer: torch.nn.Module, name: str, shapes: Shapes, loc: Loc
     - A module of the LoRA is no linear layer of the transformer, or has another shape than that layer.
     - The LoRA names a module twice, in two spellings.
     """
-    linear = {own: layer for own, layer in transformer.named_modules() if isinstance(layer, torch.nn.Linear)}
     own_names = {flat(spelling): own for own in linear for spelling in (published_key(own), own)}
     own_names |= {own: own for own in linear}
     unknown = [module for module in shapes if module not in own_names]
@@ -287,19 +334,20 @@ def _inject(transformer: Any, name: str, pairs: Mapping[str, Pair], check: Check
     """Adds a LoRA to the transformer, as PEFT's adapter `name`.
 
     pairs: module name in the transformer -> the change of that module's weight.
-    check: called before the matrices of each module are set. It may raise an exception to stop the work.
+    check: called while PEFT wraps the modules, and before the matrices of each module are set.
+
+    PEFT makes matrices of rank 1, and those of the LoRA take their place. For other ranks it would initialise matrices
+    of gigabytes in vain, and compare each layer with a pattern for each rank, which takes minutes if all ranks differ.
     """
+    from peft import LoraConfig, inject_adapter_in_model
+
     dtype = transformer.dtype
-    state: dict[str, torch.Tensor] = {}
-    # PEFT gets matrices of rank 1, which are then replaced by those of the LoRA. Given the true ranks, PEFT would first
-    # initialise matrices of gigabytes, and compare each layer with a pattern for each rank. That takes minutes if all
-    # ranks differ.
-    for module, pair in pairs.items():
-        state[f"{module}.lora_A.weight"] = torch.zeros(1, pair.a.shape[1])
-        state[f"{module}.lora_B.weight"] = torch.zeros(pair.b.shape[0], 1)
-    settings = {"r": 1, "lora_alpha": 1, "rank_pattern": {}, "alpha_pattern": {}, "target_modules": list(pairs)}
-    check()
-    transformer.load_lora_adapter(state, prefix=None, adapter_name=name, metadata=settings)
+    config = LoraConfig(r=1, lora_alpha=1, target_modules=list(pairs))
+    names_alone: Any = dict.fromkeys(f"{module}.lora_A.weight" for module in pairs)
+    with _called_for_new_modules(check), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+        inject_adapter_in_model(config, transformer, name, state_dict=names_alone)
+    transformer._hf_peft_config_loaded = True
     for module, pair in pairs.items():
         check()
         layer = transformer.get_submodule(module)
@@ -307,6 +355,23 @@ def _inject(transformer: Any, name: str, pairs: Mapping[str, Pair], check: Check
         device = layer.weight.device
         layer.lora_A[name].weight.data = pair.a.to(device, dtype)
         layer.lora_B[name].weight.data = (pair.b.to(device).float() * pair.factor).to(dtype)
+
+
+@contextmanager
+def _called_for_new_modules(check: Check) -> Iterator[None]:
+    """Context manager: inside its block, torch calls `check` for each module that becomes part of another one.
+
+    PEFT wraps all layers in one call. That takes seconds for the largest model, in which `check` is heard by this.
+    """
+
+    def hook(*_: object) -> None:
+        check()
+
+    handle = register_module_module_registration_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _restore(transformer: Any) -> None:

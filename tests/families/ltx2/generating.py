@@ -17,13 +17,14 @@ from longtake.families.ltx2.generate import generate
 from longtake.families.ltx2.model import LTX2Model
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.media.sound import Samples, num_samples
-from longtake.models.loras import LoraCache, applied, load_adapters
+from longtake.models.loras import LoraCache, applied
 from longtake.sampling.resume import NO_RESUME, Resume
 from longtake.settings import settings
 from longtake.video import OnProgress, VideoInfo, ignore_progress
 from recipes.tiny.render import render
 from recipes.tiny.world import Scene, prompt, sample
 from recipes.tiny_av.sound import sound
+from tests.models.adapters import load_adapters
 from tests.models.cards import ltx2_card
 
 RATE = Fraction(24)
