@@ -44,7 +44,7 @@ def recorder(folder: Path) -> Path:
 
 
 def served_until_power_cut(root: Path, copies: Path, library: Path, seconds: float) -> tuple[list[str], list[str]]:
-    """Runs the program for a while, and kills all its processes.
+    """Runs the program for some seconds, and until a request is completed. Then kills all its processes.
 
     Returns the ids of the requests that were stored, and of those that were completed, as clients saw them before.
     """
@@ -59,16 +59,20 @@ def served_until_power_cut(root: Path, copies: Path, library: Path, seconds: flo
     assert process.stdout is not None
     stored = [process.stdout.readline().strip()]
     assert stored[0], "the program has ended"
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        stored.append(process.stdout.readline().strip())
     engine = connect(file_url(root / "queue.db"))
-    with reading(engine) as connection:
-        completed = connection.scalars(sa.select(requests.c.id).where(requests.c.state == "COMPLETED")).all()
+    until = time.monotonic() + seconds
+    while not (completed := completed_requests(engine)) or time.monotonic() < until:
+        stored.append(process.stdout.readline().strip())
+        assert stored[-1], "the program has ended"
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     engine.dispose()
-    return stored, list(completed)
+    return stored, completed
+
+
+def completed_requests(engine: sa.Engine) -> list[str]:
+    with reading(engine) as connection:
+        return list(connection.scalars(sa.select(requests.c.id).where(requests.c.state == "COMPLETED")))
 
 
 def disk_after(copies: Path, target: Path) -> None:
