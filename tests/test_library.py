@@ -24,6 +24,7 @@ QUICK: dict[str, Any] = {
     "resolution": "480p",
     "aspect_ratio": "1:1",
     "first_pass_num_inference_steps": 2,
+    "write_mode": "fast",
     "seed": 1,
 }
 

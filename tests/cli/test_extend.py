@@ -20,7 +20,7 @@ def extended(clips: Path, model: str, tmp_path_factory: pytest.TempPathFactory) 
     """A clip extended by 8 frames with --json and --inspect: the command and its output file."""
     path = tmp_path_factory.mktemp("extended") / "long.mp4"
     args = ("extend", clips / "clip.mp4", "-o", path, "--prompt", "a red disc", "--resolution", "480p")
-    return run(*args, "--new-frames", "8", "--seed", "7", "--json", "--inspect"), path
+    return run(*args, "--new-frames", "8", "--write-mode", "fast", "--seed", "7", "--json", "--inspect"), path
 
 
 def test_the_json_document_has_the_endpoints_shape_and_the_files_facts(extended: tuple[Ran, Path]) -> None:

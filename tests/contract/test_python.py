@@ -227,7 +227,7 @@ def test_upload_with_a_lifecycle(plain: fal_client.SyncClient) -> None:
     assert httpx.get(url).status_code == 200
 
 
-@pytest.mark.parametrize("by", ["upload", "upload_file"])
+@pytest.mark.parametrize(("way", "by"), [("http", "upload"), ("tunnel", "upload_file")], indirect=["way"])
 def test_upload_of_105_megabytes(client: fal_client.SyncClient, server: Running, large: Path, by: str) -> None:
     url = client.upload_file(large) if by == "upload_file" else client.upload(large.read_bytes(), "video/mp4")
     stored = server.file(url)
