@@ -44,7 +44,8 @@ class TokenClaims:
 class Tokens:
     """Issues and verifies tokens.
 
-    They are signed with a secret in the database `engine`, so all servers with this database accept them.
+    `engine`: the engine of the database. The secret that signs tokens is in it, so all servers with this database
+        accept the tokens.
     """
 
     engine: sa.Engine

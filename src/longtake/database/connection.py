@@ -31,10 +31,6 @@ def connect(url: str, *, pool_size: int = 8) -> sa.Engine:
 
     `pool_size`: the maximum number of unused connections that the engine keeps open.
 
-    On SQLite the engine uses a write-ahead log and flushes every commit to disk. A transaction takes the write lock
-    when it begins, except in `reading`. If it took the lock only at its first write, it would fail if another
-    transaction had written since its beginning.
-
     Raises InvalidRequest for any other kind of URL.
     """
     address = sa.make_url(url)
@@ -118,7 +114,9 @@ class SqliteConnection(sqlite3.Connection):
             self._unlock()
 
     def free_pages(self, number: int) -> None:
-        """Moves pages from the end of the file to unused places, and shortens the file by up to `number` pages."""
+        """Shortens the file by up to `number` unused pages. For that, pages at the file's end move to unused places
+        before it.
+        """
         self.lock()
         try:
             # `execute` would stop after the first page. `executescript` runs a statement to its end.
@@ -153,6 +151,8 @@ def _begin_immediate(connection: sa.Connection) -> None:
     if connection.get_execution_options().get("reads_only", False):
         connection.exec_driver_sql("BEGIN")
         return
+    # The lock is taken at the beginning. A transaction that takes it only at its first write fails if another one has
+    # written since its beginning.
     raw = connection.connection.dbapi_connection
     assert isinstance(raw, SqliteConnection)
     raw.lock()
@@ -161,7 +161,7 @@ def _begin_immediate(connection: sa.Connection) -> None:
 
 @contextmanager
 def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A context manager: yields a connection for reading only. On SQLite it does not wait for writers."""
+    """A context manager: yields a connection for reading only. Its queries do not wait for transactions that write."""
     with engine.connect().execution_options(reads_only=True) as connection:
         yield connection
 

@@ -25,8 +25,8 @@ LOCK = 0x6C6F6E6774616B65
 def open_database(settings: Settings) -> sa.Engine:
     """Returns the engine of the database that the settings name. Its tables are migrated to this version.
 
-    The default SQLite file and its folder are created if they do not exist, and are closed to other users of the
-    machine. Raises InvalidRequest if the database cannot be used or was migrated by a newer version.
+    The default SQLite file and its folder are created if they do not exist. Only their owner can open them. Raises
+    InvalidRequest if the database cannot be used or was migrated by a newer version.
     """
     if settings.database_url is None:
         prepare_data_folder(settings)

@@ -19,12 +19,12 @@ RESERVE = 1024
 
 
 def give_back_space(engine: sa.Engine, *, pages: int = PAGES, reserve: int = RESERVE) -> bool:
-    """Makes a SQLite file shorter, if it has many unused pages. Returns True if it did.
+    """Makes a SQLite file shorter, if it has more unused pages than shall stay in it. Returns True if it did.
 
     `pages`: the maximum number of pages by which the file becomes shorter.
     `reserve`: the number of unused pages that stay in the file, in addition to a tenth of all its pages.
 
-    Does nothing on PostgreSQL, and to a SQLite file that cannot shrink (see `let_shrink`).
+    Does nothing, and returns False, on PostgreSQL and for a SQLite file that cannot shrink (see `let_shrink`).
     """
     if engine.dialect.name != "sqlite":
         return False

@@ -54,11 +54,13 @@ def json_problem(error: Exception) -> dict[str, Any]:
 
 
 def check(endpoint_id: str, raw: bytes) -> CheckedBody:
-    """Returns the checked body of a submission: the body as compact JSON, its problems, and the URLs of the files it
-    names.
+    """Returns the body of a submission as compact JSON, with the problems of the input and the URLs of its files.
+
+    If the body is not valid JSON, the result is the JSON value `null` with one problem and no URLs. If the input has
+    any problem, the result has no URLs.
 
     endpoint_id: the id of an endpoint.
-    raw: the body as the client sent it. If it is not valid JSON, the result is `null` with one problem and no URLs.
+    raw: the body as the client sent it.
     """
     try:
         value = parse(raw)

@@ -230,7 +230,7 @@ def finish(engine: sa.Engine, row: RequestRow, outcome: Outcome) -> bool:
 
 
 def fail_fetch(engine: sa.Engine, fetch: fetches.Fetch, outcome: Outcome) -> bool:
-    """Ends a waiting request whose files could not be downloaded, and stores its outcome.
+    """Ends the waiting request whose files the download `fetch` could not get, and stores its outcome.
 
     Returns False, and stores nothing, if the server `fetch.server` no longer downloads the request's files.
     """
@@ -257,7 +257,8 @@ def send_back(engine: sa.Engine, row: RequestRow, missing: Collection[str]) -> b
 
     The attempt does not count. If a client has cancelled the request, it ends instead.
 
-    `missing`: the URLs of the files that the machine of the claimed device lacks.
+    `missing`: the URLs of the files that are not on the machine of the claimed device.
+
     Returns False, and changes nothing, if the server `row.worker` no longer holds the request.
     """
     values = {"state": "IN_QUEUE", "worker": None, "attempt": requests.c.attempt - 1, "ready": False, **NEXT_VERSION}
@@ -332,7 +333,7 @@ def expire(engine: sa.Engine, outcome: Outcome) -> list[str]:
     A request that was started once and is back in the queue is not ended. One call ends at most 20 requests
     (CHANGED_BATCH); the next call ends others.
 
-    `outcome`: the error that is stored as the outcome of each of them.
+    `outcome`: the outcome, an error, that is stored for each of these requests.
     """
     late = sa.and_(requests.c.state == "IN_QUEUE", requests.c.start_by < clock.now(), requests.c.started_at.is_(None))
     with reading(engine) as connection:

@@ -36,13 +36,13 @@ DELETED_INPUT = b"null"
 def eraser(store: FileStore, settings: Settings, on_change: Callable[[str], None]) -> Repeating:
     """Returns a background thread that deletes old data of ended requests. The caller must start it.
 
-    - Inputs, JSON results, plans and logs are deleted `payload_s` or `history_s` seconds (two settings, the smaller one
-      counts) after a request's end. If the client does not let the server store them, this is at most 45 minutes
-      (UNSTORED_S) after the end.
-    - Rows are deleted `history_s` seconds after a request's submission, but not before the rest.
+    - Inputs, JSON results, plans and logs are deleted `payload_s` seconds after a request's end. If the client does not
+      let the server store them, they are deleted after 45 minutes (UNSTORED_S) at the latest.
+    - Rows are deleted `history_s` seconds after a request's submission, but not before the request's other data.
 
     `store`: has the engine of the database, and the blobs of large inputs and results.
-    `on_change`: called with the id of each request after something of it was deleted.
+    `settings`: has `payload_s` and `history_s`. If `history_s` is the smaller number, it replaces `payload_s`.
+    `on_change`: called with the id of each request after some of its data was deleted.
 
     Several servers may run such a thread for one database.
     """

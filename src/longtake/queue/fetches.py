@@ -41,10 +41,10 @@ class Group(NamedTuple):
 class Downloads:
     """The files of a request that are downloaded before a device is claimed.
 
-    `files`: all of them.
+    `files`: all these files, downloaded or not.
     `blobs`: URL -> the key of the blob with the bytes, for each file that is downloaded as a blob.
-    `hub_names`: URL -> the path in the folder of the hub's LoRAs, for each LoRA that is downloaded from the hub. It is
-        the same on each machine, but other machines may not have the file.
+    `hub_names`: URL -> the file's path in the folder for LoRAs of the hub, for each LoRA that is downloaded from the
+        hub (Hugging Face). The path is the same on each machine, but not each machine has the file.
     `attempt`: the number of attempts at the download so far, including a running one.
     """
 
@@ -58,7 +58,9 @@ class Downloads:
 class Fetch:
     """The download of a request's files by a server.
 
-    `downloads`: the files, and those that an earlier server has downloaded.
+    `group`: the request's API key and pool.
+    `server`: the id of the server.
+    `downloads`: the files, and which of them were downloaded before this attempt.
     """
 
     request_id: str
@@ -86,11 +88,10 @@ def add(connection: sa.Connection, row: RequestRow, files: Sequence[RemoteFile])
 def waiting_groups(engine: sa.Engine, ahead: int, max_bytes: int) -> list[Group]:
     """Returns the groups (API key and pool) that have a waiting download and may begin it.
 
-    `ahead`: the number of requests of one group whose files may be stored before a device needs them. A group may begin
-        no further download if this many of its requests wait for a device with their files downloaded or being
-        downloaded.
-    `max_bytes`: the disk space for such files of all requests. If they use as much, no group may begin a further
-        download. If those of one API key use half as much, no group of that key may.
+    `ahead`: a limit for each group: the number of its requests that wait for a device while their files are downloaded
+        or being downloaded. A group that has reached this number may begin no further download.
+    `max_bytes`: a limit for the files of all these requests together. If they have this many bytes, no group may begin
+        a further download. If the files of one API key have half as many, no group of that key may.
     """
     group = (fetches.c.key_id, fetches.c.pool)
     begun = (
@@ -115,8 +116,9 @@ def waiting_groups(engine: sa.Engine, ahead: int, max_bytes: int) -> list[Group]
 def claim(engine: sa.Engine, group: Group, server: str) -> Fetch | None:
     """Claims the next waiting download of a group (API key and pool) for a server. Returns it, or None if none waits.
 
-    `server`: the id of the server, which must then carry out the download. It is stored, and the download's `attempt`
-        grows by 1.
+    The server must then carry out the download. The download's `attempt` has grown by 1.
+
+    `server`: the id of the server.
     """
     next_id = (
         sa.select(fetches.c.request_id)
@@ -208,17 +210,17 @@ def orphans(engine: sa.Engine) -> list[Fetch]:
 
 
 def of_request(engine: sa.Engine, request_id: str) -> Downloads:
-    """Returns the files of a request and their downloads. They are empty if the request names no file elsewhere."""
+    """Returns the files of a request and their downloads. The result is empty if there are none."""
     with reading(engine) as connection:
         row = connection.execute(sa.select(fetches).where(fetches.c.request_id == request_id)).first()
     return Downloads() if row is None else _downloads_of(row)
 
 
 def begin_again(connection: sa.Connection, request_id: str, missing: Collection[str]) -> None:
-    """Puts a finished download back to those that wait, because the machine of the claimed device lacked files.
+    """Makes a finished download wait again, because the machine that claimed the request lacked files.
 
     `connection`: has the transaction that puts the request back into the queue.
-    `missing`: the URLs of these files. They are stored as blobs, so that every machine has them.
+    `missing`: the URLs of the files that were lacking. They will be stored as blobs, so that every machine has them.
     """
     this = fetches.c.request_id == request_id
     found = _downloads_of(connection.execute(sa.select(fetches).where(this)).one())

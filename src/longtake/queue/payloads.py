@@ -34,18 +34,17 @@ end."""
 
 
 def move_out(store: FileStore, submission: Submission) -> Submission:
-    """Stores the large payloads of a submission as blobs. Returns the submission with the keys of the blobs in their
-    place.
+    """Stores the large payloads of a submission as blobs. Returns the submission with the keys of these blobs.
 
-    The payloads are the input, and the result of a submission that has ended at once because its input is invalid. A
-    large invalid input is not stored, and a note of a few bytes replaces it. Such submissions are not limited in
-    number, so they must not fill the disk.
+    A payload is large if it has more than 64 KiB (INLINE_BYTES). The payloads are the input and, if the input is
+    invalid, the result, which is an error. A large invalid input is not stored; a note of a few bytes replaces it.
     """
     outcome = submission.outcome
     moved = replace(submission, outcome=None if outcome is None else move_result_out(store, submission.id, outcome))
     if len(submission.body) <= INLINE_BYTES:
         return moved
     if outcome is not None:
+        # The number of invalid submissions is not limited, so they must not fill the disk.
         return replace(moved, body=_not_stored(submission.body))
     return replace(moved, body=b"", body_blob=_put(store, submission.id, [submission.body]))
 
@@ -60,7 +59,9 @@ def _not_stored(content: bytes) -> bytes:
 
 
 def move_result_out(store: FileStore, request_id: str, outcome: Outcome) -> Outcome:
-    """Returns the outcome of a request with its body moved to a blob if it is large.
+    """Returns the outcome of a request. A body of more than 64 KiB (INLINE_BYTES) is moved from the outcome to a blob.
+
+    `request_id`: becomes a part of the blob's key.
 
     Raises ValueError or TypeError if the body cannot be written as JSON.
     """
@@ -73,10 +74,10 @@ def move_result_out(store: FileStore, request_id: str, outcome: Outcome) -> Outc
 
 
 def move_video_inside(store: FileStore, request_id: str, outcome: Outcome, video: Path) -> Outcome:
-    """Stores the body of a request's outcome, with the video inside it, as a blob. Returns the outcome with the blob's
-    key in place of the body.
+    """Stores the JSON body of a request's outcome, with the video in it as a data URI, as a blob. Returns the outcome
+    with the blob's key in place of the body.
 
-    `outcome`: in its body, the URL of the video is the beginning of a data URI, up to `;base64,`.
+    `outcome`: in its body, the URL of the video is the beginning of the data URI, up to `;base64,`.
     `video`: the file whose bytes follow as base64. It is read in pieces, so it need not fit into memory.
     """
     url = b'"url": ' + json.dumps(outcome.body["video"]["url"], ensure_ascii=False).encode()
@@ -128,7 +129,9 @@ class OpenResult:
 
 
 def open_result(engine: sa.Engine, blobs: Blobs, request_id: str) -> OpenResult | None:
-    """Returns the JSON body of the request's result, or None if there is no result or no such request."""
+    """Opens the JSON body of the request's result, to be read in pieces. Returns None if there is no result or no such
+    request.
+    """
     with reading(engine) as connection:
         found = connection.execute(
             sa.select(requests.c.output, requests.c.output_blob).where(requests.c.id == request_id)
@@ -185,13 +188,16 @@ def _content(blobs: Blobs, inline: bytes | None, key: str | None, max_bytes: int
 
 
 def keys(moved: Submission) -> list[str]:
-    """Returns the keys of the blobs to which `move_out` has moved payloads of a submission."""
+    """Returns the keys of the blobs that a submission has. `moved` is a submission that `move_out` has returned."""
     found = (moved.body_blob, None if moved.outcome is None else moved.outcome.body_blob)
     return [key for key in found if key is not None]
 
 
 def _put(store: FileStore, request_id: str, pieces: Iterable[bytes]) -> str:
-    """Stores a payload, given in pieces, as a blob. Returns the blob's key, which ends with the payload's SHA-256."""
+    """Stores a payload, given in pieces, as a blob. Returns the blob's key.
+
+    The key contains the id of the request, and the SHA-256 of the payload as hex.
+    """
     hashed, path = hashlib.sha256(), store.scratch_path()
     try:
         with path.open("xb") as file:

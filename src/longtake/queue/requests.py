@@ -48,8 +48,8 @@ class RemoteFile:
     `url`: an http(s) URL, or the address of a LoRA on the hub (see `models.lora_names.hub_url`).
     `field`: the path of the field with the URL in the request's input, such as ("video", "video_url").
     `kind`: what the file is for: "source" (the video to extend), "end_image" or "lora".
-    `must_be_stored`: True if the machine that claimed the request did not have the file. Then it is stored as a blob,
-        although the machine that downloads it has it.
+    `must_be_stored`: True if a machine that claimed the request did not have the file. The file is then stored as a
+        blob, even if the machine that downloads it has it already.
     """
 
     url: str

@@ -46,7 +46,8 @@ class Busy:
 
     `keys`: the ids of the API keys that use at least as many senders as are free.
     `hosts`: the hosts that use at least half as many senders as are free.
-    `receivers`: the receivers that did not answer the last webhook in time, and to which one is just being sent.
+    `receivers`: the receivers that did not answer the last webhook in time, and to which another webhook is being sent
+        now.
     """
 
     keys: frozenset[str]
@@ -133,7 +134,10 @@ class SenderShares:
             return self._free()
 
     def busy(self) -> Busy:
-        """Returns the keys, hosts and receivers that may get no further sender now, for another reason than a pause."""
+        """Returns the keys, hosts and receivers that may get no further sender now.
+
+        A receiver that is only paused is not among them.
+        """
         with self._lock:
             return self._busy()
 

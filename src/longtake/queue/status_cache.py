@@ -69,14 +69,13 @@ class _Entry:
 
     @property
     def size(self) -> int:
-        """The memory in bytes that the entry takes: an estimate, at most 64 MiB (CAPACITY).
-
-        Texts count twice, because the JSON texts in `status.rendered` contain them, too.
-        """
+        """The memory in bytes that the entry takes: an estimate, at most 64 MiB (CAPACITY)."""
         if self.status is None:
             return 0
         texts = [self.status.row.error or "", *(line.message for line in self.status.log_lines)]
+        # Texts count twice, because the JSON texts in `status.rendered` contain them, too.
         size = ENTRY_BYTES + LINE_BYTES * len(self.status.log_lines) + 2 * sum(map(getsizeof, texts))
+        # The cache would refuse a larger entry.
         return min(size, CAPACITY)
 
 
@@ -116,7 +115,7 @@ class StatusCache:
         self._refresher.start()
 
     def stop(self) -> None:
-        """Ends the thread and waits for it."""
+        """Ends the thread that `start` has started, and waits until it has ended."""
         self._refresher.stop()
 
     def peek(self, request_id: str) -> RequestStatus | None:
@@ -183,7 +182,9 @@ class StatusCache:
             self._wake_watchers(request_id)
 
     def queue_length(self, pool: str) -> int:
-        """Returns the number of a pool's waiting requests, as of a recent read of the queue."""
+        """Returns the number of a pool's waiting requests when the queue was last read, normally at most two seconds
+        ago.
+        """
         queue, now = self._queue(pool), time.monotonic()
         if queue.is_outdated(now):
             self._read_queue(pool, queue)
@@ -193,7 +194,8 @@ class StatusCache:
     async def wait_for_change(self, request_id: str, version: int, timeout: float) -> None:
         """Waits until the request's version is greater than `version`, or its position in the queue changes.
 
-        Returns after `timeout` seconds at the latest, and at once if no up-to-date status is cached.
+        Returns after `timeout` seconds at the latest. Returns at once if the version is greater already, or if the
+        cache has no up-to-date status of the request.
         """
         watcher = (asyncio.get_running_loop(), asyncio.Event())
         with self._lock:
@@ -264,10 +266,10 @@ class StatusCache:
     def _store(self, status: RequestStatus, changes: int) -> RequestStatus:
         """Caches a status that was read from the database, and returns it with its queue position.
 
-        If a status of the same or a greater version is already cached, it stays, and is returned instead.
+        If a status of the same or a greater version is already cached, that status stays, and is returned instead.
 
         `changes`: the value of `_Entry.changes` before the read. If `_Entry.changes` has grown since, the request
-            changed during the read, and the status counts as outdated at once.
+            changed during the read, and the cached status counts as outdated at once.
         """
         now = time.monotonic()
         with self._lock:
@@ -288,10 +290,11 @@ class StatusCache:
             return self._queues.setdefault(pool, WaitingQueue())
 
     def _read(self, request_id: str, last: RequestStatus | None) -> RequestStatus | None:
-        """Returns a request's status from the database, or None if there is no such request.
+        """Returns a request's status from the database, without a queue position. Returns None if there is no such
+        request.
 
-        The result has no queue position. `last` is the status that was cached before, or None. Its log lines are not
-        read again, unless the request had already ended: the log may have been deleted since.
+        `last`: the status that was cached before, or None. Log lines in it are not read again if the request had not
+            ended.
         """
         row = get_without_payloads(self._engine, request_id)
         if row is None:
@@ -326,9 +329,9 @@ class StatusCache:
     # The following methods are called by the background thread.
 
     def _refresh(self) -> float:
-        """Updates the cached statuses and queues that clients ask for from the database.
+        """Reads again from the database those cached statuses and queues that clients ask for.
 
-        Returns the seconds after which it must be called again.
+        Returns the seconds after which this method must be called again.
         """
         try:
             return self._refresh_wanted(time.monotonic())

@@ -40,8 +40,9 @@ class WaitingQueue:
     def is_due(self, now: float) -> bool:
         """Returns True if the queue should be read again at `now`, which is in seconds of the monotonic clock.
 
-        That is so if a client has asked for it in the last 2 seconds (WANTED_S), and a pause since the last read is
-        over. The pause is shorter if `is_stale` is True. It is at least ten times as long as the last read took.
+        That is so if a client has asked for the queue in the last 2 seconds (WANTED_S), and the pause after the last
+        read is over. The pause is 0.05 seconds (QUEUE_S) if `is_stale` is True, otherwise 0.25 seconds (POLL_S), but at
+        least ten times as long as the last read took.
         """
         pause_s = max(QUEUE_S if self.is_stale else POLL_S, 10 * self.read_took_s)
         return now - self.wanted_at <= WANTED_S and now - self.read_at >= pause_s

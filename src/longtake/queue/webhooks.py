@@ -82,8 +82,8 @@ class Deliverer:
 
     `engine`: the engine of the database.
     `signer`: signs the webhooks.
-    `transport`: sends their HTTP requests. None: they are sent only to public addresses and to the hosts that the
-        settings trust.
+    `transport`: sends the HTTP requests. With None, webhooks are sent only to public addresses and to the hosts in the
+        setting `trusted_hosts`.
 
     Several servers may send the webhooks of one database. A server claims each attempt before it makes it, so that no
     other server makes the same attempt. If the server dies, the webhook becomes due again.
@@ -139,8 +139,8 @@ class Deliverer:
     def _due(self) -> Sequence[Any]:
         """Returns the rows of due webhooks, at most 16 (SENDERS). Those that became due first come first.
 
-        Webhooks whose key, host or receiver uses all the senders that it may use now are left out. Webhooks to paused
-        receivers are not.
+        Webhooks that may get no sender now, because their key, host or receiver is busy (see `SenderShares`), are left
+        out. Webhooks to paused receivers are not left out.
         """
         busy = self._shares.busy()
         paired = (
@@ -160,11 +160,10 @@ class Deliverer:
             ).all()
 
     def _postpone(self, receiver: Receiver, pause_s: float) -> None:
-        """Postpones the due webhooks to a paused receiver by `pause_s` seconds from now. Gives up those whose time is
-        over:
+        """Postpones the due webhooks to a paused receiver by `pause_s` seconds from now, or gives them up.
 
-        - a webhook that was attempted before, two hours after the end of its request
-        - a webhook that was never attempted, one day (LAST_ATTEMPT_S) later than that.
+        - A webhook that was attempted before is given up two hours after the end of its request.
+        - A webhook that was never attempted is given up 26 hours after the end of its request.
 
         One call changes at most 500 webhooks (POSTPONED).
         """
@@ -204,8 +203,7 @@ class Deliverer:
     def _claim(self, delivery: Any) -> bool:
         """Claims the next attempt to send a webhook. Returns False if another server has claimed it first.
 
-        The claim also postpones the webhook until this attempt must have ended. If this server dies before that, the
-        webhook is then due again.
+        The webhook is stored as due again at a time when this attempt must have ended, in case this server dies.
 
         `delivery`: the webhook's row in the table `deliveries`.
         """
@@ -240,8 +238,11 @@ class Deliverer:
     def _send(self, delivery: Any) -> str | None:
         """Sends a webhook. Returns None if the receiver accepted it, otherwise the reason of the failure as text.
 
-        `delivery` is the webhook's row in the table `deliveries`. If its request is not in the database, sends nothing
-        and returns None. Raises httpx.TimeoutException if the receiver does not answer in time.
+        If the webhook's request is not in the database, sends nothing and returns None.
+
+        `delivery`: the webhook's row in the table `deliveries`.
+
+        Raises httpx.TimeoutException if the receiver does not answer in time.
         """
         request_id, stopping = delivery.request_id, self._loop.stopping
         row = retry_until_stopped(lambda: queue.get_without_payloads(self._engine, request_id), stopping)

@@ -152,6 +152,8 @@ class Application:
 class _Answer:
     """The ASGI callable `send` for one answer. It adds the request id and the CORS headers to the answer's headers.
 
+    send: the server's own callable, to which everything is passed on.
+    cors_headers: the CORS headers.
     status: the HTTP status of the answer; 0 until its headers have been sent.
     request_id: the value of the answer's header `x-fal-request-id`; empty until it is known.
     """

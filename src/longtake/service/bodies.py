@@ -1,4 +1,6 @@
-"""Receives the JSON bodies of requests: their size and their structure are bounded, and large ones are on the disk."""
+"""Receives and checks the JSON bodies of requests. Their size and structure are limited. Large ones are kept on the
+disk.
+"""
 
 import subprocess
 import sys
@@ -32,9 +34,9 @@ PROCESS_S = 120.0
 
 
 class Structure:
-    """Counts the bytes of JSON text that are outside of strings, piece by piece. The quotes count too.
+    """Counts the bytes of a JSON text that are outside of strings, piece by piece. The quotes count too.
 
-    size: the number so far.
+    size: the number of these bytes so far.
     """
 
     def __init__(self) -> None:
@@ -57,8 +59,9 @@ class Structure:
 class ReceivedBody:
     """The body of a request, as it was received. It is not parsed yet.
 
-    file: contains the body. It is on the disk if the body has more than 256 KiB (SPOOL_BYTES), otherwise in memory.
-    key_id: the key that has sent it.
+    file: contains the body. The file is on the disk if the body has more than 256 KiB (SPOOL_BYTES), otherwise in
+        memory.
+    key_id: the key that has sent the body.
     folder: the folder for temporary files.
     size: the number of bytes of the body.
     structure: the number of those bytes that are outside of JSON strings.
@@ -88,12 +91,14 @@ async def received_body(request: Request, state: ServerState, key_id: str, limit
 
     The file that contains the body is deleted at the end of the `async with` block.
 
-    key_id: the key that sends the body. The bytes count for it while they arrive.
+    key_id: the key that sends the body. Each byte that arrives is taken from this key's budget.
     limit: the largest number of bytes that the body may have.
 
-    Raises RequestFailed with status 413 if the body has more than `limit` bytes, or more than 1,000,000
-    (MOST_STRUCTURE_BYTES) outside of its JSON strings, and with status 429 if the key has sent as many bytes as it may.
-    Raises DiskFull (the answer has status 507) if the disk is full.
+    Each of these errors becomes an answer with an HTTP status:
+    - 413: raises RequestFailed if the body has more than `limit` bytes, or more than 1,000,000 (MOST_STRUCTURE_BYTES)
+      outside of its JSON strings.
+    - 429: raises RequestFailed if the key has sent as many bytes as it may.
+    - 507: raises DiskFull if the disk is full.
     """
     too_large = _too_large(f"The body is larger than {limit} bytes; upload large files and send their URLs.")
     if declared_bytes(request) > limit:
@@ -143,13 +148,14 @@ async def read_json(request: Request, state: ServerState, key_id: str, limit: in
 async def checked_body(state: ServerState, endpoint_id: str, body: ReceivedBody) -> CheckedBody:
     """Returns the body of a submission as compact JSON, with the problems of the input and the URLs of its files.
 
-    A problem raises no error: it is in the result's `problems`. The list is empty for a valid input.
+    An invalid input raises no error: the result's `problems` is then not empty. If the body is not valid JSON, the
+    result is the JSON value `null` with one problem.
 
     endpoint_id: the endpoint whose input the body must be.
     body: the body as it was received. A large one is checked in a process of its own.
 
-    Raises RequestFailed with status 503 if that process fails, because memory or time ran out. Raises DiskFull if the
-    disk is full when a large body is written there.
+    Raises RequestFailed with status 503 if memory or time runs out in that process. Raises DiskFull if the disk is full
+    when a large body is written there.
     """
     if body.size > PROCESS_BYTES or body.structure > PROCESS_STRUCTURE_BYTES:
         async with state.large_bodies.turn(body.key_id):
@@ -160,7 +166,7 @@ async def checked_body(state: ServerState, endpoint_id: str, body: ReceivedBody)
 
 
 def _checked_apart(endpoint_id: str, body: ReceivedBody) -> CheckedBody:
-    """Returns the same as `body_check.check(endpoint_id, body.read())`, but does the work in a process of its own.
+    """Checks a body in a process of its own. Returns the result of `body_check.check(endpoint_id, body.read())`.
 
     Raises RequestFailed with status 503 if the process fails or takes more than two minutes (PROCESS_S). Raises
     DiskFull if the disk is full.

@@ -84,8 +84,8 @@ class Budgets:
 
         declared: the number of bytes that the client announces; 0 if it announces none.
 
-        Raises RequestFailed with status 429 if the key has too little of its budget left, and with status 413 if its
-        whole budget is too small.
+        Raises RequestFailed with status 429 if the key has fewer bytes left than that, and with status 413 if the key
+        may never send so many, because they are more than its budget for an hour.
         """
         if self._most_bytes is not None and declared > self._most_bytes:
             raise RequestFailed(

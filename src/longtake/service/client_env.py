@@ -1,6 +1,6 @@
 """Generates the text that `longtake client-env` prints: how to connect client programs to the server.
 
-docs/clients.md explains these ways.
+docs/clients.md explains each way to connect.
 """
 
 import shlex

@@ -1,7 +1,8 @@
 """The clients' connections: how many may be open, and how long a client may be slow.
 
-A server's ports share one `Connections`. A connection waits while the server has no complete request of it, and is busy
-while a request of it is carried out or answered. Only waiting connections are closed to make room for new ones.
+A server's ports share one `Connections`. A connection is busy while the server has received a whole request of it and
+has not answered it yet. At all other times the connection waits. Only waiting connections are closed to make room for
+new ones.
 """
 
 import asyncio
@@ -32,12 +33,11 @@ class Bounds:
     head_s: the longest time for each of these: from the opening of a connection to its first byte, from the first to
         the last byte of a request's head, and for the rest of a body whose request is already answered.
     idle_s: the longest time between two requests.
-    bytes_per_s, period_s: a client has to send a body, and receive an answer, with at least `bytes_per_s` bytes per
-        second, on the average of each period of `period_s`. Time in which the server itself is not ready does not
-        count.
-    linger_s, linger_bytes: after it has refused a request, the server still receives what the client sends, and drops
-        it, for at most this time and at most this many bytes. Then it closes the connection. If it closed the
-        connection at once, a client that still sends would not see the answer.
+    bytes_per_s, period_s: in each period of `period_s`, a client has to send a body, or receive an answer, with at
+        least `bytes_per_s` bytes per second on average. Time in which the server itself is not ready does not count.
+    linger_s, linger_bytes: after a refusal, the server receives and drops what the client still sends, for at most this
+        time and at most this many bytes. Then it closes the connection. If it closed the connection at once, a client
+        that still sends would not see the answer.
     check_s: the time between two checks of all connections.
     """
 
@@ -76,7 +76,10 @@ class Connection(Protocol):
 
 
 class Connections:
-    """The open connections. Its methods may be called only in the thread of the event loop."""
+    """The open connections. Its methods may be called only in the thread of the event loop.
+
+    bounds: the limits.
+    """
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
@@ -89,7 +92,9 @@ class Connections:
         return len(self._waiting) + len(self._busy)
 
     def admit(self, connection: Connection, peer: str) -> bool:
-        """Adds a new connection, which waits. Returns False if there is no room for it: the caller must then close it.
+        """Adds a new connection as a waiting one. Returns False if there is no room for it.
+
+        If there is no room, the caller must close the new connection.
 
         If the limit for one client or for all clients is reached, a waiting connection is closed to make room:
         - If this client has as many connections as allowed: the one of them that has waited longest.
@@ -112,9 +117,8 @@ class Connections:
         """Counts a waiting connection as one of another client from now on. Returns False if that client has too many.
 
         - If that client has as many connections as allowed, the one of them that has waited longest is closed to make
-          room.
-        - If none of them waits, nothing is changed, and the result is False. In all other cases it is True.
-        - If `connection` does not wait, or is that client's already, nothing is changed.
+          room. If none of them waits, nothing is changed, and the result is False.
+        - If `connection` does not wait, or is that client's already, nothing is changed, and the result is True.
 
         peer: the name of the other client, as `peer_of` returns it.
         """
@@ -129,13 +133,21 @@ class Connections:
         return True
 
     def begin(self, connection: Connection) -> None:
-        """Marks a connection as busy: its request is complete."""
+        """Marks a waiting connection as busy. Must be called when a whole request of it has been received.
+
+        Does nothing if the connection is busy already, or was removed.
+        """
         peer = self._waiting.pop(connection, None)
         if peer is not None:
             self._busy[connection] = peer
 
     def wait(self, connection: Connection, peer: str) -> None:
-        """Marks a connection as waiting, because its request is answered, and counts it as one of the client `peer`."""
+        """Marks a connection as waiting. Must be called when its request is answered.
+
+        Does nothing if the connection was removed.
+
+        peer: the name of the client for which the connection counts from now on.
+        """
         old = self._busy.pop(connection, None) or self._waiting.pop(connection, None)
         if old is not None:
             self._waiting[connection] = peer
@@ -150,11 +162,11 @@ class Connections:
             self._count_one_less(peer)
 
     def _abort_oldest(self, peer: str | None = None) -> bool:
-        """Closes the waiting connection that has waited longest. Returns False if there is none.
+        """Closes a client's waiting connection that has waited longest. Returns False if there is none.
 
-        peer: the client whose connection is closed. None means the client with the most waiting connections. So a
-            client with many idle connections cannot end the uploads of others.
+        peer: the name of the client. None means the client with the most waiting connections.
         """
+        # So a client with many idle connections cannot end the uploads of others.
         if peer is None and self._waiting:
             peer = Counter(self._waiting.values()).most_common(1)[0][0]
         oldest = next((one for one, its_peer in self._waiting.items() if its_peer == peer), None)

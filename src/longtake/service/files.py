@@ -210,14 +210,15 @@ async def _find_upload(request: Request, state: ServerState, *, multipart: bool)
 async def _check_access(request: Request, state: ServerState, file: StoredFile) -> None:
     """Raises an error if the sender of a request may not read a stored file.
 
-    The file's access rules decide this. They say what each API key may do; the key that owns the file may always read
-    it. A file that a sender without a key may read may be read by all. Otherwise:
-    - A sender with a key has the rights of the key. A key of the scope `admin` may read every file.
+    The file's access rules say what each API key, and a sender without a key, may do. A file that a sender without a
+    key may read may be read by all. Otherwise:
+    - A sender with a key has the rights of the key. The file's owner, and a key of the scope `admin`, may always read
+      it.
     - A sender with a token has the rights of the token's key if the file belongs to a request that the token may see.
     - All others have the rights of a sender without a key.
 
-    Raises NotFound if the rules hide the file from the sender. Raises RequestFailed with status 403 if they forbid the
-    sender to read it.
+    Raises NotFound if the rules hide the file from the sender. Raises RequestFailed with status 403 if the rules forbid
+    the sender to read the file.
     """
     if decide(file, None) == "allow":
         return

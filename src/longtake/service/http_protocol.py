@@ -1,4 +1,4 @@
-"""HTTP/1.1 on one connection: uvicorn's protocol with the bounds of `service.connections`. httptools is the parser."""
+"""HTTP/1.1 on one connection: uvicorn's protocol, with the parser httptools and the limits of `service.connections`."""
 
 import asyncio
 from collections import deque
@@ -50,8 +50,8 @@ class HttpProtocol(HttpToolsProtocol):
     connections: all connections of the server, and their limits.
     proxies: the networks of the trusted proxies. A request from one of them counts for the client that its header
         X-Forwarded-For names.
-    opening: the object that was counted in `connections` for this connection during the TLS handshake. It is removed
-        there when this object is added. None without TLS.
+    opening: the object that stands for this connection in `connections` during the TLS handshake. The protocol removes
+        it there and adds itself instead. None without TLS.
     uvicorn: the arguments of uvicorn's own protocol.
     """
 
@@ -151,11 +151,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._body_flow.restart(self.loop.time(), 0)
 
     def on_chunk_header(self) -> None:
-        """Called by the parser when it has read the size of a chunk of a body.
-
-        Sets the number of bytes that are received but not parsed to 0, because the parser makes progress. A request is
-        refused if this number exceeds `head_bytes` of the bounds.
-        """
+        """Called by the parser after the size of a chunk of a body. Sets the number of unparsed bytes to 0."""
+        # The parser makes progress. `data_received` refuses a request with more than `head_bytes` unparsed bytes.
         self._unparsed_bytes = 0
 
     def on_body(self, body: bytes) -> None:
@@ -220,17 +217,17 @@ class HttpProtocol(HttpToolsProtocol):
     # Details
 
     def _drop_rest(self) -> None:
-        """Drops the rest of a body in chunks, because its request is already answered. Closes the connection at the
-        body's end.
+        """Closes the connection if a body in chunks, whose request is already answered, has ended.
 
-        The rest is not parsed, because that would be slow if the chunks are small. The body has probably ended if the
-        last received bytes are a chunk of size 0.
+        Must be called after each piece of such a body, which the caller does not parse.
         """
+        # Parsing the rest would be slow if the chunks are small. The body has probably ended if the last received bytes
+        # are a chunk of size 0.
         if self._last_bytes == b"0\r\n\r\n":
             self.transport.close()
 
     def _is_unread(self) -> bool:
-        """Returns True if the server waits only for the client to read what was sent to it."""
+        """Returns True if the server has written bytes, and has nothing to do until the client has received them."""
         answered = self.cycle is not None and self.cycle.response_complete
         return (
             self.transport.is_closing()
@@ -239,13 +236,11 @@ class HttpProtocol(HttpToolsProtocol):
         )
 
     def _received_bytes(self) -> int:
-        """Returns a count of the bytes that the client has received. Only the difference of two results has a meaning.
-
-        - Where the system tells how many bytes the client has confirmed: this number.
-        - Elsewhere: minus the number of bytes in the write buffer. Its difference is right while the server writes
-          nothing.
+        """Returns a number that grows by 1 for each byte that the client receives. Only the difference of two results
+        counts.
         """
         acknowledged = system.acknowledged_bytes(self.transport.get_extra_info("socket"))
+        # Without the count of the system, the difference is right while the server writes nothing.
         return -self.transport.get_write_buffer_size() if acknowledged is None else acknowledged
 
     def _patience_s(self) -> float:
@@ -261,9 +256,10 @@ class HttpProtocol(HttpToolsProtocol):
         return _error(431, f"The headers of a request may have {self._bounds.head_bytes} bytes; these have more.")
 
     def _refuse(self, response: Response) -> None:
-        """Sends a response without the application, and closes the connection when the client has closed its side.
+        """Sends `response` in place of an answer by the application. Closes the connection when the client has closed
+        its side.
 
-        If another answer is under way, the connection is closed at once.
+        If another answer is under way, the connection is closed at once, and `response` is not sent.
         """
         if self.transport.is_closing() or self._is_refused:
             return

@@ -92,8 +92,8 @@ class RequestList:
     def page(self, caller: Caller, before: int | None) -> dict[str, Any]:
         """Returns the JSON object that the page loads, with the requests that the caller may see.
 
-        `before` selects the requests. None selects the newest ones. The entry `older` of an earlier result selects the
-        next older ones.
+        before: selects the requests. None selects the newest ones. The value of `older` in an earlier result selects
+            the requests after those of that result.
 
         The object has these entries:
 

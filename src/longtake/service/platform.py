@@ -207,10 +207,11 @@ def _past_request(row: RequestRow) -> dict[str, Any]:
 def _payload_members(state: ServerState, row: RequestRow) -> bytes:
     """Returns the members `json_input` and `json_output` of a past request as JSON, with a comma before each.
 
-    Both are null if the client asked not to store them. One of more than 8 MiB (PAGE_BYTES) is null and is not read.
-    `json_output` is also null if it contains the video as a data URI. The stored JSON is copied and not parsed, because
-    it can be large.
+    - A member is null if it is not stored, or if the client asked not to store it.
+    - A member of more than 8 MiB (PAGE_BYTES) is null.
+    - `json_output` is null if it contains the video as a data URI.
     """
+    # The stored JSON can be large, so it is copied and not parsed.
     body, output = None, None
     if row.store_io:
         body, output = input_and_result(state.engine, state.store.blobs, row.id, PAGE_BYTES)

@@ -116,10 +116,10 @@ async def find_status(state: ServerState, request: Request) -> RequestStatus:
 
 
 async def _visible_status(state: ServerState, caller: Caller, name: str, request_id: str) -> RequestStatus:
-    """Returns the status of the request with this id.
+    """Returns the status of the request with this id. The name and the id are from the URL that a client has sent.
 
-    Raises NotFound if there is no such request, if the caller may not see it, or if `name` is neither its endpoint's id
-    nor the name of the endpoint's application. Clients send the name in the URL beside the request's id.
+    Raises NotFound if there is no such request, if the caller may not see it, or if `name` is neither the id of the
+    request's endpoint nor the name of the endpoint's application.
     """
     status = await status_of(state, request_id) if REQUEST_ID.fullmatch(request_id) else None
     row = visible_row(caller, None if status is None else status.row)

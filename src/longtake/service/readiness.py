@@ -28,7 +28,10 @@ READ_ONLY = {sqlite3.SQLITE_READONLY, "25006"}
 
 
 class Readiness:
-    """Tests whether a server can do its work. Its methods may be called only in the thread of the event loop."""
+    """Tests whether a server can do its work. Its methods may be called only in the thread of the event loop.
+
+    state: has the server's database and file store.
+    """
 
     def __init__(self, state: ServerState) -> None:
         self._state = state
@@ -41,9 +44,10 @@ class Readiness:
     async def report(self) -> Mapping[str, str]:
         """Returns for each part of the server whether it works. The value is "works" (WORKS) or says what is wrong.
 
-        database: it can be read and written, and is not damaged. After any use of the database has met damage, the
-            value says so until the server is started again.
-        files: the folder for incoming files, and the folder of a SQLite database, can be written and are not full.
+        database: whether the database can be read and written, and is not damaged. After any use of the database has
+            found damage, the value says so until the server is started again.
+        files: whether the folder for incoming files, and the folder of a SQLite database, can be written and are not
+            full.
 
         The texts contain no secrets and no paths.
         """

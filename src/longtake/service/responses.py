@@ -128,10 +128,8 @@ def limit_reached(detail: str, retry_after_s: int | None = None, headers: Header
     detail: a sentence for the user.
     retry_after_s: seconds after which the limit allows more, for the header `retry-after`; None if they are not known.
     headers: additional headers of the response.
-
-    The header `x-fal-needs-retry` has the value `1`, because fal's clients expect this value with status 429. It
-    replaces the value `true` of `retry_headers`.
     """
+    # fal's clients expect the value 1 with status 429. It replaces the value `true` of `retry_headers`.
     after = {} if retry_after_s is None else {"retry-after": str(retry_after_s)}
     return RequestFailed(
         429, detail, "concurrent_requests_limit", {**after, **(headers or {}), "x-fal-needs-retry": "1"}

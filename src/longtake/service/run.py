@@ -119,7 +119,8 @@ async def _wait_for_start(state: ServerState, status: RequestStatus) -> RequestS
 
 
 async def _progress_events(state: ServerState, status: RequestStatus) -> AsyncIterator[bytes]:
-    """Yields an encoded event for each log line and each step of the queued request, then one for its result.
+    """Yields an encoded event for each log line and each change of the progress of the queued request, then one for its
+    result.
 
     After each `settings.ping_s` seconds without a change, a comment that keeps the connection open is yielded (PING).
     If the client disconnects, the request is cancelled. `status` is the first known status of the request.

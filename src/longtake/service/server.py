@@ -142,10 +142,8 @@ def _port(bound: socket.socket) -> int:
 
 @contextlib.contextmanager
 def _handling_signals(on_signal: Callable[[], object]) -> Iterator[None]:
-    """Calls `on_signal` for each SIGTERM and SIGINT during the `with` block. The old handlers are then set again.
-
-    asyncio's `loop.add_signal_handler` does not exist on Windows.
-    """
+    """Calls `on_signal` for each SIGTERM and SIGINT during the `with` block. The old handlers are then set again."""
+    # asyncio's `loop.add_signal_handler` does not exist on Windows.
     previous = {number: signal.signal(number, lambda *_: on_signal()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
@@ -162,13 +160,13 @@ async def _serve(
     on_listening: Callable[[], None],
     unusable: "Future[str]",
 ) -> None:
-    """Runs the servers and services until a signal comes or `unusable` has a result. Then ends the running requests.
+    """Runs the servers and services until a signal comes or `unusable` has a result. Then stops them and the slots.
 
     servers: the server of each port, and the socket at which it listens.
     services: are started after the servers, and stopped at the end.
     state: the objects that all routes use.
-    slots: the devices that carry out requests. They get up to `settings.drain_s` seconds to finish the running ones; a
-        second signal ends this wait.
+    slots: the devices that carry out requests. When they are stopped, they get up to `settings.drain_s` seconds to
+        finish the running requests; a second signal ends this wait.
     on_listening: called when all servers listen.
     unusable: gets a result, the reason, if worker processes cannot work on this machine.
     """

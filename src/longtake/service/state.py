@@ -105,7 +105,8 @@ class ServerState:
     async def call_for(self, key_id: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Returns the same as `call`. Use it for work on the body of a request or on an upload.
 
-        A key with many of them delays its own ones: keys share the threads for this, and other threads stay free.
+        Keys share the threads for such work fairly, so that a key with much of it does not stop the work for other
+        keys.
 
         key_id: the key for whose request the work is done.
         """

@@ -270,9 +270,7 @@ def _insert(state: ServerState, submission: Submission, caller: Caller) -> tuple
     If an earlier request of the same API key has the same idempotency key, stores nothing: returns (the earlier
     request's row, False), or raises IdempotencyMismatch if the two differ in their endpoint or input.
 
-    Large parts are stored as files of their own (blobs) before the row. They are deleted if no row is stored:
-    - A large valid input is such a part. A large invalid input is not stored at all.
-    - The large error of an invalid submission, which ends at once, is such a part.
+    Before that, large payloads are stored as files (see `payloads.move_out`). They are deleted if no row is stored.
 
     Raises QuotaReached if the caller has as many waiting or running requests as it may.
     """
@@ -288,10 +286,11 @@ def _insert(state: ServerState, submission: Submission, caller: Caller) -> tuple
 
 
 def _delete_unused_payloads(state: ServerState, moved: Submission) -> None:
-    """Deletes the blobs of a submission that was not stored. A blob is a file with a large input or result.
+    """Deletes the blobs (files with a large input or result) of a submission that was not stored.
 
-    `moved` is the submission with the names of its blobs. They are kept if an earlier call has stored the submission:
-    the queue then has a request with its id.
+    If an earlier call has stored the submission, nothing is deleted: the queue then has a request with its id.
+
+    `moved`: the submission with the keys of its blobs.
     """
     if payloads.keys(moved) and queue.get_without_payloads(state.engine, moved.id) is None:
         for key in payloads.keys(moved):

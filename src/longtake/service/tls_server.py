@@ -1,7 +1,6 @@
 """A server for TLS connections. It counts a connection from the beginning, before its TLS handshake is complete.
 
-asyncio's servers, which uvicorn uses otherwise, cannot do that: with them a protocol learns of its connection after the
-handshake.
+asyncio's servers, which uvicorn uses otherwise, report a connection only after its handshake.
 """
 
 import asyncio
@@ -25,7 +24,7 @@ Prepare = Callable[[socket.socket], Awaitable[bool]]
 async def at_once(line: socket.socket) -> bool:
     """Does nothing and returns True, so that the TLS handshake begins at once.
 
-    It is a value for the argument `prepare` of `TlsServer`.
+    It is a value for the argument `prepare` of `TlsServer`. `line` is the connection's socket, which is not used.
     """
     return True
 
@@ -66,12 +65,12 @@ class TlsServer(PortServer):
         self._accepting: list[asyncio.Task[None]] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begins to accept connections at these sockets."""
+        """Begins to accept connections at these sockets; with None, at no socket."""
         await super().startup(sockets=[])
         self._accepting = [asyncio.create_task(self._accept(bound)) for bound in sockets or ()]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stops accepting connections, and waits for the open ones as uvicorn does."""
+        """Stops accepting connections, waits for the open ones as uvicorn does, and closes these sockets."""
         for task in self._accepting:
             task.cancel()
         await asyncio.gather(*self._accepting, return_exceptions=True)
@@ -105,13 +104,13 @@ class TlsServer(PortServer):
 
 
 class _Opening:
-    """A connection until its TLS handshake is complete.
+    """A connection until its TLS handshake is complete. Creating the object starts a task that opens the connection.
 
     connections: the server's connections. This object is counted there until the connection's HTTP protocol replaces
         it.
-    line: the connection's socket. It is closed if the connection cannot be opened, or is aborted before that.
-    open_line: is called with the socket and this object. It carries out the TLS handshake, and all that comes before
-        it.
+    line: the connection's socket. It is closed if the opening fails or is aborted.
+    open_line: called with the socket and this object. It does all that comes before the TLS handshake, and the
+        handshake.
     """
 
     def __init__(

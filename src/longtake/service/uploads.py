@@ -104,8 +104,8 @@ def listed_parts(value: Any) -> list[tuple[int, str]]:
     """Returns the (number, etag) of each part of an upload, from the list that a client sends.
 
     `value` is that list: [{"partNumber": 1, "etag": "..."}, ...]. The etags are returned without quotes. Raises
-    RequestFailed with status 400 if `value` is not such a list, is empty, has more than MAX_PARTS entries or lists a
-    number twice.
+    RequestFailed with status 400 if `value` is not such a list, is empty, has more than 10,000 entries (MAX_PARTS) or
+    lists a number twice.
     """
     invalid = RequestFailed(400, "parts must be a list of {partNumber, etag}, each number once.", "bad_request")
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_PARTS:
@@ -143,7 +143,7 @@ def file_name(value: Any) -> str:
 
     - Folders and invisible characters are removed.
     - Spaces and dots at the ends of the name are removed.
-    - If the name has more than MAX_NAME characters, its beginning is removed.
+    - If the name has more than 200 characters (MAX_NAME), its beginning is removed.
     """
     last = re.split(r"[/\\]", value)[-1] if isinstance(value, str) else ""
     name = INVISIBLE.sub("", last).encode("utf-8", "ignore").decode()

@@ -146,10 +146,11 @@ class Attempt:
                 self._log.store(self._write_log)
 
     def _handle_next(self) -> Ending | None:
-        """Waits for the next message and handles it. Returns how the attempt ended, or None if it goes on.
+        """Waits for the next message of the worker process and handles it. Returns how the attempt ended, or None if it
+        goes on.
 
-        Waits only until the caller has something else to do. That is to check whether this attempt still holds the
-        request, to store log lines, or to kill a stalled process. Returns None if no message comes before that.
+        Also returns None, without a message, when it is time to check the claim, to store log lines or to kill a
+        stalled process. The caller does these.
         """
         due_at = min(self._check_at, self._log.due_at, self._worker.stalls_at)
         match self._worker.receive(due_at - time.monotonic()):
@@ -195,13 +196,14 @@ class Attempt:
         return "cancelled" if state == "cancelled" else "lost"
 
     def _store_result(self, done: Done) -> Ending:
-        """Stores the finished video as a file. Returns the outcome, which contains the URL of the video.
+        """Stores the finished video. Returns the outcome, which contains the URL of the video.
 
-        - If the request has ended, or another attempt has claimed it, stores nothing and returns "lost".
-        - If the client wants the video inside the response, stores the response with it, and no file. The URL is then a
-          data URI. A video of more than 64 MiB (MAX_VIDEO_INSIDE) is stored as a file all the same.
+        - The video becomes a stored file.
+        - If the client wants the video inside the response, and it has at most 64 MiB (MAX_VIDEO_INSIDE), no file is
+          stored. The stored response then contains the video as a data URI.
+        - If the request has ended, or another attempt has claimed it, nothing is stored, and "lost" is returned.
 
-        `done` is the worker process's message about the video.
+        `done`: the worker process's message about the video.
         """
         row, self._done = self._row, done
         if self._retry(lambda: queue.claim_state(self._engine, row)) == "lost":
@@ -252,9 +254,10 @@ class Attempt:
         return False
 
     def _send_back(self) -> bool:
-        """Puts the request back to wait until its missing files are downloaded. Returns True if it has ended instead.
+        """Puts the request back into the queue, to wait for its missing files. Returns True if the request has ended
+        instead.
 
-        It ends if they were missing after more than `max_attempts` downloads (a setting).
+        It ends if its files were missing after more than `max_attempts` (a setting) downloads.
         """
         row = self._row
         attempts = self._retry(lambda: fetches.of_request(self._engine, row.id)).attempt
@@ -302,7 +305,7 @@ class Attempt:
         return row is not None and row.has_ended
 
     def _stop_worker(self) -> None:
-        """Tells the worker process to stop its work on the request, and waits until it does.
+        """Tells the worker process to stop its work on the request, and waits until it has stopped.
 
         Kills the process if it still works after `cancel_grace_s` seconds (a setting), or when the server stops.
         """
@@ -316,7 +319,7 @@ class Attempt:
     def _write_log(self, lines: list[LogLine], progress: Mapping[str, Any] | None) -> bool:
         """Stores log lines and the progress of the request. Returns False if the database failed.
 
-        If this attempt no longer holds the request, they are dropped, and True is returned.
+        If this attempt no longer holds the request, nothing is stored, and True is returned.
         """
         is_held = self._try(
             lambda: queue.add_log_lines(self._engine, self._row, lines, progress), None, action="storing its log lines"

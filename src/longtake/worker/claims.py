@@ -15,9 +15,8 @@ class Claims:
     `engine`: the engine of the database.
     `lease`: has the id under which this server claims requests.
 
-    If the connection fails while the database stores a claim, the request may be claimed in the database but missing in
-    this object. Such requests are returned to the queue before the next claim. Threads claim one after the other, so
-    that a claim which another thread is just making is not returned by mistake.
+    If the database fails during a claim, a request may be claimed in the database but missing in this object. Such
+    requests go back to the queue before the next claim.
     """
 
     def __init__(self, engine: sa.Engine, lease: Lease) -> None:
@@ -33,6 +32,7 @@ class Claims:
         Returns None if no ready request waits, or if this server has no row in the table `servers` yet. Raises
         SQLAlchemy's errors if the database fails.
         """
+        # One thread after the other, so that `_return_lost` does not return what another thread is just claiming.
         with self._lock:
             server_id = self._lease.server_id
             if server_id is None:

@@ -134,27 +134,27 @@ class FetchPlaces:
         return POLL_S
 
     def _stop_lost(self, server: str) -> None:
-        """Compares the downloads that run here with those that the database assigns to this server, and corrects
-        differences.
+        """Corrects differences between the downloads that run here and those that the database assigns to this server.
 
-        - A download that runs but is not assigned is stopped. Its request has ended, or another server has claimed it.
-        - A download that is assigned but does not run waits again. This happens if the connection failed while a claim
-          was stored.
+        - A download that runs here, but is not assigned to this server, is stopped.
+        - A download that is assigned to this server, but does not run here, waits again for any server.
 
         `server`: this server's id in the table `servers`.
         """
         running = {place.fetch.request_id: place for place in self._running()}
         held = fetches.held_by(self._engine, server)
         for request_id, place in running.items():
+            # Its request has ended, or another server has claimed it.
             if request_id not in held or place.fetch.server != server:
                 place.stopped.set()
+        # This happens if the connection fails while a claim is stored.
         for request_id in held - running.keys():
             fetches.put_back(self._engine, request_id, server, attempt_failed=False)
 
     def _fill(self, server: str) -> None:
         """Starts waiting downloads until `fetch_places` (a setting) of them run, or no more may start.
 
-        If that many run already, and an API key has too few of them, stops one of another key (see `_free_place`).
+        If that many run already, `_free_place` may stop one of them, so that another API key can start one.
 
         `server`: this server's id in the table `servers`.
         """
@@ -172,10 +172,10 @@ class FetchPlaces:
             self._begin(fetch)
 
     def _free_place(self, groups: Sequence[Group], running: Sequence[Place], keys: Mapping[str, int]) -> None:
-        """Stops a running download, if the API keys have unequal numbers of them, so that one of another key can start.
+        """Stops a download of the API key with the most running downloads, so that another key can start one.
 
-        They are unequal if a key with a waiting download has at least two running ones fewer than the key with the
-        most. Of the latter key, the download that began last is stopped. It waits again.
+        Does nothing unless a key with a waiting download has at least two running downloads fewer than that key. The
+        download that began last is stopped. It waits again.
 
         `groups`: the groups (API key and pool) with a waiting download.
         `running`: the running downloads.
@@ -208,8 +208,10 @@ class FetchPlaces:
         """Downloads the files of a request. Returns how the download ended.
 
         "done": all files are downloaded.
-        "stopped": the download had to stop before its end, or this machine failed for a moment, such as a full disk.
+        "stopped": the download had to stop before its end, or this machine fails for a moment (full disk).
         An `Outcome`: the error for which the request must end.
+
+        `place`: the download.
 
         Raises RetriesStopped if the download had to stop while the database failed.
         """
@@ -235,6 +237,7 @@ class FetchPlaces:
     def _settle(self, place: Place, ending: Ending) -> None:
         """Stores in the database how the download of a request's files ended.
 
+        `place`: the download.
         `ending`:
         - "done": makes the request ready to be claimed.
         - "stopped": puts the download back, so that it can begin again.
@@ -256,6 +259,8 @@ class FetchPlaces:
 
     def _download_all(self, place: Place) -> None:
         """Downloads those files of a request that were not downloaded yet, and stores in the database where they are.
+
+        `place`: the request's running download.
 
         Raises Cancelled if the download must stop, and LongtakeError if a file cannot be downloaded.
         """
@@ -284,7 +289,9 @@ class FetchPlaces:
 
         - A file in this server's own store that the request's API key may read.
         - A LoRA that is on this machine already, unless another machine lacks it (`must_be_stored`).
-        - A LoRA with a URL that is refused later, when the request runs.
+        - A LoRA with a URL that is not allowed. The request fails later, when it runs.
+
+        `place`: the download of the request's files.
         """
         if self._retry(place, lambda: find_own(self._context.store, file.url, place.key_id)) is not None:
             return False
@@ -292,7 +299,7 @@ class FetchPlaces:
         return is_elsewhere or file.must_be_stored
 
     def _download(self, place: Place, file: RemoteFile) -> str:
-        """Downloads a file to a new blob. Returns the blob's key.
+        """Downloads one file of the request of `place` to a new blob. Returns the blob's key.
 
         Raises Cancelled if the download must stop, and LongtakeError if the file cannot be downloaded.
         """
@@ -311,10 +318,12 @@ class FetchPlaces:
     def _download_from_hub(
         self, place: Place, file: RemoteFile, blobs: dict[str, str], hub_names: dict[str, str]
     ) -> None:
-        """Downloads a LoRA from the hub to the folder of the hub's LoRAs, unless its newest version is there.
+        """Downloads a LoRA from the hub (Hugging Face) to this machine, unless its newest version is here already.
 
-        Writes the file's path in that folder to `hub_names`. If another machine needs the file, also stores it as a
-        blob, and writes the blob's key to `blobs`.
+        Writes the file's path in the folder for LoRAs of the hub to `hub_names`. If another machine needs the file,
+        also stores it as a blob, and writes the blob's key to `blobs`. The keys of both dictionaries are URLs.
+
+        `place`: the download of the request's files.
         """
         settings = self._context.settings
         path = download_from_hub(lora_at(file.url), settings, LoraSources(caller=place.key_id, check=place.check))
@@ -344,15 +353,14 @@ class FetchPlaces:
 
 
 def next_group(groups: Sequence[Group], running: Mapping[str, int], begun_at: Mapping[str, float]) -> Group:
-    """Returns the group (API key and pool) whose download begins next. It belongs to the key with the fewest running
-    downloads.
+    """Returns the group (API key and pool) whose download begins next.
 
-    If several keys have the fewest, it is the key whose last download began the longest time ago, or which had none
-    yet.
+    It is a group of the key with the fewest running downloads. If several keys have the fewest, a key that has not
+    begun any download comes first, and then the key whose last download began earliest.
 
     `groups`: the groups with a waiting download.
     `running`: key id -> the number of its running downloads. A key without any may be missing.
-    `begun_at`: key id -> when its last download began, in seconds of the monotonic clock. A key that had none is
-        missing.
+    `begun_at`: key id -> when its last download began, in seconds of the monotonic clock. A key that has not begun any
+        is missing.
     """
     return min(groups, key=lambda group: (running.get(group.key_id, 0), begun_at.get(group.key_id, 0.0)))

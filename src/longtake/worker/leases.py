@@ -39,10 +39,12 @@ WATCH_EVERY_S = 0.5
 
 
 class Lease:
-    """This server's row in the table `servers`, and a thread that adds 1 to its count of heartbeats again and again.
+    """This server's row in the table `servers`, and a thread that adds 1 to the row's count of heartbeats again and
+    again.
 
-    If the count does not change for `lease_s` seconds, other servers declare this one dead and delete the row. The
-    thread adds to the count five times (BEATS_PER_LEASE) in `lease_s` seconds.
+    `engine`: the engine of the database.
+    `lease_s`: the seconds without a change of the count after which other servers declare this server dead and delete
+        the row. The thread adds to the count five times (BEATS_PER_LEASE) in this time.
     """
 
     def __init__(self, engine: sa.Engine, lease_s: float) -> None:
@@ -111,8 +113,9 @@ class Lease:
 class Heartbeats:
     """Finds the servers whose counts of heartbeats have stopped growing.
 
-    Remembers the last count of each server and when it first saw that count. A server counts as dead after `lease_s`
-    seconds without a change of its count.
+    Remembers the last count of each server and when that count was first seen.
+
+    `lease_s`: the seconds without a change of its count after which a server counts as dead.
     """
 
     def __init__(self, lease_s: float) -> None:
@@ -123,13 +126,14 @@ class Heartbeats:
     def expired(self, rows: Sequence[Any], now: float) -> list[Any]:
         """Returns those rows of the table `servers` whose `beats` have not changed for `lease_s` seconds.
 
-        `rows`: all rows of the table, just read.
-        `now`: when they were read, in seconds of the monotonic clock.
-
         If more than half of `lease_s` has passed since the last call, returns no rows and starts to time all servers
-        anew. Such a gap means that this process was frozen or the database was unreachable. During the gap living
-        servers may have been unable to store heartbeats.
+        anew.
+
+        `rows`: all rows of the table, just read.
+        `now`: when the rows were read, in seconds of the monotonic clock.
         """
+        # Such a gap means that this process was frozen or the database was unreachable. Living servers may have been unable
+        # to store heartbeats.
         if now - self._looked_at > self._lease_s / 2:
             self._seen = {}
         self._looked_at = now
@@ -145,6 +149,8 @@ class LeaseWatch:
 
     Every server runs one.
 
+    `engine`: the engine of the database with the queue and the leases.
+    `settings`: has `lease_s` and the maximum number of attempts.
     `on_change`: called with a request's id after the thread has changed the request.
     `wake`: called with the name of a pool (a named group of devices) after a request of the pool was returned or ended.
     """

@@ -151,6 +151,7 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTra
     `channel`: the connection to the server.
     `runner`: holds the model and makes the video.
     `transport`: downloads the files that the request names.
+    `settings`: the server's settings.
 
     Raises LongtakeError if the request is invalid, fails, or is cancelled.
     """
@@ -210,13 +211,14 @@ def made_by(plan: Plan) -> str:
 def open_stored_file(
     url: str, channel: Channel, settings: Settings, *, fetched: bool = True
 ) -> AbstractContextManager[Path] | None:
-    """Returns a context manager that yields the path of a local file with the bytes of the file at `url`, if the server
-    has it.
+    """Opens a file that the server has. Returns a context manager that yields the path of a local file with its bytes.
 
     The server has the files of its own store, and those that it has downloaded for this request. For any other URL the
     result is None, and the caller must download the file.
 
+    `url`: the file's URL in the request.
     `channel`: the connection to the server, which is asked for the file.
+    `settings`: say where the server stores files.
     `fetched`: if False, the result is also None for a file that the server has downloaded for this request.
 
     Raises DownloadFailed if the URL is one of this server's own files, but the file is no longer stored, or the
@@ -242,10 +244,10 @@ def find_file(url: str, channel: Channel) -> FileFound:
 
 
 def hub_file(lora: Lora, channel: Channel, settings: Settings) -> Path | None:
-    """Returns the file of a LoRA on the hub that a server has downloaded for the request.
+    """Returns the file of a LoRA of the hub (Hugging Face) that a server has downloaded for the request.
 
-    If another machine has downloaded it, its bytes are first put into this machine's folder of the hub's LoRAs. Returns
-    None if no server has downloaded it. Raises DownloadFailed if it was deleted at this moment.
+    If another machine has downloaded the file, copies it to this machine first. Returns None if no server has
+    downloaded it. Raises DownloadFailed if the file has just been deleted.
     """
     found = channel.find_file(hub_url(lora))
     if found.hub_name is None:
@@ -264,9 +266,10 @@ def hub_file(lora: Lora, channel: Channel, settings: Settings) -> Path | None:
 
 
 def linked(path: Path, target: Path) -> Path:
-    """Makes `target` a second name of the file at `path` (a hard link), or a copy where that is not possible.
+    """Gives the file at `path` a second name, `target` (a hard link). Copies the file where that is not possible.
 
-    Either can be deleted without the other. Returns `target`. A file that is already at `target` is overwritten.
+    The file at one name can be deleted without the other. Returns `target`. A file that is already at `target` is
+    overwritten.
     """
     try:
         os.link(path, target)

@@ -48,8 +48,8 @@ class FileFound:
     `blob` is the key of the stored file's bytes, or None if the URL names no stored file that the request's caller may
     read. `is_own` is True if the URL is one of this server's own files, whether the file is stored or not.
     `is_fetched` is True if the server has downloaded the file for the request.
-    `hub_name` is the path of a LoRA from the hub in the folder of the hub's LoRAs; None for other files. If the file is
-    not there, its bytes are in the blob.
+    `hub_name` is set for a LoRA of the hub (Hugging Face): its path in the machine's folder for LoRAs of the hub. If the
+    file is not there, its bytes are in the blob. It is None for other files.
     """
 
     blob: str | None
@@ -143,7 +143,8 @@ class Done:
     `new_frames`: the number of generated frames.
     `evaluations`: how many times the model was evaluated.
     `notes`: sentences for the user about what differs from the request.
-    `stand_in`: a sentence that says for which model this one stands in; None if it does not stand in.
+    `stand_in`: a sentence that says which other model `model` replaces; None if `model` is the one that the endpoint
+        names.
     """
 
     path: Path

@@ -62,7 +62,8 @@ class Metrics:
     def text(self, engine: sa.Engine) -> bytes:
         """Returns all metrics in Prometheus' text format.
 
-        If the database does not answer, the metrics of the queue are missing and `longtake_database_up` is 0.
+        `engine`: the engine of the database with the queue. If the database does not answer, the metrics of the queue
+            are missing and `longtake_database_up` is 0.
         """
         queue = CollectorRegistry()
         queue.register(_QueueCollector(engine, self.slots))
@@ -70,7 +71,11 @@ class Metrics:
 
 
 class _QueueCollector(Collector):
-    """Collects metrics of all requests and webhooks in the database, and of this server's slots."""
+    """Collects metrics of all requests and webhooks in the database, and of this server's slots.
+
+    `engine`: the engine of the database.
+    `slots`: returns the status of each slot of this server.
+    """
 
     def __init__(self, engine: sa.Engine, slots: SlotStates) -> None:
         self._engine = engine

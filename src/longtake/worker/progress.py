@@ -8,10 +8,12 @@ from longtake.worker.messages import ProgressReport
 
 
 class ProgressReporter:
-    """A progress callback that sends each new step to the server and measures the time of each stage.
+    """A callback that sends each new step of a request to the server, and measures the time of each stage.
 
-    Calling it raises Cancelled if the server has cancelled the request, which ends the work. `seconds` maps the name of
-    each finished stage to the seconds spent in it.
+    A call raises Cancelled if the server has cancelled the request, which ends the work. The attribute `seconds` maps
+    the name of each finished stage to the seconds spent in it.
+
+    `channel`: the connection to the server.
     """
 
     def __init__(self, channel: Channel) -> None:

@@ -15,11 +15,14 @@ from longtake.worker.messages import FileFound
 def find_file(context: SlotContext, row: RequestRow, url: str) -> FileFound | None:
     """Returns the answer to a worker process's question which file a URL names.
 
-    - If the file was downloaded for this request: the answer has the blob of the download.
-    - If it is a stored file that the request's caller may read: the answer has the blob of that file.
+    - If the file was downloaded for this request: the answer has the key of the download's blob.
+    - If it is a stored file that the request's caller may read: the answer has the key of that file's blob.
     - Otherwise the answer's `blob` is None.
 
-    Returns None if the file had to be downloaded before the request began, and is not on this machine.
+    Returns None instead of an answer if the file had to be downloaded before the request began, and this machine does
+    not have it.
+
+    `row`: the request's row.
     """
     downloads = fetches.of_request(context.engine, row.id)
     hub_name = downloads.hub_names.get(url)
@@ -33,7 +36,9 @@ def find_file(context: SlotContext, row: RequestRow, url: str) -> FileFound | No
 
 
 def missing_files(context: SlotContext, row: RequestRow) -> set[str]:
-    """Returns the URLs of a request's files that have to be downloaded before this machine can carry it out."""
+    """Returns the URLs of a request's files that must be downloaded (again) before this machine can carry out the
+    request.
+    """
     downloads = fetches.of_request(context.engine, row.id)
     return {file.url for file in downloads.files if _is_missing(context, row, downloads, file)}
 

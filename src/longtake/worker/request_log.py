@@ -28,11 +28,10 @@ Write = Callable[[list[LogLine], Mapping[str, Any] | None], bool]
 class RequestLog:
     """The log lines and the progress of a running request that are not in the database yet.
 
-    `known`: the messages that the log has already, from an earlier attempt. They are not added again.
+    The log is short, because clients read all of it again and again: each message is written once, and each long stage
+    of the work has one line. The steps of a stage change only the progress.
 
-    Clients read the whole log again and again, so it is kept short: a message is written only once, and each long stage
-    of the work has one line. The steps of a stage change only the progress, which is numbers. Lines are stored several
-    at a time, to save transactions.
+    `known`: the messages that the log has already, from an earlier attempt. They are not added again.
     """
 
     def __init__(self, known: Iterable[str] = ()) -> None:
@@ -74,12 +73,13 @@ class RequestLog:
         return self._store_at if self.lines or self.progress is not None else float("inf")
 
     def store(self, write: Write) -> None:
-        """Calls `write` with all lines and the progress, and removes them from this object if it returns True.
+        """Calls `write` with all lines and the progress.
 
-        If it returns False, the last 1000 lines (MAX_LINES) and the progress are kept, and `due_at` says when to call
-        `store` again.
+        If `write` returns True, the lines and the progress are removed from this object. If it returns False, the last
+        1000 lines (MAX_LINES) and the progress are kept, and `due_at` says when to call `store` again.
 
-        `write`: stores lines and the progress, which is None if it is unchanged. Returns False if it could not.
+        `write`: stores lines and the progress; a progress of None means that it is unchanged. Returns False if it could
+            not.
         """
         if write(self.lines, self.progress):
             self.lines, self.progress = [], None

@@ -31,7 +31,7 @@ class SlotStatus(NamedTuple):
 
 
 class Slot:
-    """A device, its worker process, and the thread that claims requests and has the process carry them out.
+    """A device, its worker process, and the thread that claims requests and lets the process carry them out.
 
     `name`: the slot's name for logs.
     `device`: the device's name for torch, such as "cuda:0".
@@ -59,7 +59,7 @@ class Slot:
         self._worker.post(Woken())
 
     def cancel(self, request_id: str) -> None:
-        """Stops the work on a request if it is the slot's current one.
+        """Stops the work on a request if the slot is carrying it out. Otherwise does nothing.
 
         The cancellation must already be stored in the database.
         """

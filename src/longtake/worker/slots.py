@@ -1,4 +1,4 @@
-"""The slots of one server: its devices, each with a thread and a worker process. Also its places for downloads."""
+"""The slots of one server, which carry out requests: each is a device with a thread and a worker process."""
 
 import logging
 import sys
@@ -28,11 +28,12 @@ STOP_S = 5.0
 
 
 class Slots:
-    """All slots that the settings name, the server's lease, and its places for downloads.
+    """All slots that the settings name. A slot is a device with its worker process and thread.
 
-    A slot is a device with its worker process and thread.
+    Also runs what the slots need: the server's lease, and the threads that download the files of waiting requests.
 
     `engine`: the engine of the server's database.
+    `settings`: the server's settings.
     `store`: the store to which results and the files of waiting requests are moved.
     `on_change`: called with a request's id after each change of the request, from a thread of this object.
     `on_done`: called with a worker process's message `Done` after the result was stored, from the slot's thread.
@@ -66,11 +67,10 @@ class Slots:
         self._sweeper = sweeper(engine, settings)
 
     def start(self) -> None:
-        """Starts the server's lease, its downloads, and all slots, which then claim requests.
+        """Starts all slots, which then claim requests, and the downloads of the files of waiting requests.
 
-        Does nothing if there are no slots.
-
-        The lease shows the other servers that this one is alive.
+        Also starts the server's lease, which shows the other servers that this one is alive. Does nothing if there are
+        no slots.
         """
         if not self._slots:
             return
@@ -91,7 +91,7 @@ class Slots:
         self._fetches.wake()
 
     def cancel(self, request_id: str) -> None:
-        """Stops the work on a request if a slot of this server carries it out.
+        """Stops the work on a request if a slot of this server is carrying it out. Otherwise does nothing.
 
         The cancellation must already be stored in the database.
         """
@@ -103,7 +103,8 @@ class Slots:
         return [slot.status for slot in self._slots]
 
     def drain(self, timeout_s: float) -> None:
-        """Claims no more requests, waits at most `timeout_s` seconds for the running ones, and then stops all slots.
+        """Claims no more requests, waits at most `timeout_s` seconds until the running ones have ended, and then stops
+        all slots.
 
         Downloads are stopped at once, because they are for requests that this server would no longer claim.
         """

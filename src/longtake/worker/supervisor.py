@@ -43,6 +43,7 @@ class Supervisor:
     `name`: the slot's name for logs.
     `device`: the device that the process uses, such as "cuda:0".
     `command`: the program of the process and its arguments.
+    `settings`: has the data folder, and the seconds after which a silent process counts as stalled.
 
     Only the slot's thread may use this object, except for the method `post`, which any thread may call.
     """
@@ -88,7 +89,11 @@ class Supervisor:
         return not self._mailbox.empty()
 
     def start_if_needed(self) -> None:
-        """Starts a worker process if none runs and the pause after the last start is over."""
+        """Starts a worker process if none runs and the pause after the last start is over.
+
+        The pause is longer after each start without a process that became ready, up to 30 seconds
+        (MAX_RESTART_PAUSE_S).
+        """
         now = time.monotonic()
         if self._process is not None or now < self._next_start_at:
             return
@@ -107,9 +112,9 @@ class Supervisor:
         return True
 
     def receive(self, timeout_s: float) -> SlotMessage | None:
-        """Waits at most `timeout_s` seconds for a message and returns it.
+        """Waits at most `timeout_s` seconds for a message and returns it. Returns None if no message arrives.
 
-        Returns None if no message arrives, or if the message is from an earlier process.
+        Also returns None if the message comes from an earlier process.
         """
         try:
             process, message = self._mailbox.get(timeout=max(timeout_s, 0))
@@ -135,13 +140,16 @@ class Supervisor:
             self._active_at = time.monotonic()
 
     def kill(self) -> None:
-        """Kills the process. Its messages that were not received yet are dropped."""
+        """Kills the process, if one runs. Its messages that were not received yet are dropped."""
         if self._process is not None:
             self._process.kill()
         self._process, self.is_ready = None, False
 
     def end(self) -> None:
-        """Closes the process's standard input, and kills the process if it has not ended after one second (END_S)."""
+        """Closes the process's standard input, and kills the process if it has not ended after one second (END_S).
+
+        Does nothing if no process runs.
+        """
         process, self._process, self.is_ready = self._process, None, False
         if process is None:
             return

@@ -29,10 +29,10 @@ def remove_work_folder(settings: Settings, request_id: str) -> None:
 
 
 def sweeper(engine: sa.Engine, settings: Settings) -> Repeating:
-    """Returns a background thread that deletes what dead processes left: old work folders and temporary folders.
+    """Returns a background thread that deletes what dead processes left: temporary folders, and old work folders.
 
-    A work folder is old if its request has ended. The thread deletes when it starts, and then every hour (SWEEP_S). The
-    caller must start it.
+    A work folder is old if its request has ended or is not in the database. The thread deletes when it starts, and then
+    every hour (SWEEP_S). The caller must start it.
     """
 
     def sweep() -> float:

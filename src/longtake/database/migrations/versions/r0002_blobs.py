@@ -1,4 +1,4 @@
-"""Adds the blob and the access rules of a file, and renames the table of servers."""
+"""Adds the columns `blob` and `access` to the table of files, and renames the table of servers."""
 
 import sqlalchemy as sa
 from alembic import op

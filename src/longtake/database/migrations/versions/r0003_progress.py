@@ -1,4 +1,4 @@
-"""Adds the progress of a running request."""
+"""Adds a column to the table of requests: the progress of a running request."""
 
 import sqlalchemy as sa
 from alembic import op

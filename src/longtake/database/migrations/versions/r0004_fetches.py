@@ -1,4 +1,6 @@
-"""Adds the table of downloads of files that requests name, and a mark for requests that wait for their download."""
+"""Adds a table of the downloads of files that requests name, and a column that says if a request's files are
+downloaded.
+"""
 
 import sqlalchemy as sa
 from alembic import op

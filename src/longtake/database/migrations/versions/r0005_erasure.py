@@ -1,4 +1,6 @@
-"""Adds what the deletion of old requests needs: the time of erasure, its indexes, and counts of deleted requests."""
+"""Adds what the deletion of old requests needs: a column for the time of erasure, indexes, and counts of deleted
+requests.
+"""
 
 import sqlalchemy as sa
 from alembic import op

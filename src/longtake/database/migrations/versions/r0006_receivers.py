@@ -1,4 +1,4 @@
-"""Adds the API key and the host of a webhook."""
+"""Adds two columns to the table of webhooks: the API key and the host."""
 
 from urllib.parse import urlsplit
 

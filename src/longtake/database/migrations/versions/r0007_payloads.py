@@ -1,4 +1,4 @@
-"""Adds the blobs of large inputs and results."""
+"""Adds two columns to the table of requests: the keys of the blobs that contain a large input and a large result."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Adds to the index of requests by time all columns that reports of costs read, so that they need not read the rows."""
+"""Adds columns to the index of requests by time, so that reports of costs read only the index and not the table."""
 
 from alembic import op
 

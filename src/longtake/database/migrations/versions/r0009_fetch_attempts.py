@@ -1,4 +1,4 @@
-"""Counts the attempts at the downloads of files, so that a download which kills its servers ends."""
+"""Adds a column that counts the attempts at a download, so that a download at which servers die is given up."""
 
 import sqlalchemy as sa
 from alembic import op
