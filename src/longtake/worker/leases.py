@@ -132,8 +132,8 @@ class Heartbeats:
         `rows`: all rows of the table, just read.
         `now`: when the rows were read, in seconds of the monotonic clock.
         """
-        # Such a gap means that this process was frozen or the database was unreachable. Living servers may have been unable
-        # to store heartbeats.
+        # Such a gap means that this process was frozen or the database was unreachable. Living servers may have been
+        # unable to store heartbeats.
         if now - self._looked_at > self._lease_s / 2:
             self._seen = {}
         self._looked_at = now

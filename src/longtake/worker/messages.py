@@ -48,8 +48,8 @@ class FileFound:
     `blob` is the key of the stored file's bytes, or None if the URL names no stored file that the request's caller may
     read. `is_own` is True if the URL is one of this server's own files, whether the file is stored or not.
     `is_fetched` is True if the server has downloaded the file for the request.
-    `hub_name` is set for a LoRA of the hub (Hugging Face): its path in the machine's folder for LoRAs of the hub. If the
-    file is not there, its bytes are in the blob. It is None for other files.
+    `hub_name` is set for a LoRA of the hub (Hugging Face): its path in the machine's folder for LoRAs of the hub. If
+    the file is not there, its bytes are in the blob. It is None for other files.
     """
 
     blob: str | None
