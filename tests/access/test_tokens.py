@@ -1,6 +1,9 @@
 """Tokens: valid for their time and purpose, and only if they were issued here."""
 
+import base64
+import json
 import time
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -67,6 +70,13 @@ def test_a_changed_token_is_not_valid(tokens: Tokens) -> None:
 def test_arbitrary_text_is_no_token(tokens: Tokens, text: str) -> None:
     assert tokens.verify(text) is None
     assert tokens.verify(f"{text}.{text}.{text}") is None
+
+
+@pytest.mark.parametrize("header", [{"crit": [{}]}, {"crit": 1}, {"crit": ["b64"], "b64": 1}, {"kid": {}}, {"alg": []}])
+def test_a_header_that_anybody_may_write_is_no_error(tokens: Tokens, header: dict[str, Any]) -> None:
+    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()) for part in ({"alg": "HS256"} | header, {"sub": "x"})]
+    assert tokens.verify(b".".join((*parts, b"AAAA")).decode()) is None
+    assert tokens.verify(b".".join((b"[" * 100_000, parts[1], b"AAAA")).decode()) is None
 
 
 def test_a_token_is_valid_as_long_as_its_key(tokens: Tokens) -> None:

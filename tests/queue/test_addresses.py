@@ -106,6 +106,9 @@ def test_an_applications_name_has_no_path_below_the_alias(endpoint: str, name: s
         ("/requests/1", None),
         ("/a/b/requests/1%2/status", None),
         ("/a/b/requests/" + "1" * 65, None),
+        ("/a/b/requests/1/status\n", RequestPath("a/b", "1", "/status\n")),
+        ("//requests/1", None),
+        ("a/requests/1", None),
     ],
 )
 def test_request_paths(path: str, expected: RequestPath | None) -> None:

@@ -90,7 +90,7 @@ def test_run_tokens_are_issued_for_keys_only(locked: tuple[Served, str, str]) ->
         by_address = httpx.post(f"{served.url}/rest/tokens/?fal_jwt_token={token}", json={})
         assert by_address.status_code == 403
         wrong: list[Any] = [
-            {"allowed_apps": "x"},
+            *[{"allowed_apps": apps} for apps in list[Any](("x", False, 0, "", {}))],
             {"allowed_apps": [1]},
             {"token_expiration": 0},
             {"token_expiration": "1"},

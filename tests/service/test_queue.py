@@ -1,6 +1,7 @@
 """The queue over HTTP: the answer to each call, in every state of a request."""
 
 import json
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,7 @@ def test_a_request_is_not_found_under_another_name(client: httpx.Client) -> None
 
 
 def test_unknown_requests_and_applications_are_not_found(client: httpx.Client) -> None:
-    for request_id in (str(uuid.uuid4()), "x", "x" * 100, "%00", "a%20b"):
+    for request_id in (str(uuid.uuid4()), "x", "x" * 100, "x" * 2000, "%00", "%0a", "%E2%80%A8", "a%20b"):
         for path in ("", "/status", "/status/stream"):
             answer = client.get(f"/queue/{LTXV}/requests/{request_id}{path}")
             assert (answer.status_code, answer.json()) == (404, {"status": "NOT_FOUND"})
@@ -175,6 +176,14 @@ def test_unknown_requests_and_applications_are_not_found(client: httpx.Client) -
         answer = client.post(f"/queue/{name}", json={})
         assert answer.status_code == 404, name
         assert isinstance(answer.json()["detail"], str)
+
+
+def test_a_path_with_many_requests_or_an_unprintable_character_is_not_found_at_once(client: httpx.Client) -> None:
+    # The path's last line end made the reading of the rest quadratic: these 60 KB stopped the server for seconds.
+    start = time.process_time()
+    answer = client.get("/queue/a" + "/requests/x" * 5500 + "/%0A/status")
+    assert (answer.status_code, answer.json()) == (404, {"status": "NOT_FOUND"})
+    assert time.process_time() - start < 1
 
 
 def test_an_invalid_request_is_stored_with_its_422(served: Served, client: httpx.Client) -> None:

@@ -17,13 +17,16 @@ _SHOWN = 80
 _MARK = re.compile(r";\s*base64\s*,", re.IGNORECASE)
 _QUOTED = re.compile(r'"[^"]*"|%22.*?%22', re.DOTALL)
 """A quoted value of a parameter. What is in it separates nothing."""
-_MISPLACED_MARK = re.compile(r"[:;]\s*base64\s*(;[^,;]*)*,", re.IGNORECASE)
-"""The mark with a parameter behind it, or without a semicolon. Some programs write it so."""
+_MISPLACED_MARK = re.compile(r"[:;]\s*base64\s*(;|\Z)", re.IGNORECASE)
+"""The mark, without its comma, in a text that ends before the comma. It may have parameters behind it, and a colon for
+its semicolon: some programs write it so."""
 _BLANKS = b" \t\n\r\f"
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 """The alphabet of base64 in URLs (RFC 4648, 5) -> the usual one."""
-_BARE = re.compile(r"(([\w.+-]+/[\w.+-]+)?[\w=;. -]*base64,)?[A-Za-z0-9+/_\s-]+={0,2}\s*")
+_BARE_TYPE = re.compile(r"([\w.+-]++/[\w.+-]++)?+[\w=;. -]*+")
+_BARE_DATA = re.compile(r"[A-Za-z0-9+/_\s-]++={0,2}+\s*+")
+"""The two parts of a data URI without `data:`. Both patterns never go back, so a long text is read only once."""
 
 
 def decode(uri: str, max_bytes: int) -> bytes:
@@ -79,7 +82,7 @@ def _split(uri: str) -> tuple[bool, str]:
     if comma < 0:
         raise InvalidRequest("The data URI has no comma between its type and its data.", value=shortened(uri))
     header, body = unquoted[:comma], uri[comma + 1 :]
-    if _MISPLACED_MARK.search(f"{header},"):
+    if _MISPLACED_MARK.search(header):
         return True, body
     # The first comma may be one inside a parameter of the type.
     mark = _MARK.search(unquoted) if "=" in header else None
@@ -96,7 +99,10 @@ def is_bare_base64(text: str) -> bool:
     It may be base64 alone or begin with a type, as `video/mp4;base64,AAAA...` does. It must have at least 64 characters
     (MIN_BARE), so that a file's name or a path is not taken for base64.
     """
-    return len(text) >= MIN_BARE and _BARE.fullmatch(text) is not None
+    kind, mark, data = text.partition("base64,")
+    if mark and not (len(kind) <= MAX_HEADER and _BARE_TYPE.fullmatch(kind)):
+        return False
+    return len(text) >= MIN_BARE and _BARE_DATA.fullmatch(data if mark else text) is not None
 
 
 def shortened(text: str) -> str:

@@ -148,8 +148,6 @@ NAMESPACES = ("workflows", "comfy")
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 """The regular expression of a request id."""
 
-_REQUEST_PATH = re.compile(r"/(?P<name>.+?)/requests/(?P<id>[^/]+)(?P<rest>(?:/.*)?)", re.ASCII)
-
 
 @dataclass(frozen=True)
 class RequestPath:
@@ -166,10 +164,11 @@ class RequestPath:
 
 def request_path(path: str) -> RequestPath | None:
     """Returns the parts of a path `/<name>/requests/<request_id><rest>`, or None if `path` has another form."""
-    found = _REQUEST_PATH.fullmatch(path)
-    if found is None or not REQUEST_ID.fullmatch(found["id"]):
+    name, _, tail = path.removeprefix("/").partition("/requests/")
+    request_id, slash, rest = tail.partition("/")
+    if not (path.startswith("/") and name and REQUEST_ID.fullmatch(request_id)):
         return None
-    return RequestPath(found["name"], found["id"], found["rest"])
+    return RequestPath(name, request_id, slash + rest)
 
 
 def app_name(endpoint: str) -> str:

@@ -30,6 +30,9 @@ ROUTES: Mapping[Service | None, Sequence[Callable[[ServerState], list[BaseRoute]
 }
 """Service -> the functions that return its routes. The key None has the routes that belong to no service of fal."""
 
+MAX_PATH = 1000
+"""Maximum length of a path in characters. The longest useful one has about 150."""
+
 _log = structlog.get_logger("longtake.http")
 
 
@@ -72,8 +75,8 @@ class Application:
         try:
             if not is_valid_host(host):
                 raise RequestFailed(400, "The Host header is not a host.", "bad_request")
-            if "\0" in target.path:
-                raise NotFound  # No endpoint, request or file has a NUL in its name, and PostgreSQL refuses NUL.
+            if len(target.path) > MAX_PATH or not target.path.isprintable():
+                raise NotFound  # No endpoint, request or file has such a name, and PostgreSQL refuses NUL.
             await self._check_origin(host, headers.get(b"origin"))
             if scope["method"] == "OPTIONS":
                 await answer.send_whole(204, self._cors.preflight_headers(headers))

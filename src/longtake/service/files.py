@@ -57,7 +57,9 @@ def rest_routes(state: ServerState) -> list[BaseRoute]:
     async def run_token(request: Request) -> Response:
         caller = await caller_with_key(request)
         body = await _json_object(request, state, caller.key_id)
-        apps, within_s = body.get("allowed_apps") or [], body.get("token_expiration", RUN_TOKEN_S)
+        apps, within_s = body.get("allowed_apps"), body.get("token_expiration", RUN_TOKEN_S)
+        if apps is None:
+            apps = []  # all applications
         if not isinstance(apps, list) or not all(isinstance(app, str) for app in apps):
             raise RequestFailed(400, "allowed_apps must be a list of application names.", "bad_request")
         if isinstance(within_s, bool) or not isinstance(within_s, int | float) or not within_s > 0:
