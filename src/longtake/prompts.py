@@ -8,6 +8,9 @@ from longtake.settings import Settings
 MAX_WORDS = 120
 """Prompts of this many words or more are not expanded."""
 
+MAX_CHARACTERS = 10_000
+"""Prompts of this many characters or more are not expanded, however few words they have."""
+
 MAX_NEW_TOKENS = 256
 """Largest number of tokens in the language model's answer. The 150 words that it is asked for need about 200."""
 
@@ -26,15 +29,16 @@ def expand(prompt: str, settings: Settings) -> tuple[str, str | None]:
     """Returns (the expanded prompt, None), or (`prompt` unchanged, a sentence for the user that says why).
 
     The OpenAI-compatible server at `settings.expansion_url` expands the prompt. The prompt stays unchanged if no server
-    is configured, if it already has 120 words or more, or if the server returns an empty text.
+    is configured, if it already has 120 words or 10,000 characters, or if the server returns an empty text.
 
     Raises ExpansionFailed if the server cannot be reached, answers with an error status, or sends an answer in another
     format.
     """
     if settings.expansion_url is None:
         return prompt, "The prompt was not expanded: no language model is configured (LONGTAKE_EXPANSION_URL)."
-    if len(prompt.split()) >= MAX_WORDS:
-        return prompt, f"The prompt was not expanded: it already has {MAX_WORDS} words or more."
+    if len(prompt) >= MAX_CHARACTERS or len(prompt.split()) >= MAX_WORDS:
+        long = f"{MAX_WORDS} words or {MAX_CHARACTERS} characters or more"
+        return prompt, f"The prompt was not expanded: it already has {long}."
     key = settings.expansion_key
     try:
         answer = httpx.post(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from longtake.models import memory
-from longtake.models.text import TextEncoder
+from longtake.models.text import MAX_CHARACTERS, TextEncoder
 
 CPU = torch.device("cpu")
 
@@ -44,6 +44,12 @@ def test_recent_prompts_are_not_encoded_again() -> None:
     assert text.encoded == ["a", "red", "blue"]
     text.encode("red")
     assert text.encoded == ["a", "red", "blue", "red"], "the prompt that was not used for longest was dropped"
+
+
+def test_only_the_beginning_of_a_very_long_prompt_is_encoded() -> None:
+    text = Recorder()
+    assert text.encode("  " + "red ball " * 10_000) == MAX_CHARACTERS
+    assert len(text.encoded[0]) == MAX_CHARACTERS
 
 
 def test_encodings_are_computed_without_gradients() -> None:

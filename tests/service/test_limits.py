@@ -12,12 +12,12 @@ from typing import Any
 import httpx
 import pytest
 
-from longtake import outbound, temporary
+from longtake import outbound, prompts, temporary
 from longtake.access import tokens
 from longtake.database import connection as database
 from longtake.endpoints import fields, validation
 from longtake.media import fetch, sandbox
-from longtake.models import lora_downloads, lora_files, lora_header, safe
+from longtake.models import lora_downloads, lora_files, lora_header, safe, text
 from longtake.outbound import PublicTransport
 from longtake.queue import engine, payloads, shares, status_cache, webhooks
 from longtake.service import auth, bodies, files, http_protocol, logs, page, platform, ports, state, uploads, usage
@@ -54,6 +54,7 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "JSON body to the services": (files.MAX_JSON_BYTES, platform.MAX_BODY_BYTES),
     "bytes of a JSON body outside": (bodies.MOST_STRUCTURE_BYTES,),
     "uploaded file |": (SETTINGS.max_upload_bytes,),
+    "characters of a prompt": (text.MAX_CHARACTERS, prompts.MAX_CHARACTERS),
     "parts of one upload": (MAX_PARTS,),
     "stored parts of one key": (MAX_PARTS_OF_KEY,),
     "time for which the address of an announced upload": (SETTINGS.upload_s,),

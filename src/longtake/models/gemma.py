@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from longtake.models.audiovisual import EncodedPrompt
 from longtake.models.frequencies import keep_float64_on_host
-from longtake.models.text import TextEncoder
+from longtake.models.text import MAX_CHARACTERS, TextEncoder
 
 MAX_NEW_TOKENS = 400
 """The largest number of tokens of an expanded prompt. The instruction asks for at most 180 words, which are fewer
@@ -111,7 +111,8 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
     def expand(self, prompt: str, frame: NDArray[np.uint8] | None, seed: int) -> str:
         """Returns a longer prompt that Gemma writes from `prompt`, or `prompt` itself if Gemma writes nothing.
 
-        Call it only if `can_write` is True. If `prompt` is empty, Gemma makes up what happens next in the video.
+        Call it only if `can_write` is True. If `prompt` is empty, Gemma makes up what happens next in the video. Gemma
+        reads at most the first `MAX_CHARACTERS` of `prompt`.
 
         frame: the frame of the source video that is next to the new frames, [height, width, 3]. Gemma sees no frame if
             this is None or if `can_see` is False.
@@ -120,7 +121,7 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
         self.onload()
         sees = frame is not None and self.can_see
         image = self._image_signs() if sees else ""
-        words = self._without_signs(prompt)
+        words = self._without_signs(prompt.strip()[:MAX_CHARACTERS])
         task = f"{_TASK if words else _WITHOUT_WORDS}{_SEEING if sees else ''}"
         chat = f"{_TURN}user\n{task}\n\n{image}{words}{_END}\n{_TURN}model\n"
         ids = self.tokenizer(chat, add_special_tokens=True, return_tensors="pt").input_ids.to(self.device)

@@ -10,6 +10,11 @@ from cachetools import LRUCache, cachedmethod
 
 from longtake.models import memory
 
+MAX_CHARACTERS = 65_536
+"""The number of characters of a prompt that a tokenizer reads at most. An encoded prompt has at most 1024 tokens, and a
+token of ordinary text has about four characters, so the tokens that are kept are the same. Without a limit, the
+tokenizer would work on a prompt of many megabytes for minutes."""
+
 
 class Movable(Protocol):
     """The interface of an encoded prompt. Its method `to` returns a copy whose tensors are on a device."""
@@ -52,8 +57,11 @@ class TextEncoder(ABC, Generic[EncodedT]):
         self.offloaded = offloaded
 
     def encode(self, prompt: str) -> EncodedT:
-        """Returns the encoded prompt on the encoder's device. Blanks at both ends of the prompt are ignored."""
-        encoded: EncodedT = self._encode_cached(prompt.strip()).to(self.device)
+        """Returns the encoded prompt on the encoder's device.
+
+        Blanks at both ends of the prompt are ignored, and so is everything after the first `MAX_CHARACTERS`.
+        """
+        encoded: EncodedT = self._encode_cached(prompt.strip()[:MAX_CHARACTERS]).to(self.device)
         return encoded
 
     @cachedmethod(attrgetter("cache"))

@@ -43,8 +43,8 @@ def expand(run: LTX2Run, frame: RGBFrames) -> tuple[str, str | None]:
     - If the prompt is empty, the LTX-2 model's text encoder writes one from `frame`, provided that it can write text
       and see images. Otherwise the prompt stays empty, and the note says why.
     - If the settings name a server with a language model, that model rewrites the prompt without seeing `frame`. A
-      prompt of 120 words or more is returned unchanged, and so is any prompt for which the server returns an empty
-      text. The note says why.
+      prompt of 120 words or 10,000 characters is returned unchanged, and so is any prompt for which the server returns
+      an empty text. The note says why.
     - If the text encoder can write text, it rewrites the prompt. It looks at `frame` if it can see images.
     - Otherwise the prompt is returned unchanged, and the note says why.
 
