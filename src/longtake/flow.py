@@ -15,7 +15,7 @@ class Flow:
     """Compares a rate with the lowest one that is allowed, as the average of each period. Periods follow one another.
 
     min_rate: the lowest allowed rate in bytes per second.
-    period_s: the shortest length of a period in seconds. A period ends at the first look after that time.
+    period_s: the shortest length of a period in seconds. It ends at the first call of `slow_period` after that time.
     now: the present time in seconds, by any clock.
     """
 
@@ -28,12 +28,13 @@ class Flow:
         """Begins a new period.
 
         now: the present time in seconds.
-        moved: the number of bytes so far, counted from any moment. Later calls of `slow_period` get the same count.
+        moved: the number of bytes so far, counted from any moment. Later calls of `slow_period` must count from
+            the same moment.
         """
         self._since, self._moved = now, moved
 
     def slow_period(self, now: float, moved: int) -> Period | None:
-        """Returns the present period if it is over and was too slow, otherwise None.
+        """Returns the present period if it is over and its rate was below the lowest allowed one, otherwise None.
 
         If the present period is over, the next one begins.
 

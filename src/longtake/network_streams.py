@@ -29,7 +29,7 @@ AT_ONCE_S = 0.001
 
 
 class DeadlineStream(httpcore.NetworkStream):
-    """A connection whose operations all end by a deadline.
+    """A connection whose operations all end by a deadline. They raise httpcore.TimeoutException if they are not done.
 
     stream: the connection.
     deadline: the time (`time.monotonic`) of the deadline. If it is None, only the timeout of each operation applies.
@@ -80,9 +80,9 @@ class CheckedStream(DeadlineStream):
     check: is called again and again while `read` waits. What it raises ends the read.
     turn: a lock that all such connections of the process share.
 
-    Without turns, ten threads that download would each want Python's interpreter as often as the thread that answers
-    the server's clients, and would delay it by tenths of a second. So a connection holds the lock from the arrival of
-    bytes until it waits for the next ones, and the others wait for it then, but not longer than a quarter of a second.
+    A connection holds the lock from the arrival of bytes until it waits for the next ones. Meanwhile the others wait,
+    but not longer than a quarter of a second. Without the lock, ten threads that download would compete with the thread
+    that answers the server's clients for Python's interpreter, and would delay it by tenths of a second.
     If the work on the bytes of one read takes long, as with very small chunks, fewer bytes are read the next time.
     """
 

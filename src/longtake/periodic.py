@@ -40,7 +40,7 @@ class Repeating:
         self._thread.start()
 
     def wake(self) -> None:
-        """Starts the next call now instead of after the delay. If a call is running, another one follows it at once."""
+        """Makes the thread call its function now instead of after the delay; during a call, again right after it."""
         self._woken.set()
 
     def stop(self) -> None:

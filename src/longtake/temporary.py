@@ -1,8 +1,8 @@
-"""Temporary folders, all in the data folder. What killed processes left is deleted.
+"""Temporary folders, all in the data folder. `sweep` deletes those that killed processes left.
 
-The name of a temporary folder begins with the identity of its process. So the folder is deleted once that process has
-ended. Where this is not known, because several machines share the data folder, it is deleted if nothing in it has
-changed for one day (OLD_S).
+The name of a temporary folder begins with the identity of its process, so `sweep` can find out whether that process has
+ended. That is impossible if the process ran on another machine that shares the data folder. So `sweep` also deletes
+each folder in which nothing has changed for one day (OLD_S).
 """
 
 import hashlib

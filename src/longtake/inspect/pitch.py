@@ -51,8 +51,8 @@ def tone_figures(sound: NDArray[np.float32], joint: int, sound_rate: int = SOUND
     joint: index of the first sample after the joint.
     sound_rate: samples per second.
 
-    On each side, 100 ms of sound are measured. The 15 ms next to the joint are left out, because the sounds are
-    cross-faded there. Both figures are None if there is less sound than that on one side.
+    On each side, 100 ms of sound are measured. The 15 ms between them and the joint are left out, because the sounds
+    are cross-faded there. Both figures are None if there is less than 115 ms of sound on one side.
     """
     mono = sound.mean(axis=0, dtype=np.float64)
     length, fade = round(SEGMENT_S * sound_rate), round(CROSS_FADE_S * sound_rate)

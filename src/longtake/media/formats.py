@@ -48,9 +48,8 @@ class Palette:
     """The colours of a GIF.
 
     colours: number of colours, 2..256.
-    tolerance: makes the file smaller. A pixel keeps its colour from the frame before if the distance between that
-        colour and the exact one, in RGB codes, is at most `tolerance`. With 0 no pixel keeps its colour for this
-        reason.
+    tolerance: makes the file smaller. A pixel keeps its colour from the frame before if the distance (Euclidean, in RGB
+        codes) between that colour and the exact one is at most `tolerance`. 0 turns this off.
     """
 
     colours: int

@@ -172,10 +172,11 @@ def at_least(samples: Samples, least: float) -> Samples:
 def best_lag(source: Samples, generated: Samples, lead: int) -> tuple[int, float]:
     """Returns (lag, correlation): the shift in samples at which `generated` best matches the phase of `source`.
 
-    lag: sample n of the shifted sound is sample n + lag of `generated`. It is within 10 ms (MAX_LAG_S), positive or
-        negative. If several lags match equally well, as for a tone, the one nearest to 0 is chosen. It is 0 if no lag
-        reaches the correlation 0.3 (MIN_CORRELATION) or the sounds are too short to compare.
-    correlation: similarity (0..1) of the two sounds at this lag; 0 if they are too short to compare.
+    lag: sample n of the shifted sound is sample n + lag of `generated`. It is at most 10 ms (MAX_LAG_S, 480 samples
+        at 48 kHz), positive or negative. If several lags match equally well, as for a tone, the one nearest to 0 is
+        chosen. It is 0 if no lag reaches the correlation 0.3 (MIN_CORRELATION) or the sounds are too short to compare.
+    correlation: similarity (0..1) of the two sounds at the returned lag, also if that is 0 because no lag reaches 0.3;
+        0 if they are too short to compare.
 
     The first `lead` samples of `generated` overlap the end of `source`. The two sounds are compared there.
     """

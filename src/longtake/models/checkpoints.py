@@ -67,7 +67,7 @@ class Checkpoint:
 
     @property
     def num_elements(self) -> int:
-        """The number of values in all tensors, buffers included."""
+        """The number of values in all of the part's tensors, buffers included."""
         return sum(math.prod(weight.info.shape) for weight in self.weights.values())
 
 

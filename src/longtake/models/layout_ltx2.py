@@ -273,8 +273,8 @@ def vae_config(section: Mapping[str, Any]) -> Config:
 def _resampling(kind: str, right: bool) -> str:
     """Returns diffusers' name for a kind of resampling block, such as "temporal" for `compress_time`.
 
-    kind: the published name of the kind. The ending `_res`, which all blocks of the encoder must have, is left out.
-    right: False for a block of the encoder that is published without `_res`; otherwise True.
+    kind: the published name of the kind. For the encoder, the caller has removed the ending `_res`.
+    right: False if that ending was missing, otherwise True.
     Raises `BadCheckpoint` for an unknown kind, and if `right` is False.
     """
     if not right or kind not in _RESAMPLE:

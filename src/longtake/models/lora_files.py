@@ -38,7 +38,7 @@ a context manager that gives the file's path. Otherwise it returns None."""
 
 
 def no_own_file(url: str) -> AbstractContextManager[Path] | None:
-    """Returns None: no URL is that of a file that this process stores. It is the default of `LoraSources.open_own`."""
+    """Returns None for every URL: this process stores no files itself. The default of `LoraSources.open_own`."""
     return None
 
 
@@ -48,7 +48,7 @@ file, or None if it must be downloaded."""
 
 
 def no_hub_file(lora: Lora) -> Path | None:
-    """Returns None: a `HubFile` for where no server downloads LoRAs in advance."""
+    """Returns None for every LoRA: none was downloaded in advance. The default of `LoraSources.hub_file`."""
     return None
 
 
@@ -279,11 +279,12 @@ def _from_url(url: str, settings: Settings, sources: LoraSources) -> LoraFile:
 def needs_download(url: str, settings: Settings, caller: str) -> bool:
     """Returns True if a server has to download the LoRA at a URL before a request of this caller can run.
 
-    Returns False if the LoRA is on this machine already, if the settings are offline, if the URL is malformed, or if it
-    is an http URL whose host is not trusted. A LoRA on the hub counts as on this machine only if it is in the LoRA
-    folder, because the hub may have a newer version than an earlier download; also when the settings are offline.
+    url: an http(s) URL, or the address of a LoRA on the hub. The result is False if it is malformed.
 
-    url: an http(s) URL, or the address of a LoRA on the hub.
+    - An http(s) URL: False if it was downloaded for this caller before, if the settings are offline, or if it is an
+      http URL whose host is not trusted. Otherwise True.
+    - A LoRA on the hub: False if it is in the LoRA folder. Otherwise True, even if it was downloaded before (the hub
+      may have a newer version) or if the settings are offline.
     """
     if is_hub_url(url):
         try:

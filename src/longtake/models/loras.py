@@ -335,13 +335,13 @@ def _inject(transformer: Any, name: str, pairs: Mapping[str, Pair], check: Check
 
     pairs: module name in the transformer -> the change of that module's weight.
     check: called while PEFT wraps the modules, and before the matrices of each module are set.
-
-    PEFT makes matrices of rank 1, and those of the LoRA take their place. For other ranks it would initialise matrices
-    of gigabytes in vain, and compare each layer with a pattern for each rank, which takes minutes if all ranks differ.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
     dtype = transformer.dtype
+    # PEFT makes matrices of rank 1, which are replaced by those of the LoRA. With the LoRA's own ranks, PEFT would
+    # initialise gigabytes of values that are then replaced, and if the ranks differ, compare each layer with a pattern
+    # for each rank, which takes minutes.
     config = LoraConfig(r=1, lora_alpha=1, target_modules=list(pairs))
     names_alone: Any = dict.fromkeys(f"{module}.lora_A.weight" for module in pairs)
     with _called_for_new_modules(check), warnings.catch_warnings():
@@ -361,7 +361,7 @@ def _inject(transformer: Any, name: str, pairs: Mapping[str, Pair], check: Check
 def _called_for_new_modules(check: Check) -> Iterator[None]:
     """Context manager: inside its block, torch calls `check` for each module that becomes part of another one.
 
-    PEFT wraps all layers in one call. That takes seconds for the largest model, in which `check` is heard by this.
+    It is used around PEFT's call that wraps all layers, so that `check` can end that call: it may take seconds.
     """
 
     def hook(*_: object) -> None:

@@ -49,8 +49,8 @@ def source_track(source_sound: Samples | None, plan: Plan) -> Samples:
 def context_sound(source_sound: Samples | None, plan: Plan) -> Samples | None:
     """Returns the sound of the context (the source frames that the model sees), [2, n] at SOUND_RATE Hz.
 
-    Returns None if the source is silent or there is no context. `source_sound` is the sound of all source frames that
-    the output shows.
+    Returns None if `source_sound` is None or there is no context. `source_sound` is the sound of all source frames that
+    the output shows; None if the source has no sound.
     """
     length = num_samples(plan.context_frames, plan.rate)
     if source_sound is None or length == 0:
@@ -87,7 +87,7 @@ def prepend_sound(track: Samples, clips: Sequence[GeneratedClip], plan: Plan) ->
 
 
 def _overlap(clip: GeneratedClip, plan: Plan, *, at_source: bool) -> int:
-    """Returns how many samples of the clip's sound are for a time for which the output has sound already.
+    """Returns how many samples of the clip's sound overlap in time with the sound that the output already has.
 
     at_source: True if the clip is next to the source, False if it is next to another clip.
     """

@@ -251,7 +251,7 @@ def cropped_from_canvas(frames: Tensor, canvas: Size, size: Size) -> Tensor:
 
 
 def to_pixels(frames: Tensor, size: Size) -> Tensor:
-    """Turns frames [t, 3, h, w] in about -1..1 into frames [t, 3, H, W] in 0..1 of `size` (width, height)."""
+    """Returns frames [t, 3, h, w] in about -1..1 resized to `size` (width, height), scaled to 0..1 and clamped."""
     return (resize(frames, size) / 2 + 0.5).clamp(0, 1)
 
 

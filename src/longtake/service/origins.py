@@ -44,8 +44,9 @@ def refusal(host: str, origin: str | None, settings: Settings) -> str | None:
 
     host: the Host header. It must name this machine, the host of `public_url`, or one of fal's hosts.
     origin: the Origin header. It must name this machine, the host of `public_url`, or an origin that `cors_origins`
-        lists (`*` in that setting has no effect here). None means that there is no Origin header. This is allowed,
-        because browsers send the header.
+        lists (`*` in that setting has no effect here). None means that there is no Origin header. Such a request
+        may be answered: browsers send the header with all requests by which a page of another site could change or
+        read something.
     """
     public = urlsplit(settings.public_url or "").hostname
     if not (_is_local(bare_host(host)) or bare_host(host) in HOSTS or bare_host(host) == public):
@@ -95,6 +96,7 @@ class Cors:
         """Returns the CORS headers of the answer to a request.
 
         `origin` is the Origin header of the request. It is None if there is no such header; then the result is empty.
+        For an origin that may not read answers, the result has only the header `vary`.
         """
         if origin is None:
             return []

@@ -286,9 +286,9 @@ def _insert(state: ServerState, submission: Submission, caller: Caller) -> tuple
 
 
 def _delete_unused_payloads(state: ServerState, moved: Submission) -> None:
-    """Deletes the blobs (files with a large input or result) of a submission that was not stored.
+    """Deletes the blobs (files with a large input or result) of a submission, unless it is stored in the queue.
 
-    If an earlier call has stored the submission, nothing is deleted: the queue then has a request with its id.
+    It is stored there if an earlier attempt succeeded. The stored request uses the blobs.
 
     `moved`: the submission with the keys of its blobs.
     """

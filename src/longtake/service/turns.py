@@ -27,7 +27,7 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, key_id: str) -> AsyncIterator[None]:
-        """Waits for a place for this key, and holds the place during the `async with` block."""
+        """Context manager that waits for one of the places for this key, and holds it until its block ends."""
         await self._wait_for_place(key_id)
         try:
             yield

@@ -106,7 +106,8 @@ class Slots:
         """Claims no more requests, waits at most `timeout_s` seconds until the running ones have ended, and then stops
         all slots.
 
-        Downloads are stopped at once, because they are for requests that this server would no longer claim.
+        Requests that have not ended then go back to the queue. Downloads are stopped at once, because they are for
+        requests that this server would no longer claim.
         """
         self._fetches.stop()
         for slot in self._slots:
