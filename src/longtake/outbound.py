@@ -186,8 +186,8 @@ class PublicTransport(httpx.BaseTransport):
     A request to any other host raises AddressRefused. Each request gets its own connection and uses no proxy. httpx's
     read timeout limits the whole time until the response's headers are complete, and then each single read of the body.
     A request can carry a function as the extension "longtake.check" (CHECK). It is called again and again while the
-    request waits, and can end it by raising an exception. Of several such requests, one at a time works on what it has
-    received (see `CheckedStream`), so that downloads leave time for the other threads of the process. Raises OSError if
+    request waits, and can end it by raising an exception. Requests with such a function take turns to process the bytes
+    that they have received (see `CheckedStream`), so that downloads leave time for other threads. Raises OSError if
     this machine cannot resolve a host (see `errors.machine_error`), for example because too many files are open.
 
     trusted_hosts: hosts that are allowed although they are not public: names or IP addresses, in upper or lower case.
@@ -275,7 +275,8 @@ class _PublicNetwork(httpcore.NetworkBackend):
     def _addresses(self, host: str, port: int, deadline: float) -> Sequence[str]:
         """Returns at most 8 (MAX_ADDRESSES) IP addresses of the host; an empty list if the name cannot be resolved.
 
-        If `host` is an IP address itself, it is returned unchecked, because `_parsed` has checked it.
+        `host` is not a trusted host. If it is an IP address itself, it is returned unchecked, because `_parsed` has
+        checked it.
 
         Raises AddressRefused if any address of a host name is not public, and httpcore.ConnectTimeout if the name is
         not resolved by `deadline` (`time.monotonic`). Raises OSError if this machine failed (see `errors.TEMPORARY`).

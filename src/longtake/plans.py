@@ -256,7 +256,7 @@ class Plan(PlanOptions, ABC):
 
     @property
     def new_first(self) -> bool:
-        """True if the output begins with the new frames."""
+        """True if the output begins with the new frames: if `source_last` or `reversed_at_end` is True."""
         return self.source_last or self.reversed_at_end
 
     @property

@@ -32,7 +32,7 @@ class Signer:
             self._create(0)
 
     def headers(self, request_id: str, user_id: str, body: bytes, *, now: float | None = None) -> dict[str, str]:
-        """Returns the headers of a webhook, with the signature.
+        """Returns the four headers `X-Fal-Webhook-...` of a webhook: request id, user id, timestamp and signature.
 
         request_id: the id of the request whose result the webhook sends.
         user_id: the id of the API key that submitted the request.

@@ -94,10 +94,14 @@ def usage_sentence(error: Any) -> str:
 
 
 class RequestCommand(TyperCommand):
-    """A command with options of three kinds: its own, those of `shared_options`, and one for each field of a request.
+    """A command that makes a request (`extend` or `plan`). It has options of three kinds:
+
+    1. its own options
+    2. options that both commands have: the parameters of `shared_options`
+    3. one option for each field of the request.
 
     The user chooses the request's endpoint with `--endpoint`. When the command runs, `ctx.obj` is a RequestOptions with
-    the values of the options of the second and third kind. The options are created when the command is parsed or its
+    the values of the options of kinds 2 and 3. The options are created when the command is parsed or its
     help is shown, so that `longtake --help` does not import the endpoints.
     """
 
@@ -197,7 +201,7 @@ def _help_all_option() -> Any:
 
 @cache
 def _shared_params() -> tuple[Any, ...]:
-    """Returns the options of `shared_options` as click's parameters."""
+    """Returns the options that `extend` and `plan` both have (see `shared_options`), as click's parameters."""
     params = _params(shared_options)
     for option in params:
         if option.name == "endpoint":

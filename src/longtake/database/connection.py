@@ -114,8 +114,9 @@ class SqliteConnection(sqlite3.Connection):
             self._unlock()
 
     def free_pages(self, number: int) -> None:
-        """Shortens the file by up to `number` unused pages. For that, pages at the file's end move to unused places
-        before it.
+        """Shortens the file by up to `number` of its unused pages. The shared lock is held meanwhile (see `lock`).
+
+        SQLite moves the used pages at the end of the file into unused pages, and then cuts off the end.
         """
         self.lock()
         try:

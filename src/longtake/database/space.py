@@ -42,7 +42,9 @@ def give_back_space(engine: sa.Engine, *, pages: int = PAGES, reserve: int = RES
 
 
 def let_shrink(engine: sa.Engine) -> None:
-    """Rewrites a SQLite file of an earlier version once, so that it can be made shorter when rows are deleted.
+    """Rewrites a SQLite file, if necessary, so that it can be made shorter after rows are deleted.
+
+    Only files that earlier versions of longtake created need this. Does nothing for other files and on PostgreSQL.
 
     The file keeps its content. It needs free disk space of twice its size meanwhile. A failure is only logged: then
     the file does not shrink, but its unused pages are still used for new rows.

@@ -86,8 +86,10 @@ class Endpoint(Generic[RequestT, OptionsT]):
         """Returns the model that carries out the endpoint's requests.
 
         - If `planned` is not None: the model with this name. It is the one in the plan that an earlier attempt made.
-        - Otherwise: the endpoint's published model, or the small one in the package if that stands in for it, because
-          the published one is not installed and the setting `stand_in` lets it.
+        - Otherwise: the endpoint's published model. If it is not installed and the setting `stand_in` allows it, the
+          small model in the package is returned instead.
+
+        The result also says whether the model is installed. Raises NotSupported if `planned` is an unknown name.
         """
         own, miniature = (card(name) for name in self.models)
         if planned is None:

@@ -96,9 +96,9 @@ class GeneratedClip:
     The context is the frames that the clip continues: source frames, or frames of the window that was sampled before.
     The decoded version of a frame is the frame after the VAE has encoded and decoded it.
 
-    `frames`: the frames to show, in chunks [t, 3, H, W] in 0..1 at the output's size. They can be read once. They are
-        the new frames. If the output shows the decoded versions of the context's source frames, the clip next to the
-        source contains these frames, too, in playing order.
+    `frames`: the frames to show in playing order, in chunks [t, 3, H, W] in 0..1 at the output's size. They can be read
+        once. They are the new frames. Exception: if the output shows the source frames of the context in their decoded
+        version, the clip that continues the source has these, too, before or after its new frames.
     `new_frames`: the number of new frames.
     `context_frames`: the number of frames of the context.
     `rendition`: the decoded version of the context frame next to the new frames, [3, H, W] in 0..1. The new frames'

@@ -17,9 +17,10 @@ from longtake.video import Check
 
 
 class MovieWriter:
-    """Writes frames, and stereo samples [2, n] if `with_sound`, to the new file `path`.
+    """Writes frames, and stereo sound if `with_sound`, to the new file `path`.
 
     The frames are in `output_format.frame_format` with `width` x `height` pixels; `rate` is their number per second.
+    The sound is float32 samples [2, n] at the sample rate of `output_format.sound`. If that is None, sound is ignored.
 
     Samples wait in this object until the frames that they belong to are encoded. Encoded frames wait in the muxer until
     their sound is written. `finish` makes both tracks equally long by adding silence or dropping samples.

@@ -1,6 +1,7 @@
-"""Checks checkpoints on disk against the classes of their parts. Only headers and settings are read, no weights.
+"""Checks whether the parts in checkpoints on disk fit the classes of diffusers and transformers that load them.
 
-Where torch cannot be imported, headers and settings are read but not compared with the classes, which need torch.
+Only headers and settings are read, no weights. Where torch, diffusers or transformers cannot be imported, headers and
+settings are read but not compared with the classes.
 """
 
 import math
@@ -38,7 +39,8 @@ class PartReport:
     path: its file or folder.
     num_parameters: the number of its parameters; 0 for a tokenizer, or if they cannot be counted.
     problem: a sentence for the user on what is wrong; None if nothing is wrong.
-    compared: True if names and shapes of the weights were compared with those of the class, which needs torch.
+    compared: True if names and shapes of the weights were compared with those of the class of diffusers or transformers
+        that loads the part. This needs torch.
     """
 
     part: str
@@ -67,7 +69,8 @@ class CheckReport:
     target: the model's name, or the path.
     parts: the reports of the parts and adapters that were found.
     missing: the parts that generation needs and that are not on this machine. Always empty for a path.
-    obstacle: a sentence on why the parts were not compared with their classes; None if they were.
+    obstacle: a sentence on why torch, diffusers or transformers cannot be imported, so that no part was compared with
+        the class that loads it; None if they can be imported.
     """
 
     target: str
@@ -77,7 +80,7 @@ class CheckReport:
 
     @property
     def fits(self) -> bool | None:
-        """True if all parts were found and compared with their classes, and none has a problem.
+        """True if no part is missing, each was compared with the class that loads it, and none has a problem.
 
         False if no part was found, a part is missing or a part has a problem. None if there is no problem so far but a
         part was not compared with its class.

@@ -170,7 +170,7 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
         return text.strip()
 
     def _pixels(self, frame: NDArray[np.uint8]) -> torch.Tensor:
-        """Returns a frame as the input of Gemma-3's vision tower: [1, 3, side, side] in -1..1."""
+        """Returns a frame, stretched to a square, as input of Gemma-3's vision tower: [1, 3, side, side] in -1..1."""
         side = self.encoder.config.vision_config.image_size
         pixels = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)[None].float()
         square = torch.nn.functional.interpolate(pixels, (side, side), mode="bilinear", antialias=True)

@@ -126,8 +126,8 @@ def vae_key(key: str, levels: int = 4) -> str | None:
     """Returns diffusers' name of a weight of the autoencoder; None if diffusers' class does not need it.
 
     key: the published name without the prefix `vae.`.
-    levels: the number of resampling blocks of the encoder. The published encoder numbers 2 * levels + 1 blocks, the
-        last of which diffusers calls its middle block. Names of the decoder do not depend on it.
+    levels: the number of resampling blocks of the encoder. The published encoder has 2 * levels + 1 blocks with
+        numbers. diffusers calls the last one the middle block. Names of the decoder do not depend on `levels`.
     """
     if key.startswith("per_channel_statistics."):
         return statistic(key)
@@ -154,10 +154,10 @@ def statistic(key: str) -> str | None:
 
 
 def _word(key: str, published: str, ours: str) -> str:
-    """Returns a weight's name `key` with `ours` in place of `published`, wherever `published` begins `key` or follows a
-    dot.
+    """Returns a weight's name `key` with the text `published` replaced by `ours`, at the start of `key` and after dots.
 
-    published, ours: a part of the name, as its publisher and as diffusers writes it. Dots at the start are ignored.
+    published, ours: a part of the name, as its publisher and as diffusers writes it. If one of them starts with a dot,
+        this dot is ignored.
     """
     bare = published.lstrip(".")
     return re.sub(rf"(^|\.){re.escape(bare)}", lambda match: match[1] + ours.lstrip("."), key)

@@ -34,8 +34,8 @@ Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
 class LoraHeader:
     """The header of a LoRA file. A and B are the two matrices whose product B A changes the weight of a module.
 
-    The change is multiplied by alpha / rank. A module's alpha is the tensor in the file if there is one, otherwise the
-    number in `alphas`.
+    The change is B A times alpha / rank. A module's alpha is the tensor in the file if there is one, otherwise the
+    number in `alphas`. If that is None, the change is B A.
 
     name: the file's name, for messages.
     keys: module -> "A", "B" or "alpha" -> name of that tensor in the file. A module may lack the tensor alpha. Modules

@@ -121,9 +121,9 @@ class LTX2Card(ModelCard):
     guidance_share: how much of a request's guidance is applied: 1 applies the request's scales, 0 turns guidance off.
         It is below 1 for the small LTX-2 model in the package, whose output breaks at the scales that suit the model
         with 22B parameters.
-    least_loudness: the least loudness of the generated sound that a window continues, as a share of the loudness of the
-        source's sound. Quieter sound is first amplified to it. 0 amplifies nothing. The small model in the package
-        needs this, because it continues quiet sound with still quieter sound.
+    least_loudness: a share of the loudness of the source's sound. If the sound that one window has generated is quieter
+        than this share, it is amplified to it before the next window continues it. 0 amplifies nothing. The small model
+        in the package needs this, because it continues quiet sound with still quieter sound.
     """
 
     family: ClassVar[str] = "ltx2"

@@ -6,7 +6,7 @@ a server in the table `servers`.
 
 waiting --claim--> running --finish--> done
    |^---- put back, or its server died --'  |
-   '----- its device's machine lacked one --'
+   '---- a machine lacked one of the files -'
 each of them --the request ends--> ended --delete--> (no row)
 """
 
@@ -39,7 +39,7 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True)
 class Downloads:
-    """The files of a request that are downloaded before a device is claimed.
+    """The files that are downloaded for a request before it can be claimed for a device.
 
     `files`: all these files, downloaded or not.
     `blobs`: URL -> the key of the blob with the bytes, for each file that is downloaded as a blob.
@@ -88,10 +88,11 @@ def add(connection: sa.Connection, row: RequestRow, files: Sequence[RemoteFile])
 def waiting_groups(engine: sa.Engine, ahead: int, max_bytes: int) -> list[Group]:
     """Returns the groups (API key and pool) that have a waiting download and may begin it.
 
-    `ahead`: a limit for each group: the number of its requests that wait for a device while their files are downloaded
-        or being downloaded. A group that has reached this number may begin no further download.
-    `max_bytes`: a limit for the files of all these requests together. If they have this many bytes, no group may begin
-        a further download. If the files of one API key have half as many, no group of that key may.
+    Two limits count the waiting requests whose files are downloaded already or are being downloaded.
+
+    `ahead`: the largest number of such requests in a group. A group that has so many may begin no further download.
+    `max_bytes`: the largest size of the files of all such requests together. When it is reached, no group may begin a
+        further download. When the files for one API key reach half of it, no group of this key may.
     """
     group = (fetches.c.key_id, fetches.c.pool)
     begun = (

@@ -37,8 +37,8 @@ class Authenticator:
     An accepted header is cached for one second (CACHE_S), so that its key or token is not checked each time. Headers of
     more than 600 characters (MAX_CACHED_LENGTH) are not cached.
 
-    A client that has sent 600 refused headers per minute (MOST_REFUSED) gets status 429 without a check, unless its
-    header was accepted within the last hour (KNOWN_S).
+    If 600 headers (MOST_REFUSED) from one client's address are refused within a minute, its next headers are not
+    checked, and it gets status 429. Headers that were accepted within the last hour (KNOWN_S) are still checked.
 
     Its methods may be called only in the thread of the event loop.
     """

@@ -151,7 +151,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._body_flow.restart(self.loop.time(), 0)
 
     def on_chunk_header(self) -> None:
-        """Called by the parser after the size of a chunk of a body. Sets the number of unparsed bytes to 0."""
+        """Called by the parser when it has read the size of a body's next chunk. Counts unparsed bytes from 0 again."""
         # The parser makes progress. `data_received` refuses a request with more than `head_bytes` unparsed bytes.
         self._unparsed_bytes = 0
 
@@ -217,9 +217,9 @@ class HttpProtocol(HttpToolsProtocol):
     # Details
 
     def _drop_rest(self) -> None:
-        """Closes the connection if a body in chunks, whose request is already answered, has ended.
+        """Closes the connection if the client has sent the end of a body in chunks that the server no longer needs.
 
-        Must be called after each piece of such a body, which the caller does not parse.
+        The request is already answered. Must be called after each further piece of its body, which is dropped.
         """
         # Parsing the rest would be slow if the chunks are small. The body has probably ended if the last received bytes
         # are a chunk of size 0.

@@ -93,7 +93,7 @@ class RequestList:
         """Returns the JSON object that the page loads, with the requests that the caller may see.
 
         before: selects the requests. None selects the newest ones. The value of `older` in an earlier result selects
-            the requests after those of that result.
+            the requests that are next older than those in that result.
 
         The object has these entries:
 

@@ -43,7 +43,7 @@ class Tls:
 
 
 def tls_files(folder: Path) -> Tls:
-    """Returns the paths of the PEM files in a folder. They may not exist yet."""
+    """Returns the paths of ca.pem, bundle.pem, server.pem and server.key in a folder. The files need not exist yet."""
     return Tls(folder / "ca.pem", folder / "bundle.pem", folder / "server.pem", folder / "server.key")
 
 

@@ -43,13 +43,14 @@ class Body:
 
 @asynccontextmanager
 async def received(request: Request, state: ServerState, key_id: str, max_bytes: int) -> AsyncIterator[Body]:
-    """Writes the body of a request to a scratch file, and yields the file's path and MD5.
+    """A context manager: writes the body of a request to a scratch file, and yields the file's path, MD5 and size.
 
     At the end of the `with` block the file is deleted, unless the block has moved it. `key_id` is the key that sends
     the body.
 
-    Raises RequestFailed with status 413 if the body has more than `max_bytes` bytes, with status 429 if the key has
-    sent as many bytes as it may, and with status 507 if the disk is full.
+    Raises RequestFailed with status 413 if the body has more than `max_bytes` bytes or more than the key may send in an
+    hour, with status 429 if the key has sent too many bytes within the last hour, and with status 507 if the disk is
+    full.
     """
     too_large = RequestFailed(
         413,
@@ -123,7 +124,7 @@ def lifecycle(request: Request) -> Mapping[str, Any] | None:
     """Returns the lifetime and the access rules that a client sets for the file that it uploads.
 
     They are in a header of the upload request, for which fal's clients use two names. The result has the form that
-    `storage.lifecycle.parse` describes. It is None if there is no such header.
+    `storage.lifecycle.parse` describes. It is None if there is no such header, or if nothing in it is valid.
     """
     headers = request.headers
     return parse(headers.get("x-fal-object-lifecycle") or headers.get("x-fal-object-lifecycle-preference"))

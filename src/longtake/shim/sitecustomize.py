@@ -17,7 +17,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds the module of fal_client in the usual way, but gives it a loader that replaces the URLs in the module.
+    """Finds the module `fal_client.client` in the usual way, but gives it a loader that replaces the URLs in it.
 
     `url` is the URL of the server. For all other modules Python uses its usual finders.
     """
@@ -35,7 +35,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 class _Loader(importlib.abc.Loader):
-    """Loads the module of fal_client, then replaces fal's URLs in it by those of the server.
+    """Loads the module `fal_client.client`, then replaces fal's URLs in it by those of the server.
 
     `loader` is the usual loader of the module. `url` is the server's URL without a trailing slash.
     """

@@ -1,4 +1,4 @@
-"""Downloads the files that waiting requests name, before a device is claimed for them.
+"""Downloads the files that waiting requests name, before these requests can be claimed for a device.
 
 A server has a number of places (`fetch_places`, a setting). Each place downloads the files of one request and stores
 them as blobs, from which the worker process of any server reads them. The database says which server downloads what
@@ -106,7 +106,7 @@ class FetchPlaces:
         self._thread.start()
 
     def wake(self) -> None:
-        """Looks for waiting downloads at once. Should be called after a request that names files was submitted."""
+        """Makes the thread look for waiting downloads now. Call it after a request with files was submitted."""
         self._thread.wake()
 
     def stop(self) -> None:

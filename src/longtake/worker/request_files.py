@@ -15,12 +15,12 @@ from longtake.worker.messages import FileFound
 def find_file(context: SlotContext, row: RequestRow, url: str) -> FileFound | None:
     """Returns the answer to a worker process's question which file a URL names.
 
-    - If the file was downloaded for this request: the answer has the key of the download's blob.
+    - If the file was downloaded for this request as a blob: the answer has the key of this blob.
     - If it is a stored file that the request's caller may read: the answer has the key of that file's blob.
     - Otherwise the answer's `blob` is None.
 
-    Returns None instead of an answer if the file had to be downloaded before the request began, and this machine does
-    not have it.
+    Returns None instead of an answer if this request cannot run on this machine: the file is one of those that are
+    downloaded before the request begins, but this machine does not have it (any more).
 
     `row`: the request's row.
     """

@@ -77,7 +77,8 @@ class Supervisor:
     def stalls_at(self) -> float:
         """The time from which the process counts as stalled, in seconds of the monotonic clock.
 
-        It is `stall_s` seconds (a setting) after the start of the process or the last message from or to it.
+        It is `stall_s` seconds (a setting) after the start of the process or the last message from or to it. Without
+        a process it has no meaning.
         """
         return self._active_at + self._stall_s
 

@@ -119,5 +119,5 @@ class TailRecorder:
 
 
 def to_rgb(frames: Tensor) -> RGBFrames:
-    """Returns frames [t, 3, H, W] in 0..1 as uint8 frames [t, H, W, 3]."""
+    """Returns frames [t, 3, H, W] in 0..1 as uint8 frames [t, H, W, 3] in 0..255, rounded."""
     return (frames * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()

@@ -127,7 +127,7 @@ class NegativeAttention:
     """
 
     def __init__(self, plain: Any, embeddings: Tensor, bias: Tensor, scale: float) -> None:
-        """Makes a processor for a layer that calls the layer's present processor once for each prompt.
+        """Makes the processor that replaces a layer's present one. It calls the present one once for each prompt.
 
         `plain`: the layer's present processor.
         `embeddings`: the embeddings of the negative prompt, [1, n, d].

@@ -1,4 +1,4 @@
-"""Adds where LoRAs of the hub are after their download for a request that waits."""
+"""Adds the column `hub_names` to the table of downloads: the paths of LoRAs that were downloaded from the hub."""
 
 import sqlalchemy as sa
 from alembic import op
