@@ -108,8 +108,9 @@ _clock = Clock(lambda: time.time(), elapsed_s)
 
 
 def now() -> float:
-    """Returns the Unix time in seconds for deadlines and stored times. A jump of the system's clock is ignored at
-    first.
+    """Returns the Unix time in seconds for deadlines and stored times.
+
+    A jump of the system's clock is ignored until that clock has jumped back or run evenly for ten minutes (SETTLE_S).
     """
     return _clock.now()
 

@@ -208,10 +208,11 @@ def prepare(
 def with_whole_sources(
     planned: tuple[PlannedAdapter, ...], named: tuple[PlannedAdapter, ...]
 ) -> tuple[PlannedAdapter, ...]:
-    """Returns the adapters of a plan with the sources that the request has, so that a data URI has its data again.
+    """Returns the adapters of a plan with complete sources: in a plan, a source that is a data URI lacks its data.
 
     planned: the adapters of the plan.
-    named: the adapters of the request.
+    named: the adapters of the request, whose sources are complete. Each one in `planned` gets the source of the one in
+        `named` with the same `field` and the same shortened source. If there is none, it is unchanged.
     """
     sources = {(one.field, shortened_url(one.source)): one.source for one in named}
     return tuple(replace(one, source=sources.get((one.field, one.source), one.source)) for one in planned)

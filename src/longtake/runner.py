@@ -93,7 +93,8 @@ class Runner:
 
     `settings`: the settings of the process, such as the device and the size of the adapter cache. Where they name a
         number of threads, torch uses that many in the whole process.
-    `lora_sources`: the sources of the LoRAs that requests name, besides the LoRA folder and the hub.
+    `lora_sources`: how LoRAs are read that are not in the LoRA folder and not on the hub, for example those at URLs. By
+        default, a LoRA at a URL can be used only if it was downloaded earlier.
     """
 
     def __init__(self, settings: Settings, lora_sources: LoraSources = NO_SOURCES) -> None:

@@ -1,4 +1,4 @@
-"""The values that a shell completes: of options with a fixed list of values, endpoints and models."""
+"""Shell completion for three kinds of values: fixed lists of values, the names of endpoints, the names of models."""
 
 import os
 import re

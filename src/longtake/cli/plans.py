@@ -37,11 +37,11 @@ def plan_document(plan: Plan) -> dict[str, Any]:
 def numbers(document: Any, values: Any) -> Any:
     """Returns a copy of a plan's JSON document in which each fraction is a number, and not a text such as `24000/1001`.
 
-    If the name of such an entry ends in `rate`, the entry `<name>_exact` is added, which has the fraction as text.
+    Beside a number whose name ends in `rate`, the copy has the fraction as text, under the name `<name>_exact`.
 
     document: the JSON document of a plan, or a part of it.
-    values: the same data before it was turned into JSON. Where it has a Fraction, the text in `document` is replaced.
-        What only `document` has is not changed.
+    values: the same data before it was turned into JSON. It shows which texts in `document` are fractions: those for
+        which it has a Fraction.
     """
     match document, values:
         case Mapping(), Mapping():

@@ -39,7 +39,7 @@ def parse(model: type[Request], data: Mapping[str, Any], *, forbid_unknown: bool
 
 @contextmanager
 def errors_at(field: Loc, value: str, *, in_message: bool = False) -> Iterator[None]:
-    """Context manager. Adds to each LongtakeError that its block raises in which field it is.
+    """Context manager. A LongtakeError that its block raises gets the path and the value of the wrong field.
 
     field: path of the field. It becomes the error's location (`loc`) if the error has none.
     value: the field's value. It becomes the error's value, cut to 80 characters, if the error has none.

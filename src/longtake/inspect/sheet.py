@@ -106,7 +106,10 @@ def _left(column: int, width: int) -> int:
 
 
 def frame_size(width: int, height: int) -> tuple[int, int]:
-    """Returns the (width, height) in pixels at which a video frame of `width` x `height` pixels is drawn."""
+    """Returns the (width, height) in pixels at which a video frame of `width` x `height` pixels is drawn on the sheet.
+
+    The frame is scaled in proportion, so that its longer side has FRAME_SIDE pixels.
+    """
     scale = Fraction(FRAME_SIDE, max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 

@@ -91,6 +91,7 @@ class DecodeServer:
     def next(self, stream: int) -> Answer:
         """Returns ({}, the stream's next chunk), or ({}, None) after the last chunk.
 
+        A chunk is an array of frames or of stereo samples, at most as many as the stream was opened with.
         If the chunk cannot be decoded, raises the decoder's error.
         """
         if stream not in self._prepared:

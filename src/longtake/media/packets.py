@@ -136,11 +136,11 @@ def _packets(media: Any, stream: Any, max_frames: int) -> list[_Packet]:
 def _cut(
     media: Any, stream: Any, container: str, file: Openable, shown: list[_Packet]
 ) -> tuple[int | None, int | None]:
-    """Returns (first missing time, end time) in ticks for a file that is cut off; both are None for a complete file.
+    """Returns two times in ticks for a file that is cut off. Returns (None, None) for a complete file.
 
-    The first missing time is the decoding time of the first frame that is missing or may be incomplete; None if all
-    frames of `shown` are whole. The end time is the time at which the last frame of the complete file would end, as far
-    as the file tells it.
+    The first is the decoding time of the first frame that is missing or may be incomplete. It is None if all frames of
+    `shown` are whole. The second is the time at which the last frame of the complete file would end. If the file does
+    not tell that, it is the end of the last frame that is there.
 
     media, stream: the open file in PyAV, and its video stream.
     container: the file's container, such as mp4: one of `sniff.CONTAINERS`.

@@ -35,7 +35,8 @@ hear."""
 
 
 def placed(pieces: Iterable[Piece], rate: int) -> Iterator[tuple[int, Samples]]:
-    """Yields (position, samples [2, n]) of each piece; the position is the number of the piece's first sample.
+    """Yields (position, samples [2, n]) of each piece. The position is the number of its first sample on the time scale
+    of the timestamps: sample 0 is at timestamp 0.
 
     pieces: pairs (timestamp as a number of samples, or None if unknown; samples [2, n]) in the order of the file.
     rate: number of samples per second.
@@ -80,7 +81,8 @@ def _delays(window: list[Piece], expected: int) -> list[int]:
     """Returns by how many samples each timestamp in `window` is late; a negative number means early.
 
     window: consecutive pieces. Those without a timestamp are left out of the result.
-    expected: position at which the first piece is expected. Each other piece is expected where the previous one ends.
+    expected: position at which the first piece is expected. Each other piece is expected at this position plus the
+        number of samples of the pieces before it.
     """
     delays = []
     for position, samples in window:
@@ -93,14 +95,14 @@ def _delays(window: list[Piece], expected: int) -> list[int]:
 def _beginning(window: list[Piece], rate: int) -> int:
     """Returns the sample number at which the file's sound begins, according to the timestamps of its first pieces.
 
-    It is the timestamp of the first piece (0 if this piece has none), unless the median of the beginnings that all
-    these pieces tell differs from it by more than 1 ms. Then it is this median.
+    Each piece tells a beginning: its timestamp minus the number of samples of the pieces before it. The result is the
+    beginning that the first piece tells (0 if it has no timestamp). But if the median of the beginnings that the
+    pieces tell differs from it by more than 1 ms, the result is this median.
 
     window: the file's first pieces.
     rate: number of samples per second.
     """
     position = window[0][0] or 0
-    # Each piece tells a beginning of the sound: its own timestamp less the length of the pieces before it.
     # Pieces after a gap do not count. Timestamps are rounded by up to 1 ms.
     near = [delay for delay in _delays(window, position) if abs(delay) <= _GAP_S * rate]
     delay = round(float(np.median(near))) if near else 0
@@ -114,7 +116,8 @@ def _lasting_step(window: list[Piece], expected: int) -> int:
     0.
 
     window: consecutive pieces. Those without a timestamp do not count.
-    expected: position at which the first piece is expected. Each other piece is expected where the previous one ends.
+    expected: position at which the first piece is expected. Each other piece is expected at this position plus the
+        number of samples of the pieces before it.
     """
     delays = _delays(window, expected)
     least, most = min(delays, default=0), max(delays, default=0)

@@ -243,7 +243,8 @@ def _clock(
 def _steady_rates(stated: Sequence[Fraction], measured: Fraction, average: Fraction) -> list[tuple[Fraction, Fraction]]:
     """Returns the rates that a video with a constant rate may have, the likeliest first, as pairs (rate, error).
 
-    `error` is by how many ticks the frames' times may differ from exact times at this rate.
+    All rates are in frames per second. `error` is the largest number of ticks by which a frame's time may differ from
+    its exact time at this rate.
 
     stated: rates that the container states.
     measured: average rate from the beginning of the first frame to the beginning of the last one.
@@ -266,9 +267,10 @@ def _variable_rate(
 ) -> Fraction:
     """Returns the constant rate in frames per second at which a variable-rate video is read.
 
-    It is the first of several likely rates that shows nearly all stored frames (_SHOWN_SHARE). If none does, it is the
-    video's rate without its pauses, but at least 1 (_MIN_VARIABLE_RATE). If that is above 240 (_MAX_RATE), the average
-    rate takes its place, limited to 240.
+    The first choice is the video's rate without its pauses, but at least 1 (_MIN_VARIABLE_RATE). If that is above 240
+    (_MAX_RATE), the average rate, limited to 240, is the first choice. Other choices are usual rates up to 60
+    (_MAX_PREFERRED_RATE). The result is the lowest of these rates that shows 98 % (_SHOWN_SHARE) of the stored frames,
+    or the first choice if none does.
 
     `measured` is the video's average rate. The other arguments are those of `_clock`.
     """
@@ -286,6 +288,8 @@ def _variable_rate(
 
 def _rate_between_pauses(deltas: Sequence[int], tick_s: Fraction, stated: Sequence[Fraction]) -> Fraction:
     """Returns the frames per second of a video without its pauses, rounded to a usual or standard rate if one is near.
+
+    A pause is a difference between two frames of more than 1.5 times the typical difference.
 
     deltas: differences of neighbouring frames' times in ticks.
     tick_s: seconds of one tick.

@@ -46,8 +46,8 @@ def files(repo: str, settings: Settings, *, authorised: bool = True) -> list[Hub
     """Returns the files of a repository.
 
     authorised: True sends the access token in the settings, if there is one, to the hub. False sends none.
-    Raises `DownloadFailed` if the hub does not list the files, or if the settings are offline. Raises OSError if this
-    machine is at fault (see `errors.TEMPORARY`), for example because too many files are open.
+    Raises `DownloadFailed` if the hub does not list the files, or if `settings.offline` forbids to ask it. Raises
+    OSError if this machine is at fault (see `errors.TEMPORARY`), for example because too many files are open.
     """
     from huggingface_hub import HfApi
 

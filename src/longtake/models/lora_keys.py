@@ -76,7 +76,8 @@ class LoraKey:
 
     module: the module's name in diffusers' class. In files of kohya and LyCORIS it is the name in the file, which is
         the published name or diffusers' name, with underscores for dots.
-    side: which tensor of this module it is: "A" or "B" for one of the two matrices, "alpha" for the number.
+    side: which tensor of this module it is: "A" or "B" for one of the two matrices, "alpha" for the number that
+        scales their product.
     """
 
     module: str
@@ -122,7 +123,7 @@ def other_kind(keys: Iterable[str]) -> str | None:
 
 
 def are_whole_weights(keys: Iterable[str]) -> bool:
-    """Returns True if all keys are those of a model's own weights."""
+    """Returns True if all keys end as the names of a model's own weights do, for example in `.weight` or `.bias`."""
     return all(map(_WHOLE_WEIGHTS.search, keys))
 
 

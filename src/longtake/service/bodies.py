@@ -154,8 +154,8 @@ async def checked_body(state: ServerState, endpoint_id: str, body: ReceivedBody)
     endpoint_id: the endpoint whose input the body must be.
     body: the body as it was received. A large one is checked in a process of its own.
 
-    Raises RequestFailed with status 503 if memory or time runs out in that process. Raises DiskFull if the disk is full
-    when a large body is written there.
+    Raises RequestFailed with status 503 if memory or time runs out in that process. Raises DiskFull if a large body
+    cannot be written to the disk because it is full.
     """
     if body.size > PROCESS_BYTES or body.structure > PROCESS_STRUCTURE_BYTES:
         async with state.large_bodies.turn(body.key_id):

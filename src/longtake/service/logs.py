@@ -94,6 +94,9 @@ def without_secrets(_: Any, __: str, event: EventDict) -> EventDict:
 def redacted(text: str, max_length: int = MAX_LENGTH) -> str:
     """Returns the text with `***` in place of each secret, and with the length of each data URI in place of the URI.
 
+    Secrets are API keys, the values after words such as `password=` or `token:`, and the user name and password in a
+    URL.
+
     If the new text has more than `max_length` characters, it is cut there, and its full length is appended.
     """
     shown = _DATA_URI.sub(lambda found: f"data:({len(found[0])} characters)", text)

@@ -1,4 +1,4 @@
-"""Tests what of a server works: its database, and the disk of its files."""
+"""Tests whether a server's database works, and whether its files can be written to the disk."""
 
 import asyncio
 import errno

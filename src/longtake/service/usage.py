@@ -30,7 +30,9 @@ def price(settings: Settings, endpoint: str) -> dict[str, Any]:
 
 
 def summary(settings: Settings, costs: Iterable[Cost]) -> list[dict[str, Any]]:
-    """Returns one entry per endpoint in `costs`: its unit price, the quantity in units, and the cost in US dollars.
+    """Returns the sum for each endpoint in `costs`: {endpoint_id, unit_price, unit, currency, quantity, cost}.
+
+    `quantity` is in units of the endpoint, `unit_price` and `cost` are in US dollars.
 
     `costs` have no quantities. The quantity of an endpoint is therefore its cost divided by its current unit price, or
     0 if the unit price is 0. Unknown endpoints are left out.

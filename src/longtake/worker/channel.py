@@ -52,7 +52,10 @@ class Channel:
 
     @contextmanager
     def working_on(self, request_id: str) -> Iterator[None]:
-        """A context manager: during its block this request is the current one, which the server can cancel."""
+        """A context manager: during its block this request is the current one.
+
+        If the server cancels the request during the block, the next call of `check` raises Cancelled.
+        """
         self._current = request_id
         try:
             yield

@@ -71,8 +71,11 @@ class LTX2Plan(LTX2PlanOptions, Plan):
     def predictions(self) -> tuple[str, ...]:
         """The names of the predictions that each step of the first pass makes.
 
-        `prompt` is always one of them. `negative`, `disturbed` and `isolated` are made only if a guidance scale that
-        needs them is on. Without sound there is no `isolated` prediction, because there is only one modality.
+        - `prompt`: for the prompt. It is always made.
+        - `negative`: for the negative prompt. It is made if classifier-free guidance is on.
+        - `disturbed`: with disturbed self-attention. It is made if spatio-temporal guidance (STG) is on.
+        - `isolated`: without attention between picture and sound. It is made if the plan has sound and modality
+          guidance is on.
         """
         guided = (self.video, self.audio) if self.sound else (self.video,)
         compared = {

@@ -78,10 +78,11 @@ def total_counts(span: Span, num_frames: int, card: LTXVCard, count_field: str |
     """Returns the frame counts of a request whose `num_frames` counts source frames and new frames together.
 
     There are two cases:
-    - Normally, the output shows the last frames of `span`, as many as possible, but a number 8k+1 (1, 9, 17, ...).
-      They are the context, which the model sees. The rest of `num_frames` is new.
+    - Normally, the output has `num_frames` frames. It shows the last frames of `span`: the largest number 8k+1 (1, 9,
+      17, ...) of frames that `span` has. They are the context, which the model sees. The other frames are new.
     - If that leaves fewer than 8 (LEAST_NEW_FRAMES) new frames, the output shows all frames of `span`. The context has
-      the largest number 8k+1 of frames that is at most half of `num_frames`, and `num_frames` minus this number is new.
+      the largest number 8k+1 of frames that is at most half of `num_frames`. The number of new frames is `num_frames`
+      minus this number, so the output may have more than `num_frames` frames.
 
     `span`: the source frames that the request allows.
     `card`: the card of the model, which limits the context and the windows.

@@ -46,7 +46,10 @@ class Guidance:
         return next((i for i, low in enumerate(self.timesteps) if low <= t), len(self.timesteps) - 1)
 
     def evaluations(self, t: float) -> int:
-        """Returns the number of model evaluations in one step at noise level t: 1, 2 or 3."""
+        """Returns the number of model evaluations in one step at noise level t.
+
+        It is 1, plus 1 if `cfg` is on at this level, plus 1 if `stg` is on.
+        """
         i = self.bin(t)
         return 1 + (self.cfg[i] > 1) + (self.stg[i] > 0)
 
