@@ -185,7 +185,7 @@ class DiskFull(LongtakeError):
 
 
 class DecoderFailed(LongtakeError):
-    """The process that decodes files failed, and the file is not the reason. Readers try once more with a new one."""
+    """The process that decodes files failed, but not because of the file. A new process then tries once more."""
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -55,10 +55,12 @@ def kill(process: "subprocess.Popen[bytes]") -> None:
 
 
 def end_name(code: int) -> str | None:
-    """Returns the name of what ended a process by force, such as "SIGKILL". Returns None if the process ended itself.
+    """Returns the name of what ended a process by force, or None if the process ended itself.
+
+    The name is that of a signal, such as "SIGKILL", or on Windows that of an error, such as "error 0xC0000005".
 
     code: the return code of the process. A negative one is minus the number of a signal. On Windows a process that
-        crashed has the number of the error, for example 0xC0000005 for a wrong memory access.
+        crashed has the number of the error as its return code.
     """
     if code >= _FIRST_WINDOWS_ERROR:
         return f"error 0x{code:X}"
@@ -73,8 +75,8 @@ def end_name(code: int) -> str | None:
 def limit_resources(memory_bytes: int, open_files: int) -> None:
     """Limits this process to `memory_bytes` bytes of memory and `open_files` open files.
 
-    It can then also write to no file, leave no core dump and, on Linux, start only a limited number of threads. A limit
-    that the system lacks is left out: that of the memory on macOS, all limits on Windows.
+    The process can then no longer write to files or leave a core dump. On Linux it can start only a limited number of
+    threads. A limit that the system lacks is left out: that of the memory on macOS, all limits on Windows.
     """
     try:
         import resource
@@ -288,9 +290,9 @@ def is_open_to_others(path: Path) -> bool:
 
 
 def close_to_others(path: Path) -> bool:
-    """Removes other users' rights to a file or folder. Returns False if they keep some.
+    """Removes other users' rights to a file or folder. Returns True if they then have none, or if it does not exist.
 
-    They keep them in these cases:
+    Returns False if they keep some, which happens in these cases:
     - The file or the link to it is not this user's.
     - The file system has no permissions.
     - It is a folder for all users (with the sticky bit, such as the system's folder of temporary files).

@@ -47,8 +47,9 @@ class Response(BaseModel):
 def options(request: Request, source: VideoInfo) -> LTX2Options:
     """Returns the LTX-2 options for a request to the endpoint 2.3-seconds.
 
-    The request's seconds are converted to frames at the output's rate, which is the source's. Options that the request
-    does not have get the defaults of the endpoint 2.3.
+    The request's seconds are converted to frames at the output's rate and rounded to whole frames. The output's rate is
+    the source's, limited to 1..60 frames per second. Options that the request does not have get the defaults of the
+    endpoint 2.3.
 
     source: facts of the source video: its frame rate and its number of frames are used.
     """

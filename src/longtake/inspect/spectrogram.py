@@ -47,7 +47,7 @@ def spectrogram(
     the source's sound and which is new. The left channel is above the right one; equal channels are drawn once.
 
     joint: index of the first sample after the joint.
-    width: width of the picture in pixels.
+    width: width of the picture in pixels. Its height is 330 pixels for one drawn channel and 580 for two.
     sound_rate: samples per second.
     first_s: time in the video of the first sample, in seconds, for the labels.
     new_first: True if the new sound is before the joint, False if it is after it.

@@ -12,7 +12,8 @@ def deinterlaced(frames: Iterator[Any]) -> Iterator[Any]:
     """Yields PyAV's video frames, deinterlaced. Frames that are not marked as interlaced are unchanged.
 
     The result has the first field of each interlaced frame, that is every other line. The lines between are
-    interpolated where something moves: from the first field, and from the frames before and after this frame.
+    interpolated where something moves: from the first field, and from the frames before and after this frame. Where
+    nothing moves, they stay as they are.
 
     No frame is known before the first one. So the first result differs a little, where something moves, from the result
     for the same frame in the middle of a sequence.

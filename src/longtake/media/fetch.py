@@ -277,9 +277,9 @@ class _Download:
         return "" if proxy is None else f" through the proxy {proxy} (set in the environment)"
 
     def _get(self, client: httpx.Client, address: httpx.URL, meter: "_Meter") -> AbstractContextManager[httpx.Response]:
-        """Context manager that requests `address` and yields the response before its body. `meter` may end the wait."""
+        """Context manager that requests `address` and yields the response, whose body is not read yet."""
 
-        def check() -> None:
+        def check() -> None:  # also ends a body that comes too slowly
             self.check()
             meter.check(time.monotonic())
 

@@ -69,6 +69,7 @@ def picture_format(frame: Any, pixel_aspect: Fraction | None) -> PictureFormat:
     pixel_aspect: width / height of a stored pixel; None means square pixels.
 
     Where the frame lacks a tag, this is assumed:
+    - transfer: sdr.
     - matrix: BT.709 if the frame has 720 lines or more, else BT.601, as players do.
     - primaries: those of BT.709, or of BT.2020 if the frame is HDR.
     - range: the limited range, or the full range if the frame is RGB or grey.

@@ -75,7 +75,7 @@ def delete_oldest(settings: Settings) -> None:
 def sweep(settings: Settings, *, abandoned_s: float = ABANDONED_S) -> None:
     """Deletes unfinished downloads of processes that were killed, and downloads in folders that only version 0.1 used.
 
-    abandoned_s: the number of seconds without a change after which a download is deleted.
+    abandoned_s: an item of either kind is deleted only if it has not changed for this number of seconds.
     """
     root = settings.loras_dir / FETCHED
     before = clock.now() - abandoned_s

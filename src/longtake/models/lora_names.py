@@ -32,7 +32,8 @@ def may_be_repository(path: str) -> bool:
 def hub_url(lora: Lora) -> str:
     """Returns the address of a LoRA on the hub: `hf://owner/name`, or `hf://owner/name/weight_name`.
 
-    lora: has a path for which `may_be_repository` is True. A name longer than MOST_NAME characters is cut.
+    lora: has a path for which `may_be_repository` is True. Its `weight_name` is percent-encoded, after it is cut to
+        500 characters (MOST_NAME).
     """
     if lora.weight_name is None:
         return f"{_SCHEME}{lora.path}"
@@ -46,7 +47,10 @@ def is_hub_url(url: str) -> bool:
 
 
 def lora_at(url: str) -> Lora:
-    """Returns the LoRA at a URL: at one that `hub_url` has returned, or at an http(s) URL."""
+    """Returns the LoRA at a URL. If `hub_url` has returned this URL, `path` and `weight_name` are read from it.
+
+    For any other URL, `path` is the URL itself and `weight_name` is None.
+    """
     if not is_hub_url(url):
         return Lora(url)
     owner, name, *weight_name = url.removeprefix(_SCHEME).split("/")

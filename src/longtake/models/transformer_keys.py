@@ -28,7 +28,8 @@ _PUBLISHED: Mapping[str, str] = {ours: published for published, ours in _WORDS.i
 def transformer_key(key: str) -> str:
     """Returns diffusers' name of a weight or module of the transformer.
 
-    key: its published name, without a prefix such as `model.diffusion_model.`.
+    key: its published name, without a prefix such as `model.diffusion_model.`. Parts of it that have the same name in
+        diffusers' class stay.
     """
     return reworded(key, _WORDS)
 

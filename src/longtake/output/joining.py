@@ -138,8 +138,8 @@ class Joiner:
 def correction(clip: GeneratedClip, joint: RGBFrames, detail: Detail | None, distance: int) -> Correction:
     """Returns a function that corrects frames of a clip: it takes (frames, first) and returns the corrected frames.
 
-    The function's arguments are frames of the clip, [t, H, W, 3] in 0..1, the nearest to the source first, and the
-    number of the clip's frames that are nearer to the source than these.
+    `frames` are consecutive frames of the clip, [t, H, W, 3] in 0..1, the one nearest to the source first. `first` is
+    the number of the clip's frames that are nearer to the source than `frames`.
 
     clip: the clip. If `clip.rendition` is None, the function returns the frames unchanged.
     joint: the source's frame next to the new ones, [H, W, 3].

@@ -117,7 +117,7 @@ def versions(engine: sa.Engine, ids: Sequence[str]) -> dict[str, int]:
 
 
 def waiting(engine: sa.Engine, pool: str) -> dict[str, int]:
-    """Returns the waiting requests of a pool (a named group of devices): request id -> the number of its priority.
+    """Returns the waiting requests of a pool (a named group of devices): request id -> priority, 0 normal or 1 low.
 
     The items have the order in which the requests will be claimed. Requests whose files are not downloaded yet are
     included.

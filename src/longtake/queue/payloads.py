@@ -129,8 +129,9 @@ class OpenResult:
 
 
 def open_result(engine: sa.Engine, blobs: Blobs, request_id: str) -> OpenResult | None:
-    """Opens the JSON body of the request's result, to be read in pieces. Returns None if there is no result or no such
-    request.
+    """Opens the JSON body of the request's result, to be read in pieces.
+
+    Returns None if there is no such request, if it has no result yet, or if the result's blob is deleted.
     """
     with reading(engine) as connection:
         found = connection.execute(
@@ -149,7 +150,7 @@ def open_result(engine: sa.Engine, blobs: Blobs, request_id: str) -> OpenResult 
 
 
 def result(engine: sa.Engine, blobs: Blobs, request_id: str) -> bytes | None:
-    """Returns the JSON body of the request's result, or None if there is no result or no such request."""
+    """Returns the JSON body of the request's result, or None in the cases of `open_result`."""
     opened = open_result(engine, blobs, request_id)
     return None if opened is None else opened.read_all()
 

@@ -69,7 +69,7 @@ class _Entry:
 
     @property
     def size(self) -> int:
-        """The memory in bytes that the entry takes: an estimate, at most 64 MiB (CAPACITY)."""
+        """The estimated bytes of memory that the entry takes. A larger estimate than CAPACITY is lowered to that."""
         if self.status is None:
             return 0
         texts = [self.status.row.error or "", *(line.message for line in self.status.log_lines)]
@@ -182,8 +182,9 @@ class StatusCache:
             self._wake_watchers(request_id)
 
     def queue_length(self, pool: str) -> int:
-        """Returns the number of a pool's waiting requests when the queue was last read, normally at most two seconds
-        ago.
+        """Returns the number of a pool's waiting requests when the queue was last read.
+
+        If that was more than about two seconds ago, or never, the queue is read again first.
         """
         queue, now = self._queue(pool), time.monotonic()
         if queue.is_outdated(now):
@@ -293,8 +294,8 @@ class StatusCache:
         """Returns a request's status from the database, without a queue position. Returns None if there is no such
         request.
 
-        `last`: the status that was cached before, or None. Log lines in it are not read again if the request had not
-            ended.
+        `last`: the status that was cached before, or None. Its log lines are reused, and only newer ones are read,
+            unless the request had ended by then: the log of an ended request may have been deleted since.
         """
         row = get_without_payloads(self._engine, request_id)
         if row is None:

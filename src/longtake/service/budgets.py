@@ -84,8 +84,8 @@ class Budgets:
 
         declared: the number of bytes that the client announces; 0 if it announces none.
 
-        Raises RequestFailed with status 429 if the key has fewer bytes left than that, and with status 413 if the key
-        may never send so many, because they are more than its budget for an hour.
+        Raises RequestFailed with status 429 if the key has fewer bytes left than `declared`, or none at all. Raises it
+        with status 413 if `declared` is more than the key's whole budget for an hour.
         """
         if self._most_bytes is not None and declared > self._most_bytes:
             raise RequestFailed(

@@ -163,7 +163,8 @@ async def _json_object(request: Request, state: ServerState, key_id: str) -> dic
 async def _uploader(request: Request, state: ServerState, tokens: Tokens) -> Caller:
     """Returns the caller of an upload.
 
-    On a server with keys, the caller must send one of these:
+    On a server without keys, this is the one caller that all requests have. On a server with keys, the caller must
+    send one of these:
     - an API key
     - an upload token, as fal's Python client does
     - a run token, with which a client may also run endpoints.

@@ -67,7 +67,7 @@ def json_response(value: Any, status: int = 200, headers: Headers | None = None)
 
 
 async def body_of(response: Response) -> bytes:
-    """Returns the whole body of a response that is not sent itself, also if it would be sent in pieces."""
+    """Returns the whole body of a response. This uses up its pieces, so the response must not be sent afterwards."""
     if isinstance(response, StreamingResponse):
         return b"".join([bytes(piece) async for piece in response.body_iterator])  # type: ignore[arg-type]
     return bytes(response.body)

@@ -57,7 +57,7 @@ class EventStream(StreamingResponse):
 
     events: yields encoded events, as returned by `event`, and comments that keep the connection open (PING).
     request_id: the request's id, for the header `x-fal-request-id`.
-    on_end: a stack of context managers. They are left when the stream ends, also if the client disconnects.
+    on_end: the stack of context managers that is closed when the stream ends, also if the client disconnects.
     """
 
     def __init__(self, events: AsyncIterator[bytes], request_id: str, on_end: ExitStack) -> None:

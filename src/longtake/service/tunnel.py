@@ -21,7 +21,8 @@ _REQUEST_LINE = re.compile(r"(?P<method>[A-Z]+) (?P<target>\S+) HTTP/1\.[01]")
 async def connect(line: socket.socket, bounds: Bounds) -> bool:
     """Answers the CONNECT request of a new client. Returns True if the client may begin its TLS handshake.
 
-    Returns False if the request is refused, its head is too large, or the client disconnects before the head's end.
+    Returns False if the request is refused, its head is too large, or the client disconnects before the head's end. A
+    refusal is sent to the client. The caller must close `line` then.
 
     line: the client's socket, which does not block.
     bounds: `head_bytes` limits the size of the head, and `head_s` the time until its end.

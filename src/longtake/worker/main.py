@@ -237,7 +237,8 @@ def open_stored_file(
 def find_file(url: str, channel: Channel) -> FileFound:
     """Returns which of the server's files a URL names. Asks the server through `channel` if it is an http(s) URL.
 
-    For any other URL, the result's `blob` is None.
+    The result's `blob` is None if the URL names no file that the server has and the request's caller may read. That is
+    so for all other URLs.
     """
     url = url.strip()
     return channel.find_file(url) if is_http(url) else FileFound(None)

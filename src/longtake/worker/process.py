@@ -59,7 +59,8 @@ class WorkerProcess:
     def close(self) -> None:
         """Makes a background thread close the process's standard input after all queued messages. Returns at once.
 
-        An idle process ends by itself when its standard input ends.
+        When its standard input ends, the process ends by itself. If it is carrying out a request, it does not finish
+        the request.
         """
         self._outbox.put(None)
 

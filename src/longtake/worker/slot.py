@@ -100,9 +100,9 @@ class Slot:
         self._enter("stopped")
 
     def _turn(self) -> None:
-        """Claims one request and carries it out. If there is none, waits up to 0.25 seconds (POLL_S) for a message.
+        """Handles the waiting messages, starts the worker process if it does not run, and carries out one request.
 
-        First handles the waiting messages, and starts the worker process if it does not run.
+        If it can claim no request, it waits up to 0.25 seconds (POLL_S) for a message instead.
         """
         while self._worker.has_messages():
             self._handle(self._worker.receive(0))

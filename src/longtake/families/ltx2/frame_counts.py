@@ -97,8 +97,8 @@ def whole_latent_context(direction: Direction, context_frames: int, available: i
 def window_context(options: LTX2Options, counts: FrameCounts, available: int) -> int:
     """Returns the largest number of context frames that any window of the plan may have.
 
-    - Normally it is the number that the request asks for (or the default), rounded to whole latents. The source may
-      have fewer frames, because a later window continues new frames, and there may be enough of those.
+    - Normally it is the number that the request asks for (or the default), rounded to whole latents. It may be more
+      than the source has: a later window continues new frames, and there may be enough of those.
     - If `frame_counts` shortened the context to make room for new frames, it is the shortened number,
       `counts.context_frames`.
 

@@ -56,7 +56,7 @@ class PassSetup:
 def trajectory(
     setup: PassSetup, sequence: TokenSequence, noise: Noise, on_step: OnStep = ignore_step
 ) -> Iterator[Tensor]:
-    """Runs the steps of a pass. Yields all tokens [1, n, C] after each step, extra tokens included.
+    """Runs the steps of a pass. Yields the tokens of `sequence` [1, n, C] after each step, with its extra tokens.
 
     A step goes from one noise level t of the schedule to the next. The strength of a token, which is its value in
     `sequence.mask`, decides what the step does to it:
@@ -97,9 +97,10 @@ def trajectory(
 
 
 def denoise(setup: PassSetup, sequence: TokenSequence, noise: Noise, on_step: OnStep = ignore_step) -> Tensor:
-    """Runs all steps of a pass. Returns the video's tokens [1, n, C] after the last step, without the extra tokens.
+    """Runs all steps of a pass. Returns the video's tokens [1, n, C] after the last step.
 
-    `sequence`: the tokens before the first step.
+    `sequence`: the tokens before the first step. Its extra tokens, which are not the video's own, are left out of the
+        result.
     `noise`: a function that returns the noise of one draw, from the draw's name and shape.
     `on_step`: the callback before each step.
     """

@@ -1,4 +1,4 @@
-"""Adds the size of the files that were downloaded for a request, so that their disk space is bounded."""
+"""Adds a column with the bytes of the files that were downloaded for a request. The server limits their sum."""
 
 import sqlalchemy as sa
 from alembic import op
