@@ -20,7 +20,7 @@ from longtake.media import fetch, sandbox
 from longtake.models import lora_downloads, lora_files, lora_header, safe, text
 from longtake.outbound import PublicTransport
 from longtake.queue import engine, payloads, shares, status_cache, webhooks
-from longtake.service import auth, bodies, files, http_protocol, logs, page, platform, ports, state, uploads, usage
+from longtake.service import app, auth, bodies, files, http_protocol, logs, page, platform, ports, state, uploads, usage
 from longtake.service.connections import Bounds
 from longtake.settings import Settings
 from longtake.storage import lifecycle
@@ -38,6 +38,7 @@ MIB, GIB, HOUR_S, DAY_S = 1024**2, 1024**3, 3600, 24 * 3600
 
 VALUES: dict[str, tuple[float | None, ...]] = {
     "line and headers": (BOUNDS.head_bytes,),
+    "parameters in the query of a URL": (app.MOST_PARAMETERS,),
     "duration of a TLS": (BOUNDS.handshake_s,),
     "time to the first byte": (BOUNDS.head_s,),
     "time between two requests": (BOUNDS.idle_s,),
@@ -51,8 +52,8 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "open connections of one peer": (SETTINGS.max_connections_per_peer,),
     "part of a JSON body": (bodies.SPOOL_BYTES,),
     "JSON body of a request": (SETTINGS.max_body_bytes,),
-    "JSON body to the services": (files.MAX_JSON_BYTES, platform.MAX_BODY_BYTES),
-    "bytes of a JSON body outside": (bodies.MOST_STRUCTURE_BYTES,),
+    "any other JSON body": (bodies.SMALL_BYTES, files.PARTS_BYTES, bodies.MOST_VALUES),
+    "bytes of a request's JSON body outside": (bodies.MOST_STRUCTURE_BYTES,),
     "uploaded file |": (SETTINGS.max_upload_bytes,),
     "characters of a prompt": (text.MAX_CHARACTERS, prompts.MAX_CHARACTERS),
     "parts of one upload": (MAX_PARTS,),
@@ -161,24 +162,35 @@ def test_longest_lifetime_of_a_file() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "most", "value"),
+    ("path", "value"),
     [
-        ("/rest/storage/upload/initiate", files.MAX_JSON_BYTES, {}),
-        ("/rest/tokens/", files.MAX_JSON_BYTES, {}),
+        ("/rest/storage/upload/initiate", {}),
+        ("/rest/tokens/", {}),
         (
             "/v1/models/pricing/estimate",
-            platform.MAX_BODY_BYTES,
             {"estimate_type": "historical_api_price", "endpoints": {LTXV: {"call_quantity": 1}}},
         ),
     ],
 )
-def test_other_json_bodies_have_limits_of_their_own(
-    client: httpx.Client, path: str, most: int, value: dict[str, Any]
-) -> None:
+def test_other_json_bodies_have_limits_of_their_own(client: httpx.Client, path: str, value: dict[str, Any]) -> None:
     empty = json.dumps({**value, "x": ""})
-    body = json.dumps({**value, "x": "x" * (most - len(empty))})
+    body = json.dumps({**value, "x": "x" * (bodies.SMALL_BYTES - len(empty))})
     assert client.post(path, content=body).status_code == 200
     assert client.post(path, content=body + " ").status_code == 413
+
+
+def test_the_list_of_all_parts_of_an_upload_fits_and_one_with_more_values_does_not(client: httpx.Client) -> None:
+    url = client.post("/rest/storage/upload/initiate-multipart", json={}).json()["upload_url"]
+    parts = [{"partNumber": number, "etag": f'"{number:032}"'} for number in range(1, MAX_PARTS + 1)]
+    assert client.post(f"{url}/complete", json={"parts": parts}).status_code == 400  # no part was sent
+    for values, status in ((bodies.MOST_VALUES, 400), (bodies.MOST_VALUES + 1, 413)):
+        body = json.dumps({"parts": [0] * (values - 1)})
+        assert client.post(f"{url}/complete", content=body).status_code == status
+
+
+def test_a_query_has_so_many_parameters(client: httpx.Client) -> None:
+    for parameters, status in ((app.MOST_PARAMETERS, 200), (app.MOST_PARAMETERS + 1, 400)):
+        assert client.get("/v1/models/pricing?" + "&".join("a" * parameters)).status_code == status
 
 
 def test_a_page_has_so_many_past_requests(client: httpx.Client) -> None:

@@ -1,5 +1,6 @@
 """The OpenAPI documents: they have fal's form, and the server conforms to them."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from longtake.endpoints import ENDPOINTS
-from longtake.service.openapi import camel, document
+from longtake.service.openapi import camel, document, document_json
 from tests.service.serving import INPUTS, LTX2, LTXV, OLD, Served, serving
 
 CHECKS = [
@@ -86,6 +87,14 @@ def test_the_document_has_fals_structure(client: httpx.Client, served: Served, e
         name for name, field in request.model_fields.items() if field.is_required()
     ]
     assert {"VideoFile", f"{stem}Output"} <= set(schemas)
+
+
+@pytest.mark.parametrize("url", ["http://a:1/queue", "https://queue.fal.run", 'http://a"\\b/queue'])
+def test_a_document_is_made_once_for_all_names_of_the_server(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    document_json(LTXV, "http://first/queue")
+    expected = document(LTXV, url)
+    monkeypatch.setattr("longtake.service.openapi.document", None)
+    assert json.loads(document_json(LTXV, url)) == expected
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)

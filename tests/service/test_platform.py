@@ -38,6 +38,13 @@ def test_the_models_are_listed(client: httpx.Client) -> None:
     assert client.get("/v1/models?endpoint_id=fal-ai/none").status_code == 404
 
 
+def test_an_endpoint_that_is_named_often_is_described_once(client: httpx.Client) -> None:
+    query = f"endpoint_id={LTXV},{OLD},/{LTXV}/,{LTXV}&endpoint_id={OLD}"
+    for path in ("/v1/models?expand=openapi-3.0", "/v1/models/pricing?"):
+        (listed,) = (value for value in client.get(f"{path}&{query}").json().values() if isinstance(value, list))
+        assert [one["endpoint_id"] for one in listed] == [LTXV, OLD], path
+
+
 def test_a_model_tells_who_answers(tmp_path: Path) -> None:
     none = tmp_path / "none"
     with serving(tmp_path / "data", models_dir=none) as served, served.client() as client:

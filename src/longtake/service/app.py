@@ -32,6 +32,8 @@ ROUTES: Mapping[Service | None, Sequence[Callable[[ServerState], list[BaseRoute]
 
 MAX_PATH = 1000
 """Maximum length of a path in characters. The longest useful one has about 150."""
+MOST_PARAMETERS = 1000
+"""Maximum number of parameters in a URL's query string. Parsing so many takes about 3 ms."""
 
 _log = structlog.get_logger("longtake.http")
 
@@ -75,6 +77,8 @@ class Application:
         try:
             if not is_valid_host(host):
                 raise RequestFailed(400, "The Host header is not a host.", "bad_request")
+            if scope["query_string"].count(b"&") >= MOST_PARAMETERS:
+                raise RequestFailed(400, f"The query string has more than {MOST_PARAMETERS} parameters.", "bad_request")
             if len(target.path) > MAX_PATH or not target.path.isprintable():
                 raise NotFound  # No endpoint, request or file has such a name, and PostgreSQL refuses NUL.
             await self._check_origin(host, headers.get(b"origin"))

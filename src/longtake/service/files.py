@@ -18,7 +18,7 @@ from longtake.access.tokens import Tokens
 from longtake.endpoints import ENDPOINTS
 from longtake.queue.addresses import file_url, sibling_url
 from longtake.service.auth import caller_of, caller_with_key, owns
-from longtake.service.bodies import read_json
+from longtake.service.bodies import SMALL_BYTES, read_json
 from longtake.service.download import download
 from longtake.service.queue import status_of
 from longtake.service.responses import NotFound, RequestFailed, json_response
@@ -29,8 +29,8 @@ from longtake.storage.files import NewFile, StoredFile
 from longtake.storage.keys import new_key
 from longtake.storage.uploads import Part, Upload
 
-MAX_JSON_BYTES = 4 * 1024**2
-"""Maximum size in bytes of a JSON body. The largest useful one lists 10,000 parts of an upload and has about 0.7 MB."""
+PARTS_BYTES = 1024**2
+"""Maximum size in bytes of the JSON body that lists the parts of an upload. With 10,000 parts it has about 0.7 MB."""
 RUN_TOKEN_S = 120.0
 """Default lifetime in seconds of a token that lets a client run applications."""
 
@@ -127,7 +127,7 @@ def cdn_routes(state: ServerState) -> list[BaseRoute]:
 
     async def complete(request: Request) -> Response:
         upload = await _find_upload(request, state, multipart=True)
-        listed = listed_parts((await _json_object(request, state, upload.key_id)).get("parts"))
+        listed = listed_parts((await _json_object(request, state, upload.key_id, PARTS_BYTES)).get("parts"))
         return _uploaded(request, await stored(state, upload.key_id, uploads.complete, state.store, upload, listed))
 
     async def read(request: Request) -> Response:
@@ -153,8 +153,8 @@ def _uploaded(request: Request, key: str) -> Response:
     return json_response({"access_url": file_url(request.scope["longtake.base_url"], key)})
 
 
-async def _json_object(request: Request, state: ServerState, key_id: str) -> dict[str, Any]:
-    body = await read_json(request, state, key_id, MAX_JSON_BYTES)
+async def _json_object(request: Request, state: ServerState, key_id: str, limit: int = SMALL_BYTES) -> dict[str, Any]:
+    body = await read_json(request, state, key_id, limit)
     if not isinstance(body, dict):
         raise RequestFailed(400, "The body must be a JSON object.", "bad_request")
     return body

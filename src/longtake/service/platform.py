@@ -48,8 +48,6 @@ including the second."""
 PAGE_BYTES = 8 * 1024 * 1024
 """Size in bytes above which an answer with past requests ends early, and leaves the others to the next page. A single
 request is never left out. A larger input or result is null."""
-MAX_BODY_BYTES = 1024 * 1024
-"""Maximum size in bytes of a request's JSON body."""
 
 
 def routes(state: ServerState) -> list[BaseRoute]:
@@ -59,7 +57,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         await caller_of(request)
         selected = _endpoints(request) or list(ENDPOINTS)
         queue_url = request.scope["longtake.base_url"] if "openapi-3.0" in _expand(request) else None
-        return json_response(_page({"models": [_model(endpoint, state.settings, queue_url) for endpoint in selected]}))
+        return _listing("models", await state.call(_models, state.settings, selected, queue_url))
 
     async def pricing(request: Request) -> Response:
         await caller_of(request)
@@ -69,7 +67,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
 
     async def estimate(request: Request) -> Response:
         caller = await caller_with_key(request)
-        kind, quantities = _quantities(await read_json(request, state, caller.key_id, MAX_BODY_BYTES))
+        kind, quantities = _quantities(await read_json(request, state, caller.key_id))
         selected = HistoryFilter(tuple(quantities), _visible_key(caller), start=clock.now() - USAGE_SPANS_S["day"])
         past = await state.call_with_retries(history.costs, state.engine, selected)
         total = sum(
@@ -118,8 +116,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         )
         items = await state.call_with_retries(_past_requests, state, rows[:limit], payloads=payloads)
         cursor = str(rows[len(items) - 1].seq) if len(rows) > len(items) else None
-        body = b'{"items":[' + b",".join(items) + b"]," + to_json(_page({}, cursor))[1:]
-        return Response(body, media_type="application/json")
+        return _listing("items", items, cursor)
 
     return [
         Route("/v1/models", models),
@@ -224,17 +221,32 @@ def _page(body: Mapping[str, Any], cursor: str | None = None) -> dict[str, Any]:
     return {**body, "next_cursor": cursor, "has_more": cursor is not None}
 
 
-def _model(endpoint: str, settings: Settings, queue_url: str | None) -> dict[str, Any]:
-    """Returns the description of the endpoint with this id in the form of the platform API.
+def _listing(name: str, items: Sequence[bytes], cursor: str | None = None) -> Response:
+    """Returns a response with a page of `items`, which are JSON. In the page the list of them has this name."""
+    body = b'{"%s":[%s],' % (name.encode(), b",".join(items)) + to_json(_page({}, cursor))[1:]
+    return Response(body, media_type="application/json")
+
+
+def _models(settings: Settings, endpoints: Sequence[str], queue_url: str | None) -> list[bytes]:
+    """Returns the descriptions of these endpoints as JSON, in the form of the platform API.
+
+    `queue_url` is the URL of the service `queue` as the client sees it. With it each description contains the
+    endpoint's OpenAPI document; with None it does not.
+    """
+    items = [to_json(_model(endpoint, settings)) for endpoint in endpoints]
+    if queue_url is None:
+        return items
+    documents = [openapi.document_json(endpoint, queue_url) for endpoint in endpoints]
+    return [item[:-1] + b',"openapi":' + one + b"}" for item, one in zip(items, documents, strict=True)]
+
+
+def _model(endpoint: str, settings: Settings) -> dict[str, Any]:
+    """Returns the description of the endpoint with this id in the form of the platform API, without its document.
 
     Its entry `longtake` says which model answers on a machine with these settings: {model, stands_in_for, installed,
     note}, see `models.choice.ModelChoice`.
-
-    `queue_url` is the URL of the service `queue` as the client sees it. With it the description contains the endpoint's
-    OpenAPI document; with None it does not.
     """
     choice = ENDPOINTS[endpoint].model_choice(settings)
-    document = {} if queue_url is None else {"openapi": openapi.document(endpoint, queue_url)}
     return {
         "endpoint_id": endpoint,
         "metadata": {
@@ -250,7 +262,6 @@ def _model(endpoint: str, settings: Settings, queue_url: str | None) -> dict[str
             "installed": choice.installed,
             "note": choice.note,
         },
-        **document,
     }
 
 
@@ -305,10 +316,10 @@ def _visible_key(caller: Caller) -> str | None:
 def _endpoints(request: Request) -> list[str]:
     """Returns the endpoint ids in the query's parameter `endpoint_id`.
 
-    The parameter may be repeated, and may contain several ids separated by commas. Raises RequestFailed with status 404
-    for an unknown id.
+    The parameter may be repeated, and may contain several ids separated by commas. An id that comes again is left out.
+    Raises RequestFailed with status 404 for an unknown id.
     """
-    return [existing_endpoint(name) for name in _list_parameter(request, "endpoint_id")]
+    return list(dict.fromkeys(existing_endpoint(name) for name in _list_parameter(request, "endpoint_id")))
 
 
 def _expand(request: Request) -> set[str]:
