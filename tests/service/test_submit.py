@@ -111,8 +111,6 @@ def test_files_elsewhere_are_downloaded_before_a_device_is_claimed(served: Serve
             own,
             own.replace("127.0.0.1", "localhost"),
             "data:video/mp4;base64,AAAA",
-            "clip.mp4",
-            "hf://a/b",
             too_long,
         )
     ]
@@ -130,6 +128,26 @@ def test_files_elsewhere_are_downloaded_before_a_device_is_claimed(served: Serve
     assert fetches.claim(served.engine, Group("local", "default"), "s") is None
     client.put(f"/queue/{LTX2}/requests/{waiting}/cancel")
     assert fetches.held_by(served.engine, "s") == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("clip.mp4", "'clip.mp4' is neither an http(s) address nor a data URI"),
+        ("hf://a/b", "'hf://a/b' is neither an http(s) address nor a data URI"),
+        ("a/" + "a" * 300_000 + "!", "looks like 300003 characters of base64 without `data:`"),
+    ],
+    ids=["a path", "a LoRA", "base64"],
+)
+def test_a_source_that_is_no_address_is_refused_before_a_device_is_claimed(
+    served: Served, client: httpx.Client, source: str, sentence: str
+) -> None:
+    request_id = submit(client, {**INPUTS[LTX2], "video_url": source}, endpoint=LTX2)["request_id"]
+    assert queue.claim(served.engine, "default", "w") is None
+    answer = client.get(f"/queue/{LTX2}/requests/{request_id}")
+    (entry,) = answer.json()["detail"]
+    assert (answer.status_code, entry["loc"], entry["type"]) == (422, ["body", "video_url"], "value_error")
+    assert sentence in entry["msg"]
 
 
 def test_files_may_be_named_deep_in_the_input(served: Served, client: httpx.Client) -> None:

@@ -18,6 +18,7 @@ from pydantic_core import from_json
 from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.endpoints.validation import problem, problems
 from longtake.errors import Loc
+from longtake.media.data_uri import is_address, no_address
 from longtake.models.lora_names import Lora, hub_url, is_hub_url, may_be_repository
 
 MOST_URL = 10_000
@@ -68,8 +69,19 @@ def check(endpoint_id: str, raw: bytes) -> CheckedBody:
     except (ValueError, RecursionError) as error:
         return CheckedBody(b"null", [json_problem(error)], [])
     endpoint = ENDPOINTS[endpoint_id]
-    found = problems(endpoint.Request, value)
+    found = problems(endpoint.Request, value) or _source_problems(endpoint, value)
     return CheckedBody(compact, found, [] if found else named_files(endpoint, value))
+
+
+def _source_problems(endpoint: Endpoint[Any, Any], value: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns an entry of fal's `detail` list if the source video of a valid input is named by no URL; else an empty
+    list. So no device is used for such a request.
+    """
+    text = _text_at(value, endpoint.source_field)
+    if text == "" or is_address(text):
+        return []
+    error = no_address(text)
+    return [problem(loc=endpoint.source_field, msg=error.message, type=error.type, input=error.value)]
 
 
 def named_files(endpoint: Endpoint[Any, Any], value: Mapping[str, Any]) -> list[tuple[Loc, str]]:

@@ -13,6 +13,9 @@ MAX_HEADER = 1000
 MIN_BARE = 64
 """Smallest number of characters of a text that is taken for base64 without the beginning of a data URI."""
 
+MAX_LOOKED_AT = 10_000
+"""Largest number of characters by which it is decided whether a text is base64."""
+
 _SHOWN = 80
 _MARK = re.compile(r";\s*base64\s*,", re.IGNORECASE)
 _QUOTED = re.compile(r'"[^"]*"|%22.*?%22', re.DOTALL)
@@ -93,16 +96,37 @@ def _has_blanks(text: str) -> bool:
     return any(chr(blank) in text for blank in _BLANKS)
 
 
+def is_address(text: str) -> bool:
+    """Returns True if a text, perhaps with blanks around it, is meant as an http(s) URL or a data URI."""
+    return text.lstrip()[:8].lower().startswith(("http://", "https://", "data:"))
+
+
+def no_address(text: str) -> InvalidRequest:
+    """Returns the error for a text that should name a file, but is neither an http(s) URL nor a data URI."""
+    bare = text.strip()
+    if is_bare_base64(bare):
+        return InvalidRequest(
+            f"The value looks like {len(bare)} characters of base64 without `data:` before them. It must begin with "
+            "`data:video/mp4;base64,` or be an http(s) address.",
+            value=shortened(bare),
+        )
+    return InvalidRequest(
+        f"{shortened(text)!r} is neither an http(s) address nor a data URI; upload the file or give such an address.",
+        value=shortened(text),
+    )
+
+
 def is_bare_base64(text: str) -> bool:
     """Returns True if the text looks like a file in base64 that is not a complete data URI, because `data:` is missing.
 
     It may be base64 alone or begin with a type, as `video/mp4;base64,AAAA...` does. It must have at least 64 characters
-    (MIN_BARE), so that a file's name or a path is not taken for base64.
+    (MIN_BARE), so that a file's name or a path is not taken for base64. Only its first 10,000 (MAX_LOOKED_AT) count.
     """
-    kind, mark, data = text.partition("base64,")
-    if mark and not (len(kind) <= MAX_HEADER and _BARE_TYPE.fullmatch(kind)):
+    beginning = text[:MAX_LOOKED_AT]
+    kind, mark, data = beginning.partition("base64,")
+    if mark and not _BARE_TYPE.fullmatch(kind):
         return False
-    return len(text) >= MIN_BARE and _BARE_DATA.fullmatch(data if mark else text) is not None
+    return len(text) >= MIN_BARE and _BARE_DATA.fullmatch(data if mark else beginning) is not None
 
 
 def shortened(text: str) -> str:

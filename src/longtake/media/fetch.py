@@ -16,7 +16,7 @@ import httpx
 
 from longtake.errors import DownloadFailed, InvalidRequest, machine_error
 from longtake.flow import Flow
-from longtake.media.data_uri import check_bytes, decode, is_bare_base64, shortened
+from longtake.media.data_uri import check_bytes, decode, is_bare_base64, no_address, shortened
 from longtake.media.http_body import decoded, is_whole
 from longtake.outbound import CHECK, http_url
 from longtake.settings import Settings
@@ -100,20 +100,11 @@ def fetch_file(
     if local is not None:
         check_bytes(local.stat().st_size, max_bytes)
         return local
-    if is_bare_base64(bare):
-        raise InvalidRequest(
-            f"The value looks like {len(bare)} characters of base64 without `data:` before them. It must begin with "
-            "`data:video/mp4;base64,` or be an http(s) address.",
-            value=shortened(bare),
-        )
-    if allow_local and _is_folder(bare):
+    if not allow_local or is_bare_base64(bare):
+        raise no_address(url)
+    if _is_folder(bare):
         raise InvalidRequest(f"{shortened(url)!r} is a folder, not a file.", value=shortened(url))
-    if allow_local:
-        raise InvalidRequest(f"There is no file {shortened(url)!r}.", value=shortened(url))
-    raise InvalidRequest(
-        f"{shortened(url)!r} is neither an http(s) address nor a data URI; upload the file or give such an address.",
-        value=shortened(url),
-    )
+    raise InvalidRequest(f"There is no file {shortened(url)!r}.", value=shortened(url))
 
 
 def _new_file(folder: Path) -> Path:
