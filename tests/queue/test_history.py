@@ -2,10 +2,14 @@
 
 import time
 from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
-from longtake.database.tables import requests
+from longtake.database.connection import connect, file_url
+from longtake.database.tables import metadata, requests
 from longtake.queue import engine as queue
 from longtake.queue import history
 from longtake.queue.history import Cost, HistoryFilter
@@ -59,3 +63,22 @@ def test_costs_are_summed_exactly_by_endpoint_and_span(engine: sa.Engine) -> Non
     assert history.costs(engine, HistoryFilter(), 60) == [first, second, Cost("a/c", 60.0, 1, Decimal("1e-9"))]
     assert history.costs(engine, HistoryFilter(), 60, limit=2) == [first, second]
     assert history.costs(engine, HistoryFilter(endpoints=("a/b",))) == [Cost("a/b", 0.0, 3, Decimal("0.4"))]
+
+
+@pytest.mark.parametrize("before", [None, 100])
+def test_a_page_of_a_key_reads_no_more_requests_than_it_lists(tmp_path: Path, before: int | None) -> None:
+    engine = connect(file_url(tmp_path / "one.db"))
+    metadata.create_all(engine)
+    asked: list[tuple[str, Any]] = []
+
+    @sa.event.listens_for(engine, "before_cursor_execute")
+    def note(_: Any, __: Any, statement: str, values: Any, *___: Any) -> None:
+        asked.append((statement, values))
+
+    history.page(engine, HistoryFilter(key_id="k"), limit=9, before=before)
+    statement, values = asked[-1]
+    with engine.connect() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+    engine.dispose()
+    assert len(plan) == 1, plan  # a second step would sort all requests of the key
+    assert "INDEX requests_of_key_by_age (key_id=?" in plan[0].detail

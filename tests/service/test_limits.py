@@ -20,7 +20,21 @@ from longtake.media import fetch, sandbox
 from longtake.models import lora_downloads, lora_files, lora_header, safe, text
 from longtake.outbound import PublicTransport
 from longtake.queue import engine, payloads, shares, status_cache, webhooks
-from longtake.service import app, auth, bodies, files, http_protocol, logs, page, platform, ports, state, uploads, usage
+from longtake.service import (
+    app,
+    auth,
+    bodies,
+    files,
+    http_protocol,
+    logs,
+    page,
+    platform,
+    ports,
+    reports,
+    state,
+    uploads,
+    usage,
+)
 from longtake.service.connections import Bounds
 from longtake.settings import Settings
 from longtake.storage import lifecycle
@@ -68,6 +82,8 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "bytes per hour": (SETTINGS.key_bytes_per_hour,),
     "requests with a missing or wrong key": (auth.MOST_REFUSED,),
     "bodies and uploads that are received": (state.BODY_THREADS, state.BODY_THREADS // 2),
+    "reports of one key": (reports.MOST_OPEN,),
+    "reports that are made": (state.REPORT_THREADS, state.REPORT_THREADS // 2),
     "large bodies that are checked": (1, bodies.PROCESS_S),
     "requests of one key that wait or run": (None,),
     "waiting requests of a pool": (SETTINGS.max_waiting,),

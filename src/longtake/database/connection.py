@@ -29,7 +29,8 @@ Such a transaction belongs to a client that hangs, and it may hold locks for whi
 def connect(url: str, *, pool_size: int = 8) -> sa.Engine:
     """Returns the engine for a database URL: `sqlite:///path` or `postgresql://...` (with psycopg 3).
 
-    `pool_size`: the maximum number of unused connections that the engine keeps open.
+    `pool_size`: the maximum number of unused connections that the engine keeps open. At most three times as many are in
+        use at the same time.
 
     Raises InvalidRequest for any other kind of URL.
     """
@@ -40,7 +41,7 @@ def connect(url: str, *, pool_size: int = 8) -> sa.Engine:
             engine = sa.create_engine(
                 address,
                 pool_size=pool_size,
-                max_overflow=pool_size,
+                max_overflow=2 * pool_size,
                 connect_args={"factory": lambda *args, **kwargs: SqliteConnection(write_lock, *args, **kwargs)},
             )
             event.listen(engine, "connect", _configure_sqlite)
@@ -50,6 +51,7 @@ def connect(url: str, *, pool_size: int = 8) -> sa.Engine:
             engine = sa.create_engine(
                 address.set(drivername="postgresql+psycopg"),
                 pool_size=pool_size,
+                max_overflow=2 * pool_size,
                 pool_pre_ping=True,
                 connect_args={"connect_timeout": 10, "tcp_user_timeout": 15_000},
             )

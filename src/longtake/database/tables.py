@@ -53,6 +53,7 @@ requests = sa.Table(
     sa.Index("requests_waiting", "pool", "state", "priority", "seq"),
     sa.Index("requests_claimable", "pool", "state", "ready", "priority", "seq"),
     sa.Index("requests_of_key", "key_id", "state"),
+    sa.Index("requests_of_key_by_age", "key_id", "seq"),
     sa.Index("requests_to_start", "state", "start_by"),
     sa.Index("requests_created", "created_at", "endpoint", "key_id", "price_usd"),
     sa.Index(

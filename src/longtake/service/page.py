@@ -23,7 +23,8 @@ from longtake.database.tables import requests as table
 from longtake.queue.payloads import input_and_result
 from longtake.queue.requests import ENDED
 from longtake.service.auth import caller_with_key
-from longtake.service.responses import RequestFailed, json_response
+from longtake.service.reports import report
+from longtake.service.responses import RequestFailed, to_json
 from longtake.service.state import ServerState
 from longtake.storage.keys import KEY, key_in_url
 from longtake.version import __version__
@@ -76,7 +77,13 @@ def routes(state: ServerState) -> list[BaseRoute]:
         caller = await caller_with_key(request)
         before = request.query_params.get("before", "")
         seq = int(before) if before.isascii() and before.isdigit() and len(before) < 18 else None
-        return json_response(await state.call(request_list.page, caller, seq), headers={"Cache-Control": "no-store"})
+        return await report(
+            state,
+            request,
+            caller.key_id,
+            lambda: to_json(request_list.page(caller, seq)),
+            {"cache-control": "no-store"},
+        )
 
     return [Route("/", page), Route("/static/{name}", static), Route("/page/requests", data)]
 

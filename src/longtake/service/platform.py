@@ -25,6 +25,7 @@ from longtake.service import openapi
 from longtake.service.auth import caller_of, caller_with_key, visible_row
 from longtake.service.bodies import read_json
 from longtake.service.queue import status_of
+from longtake.service.reports import report
 from longtake.service.responses import ModelFailed, NotFound, RequestFailed, json_response, to_json
 from longtake.service.state import ServerState
 from longtake.service.submit import existing_endpoint
@@ -45,7 +46,7 @@ MAX_PAGE_SIZE = 100
 STATUS_CODES = {"success": (200, 300), "user_error": (400, 500), "error": (400, 600)}
 """Value of the query parameter `status` -> the HTTP statuses that it selects: from the first number up to but not
 including the second."""
-PAGE_BYTES = 8 * 1024 * 1024
+PAGE_BYTES = 1024 * 1024
 """Size in bytes above which an answer with past requests ends early, and leaves the others to the next page. A single
 request is never left out. A larger input or result is null."""
 
@@ -54,10 +55,12 @@ def routes(state: ServerState) -> list[BaseRoute]:
     """Returns the routes of the platform API."""
 
     async def models(request: Request) -> Response:
-        await caller_of(request)
+        caller = await caller_of(request)
         selected = _endpoints(request) or list(ENDPOINTS)
         queue_url = request.scope["longtake.base_url"] if "openapi-3.0" in _expand(request) else None
-        return _listing("models", await state.call(_models, state.settings, selected, queue_url))
+        return await report(
+            state, request, caller.key_id, lambda: _listing("models", _models(state.settings, selected, queue_url))
+        )
 
     async def pricing(request: Request) -> Response:
         await caller_of(request)
@@ -69,15 +72,14 @@ def routes(state: ServerState) -> list[BaseRoute]:
         caller = await caller_with_key(request)
         kind, quantities = _quantities(await read_json(request, state, caller.key_id))
         selected = HistoryFilter(tuple(quantities), _visible_key(caller), start=clock.now() - USAGE_SPANS_S["day"])
-        past = await state.call_with_retries(history.costs, state.engine, selected)
-        total = sum(
-            (
-                Decimal(str(quantity)) * unit_cost(state.settings, one, past if kind == "historical_api_price" else ())
-                for one, quantity in quantities.items()
-            ),
-            Decimal(0),
-        )
-        return json_response({"estimate_type": kind, "total_cost": float(total), "currency": "USD"})
+
+        def estimated() -> bytes:
+            past = history.costs(state.engine, selected) if kind == "historical_api_price" else ()
+            costs = [Decimal(str(number)) * unit_cost(state.settings, one, past) for one, number in quantities.items()]
+            total = float(sum(costs, Decimal(0)))
+            return to_json({"estimate_type": kind, "total_cost": total, "currency": "USD"})
+
+        return await report(state, request, caller.key_id, estimated)
 
     async def usage(request: Request) -> Response:
         caller = await caller_with_key(request)
@@ -86,18 +88,20 @@ def routes(state: ServerState) -> list[BaseRoute]:
         selected = _filter(request, caller, USAGE_SPANS_S[timeframe])
         after = _integer(request.query_params.get("cursor"), "cursor", 0, 2**62)
         expand = _expand(request) or {"time_series"}
-        body: dict[str, Any] = {}
-        cursor = None
-        if "time_series" in expand:
-            rest = selected if after is None else replace(selected, start=float(after))
-            limit = (MAX_BUCKETS + 1) * len(ENDPOINTS)
-            found = await state.call_with_retries(history.costs, state.engine, rest, TIMEFRAMES_S[timeframe], limit)
-            body["time_series"], cursor = time_series(state.settings, found)
-        if "summary" in expand:
-            body["summary"] = summary(
-                state.settings, await state.call_with_retries(history.costs, state.engine, selected)
-            )
-        return json_response(_page(body, cursor))
+
+        def summed() -> bytes:
+            body: dict[str, Any] = {}
+            cursor = None
+            if "time_series" in expand:
+                rest = selected if after is None else replace(selected, start=float(after))
+                limit = (MAX_BUCKETS + 1) * len(ENDPOINTS)
+                found = history.costs(state.engine, rest, TIMEFRAMES_S[timeframe], limit)
+                body["time_series"], cursor = time_series(state.settings, found)
+            if "summary" in expand:
+                body["summary"] = summary(state.settings, history.costs(state.engine, selected))
+            return to_json(_page(body, cursor))
+
+        return await report(state, request, caller.key_id, summed)
 
     async def past_requests(request: Request) -> Response:
         caller, query = await caller_with_key(request), request.query_params
@@ -105,18 +109,17 @@ def routes(state: ServerState) -> list[BaseRoute]:
         payloads, request_id = "payloads" in _expand(request), query.get("request_id")
         if request_id and not REQUEST_ID.fullmatch(request_id):
             raise _invalid("request_id", "Input should be the id of a request", request_id, "query")
-        rows = await state.call_with_retries(
-            history.page,
-            state.engine,
-            _filter(request, caller),
-            limit=limit + 1,
-            before=_integer(query.get("cursor"), "cursor", 0, 2**62),
-            codes=_status_codes(query.get("status")),
-            request_id=request_id or None,
-        )
-        items = await state.call_with_retries(_past_requests, state, rows[:limit], payloads=payloads)
-        cursor = str(rows[len(items) - 1].seq) if len(rows) > len(items) else None
-        return _listing("items", items, cursor)
+        selected, codes = _filter(request, caller), _status_codes(query.get("status"))
+        before = _integer(query.get("cursor"), "cursor", 0, 2**62)
+
+        def listed() -> bytes:
+            rows = history.page(
+                state.engine, selected, limit=limit + 1, before=before, codes=codes, request_id=request_id or None
+            )
+            items = _past_requests(state, rows[:limit], payloads=payloads)
+            return _listing("items", items, str(rows[len(items) - 1].seq) if len(rows) > len(items) else None)
+
+        return await report(state, request, caller.key_id, listed)
 
     return [
         Route("/v1/models", models),
@@ -156,10 +159,10 @@ def _deletion(state: ServerState) -> Callable[[Request], Awaitable[Response]]:
         if status is None:
             raise NotFound
         visible_row(caller, status.row)
-        if not await state.call_with_retries(erase, state.store, request_id):
+        if not await state.call_for_with_retries(caller.key_id, erase, state.store, request_id):
             raise RequestFailed(400, "Request is still in progress", None, {"x-fal-request-id": request_id})
         state.statuses.mark_changed(request_id)
-        links = await state.call_with_retries(state.store.delete_of_request, request_id)
+        links = await state.call_for_with_retries(caller.key_id, state.store.delete_of_request, request_id)
         results = [{"link": link, "exception": None} for link in links]
         return json_response({"cdn_delete_results": results}, headers={"x-fal-request-id": request_id})
 
@@ -170,7 +173,7 @@ def _past_requests(state: ServerState, rows: Sequence[RequestRow], *, payloads: 
     """Returns past requests as JSON, in the form of the platform API: one item for each of `rows`, in their order.
 
     If `payloads` is True, the items contain the requests' inputs and outputs. The last rows are left out if all items
-    together would have more than 8 MiB (PAGE_BYTES), but the first row is always included.
+    together would have more than 1 MiB (PAGE_BYTES), but the first row is always included.
     """
     items: list[bytes] = []
     size = 0
@@ -205,7 +208,7 @@ def _payload_members(state: ServerState, row: RequestRow) -> bytes:
     """Returns the members `json_input` and `json_output` of a past request as JSON, with a comma before each.
 
     - A member is null if it is not stored, or if the client asked not to store it.
-    - A member of more than 8 MiB (PAGE_BYTES) is null.
+    - A member of more than 1 MiB (PAGE_BYTES) is null.
     - `json_output` is null if it contains the video as a data URI.
     """
     # The stored JSON can be large, so it is copied and not parsed.
@@ -221,10 +224,9 @@ def _page(body: Mapping[str, Any], cursor: str | None = None) -> dict[str, Any]:
     return {**body, "next_cursor": cursor, "has_more": cursor is not None}
 
 
-def _listing(name: str, items: Sequence[bytes], cursor: str | None = None) -> Response:
-    """Returns a response with a page of `items`, which are JSON. In the page the list of them has this name."""
-    body = b'{"%s":[%s],' % (name.encode(), b",".join(items)) + to_json(_page({}, cursor))[1:]
-    return Response(body, media_type="application/json")
+def _listing(name: str, items: Sequence[bytes], cursor: str | None = None) -> bytes:
+    """Returns a page of `items` as JSON. The items are JSON, too. In the page the list of them has this name."""
+    return b'{"%s":[%s],' % (name.encode(), b",".join(items)) + to_json(_page({}, cursor))[1:]
 
 
 def _models(settings: Settings, endpoints: Sequence[str], queue_url: str | None) -> list[bytes]:

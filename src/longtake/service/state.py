@@ -15,7 +15,7 @@ from longtake.database.connection import is_damaged, is_temporary
 from longtake.endpoints import by_id
 from longtake.queue.status_cache import StatusCache
 from longtake.service.budgets import Budgets
-from longtake.service.streams import OpenStreams
+from longtake.service.streams import OpenAnswers
 from longtake.service.turns import Turns
 from longtake.settings import Settings
 from longtake.storage.files import FileStore
@@ -27,8 +27,9 @@ T = TypeVar("T")
 PAUSES_S = (0.05, 0.2, 0.5, 1.0, 2.0, 2.0)
 """Seconds before each repetition of a failed database call. Their sum, about 6, is enough for a database to restart."""
 
-THREADS, BODY_THREADS = 16, 12
-"""The number of threads for blocking functions, and how many of them may work on bodies and uploads."""
+THREADS, BODY_THREADS, REPORT_THREADS = 20, 12, 4
+"""The number of threads for blocking functions, and how many of them may work on bodies and uploads, and on reports.
+The others are for short work, such as the check of a key, which so finds a free thread."""
 
 
 def _executor() -> ThreadPoolExecutor:
@@ -51,7 +52,9 @@ class ServerState:
     metrics: the figures that `/metrics` shows, and the state of each device.
     large_bodies: lets one large body after the other be checked, because each needs much memory. Keys take turns.
     body_threads: the threads that may work on bodies and uploads at the same time. Keys share them.
+    report_threads: the threads that may make reports at the same time (see `service.reports`). Keys share them.
     streams: the open event streams of each key.
+    reports: the open reports of each key.
     draining: set when the server begins to shut down.
     executor: the threads in which `call` runs blocking functions.
     """
@@ -67,7 +70,9 @@ class ServerState:
     metrics: Metrics = field(default_factory=Metrics)
     large_bodies: Turns = field(default_factory=lambda: Turns(1))
     body_threads: Turns = field(default_factory=lambda: Turns(BODY_THREADS))
-    streams: OpenStreams = field(default_factory=OpenStreams)
+    report_threads: Turns = field(default_factory=lambda: Turns(REPORT_THREADS))
+    streams: OpenAnswers = field(default_factory=lambda: OpenAnswers("event streams"))
+    reports: OpenAnswers = field(default_factory=lambda: OpenAnswers("reports"))
     draining: threading.Event = field(default_factory=threading.Event)
     executor: ThreadPoolExecutor = field(default_factory=_executor)
 
@@ -100,7 +105,7 @@ class ServerState:
 
         fal's clients give up at the first error. Without repetitions a restart of the database would make them fail.
         """
-        return await _repeated(lambda: self.call(work, *args, **kwargs))
+        return await self.repeated(lambda: self.call(work, *args, **kwargs))
 
     async def call_for(self, key_id: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Returns the same as `call`. Use it for work on the body of a request or on an upload.
@@ -115,15 +120,16 @@ class ServerState:
 
     async def call_for_with_retries(self, key_id: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Returns the same as `call_for`, and repeats the call after the same errors as `call_with_retries`."""
-        return await _repeated(lambda: self.call_for(key_id, work, *args, **kwargs))
+        return await self.repeated(lambda: self.call_for(key_id, work, *args, **kwargs))
 
-
-async def _repeated(attempt: Callable[[], Awaitable[T]]) -> T:
-    for pause_s in PAUSES_S:
-        try:
-            return await attempt()
-        except Exception as error:
-            if not is_temporary(error) or is_damaged(error):
-                raise
-            await asyncio.sleep(pause_s)
-    return await attempt()
+    @staticmethod
+    async def repeated(attempt: Callable[[], Awaitable[T]]) -> T:
+        """Returns the result of `attempt()`, and repeats it after the same errors as `call_with_retries`."""
+        for pause_s in PAUSES_S:
+            try:
+                return await attempt()
+            except Exception as error:
+                if not is_temporary(error) or is_damaged(error):
+                    raise
+                await asyncio.sleep(pause_s)
+        return await attempt()

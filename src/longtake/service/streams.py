@@ -1,4 +1,4 @@
-"""Event streams: the encoded events, the response that sends them, and the number of open streams of each key."""
+"""Event streams and other answers that stay open for long, and how many of them each key has."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -8,7 +8,7 @@ from typing import Any
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from longtake.service.responses import limit_reached, to_json
+from longtake.service.responses import Headers, limit_reached, to_json
 
 PING = b": ping\n\n"
 """A comment in an event stream. Clients ignore it, but it keeps the connection open."""
@@ -27,21 +27,25 @@ def json_event(data: bytes) -> bytes:
     return b"data: " + data + b"\n\n"
 
 
-class OpenStreams:
-    """Counts the open event streams of each key. May be used only in the thread of the event loop."""
+class OpenAnswers:
+    """Counts the open answers of one kind for each key. May be used only in the thread of the event loop.
 
-    def __init__(self) -> None:
+    kind: what the answers are called in the error for a key that has too many, such as `event streams`.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
         self._open: Counter[str | None] = Counter()
 
     @contextmanager
     def opened(self, key_id: str | None, most: int) -> Iterator[None]:
-        """Counts one more open stream of a key during the `with` block.
+        """Counts one more open answer of a key during the `with` block.
 
-        Raises RequestFailed with status 429 if the key has `most` open streams already.
+        Raises RequestFailed with status 429 if the key has `most` open answers already.
         """
         if self._open[key_id] >= most:
             raise limit_reached(
-                f"This key has {most} open event streams, as many as it may. Ask again when one has ended."
+                f"This key has {most} open {self._kind}, as many as it may. Ask again when one has ended."
             )
         self._open[key_id] += 1
         try:
@@ -52,7 +56,24 @@ class OpenStreams:
                 del self._open[key_id]
 
 
-class EventStream(StreamingResponse):
+class CountedResponse(StreamingResponse):
+    """A response with status 200 that counts as open until the client has received nearly all of it, or has gone.
+
+    pieces: the pieces of the body. The server waits between two pieces while the client reads too slowly. It also waits
+        after the last one, because starlette then sends an empty one.
+    on_end: a stack of context managers, which are left when the response is no longer open.
+    """
+
+    def __init__(self, pieces: AsyncIterator[bytes], headers: Headers, media_type: str, on_end: ExitStack) -> None:
+        super().__init__(pieces, 200, headers, media_type)
+        self._on_end = on_end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._on_end:
+            await super().__call__(scope, receive, send)
+
+
+class EventStream(CountedResponse):
     """A response that sends each item of `events` as soon as it is yielded. Proxies are asked not to delay it.
 
     events: yields encoded events, as returned by `event`, and comments that keep the connection open (PING).
@@ -62,9 +83,4 @@ class EventStream(StreamingResponse):
 
     def __init__(self, events: AsyncIterator[bytes], request_id: str, on_end: ExitStack) -> None:
         headers = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no", "x-fal-request-id": request_id}
-        super().__init__(events, 200, headers, "text/event-stream")
-        self._on_end = on_end
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._on_end:
-            await super().__call__(scope, receive, send)
+        super().__init__(events, headers, "text/event-stream", on_end)

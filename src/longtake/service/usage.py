@@ -1,7 +1,7 @@
 """Reports of costs: sums by endpoint and time, and the prices of endpoints."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -37,13 +37,18 @@ def summary(settings: Settings, costs: Iterable[Cost]) -> list[dict[str, Any]]:
     `costs` have no quantities. The quantity of an endpoint is therefore its cost divided by its current unit price, or
     0 if the unit price is 0. Unknown endpoints are left out.
     """
+    return _summary({name: price(settings, name) for name in ENDPOINTS}, costs)
+
+
+def _summary(units: Mapping[str, Mapping[str, Any]], costs: Iterable[Cost]) -> list[dict[str, Any]]:
+    """Returns the same as `summary`. `units` has the result of `price` for each endpoint."""
     sums: dict[str, Decimal] = defaultdict(Decimal)
     for cost in costs:
         sums[cost.endpoint] += cost.price_usd
     entries = []
     for endpoint, total in sums.items():
-        if endpoint in ENDPOINTS:
-            unit = price(settings, endpoint)
+        if endpoint in units:
+            unit = units[endpoint]
             quantity = float(total) / unit["unit_price"] if unit["unit_price"] else 0.0
             entries.append({"endpoint_id": endpoint, **unit, "quantity": quantity, "cost": float(total)})
     return entries
@@ -60,8 +65,9 @@ def time_series(settings: Settings, costs: Sequence[Cost]) -> tuple[list[dict[st
     for cost in costs:
         buckets[cost.start].append(cost)
     starts = sorted(buckets)
+    units = {name: price(settings, name) for name in ENDPOINTS}
     entries = [
-        {"bucket": iso_time(start), "results": summary(settings, buckets[start])} for start in starts[:MAX_BUCKETS]
+        {"bucket": iso_time(start), "results": _summary(units, buckets[start])} for start in starts[:MAX_BUCKETS]
     ]
     return entries, f"{starts[MAX_BUCKETS]:.0f}" if len(starts) > MAX_BUCKETS else None
 

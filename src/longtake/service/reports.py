@@ -1,0 +1,45 @@
+"""Reports: answers that need many reads, such as pages of past requests. Keys share the threads for them fairly."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from longtake.service.responses import Headers
+from longtake.service.state import ServerState
+from longtake.service.streams import CountedResponse
+
+MOST_OPEN = 64
+"""Maximum number of reports of one key that wait, are made or are sent at the same time. Each may have 2 MiB."""
+
+
+async def report(
+    state: ServerState, request: Request, key_id: str, make: Callable[[], bytes], headers: Headers | None = None
+) -> Response:
+    """Returns the response whose JSON body `make()` returns, with these additional headers.
+
+    `make` is called in a thread when it is the key's turn, and again after a temporary error of the database.
+
+    request: the request of the client.
+    key_id: the client's key.
+
+    Raises RequestFailed with status 429 if the key has 64 open reports (MOST_OPEN). A report is open from this call
+    until the client has received it. Raises ClientDisconnect if the client has gone before its turn.
+    """
+
+    async def made() -> bytes:
+        async with state.report_threads.turn(key_id):
+            if await request.is_disconnected():
+                raise ClientDisconnect
+            return await state.call(make)
+
+    with ExitStack() as stack:
+        stack.enter_context(state.reports.opened(key_id, MOST_OPEN))
+        body = await state.repeated(made)
+        length = {"content-length": str(len(body))}
+        return CountedResponse(_once(body), {**length, **(headers or {})}, "application/json", stack.pop_all())
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body
