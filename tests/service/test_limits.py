@@ -53,6 +53,8 @@ MIB, GIB, HOUR_S, DAY_S = 1024**2, 1024**3, 3600, 24 * 3600
 VALUES: dict[str, tuple[float | None, ...]] = {
     "line and headers": (BOUNDS.head_bytes,),
     "parameters in the query of a URL": (app.MOST_PARAMETERS,),
+    "headers of a request": (BOUNDS.headers,),
+    "chunks of bodies": (BOUNDS.chunks, BOUNDS.chunks_per_s, BOUNDS.chunk_bytes),
     "duration of a TLS": (BOUNDS.handshake_s,),
     "time to the first byte": (BOUNDS.head_s,),
     "time between two requests": (BOUNDS.idle_s,),

@@ -1,6 +1,7 @@
 """The tunnel: connections to fal's host names become TLS connections to the server, and all others are refused."""
 
 import asyncio
+import socket
 import ssl
 import threading
 from collections.abc import Awaitable, Iterator
@@ -14,7 +15,7 @@ from longtake.queue.addresses import HOSTS
 from longtake.service.connections import Bounds, Connections
 from longtake.service.ports import Ports, listening
 from longtake.service.tls import prepare
-from longtake.service.tunnel import refusal
+from longtake.service.tunnel import _read_head, refusal
 from tests.service.serving import wait_for
 
 BOUNDS = Bounds(head_bytes=1000, handshake_s=0.3, head_s=0.3, check_s=0.05)
@@ -135,6 +136,32 @@ def test_host_names_are_not_case_sensitive() -> None:
 def test_a_head_above_the_bound_is_closed(tunnel: Tunnelled) -> None:
     with suppress(ConnectionError):
         assert exchange(tunnel.port, b"CONNECT fal.run:443 HTTP/1.1\r\nX: " + b"x" * 2000) == b""
+
+
+class Counting(socket.socket):
+    """A socket that counts how often something is received."""
+
+    calls = 0
+
+    def recv(self, *arguments: int) -> bytes:
+        self.calls += 1
+        return super().recv(*arguments)
+
+
+@pytest.mark.parametrize("pattern", [b"a", b"a\r\n\r"])
+def test_a_large_head_is_received_at_once_and_nothing_behind_it(pattern: bytes) -> None:
+    head, behind = pattern * (60_000 // len(pattern)) + b"\r\n\r\n", b"\r\n\r\n\x16\x03\x01"
+    client, server = socket.socketpair()
+    with client, Counting(fileno=server.detach()) as line:
+        line.setblocking(False)
+        client.sendall(head + behind)
+        assert asyncio.run(within_a_minute(connect_head(line))) == head
+        assert line.calls < 100
+        assert line.recv(100) == behind
+
+
+async def connect_head(line: socket.socket) -> bytes:
+    return await _read_head(line, 65536) or b""
 
 
 @pytest.mark.parametrize("sent", [b"", b"CONNECT fal.run:443 HTTP/1.1\r\nX: ", b"\r\n\r"])

@@ -29,6 +29,9 @@ class Bounds:
     per_peer: the largest number of open connections of one client.
     head_bytes: the largest size of a request's head (its first line and its headers), and of the headers that may
         follow a body in chunks.
+    headers: the largest number of headers of a request, with those that may follow a body in chunks.
+    chunks, chunks_per_s, chunk_bytes: a connection may send `chunks` chunks of bodies at once. Then it may send
+        `chunks_per_s` more in each second, and one more for each `chunk_bytes` bytes of its bodies.
     handshake_s: the longest time for the TLS handshake.
     head_s: the longest time for each of these: from the opening of a connection to its first byte, from the first to
         the last byte of a request's head, and for the rest of a body whose request is already answered.
@@ -44,6 +47,10 @@ class Bounds:
     in_all: int = 1000
     per_peer: int = 500
     head_bytes: int = 64 * 1024
+    headers: int = 1000
+    chunks: int = 2000
+    chunks_per_s: float = 500.0
+    chunk_bytes: int = 128
     handshake_s: float = 10.0
     head_s: float = 20.0
     idle_s: float = 75.0

@@ -83,6 +83,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._waits_since = 0.0
         self._unparsed_bytes = 0  # received since the parser finished a head, a piece of a body or a chunk's size
         self._body_bytes = 0
+        self._chunks = 0.0  # received, less those that the time and the bytes since then allow
+        self._received_at = 0.0
         self._body_flow = Flow(self._bounds.bytes_per_s, self._bounds.period_s)
         self._answer_flow = Flow(self._bounds.bytes_per_s, self._bounds.period_s)
         self._is_measured = False  # The present period of `_answer_flow` is about the present answer.
@@ -114,12 +116,15 @@ class HttpProtocol(HttpToolsProtocol):
             if self._dropped_bytes > self._bounds.linger_bytes:
                 self.abort()
             return
+        now = self.loop.time()
+        self._allow_chunks((now - self._received_at) * self._bounds.chunks_per_s)
+        self._received_at = now
         self._last_bytes = (self._last_bytes + data[-5:])[-5:]
         if self._in_body and self._is_chunked and self.cycle.response_complete:
             self._drop_rest()
             return
         if not self._has_begun and not self._in_body:
-            self._has_begun, self._waits_since = True, self.loop.time()
+            self._has_begun, self._waits_since = True, now
         self._unparsed_bytes += len(data)
         super().data_received(data)
         if self._unparsed_bytes > self._bounds.head_bytes and not self.transport.is_closing():
@@ -130,6 +135,12 @@ class HttpProtocol(HttpToolsProtocol):
         self._is_measured = False
 
     # What the parser calls
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(self.headers) >= self._bounds.headers:
+            self._refusal = _error(431, f"A request may have {self._bounds.headers} headers; this one has more.")
+            raise _Refused
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._unparsed_bytes = 0
@@ -151,13 +162,22 @@ class HttpProtocol(HttpToolsProtocol):
         self._body_flow.restart(self.loop.time(), 0)
 
     def on_chunk_header(self) -> None:
-        """Called by the parser when it has read the size of a body's next chunk. Counts unparsed bytes from 0 again."""
+        """Called by the parser when it has read the size of a body's next chunk. Counts unparsed bytes from 0 again.
+
+        Refuses the request with status 400 if the connection has sent more chunks than `Bounds` allows.
+        """
         # The parser makes progress. `data_received` refuses a request with more than `head_bytes` unparsed bytes.
         self._unparsed_bytes = 0
+        # Even a chunk of one byte takes the event loop a few microseconds.
+        self._chunks += 1
+        if self._chunks > self._bounds.chunks:
+            self._refusal = self._too_many_chunks()
+            raise _Refused
 
     def on_body(self, body: bytes) -> None:
         self._unparsed_bytes = 0
         self._body_bytes += len(body)
+        self._allow_chunks(len(body) / self._bounds.chunk_bytes)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -216,6 +236,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     # Details
 
+    def _allow_chunks(self, count: float) -> None:
+        """Lets the client send so many more chunks, but never more than `chunks` of the bounds at once."""
+        self._chunks = max(0.0, self._chunks - count)
+
     def _drop_rest(self) -> None:
         """Closes the connection if the client has sent the end of a body in chunks that the server no longer needs.
 
@@ -254,6 +278,13 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _too_large(self) -> Response:
         return _error(431, f"The headers of a request may have {self._bounds.head_bytes} bytes; these have more.")
+
+    def _too_many_chunks(self) -> Response:
+        return _error(
+            400,
+            f"The chunks of the body are too small: send at most {self._bounds.chunks_per_s:g} chunks per second, or "
+            f"chunks of {self._bounds.chunk_bytes} bytes or more.",
+        )
 
     def _refuse(self, response: Response) -> None:
         """Sends `response` in place of an answer by the application. Closes the connection when the client has closed

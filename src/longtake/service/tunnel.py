@@ -47,12 +47,30 @@ async def _read_head(line: socket.socket, most_bytes: int) -> bytes | None:
     """
     head = bytearray()
     while not head.endswith(END):
-        arrived = next(length for length in (3, 2, 1, 0) if head.endswith(END[:length]))
-        piece = await asyncio.get_running_loop().sock_recv(line, len(END) - arrived)
+        # This waits until something arrives. One byte cannot be more than the head.
+        piece = await asyncio.get_running_loop().sock_recv(line, 1)
         if not piece or len(head) >= most_bytes:
             return None
         head += piece
+        head += _arrived_part(line, bytes(head[-len(END) :]), most_bytes - len(head))
     return bytes(head)
+
+
+def _arrived_part(line: socket.socket, last: bytes, most_bytes: int) -> bytes:
+    """Receives what has already arrived of a request's head, without waiting.
+
+    Receives nothing of what follows the head.
+
+    last: the last bytes of the head that were received before, up to four.
+    most_bytes: the largest number of bytes to receive.
+    """
+    try:
+        arrived = line.recv(most_bytes, socket.MSG_PEEK)
+    except BlockingIOError:
+        return b""
+    end = (last + arrived).find(END)
+    count = len(arrived) if end < 0 else end + len(END) - len(last)
+    return line.recv(count) if count else b""
 
 
 def refusal(line: str) -> tuple[str, str] | None:
