@@ -2,7 +2,10 @@
 name of its kind in the HTTP API of fal, which longtake's own HTTP API follows."""
 
 import errno
-from collections.abc import Mapping
+import json
+import math
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +18,69 @@ no disk space, a read-only or failing disk, too many open files, no memory, or n
 
 Loc = tuple[str | int, ...]
 """Path of a field in a request, in pydantic's form, such as ("body", "video", "strength")."""
+
+
+MOST_ECHOED = 1000
+"""The largest number of characters of a wrong text value that an error repeats."""
+MOST_ECHOED_IN_ALL = 10_000
+"""The largest number of characters of a wrong list or object, as JSON, that an entry of `detail` repeats."""
+
+
+def entry(
+    loc: Sequence[str | int], msg: str, type: str, input: Any, ctx: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Returns one entry of the list `detail` in an error response of fal's HTTP API.
+
+    The entry is {loc, msg, type, url, input}, and `ctx` if it is not empty.
+
+    loc: path of the wrong field, with the part of the HTTP request first, such as ("body", "fps").
+    msg: a sentence for the user.
+    type: fal's or pydantic's name of this kind of error. The entry's `url` is fal's page on it.
+    input: the wrong value.
+    ctx: facts for clients, such as limits.
+
+    Entries are stored, so each part is cut as by `echo`. An input that is then still longer than 10,000 characters as
+    JSON (MOST_ECHOED_IN_ALL) becomes `...`.
+    """
+    echoed = echo(input)
+    if len(json.dumps(echoed, ensure_ascii=False)) > MOST_ECHOED_IN_ALL:
+        echoed = "..."
+    made = {
+        "loc": echo(list(loc)),
+        "msg": echo(msg),
+        "type": type,
+        "url": f"https://docs.fal.ai/errors#{type}",
+        "input": echoed,
+    }
+    return made | ({"ctx": {name: echo(value) for name, value in ctx.items()}} if ctx else {})
+
+
+def echo(value: Any, depth: int = 4) -> Any:
+    """Returns a client's value in a form that is short and that JSON can represent. An error can then repeat it.
+
+    - NaN, infinite numbers, integers beyond +-2**63 and values that are not of a JSON type become text.
+    - In a text, invalid Unicode is replaced, and everything after the first 1000 characters becomes `...`.
+    - A list or object keeps its first 50 items.
+    - A list or object that is nested in `depth` other lists or objects becomes the text `...`.
+    """
+    match value:
+        case None | bool():
+            return value
+        case int():
+            return value if abs(value) < 2**63 else f"an integer of {value.bit_length()} bits"
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case str():
+            text = value.encode("utf-8", "replace").decode()
+            return text if len(text) <= MOST_ECHOED else f"{text[:MOST_ECHOED]}..."
+        case Mapping() | list() | tuple() if depth == 0:
+            return "..."
+        case Mapping():
+            return {str(echo(str(name))): echo(part, depth - 1) for name, part in islice(value.items(), 50)}
+        case list() | tuple():
+            return [echo(part, depth - 1) for part in value[:50]]
+        case _:
+            return echo(str(value))
 
 
 class LongtakeError(Exception):
@@ -43,17 +109,9 @@ class LongtakeError(Exception):
     def detail(self) -> dict[str, Any]:
         """Returns the error as one entry of the list `detail` in an error response of fal's HTTP API.
 
-        The entry is {loc, msg, type, url, input}: the fields loc, message and type of this error, the address of fal's
-        page on this type, and the wrong value. If `ctx` is not empty, the entry has it too.
+        It has this error's location, message, type, value and facts, which are cut as `entry` does it.
         """
-        entry: dict[str, Any] = {
-            "loc": list(self.loc or ("body",)),
-            "msg": self.message,
-            "type": self.type,
-            "url": f"https://docs.fal.ai/errors#{self.type}",
-            "input": self.value,
-        }
-        return entry | ({"ctx": self.ctx} if self.ctx else {})
+        return entry(self.loc or ("body",), self.message, self.type, self.value, self.ctx)
 
     def body(self) -> dict[str, Any]:
         """Returns the JSON body of the HTTP response: {detail: [entry]}, with the entry of `detail()`."""
@@ -168,7 +226,7 @@ class ModelNotInstalled(BadCheckpoint):
 
         fal's clients expect this form for errors of the service, and a list only for errors of the request.
         """
-        return {"detail": self.message, "error_type": self.type}
+        return {"detail": echo(self.message), "error_type": self.type}
 
 
 class ExpansionFailed(LongtakeError):

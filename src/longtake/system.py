@@ -5,6 +5,7 @@ means for the work of a function, the function does nothing or returns a default
 """
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -27,6 +28,7 @@ _FIRST_WINDOWS_ERROR = 0xC000_0000
 _NOBODY = 65534
 _MORE_THREADS = 10_000
 _CPU_CLOCK_OF_PROCESS = 2
+_PR_SET_PDEATHSIG = 1
 _CAP_KILL = 1 << 5
 _CAP_SETUID = 1 << 7
 
@@ -52,6 +54,20 @@ def kill(process: "subprocess.Popen[bytes]") -> None:
         return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def end_with_starter() -> None:
+    """Makes the kernel kill this process as soon as the thread that started it ends, on Linux.
+
+    So it also ends if its parent process is killed, whatever it does then. A change of the user undoes this.
+    """
+    if linux_machine() is not None:
+        control(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def control(option: int, value: int) -> None:
+    """Sets an attribute of this process on Linux, by the system call `prctl`."""
+    ctypes.CDLL(None).prctl(*(ctypes.c_ulong(number) for number in (option, value, 0, 0, 0)))
 
 
 def end_name(code: int) -> str | None:

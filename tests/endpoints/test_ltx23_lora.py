@@ -32,12 +32,28 @@ def test_the_request_is_that_of_23_and_a_list_of_loras() -> None:
     check_ranges(ENDPOINT, NONE)
 
 
+@pytest.mark.parametrize("path", ["a" * 4096, " data:," + "a" * 5000, "HTTPS://host/" + "a" * 5000])
+def test_a_url_and_a_path_within_the_limit_are_valid(path: str) -> None:
+    assert LoRAWeight(path=path, scale=1, weight_name="b" * 4096).path == path
+
+
 @pytest.mark.parametrize(
     ("loras", "loc", "message"),
     [
         (None, ("loras",), "loras is None"),
         ([{"path": "a", "scale": 4.5}], ("loras", 0, "scale"), "loras.0.scale is 4.5; it must be at most 4"),
         ([{"path": "a"}, {"scale": 1}], ("loras", 1, "path"), "loras.1.path is missing"),
+        (
+            [{"path": "a/" * 2049}],
+            ("loras", 0, "path"),
+            "loras.0.path is 'a/a/.*: string should have at most 4096 char",
+        ),
+        ([{"path": "x:" + "a" * 4096}], ("loras", 0, "path"), "should have at most 4096 characters"),
+        (
+            [{"path": "a", "weight_name": "b" * 4097}],
+            ("loras", 0, "weight_name"),
+            "should have at most 4096 characters",
+        ),
         ([{"path": "a", "scale": -1}], ("loras", 0, "scale"), "must be at least 0"),
     ],
 )

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from longtake.endpoints import ENDPOINTS, ltx23, ltxv098
-from longtake.endpoints.validation import MOST_ECHOED, MOST_PROBLEMS, echo, parse, problem, problems
-from longtake.errors import InvalidRequest
+from longtake.endpoints.validation import MOST_PROBLEMS, parse, problem, problems
+from longtake.errors import MOST_ECHOED, InvalidRequest, echo
 
 GOOD = {"prompt": "a cat", "video": {"video_url": "https://example.com/a.mp4"}}
 

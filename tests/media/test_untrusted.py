@@ -56,6 +56,8 @@ def opened(file: Path, *answers: bytes) -> Iterator[SourceReader]:
 
 def test_the_facts_about_a_video() -> None:
     assert video_info(FACTS, "mp4", Limits()) == VideoInfo("mp4", "h264", 64, 48, Fraction(30000, 1001), 4)
+    still = {"num_frames": 1, "rate": f"1/{Limits().max_duration_s:.0f}"}
+    assert video_info(FACTS | still, "mp4", Limits()).num_frames == 1
 
 
 @pytest.mark.parametrize(
@@ -70,6 +72,7 @@ def test_the_facts_about_a_video() -> None:
         {"num_frames": 0},
         {"container": "webm"},
         {"rate": "1/10000"},
+        {"num_frames": 1, "rate": f"1/{(1 << 64) - 1}"},
         {"delays_s": "3601"},
         {"rate": "0"},
         {"rate": "24/0"},

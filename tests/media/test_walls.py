@@ -106,7 +106,7 @@ def test_a_decoder_that_was_taken_over_cannot_get_out(user: int, landlock: bool,
     report = json.loads(ended.stdout)
     assert landlock or report["landlock"] == 0
     found = report["found"]
-    assert int(found.pop("user")) == user or NOBODY
+    assert int(found.pop("user")) == (user or NOBODY)
     assert len(found) > 100
     unknown = repr(OSError(errno.ENOSYS, "syscall"))
     assert found.pop("system call 435") == f"YES {unknown}", "so that libraries start threads by `clone`"

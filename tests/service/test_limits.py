@@ -12,12 +12,12 @@ from typing import Any
 import httpx
 import pytest
 
-from longtake import outbound, prompts, temporary
+from longtake import errors, outbound, prompts, temporary
 from longtake.access import tokens
 from longtake.database import connection as database
 from longtake.endpoints import fields, validation
 from longtake.media import fetch, sandbox
-from longtake.models import lora_downloads, lora_files, lora_header, safe, text
+from longtake.models import lora_downloads, lora_files, lora_header, lora_names, safe, text
 from longtake.outbound import PublicTransport
 from longtake.queue import engine, payloads, shares, status_cache, webhooks
 from longtake.service import (
@@ -128,7 +128,8 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "age of inputs": (SETTINGS.payload_s,),
     "age of a request": (SETTINGS.history_s,),
     "bytes of an input": (payloads.INLINE_BYTES,),
-    "characters of a wrong value": (validation.MOST_ECHOED_IN_ALL, validation.MOST_ECHOED),
+    "characters of the path of a LoRA that is no URL": (lora_names.MOST_PATH,),
+    "characters of a wrong value": (errors.MOST_ECHOED_IN_ALL, errors.MOST_ECHOED),
     "bytes of SQLite's log": (database.JOURNAL_BYTES,),
     "memory of cached statuses": (status_cache.CAPACITY,),
     "past requests in one answer": (platform.MAX_PAGE_SIZE,),

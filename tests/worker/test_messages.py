@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from longtake.errors import InvalidRequest, LongtakeError, ModelNotInstalled
 from longtake.worker.messages import (
     Cancel,
     Done,
@@ -77,6 +78,14 @@ def test_messages_to_the_server_survive_the_wire(message: ToServer) -> None:
 )
 def test_a_line_that_is_no_message_was_printed_by_a_library(line: bytes, text: str) -> None:
     assert decode_to_server(line) == Printed(text)
+
+
+@pytest.mark.parametrize("kind", [InvalidRequest, ModelNotInstalled])
+def test_an_error_is_sent_and_stored_only_in_part(kind: type[LongtakeError]) -> None:
+    long = "a/" * 3_000_000
+    failed = Failed.of(kind(f"There is no {long}.", loc=("body", long), value=[long] * 9, ctx={"files": [long]}))
+    assert failed.error == f"There is no {long}"[:1000] + "..."
+    assert len(encode_to_server(failed)) < 20_000
 
 
 def test_text_that_utf_8_cannot_hold_is_mended() -> None:

@@ -1,13 +1,16 @@
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
 
 import pytest
 
+from longtake import system
 from longtake.system import start_ticks
 from longtake.worker.messages import Cancel, Died, FromProcess, Planned, Printed, Ready, Run
 from longtake.worker.process import WorkerProcess
@@ -119,3 +122,39 @@ def test_sending_to_a_dead_process_does_nothing(process: WorkerProcess, mail: Ma
 def test_messages_are_received_in_order(mail: Mail) -> None:
     start(mail, """print('{"type": "ready"}'); print("a"); print("b")""")
     assert [receive(mail) for _ in range(4)] == [Ready(), Printed("a"), Printed("b"), Died("exit status 0")]
+
+
+SERVER = """
+import os, sys, time
+from longtake.worker.process import WorkerProcess
+def on_message(process, message): print(process.pid, flush=True)
+WorkerProcess([sys.executable, "-c", sys.argv[1]], os.environ, on_message)
+time.sleep(3600)
+"""
+"""A server with one worker process, whose id it prints at the process's first message."""
+
+HELD = """
+import re
+from longtake.worker import main
+from longtake.worker.messages import Ready
+def serve(channel, settings):
+    channel.send(Ready())
+    re.match("(a+)+$", "a" * 100 + "b")
+main.serve = serve
+main.main()
+"""
+"""A worker process in which no other Python code runs after its first message: the match would take ages."""
+
+
+@pytest.mark.skipif(system.linux_machine() is None, reason="only Linux ends a process together with its parent")
+def test_a_worker_whose_interpreter_is_held_ends_with_its_server() -> None:
+    with subprocess.Popen([sys.executable, "-c", SERVER, HELD], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        worker = int(server.stdout.readline())
+        assert start_ticks(worker) is not None
+        server.kill()
+    try:
+        eventually(lambda: start_ticks(worker) is None)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)

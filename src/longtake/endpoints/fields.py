@@ -3,8 +3,9 @@
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
+from longtake.models.lora_names import MOST_PATH, scheme_of
 from longtake.plans import PlannedAdapter
 
 VIDEO_FIELD: dict[str, Any] = {"ui": {"field": "video"}}
@@ -21,12 +22,31 @@ MOST_LORAS = 64
 """The largest number of LoRAs of one request."""
 
 
+def _short(path: str) -> str:
+    """Returns a path or a file's name itself. Raises pydantic's error if it has more than 4096 characters (MOST_PATH).
+
+    The work of looking for a file rises with the square of its path's length. The limit is not in the JSON schema.
+    """
+    if len(path) > MOST_PATH:
+        raise PydanticKnownError("string_too_long", {"max_length": MOST_PATH})
+    return path
+
+
+def _short_or_url(path: str) -> str:
+    """Returns a LoRA's path itself. Raises as `_short`, but not for an http(s) URL or a data URI."""
+    return path if scheme_of(path) else _short(path)
+
+
 class LoRAWeight(BaseModel):
     """One LoRA of a request."""
 
-    path: str = Field(description="URL, data URI, Hugging Face repo id, or a path below the configured LoRA folder.")
+    path: Annotated[str, AfterValidator(_short_or_url)] = Field(
+        description="URL, data URI, Hugging Face repo id, or a path below the configured LoRA folder."
+    )
     scale: float = Field(1, ge=0, le=4, description="How strongly the LoRA is applied.")
-    weight_name: str | None = Field(None, description="Name of the file, when a repository holds several.")
+    weight_name: Annotated[str, AfterValidator(_short)] | None = Field(
+        None, description="Name of the file, when a repository holds several."
+    )
 
 
 class VideoFile(BaseModel):

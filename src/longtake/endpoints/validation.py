@@ -1,15 +1,12 @@
 """Validates JSON as an endpoint's request. Problems are reported as sentences or as entries of fal's `detail` list."""
 
-import json
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any, TypeGuard, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from longtake.errors import InvalidRequest, Loc, LongtakeError
+from longtake.errors import MOST_ECHOED, InvalidRequest, Loc, LongtakeError, entry
 from longtake.media.data_uri import shortened
 
 Request = TypeVar("Request", bound=BaseModel)
@@ -56,10 +53,6 @@ def errors_at(field: Loc, value: str, *, in_message: bool = False) -> Iterator[N
         raise
 
 
-MOST_ECHOED = 1000
-"""The largest number of characters of a wrong text value that an error repeats."""
-MOST_ECHOED_IN_ALL = 10_000
-"""The largest number of characters of a wrong list or object, as JSON, that an entry of `detail` repeats."""
 MOST_PROBLEMS = 50
 """The largest number of problems of one request that are reported. A further sentence counts the others."""
 
@@ -116,48 +109,9 @@ def problem(
     ctx: facts for clients, such as limits.
     place: the part of the HTTP request with the field: body, query, path or header.
 
-    `echo` changes `input` and the values of `ctx` so that JSON can represent them. If the input is then still longer
-    than 10,000 characters (MOST_ECHOED_IN_ALL), it becomes `...`, because errors of invalid requests are stored.
+    The entry is cut as `errors.entry` does it.
     """
-    echoed = echo(input)
-    if len(json.dumps(echoed, ensure_ascii=False)) > MOST_ECHOED_IN_ALL:
-        echoed = "..."
-    entry = {
-        "loc": [place, *_path(loc)],
-        "msg": msg,
-        "type": type,
-        "url": f"https://docs.fal.ai/errors#{type}",
-        "input": echoed,
-    }
-    return entry | ({"ctx": {name: echo(value) for name, value in ctx.items()}} if ctx else {})
-
-
-def echo(value: Any, depth: int = 4) -> Any:
-    """Returns a client's value in a form that is short and that JSON can represent. An error can then repeat it.
-
-    - NaN, infinite numbers, integers beyond +-2**63 and values that are not of a JSON type become text.
-    - In a text, invalid Unicode is replaced, and everything after the first 1000 characters becomes `...`.
-    - A list or object keeps its first 50 items.
-    - A list or object that is nested in `depth` other lists or objects becomes the text `...`.
-    """
-    match value:
-        case None | bool():
-            return value
-        case int():
-            return value if abs(value) < 2**63 else f"an integer of {value.bit_length()} bits"
-        case float():
-            return value if math.isfinite(value) else str(value)
-        case str():
-            text = value.encode("utf-8", "replace").decode()
-            return text if len(text) <= MOST_ECHOED else f"{text[:MOST_ECHOED]}..."
-        case Mapping() | list() | tuple() if depth == 0:
-            return "..."
-        case Mapping():
-            return {str(echo(str(name))): echo(part, depth - 1) for name, part in islice(value.items(), 50)}
-        case list() | tuple():
-            return [echo(part, depth - 1) for part in value[:50]]
-        case _:
-            return echo(str(value))
+    return entry([place, *_path(loc)], msg, type, input, ctx)
 
 
 def dotted(loc: Iterable[str | int]) -> str:
@@ -174,23 +128,29 @@ def _path(loc: Loc) -> Loc:
 
 
 def _sentence(problem: Any) -> str:
-    name, value = dotted(problem["loc"]) or "The request", problem["input"]
+    name, value = dotted(problem["loc"]) or "The request", _shown(problem["input"])
     match problem["type"], problem.get("ctx", {}):
         case "missing", _:
             return f"{name} is missing."
         case "literal_error", ctx:
-            return f"{name} is {value!r}; it must be one of {ctx['expected']}."
+            return f"{name} is {value}; it must be one of {ctx['expected']}."
         case "multiple_of", ctx:
-            return f"{name} is {value!r}; it must be a multiple of {ctx['multiple_of']}."
+            return f"{name} is {value}; it must be a multiple of {ctx['multiple_of']}."
         case "model_type" | "model_attributes_type", _:
-            return f"{name} is {value!r}; it must be an object."
+            return f"{name} is {value}; it must be an object."
         case _, {"ge": least}:
-            return f"{name} is {value!r}; it must be at least {least}."
+            return f"{name} is {value}; it must be at least {least}."
         case _, {"le": most}:
-            return f"{name} is {value!r}; it must be at most {most}."
+            return f"{name} is {value}; it must be at most {most}."
         case _:
             message = problem["msg"]
-            return f"{name} is {value!r}: {message[0].lower()}{message[1:]}."
+            return f"{name} is {value}: {message[0].lower()}{message[1:]}."
+
+
+def _shown(value: Any) -> str:
+    """Returns a wrong value for a message, at most 1000 characters (MOST_ECHOED) of it."""
+    text = repr(value)
+    return text if len(text) <= MOST_ECHOED else f"{text[:MOST_ECHOED]}..."
 
 
 def _unknown(model: type[BaseModel], data: Mapping[str, Any]) -> Iterator[Loc]:

@@ -207,8 +207,8 @@ def video_info(fields: Any, container: str, limits: Limits) -> VideoInfo:
         numbers += facts.delays_s.as_integer_ratio()
     if not all(0 < number < _LARGEST_NUMBER for number in numbers):
         raise ValueError("a number that is not positive, or too large")
-    # A variable rate can add one frame to the duration.
-    duration_s = max((facts.num_frames - 1) / facts.rate, facts.delays_s or 0)
+    # A variable rate can add one frame to the duration. But no frame may last longer than a whole video.
+    duration_s = max(max(facts.num_frames - 1, 1) / facts.rate, facts.delays_s or 0)
     if (
         facts.container != container
         or facts.width * facts.height > limits.max_pixels

@@ -81,8 +81,7 @@ _ALLOW, _FAIL_WITH, _KILL_PROCESS = 0x7FFF_0000, 0x0005_0000, 0x8000_0000
 _CLONE_THREAD = 0x0001_0000
 
 _SECCOMP_SET_FILTER, _SECCOMP_HAS_ACTION, _ALL_THREADS = 1, 2, 1
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
-_SIGKILL = 9  # Python on Windows has no name for it
+_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 _CAPABILITY_VERSION = 0x2008_0522
 _LANDLOCK_VERSION = 1  # flag of landlock_create_ruleset
 
@@ -147,11 +146,9 @@ def confine() -> None:
         return
     offered = support()
     _drop_capabilities()
-    _control(_PR_SET_DUMPABLE, 0)  # a core dump that is piped to a program ignores the limit of its size
-    # The kernel clears this at a change of the user, so it is set after that. It refers to the thread that started this
-    # process, see sandbox.DecodeProcess.
-    _control(_PR_SET_PDEATHSIG, _SIGKILL)
-    _control(_PR_SET_NO_NEW_PRIVS, 1)
+    system.control(_PR_SET_DUMPABLE, 0)  # a core dump that is piped to a program ignores the limit of its size
+    system.end_with_starter()  # after the change of the user, which would undo it
+    system.control(_PR_SET_NO_NEW_PRIVS, 1)
     if offered.landlock > 0 and not _refuse_files(offered.landlock):
         sys.exit("The kernel has Landlock, but this process could not be confined by it, so it decodes no file.")
     if offered.seccomp and not _refuse_calls(machine):
@@ -237,10 +234,6 @@ def _drop_capabilities() -> None:
     """Drops the rights that a process can have without being root, for example to open ports below 1024."""
     header, none = struct.pack("=Ii", _CAPABILITY_VERSION, 0), bytes(6 * 4)
     ctypes.CDLL(None).capset(header, none)
-
-
-def _control(option: int, value: int) -> None:
-    ctypes.CDLL(None).prctl(*(ctypes.c_ulong(number) for number in (option, value, 0, 0, 0)))
 
 
 def _call(number: int, *arguments: int) -> int:

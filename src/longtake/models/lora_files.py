@@ -15,7 +15,7 @@ from longtake.media.fetch import local_path, shown_url
 from longtake.models import hub
 from longtake.models.lora_downloads import delete_oldest, private_folder, public_folder, unfinished_folder
 from longtake.models.lora_header import read_lora_header
-from longtake.models.lora_names import Lora, is_hub_url, lora_at, may_be_repository
+from longtake.models.lora_names import Lora, is_hub_url, lora_at, may_be_repository, scheme_of
 from longtake.models.safe import inside
 from longtake.outbound import http_url
 from longtake.plans import shortened_url
@@ -105,7 +105,7 @@ def open_lora(lora: Lora, settings: Settings, sources: LoraSources = NO_SOURCES)
     file above `settings.max_lora_bytes`, and `BadCheckpoint` for a URL with something else than a LoRA.
     """
     url = lora.path.strip()
-    scheme = url.partition(":")[0].lower() if ":" in url else ""
+    scheme = scheme_of(url)
     own = sources.open_own(url) if scheme in ("http", "https") else None
     if own is not None:
         with own as path:

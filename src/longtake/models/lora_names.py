@@ -7,6 +7,10 @@ from urllib.parse import quote, unquote
 MOST_NAME = 500
 """The largest number of characters of a file name in the address of a LoRA on the hub. The hub has no longer names."""
 
+MOST_PATH = 4096
+"""The largest number of characters of a LoRA's path that is no URL, and of its `weight_name`. Linux has no longer
+paths."""
+
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _SCHEME = "hf://"
 
@@ -22,6 +26,12 @@ class Lora:
 
     path: str
     weight_name: str | None = None
+
+
+def scheme_of(path: str) -> str:
+    """Returns the scheme of a LoRA's path in lower case: "https", "http" or "data". Returns "" for any other path."""
+    scheme, colon, _ = path.strip().partition(":")
+    return scheme.lower() if colon and scheme.lower() in ("https", "http", "data") else ""
 
 
 def may_be_repository(path: str) -> bool:

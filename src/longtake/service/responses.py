@@ -13,7 +13,6 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
 from longtake.database.connection import is_damaged, is_temporary
-from longtake.endpoints.validation import echo
 from longtake.errors import DiskFull, LongtakeError
 
 Headers = Mapping[str, str]
@@ -111,7 +110,7 @@ def error_response(error: Exception) -> Response | None:
         case DiskFull():
             return request_error(error.status, error.message, "internal_error")
         case LongtakeError():
-            return model_error(error.status, [echo(error.detail())])
+            return model_error(error.status, [error.detail()])
         case HTTPException():
             error_type = "not_found" if error.status_code == 404 else "bad_request"
             return request_error(error.status_code, error.detail, error_type, error.headers)

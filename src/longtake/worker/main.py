@@ -47,6 +47,7 @@ from longtake.prepare import Fetcher, prepare
 from longtake.settings import Settings, settings
 from longtake.storage import open_blobs
 from longtake.storage.blobs import Blobs
+from longtake.system import end_with_starter
 from longtake.threads import prepare_threads
 from longtake.worker.channel import Channel
 from longtake.worker.messages import Done, Failed, FileFound, Planned, Ready, Run, Unusable
@@ -57,7 +58,10 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Runs this process as a worker process until its standard input ends."""
+    """Runs this process as a worker process until its standard input ends, or until the thread that started it ends."""
+    # While a library holds the interpreter, nothing reads standard input. A server that ended before this line sends no
+    # request, and then the end of standard input is enough.
+    end_with_starter()
     outgoing = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # all other code of this process now writes to standard error instead
     try:

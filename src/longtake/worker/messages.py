@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Discriminator, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from longtake.errors import LongtakeError
+from longtake.errors import LongtakeError, echo
 
 
 @dataclass(frozen=True)
@@ -179,8 +179,8 @@ class Failed:
 
     @classmethod
     def of(cls, error: LongtakeError) -> "Failed":
-        """Returns the message for an error."""
-        return cls(error.status, error.body(), error.message, error.type)
+        """Returns the message for an error. Its texts are cut as by `errors.echo`, because they are stored."""
+        return cls(error.status, error.body(), echo(error.message), error.type)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ class WorkerProcess:
         `Died`.
 
     Each line that the process writes to standard error is logged. Ctrl-C in a terminal does not reach the process. If
-    the server dies, the standard input of the process ends, and then the process ends by itself.
+    the server dies, the standard input of the process ends, and then the process ends by itself. On Linux the kernel
+    also kills a process of `worker.main` when the thread that has created this object ends, so this thread must live as
+    long as the process shall.
     """
 
     def __init__(
