@@ -33,7 +33,7 @@ class _Jump:
 
 
 class Clock:
-    """A clock that does not follow jumps at once. Thread-safe.
+    """A clock of Unix time. After a jump of the system's clock it goes on as before for ten minutes. Thread-safe.
 
     `wall`: returns the system's time as Unix time in seconds.
     `elapsed`: returns the seconds since a fixed moment in the past, and never jumps.

@@ -1,4 +1,7 @@
-"""Network connections with a deadline, and those of downloads, which leave time for the process's other threads."""
+"""Two kinds of network connections: with a deadline, and for downloads.
+
+A download's connection reads in turn with those of other downloads, so that other threads of the process can run.
+"""
 
 import math
 import selectors

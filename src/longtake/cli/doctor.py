@@ -42,7 +42,7 @@ class Finding:
     name: what was checked.
     state: `ok`, `no` (it does not work, and neither does anything that needs it) or `note` (information only).
     text: the details for the user.
-    vital: True if a small model in the package needs what was checked.
+    vital: True if even the small models that are part of the package cannot run without what was checked.
     """
 
     name: str

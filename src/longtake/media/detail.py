@@ -233,7 +233,10 @@ def _places(displacement: Field, size: tuple[int, int]) -> NDArray[np.float32]:
 
 
 def _sampled(picture: Pictures, places: NDArray[np.float32]) -> Pictures:
-    """Returns the picture [H, W, 3] whose pixels are those of `picture` at `places` [H, W, 2]."""
+    """Returns a picture [H, W, 3] made of the pixels of `picture` at `places` [H, W, 2], which are (x, y) in pixels.
+
+    Places between pixels are interpolated. Outside the picture its mirror image is taken.
+    """
     sampled: Pictures = cv2.remap(picture, places, None, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT_101)
     return sampled
 

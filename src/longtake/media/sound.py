@@ -210,11 +210,12 @@ def _shifted(samples: Samples, lag: int) -> Samples:
 
 
 def _levelled(samples: Samples, joint: int, gain: NDArray[np.float64]) -> Samples:
-    """Returns the sound with the factors `gain` [2], one for each channel, applied up to sample `joint`.
+    """Returns the sound with its channels multiplied by `gain` [2]: fully before sample `joint`, fading out after it.
 
-    `joint` is the first sample after the source's sound. From there the gain in dB returns to 0 along a cosine; this
-    takes 1 s (GAIN_RETURN_S). A channel's gain is reduced if samples less than 1 s from `joint` would exceed full
-    scale.
+    joint: the first sample after the source's sound. In the second after it (GAIN_RETURN_S) the gain in dB falls to 0
+        along a cosine.
+
+    A channel's gain is reduced if a sample in the second before or the second after `joint` would exceed full scale.
     """
     length = round(GAIN_RETURN_S * SOUND_RATE)
     peak = np.abs(samples[:, max(0, joint - length) : joint + length]).max(axis=1, initial=0)

@@ -376,8 +376,9 @@ def _embedded(layer: Any, times: Tensor, dtype: torch.dtype) -> tuple[Tensor, Te
 
 
 def _gate_multiplier(model: Any) -> float:
-    """Returns the factor by which a modality's noise level is multiplied before the other one's gates are computed from
-    it.
+    """Returns the scale of the noise levels from which the gates of the attention between video and audio are computed.
+
+    The gate of one modality's tokens is computed from the other modality's noise level times this factor.
 
     model: diffusers' transformer.
     """

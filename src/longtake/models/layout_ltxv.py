@@ -164,10 +164,10 @@ def _word(key: str, published: str, ours: str) -> str:
 
 
 def _encoder_block(side: str, index: int, rest: str, levels: int) -> str:
-    """Returns diffusers' name of a weight in one of the encoder's published blocks.
+    """Returns the name that diffusers gives to a weight of the encoder.
 
-    side: the beginning of the name, `encoder.down_blocks`.
-    index: the published number of the block.
+    side: the beginning of that name, `encoder.down_blocks`.
+    index: the number of the weight's block in the published file.
     rest: the weight's name in the block.
     levels: the number of resampling blocks of the encoder.
     """

@@ -220,8 +220,9 @@ def _margins(canvas: Size, size: Size) -> tuple[int, int] | None:
 
 
 def padded_to_canvas(frames: NDArray[np.uint8], canvas: Size) -> NDArray[np.uint8]:
-    """Returns frames [T, H, W, 3] padded to the canvas, which is (width, height) in pixels, with their mirrored edges.
+    """Returns frames [T, H, W, 3] padded to the canvas with their mirrored edges, evenly on opposite sides.
 
+    `canvas` is (width, height) in pixels.
     The frames are returned unchanged if the canvas is smaller than they are, or larger by 64 pixels (LARGEST_PADDING)
     or more, on any axis. `encode_clip` resizes such frames.
     """

@@ -36,7 +36,7 @@ RUN_TOKEN_S = 120.0
 
 
 def rest_routes(state: ServerState) -> list[BaseRoute]:
-    """Returns the routes of the service `rest` that create uploads and issue tokens."""
+    """Returns the routes that create uploads and issue tokens. They belong to the part of fal's API named `rest`."""
     tokens = Tokens(state.engine)
 
     async def upload_token(request: Request) -> Response:

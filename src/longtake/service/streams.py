@@ -23,7 +23,7 @@ def event(value: Any) -> bytes:
 
 
 def json_event(data: bytes) -> bytes:
-    """Returns one encoded event of an event stream, with JSON in one line as its data."""
+    """Returns one encoded event of an event stream. `data` is JSON in one line."""
     return b"data: " + data + b"\n\n"
 
 

@@ -103,11 +103,12 @@ def plan_windows(direction: Direction, available: int, context: int, new_frames:
 def shares(direction: Direction, new_frames: int, count: int) -> tuple[int, ...]:
     """Returns how many new frames each of `count` windows adds, in the order of sampling.
 
-    `new_frames`: the sum of these numbers.
+    `new_frames`: the sum of these numbers; at least one latent of 8 frames for each window.
 
     - The new frames are shared evenly: the windows' numbers of latents differ by at most 1.
-    - In every window but the last, the new frames fill whole latents. Forward, there are 8k of them. Backward, there
-      are 8k+1, because the window's first latent, which covers one frame, is new too.
+    - In every window but the last, the new frames fill whole latents of 8 frames. Their number is a multiple of 8 in
+      forward extension. In backward extension it is a multiple of 8, plus 1, because the window's first latent, which
+      covers one frame, is new too.
     """
     first_latent = 0 if direction == "forward" else 1  # A window's first latent covers one frame.
     latents = -(-(new_frames - count * first_latent) // LATENT_FRAMES)
