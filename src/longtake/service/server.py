@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import signal
 import socket
@@ -122,6 +123,9 @@ def run(
             tunnel = stack.enter_context(listening(address.host, address.tunnel_port))
             servers += [(ports.https(tls), https), (ports.tunnel(tls), tunnel)]
             actual = replace(actual, tls_port=_port(https), tunnel_port=_port(tunnel))
+        # The objects of imported modules stay. To search them again and again for garbage would stop all threads for
+        # 100 ms each time.
+        gc.freeze()
         with asyncio.Runner(loop_factory=system.event_loop_factory()) as runner:
             runner.run(_serve(servers, services, state, slots, lambda: on_listening(actual), unusable))
     if unusable.done():
