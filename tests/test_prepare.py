@@ -2,6 +2,7 @@
 
 import base64
 from contextlib import nullcontext
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ from PIL import Image
 
 from longtake.endpoints import Endpoint, ltx23, ltx23_quality, ltxv097_dev, ltxv098
 from longtake.endpoints.validation import parse
-from longtake.errors import InvalidRequest, LongtakeError, NotSupported
+from longtake.errors import InvalidRequest, LongtakeError, NotSupported, VideoTooLong
+from longtake.families import plan_from_json, plan_to_json
 from longtake.models.choice import ModelChoice
 from longtake.models.registry import ModelCard, card, missing
-from longtake.plans import PlannedAdapter
-from longtake.prepare import Fetcher, Job, Overrides, prepare
+from longtake.plans import Plan, PlannedAdapter, check_repeats
+from longtake.prepare import Fetcher, Job, Overrides, prepare, without_prompts
 from longtake.settings import Settings
-from tests.media.clips import FASTSTART, X264_SHORT_GOP, Clip
+from longtake.video import VideoInfo
+from tests.media.clips import FASTSTART, X264_SHORT_GOP, Clip, write_gif
 
 PUBLISHED = card("ltx-2.3")
 
@@ -48,6 +51,7 @@ def ready(
     model: ModelCard = PUBLISHED,
     endpoint: Endpoint[Any, Any] = ltx23.ENDPOINT,
     overrides: Overrides = NO_OVERRIDES,
+    plan: Plan | None = None,
     **fields: Any,
 ) -> Job:
     """A request made ready, by default of 2.3; `{}` in a field's text is the folder."""
@@ -60,7 +64,8 @@ def ready(
         return value.format(folder) if isinstance(value, str) else value
 
     request = parse(endpoint.Request, filled(values))
-    with prepare(endpoint, request, ModelChoice(model), settings, overrides=overrides, fetcher=LOCAL) as job:
+    choice = ModelChoice(model)
+    with prepare(endpoint, request, choice, settings, overrides=overrides, fetcher=LOCAL, plan=plan) as job:
         return job
 
 
@@ -249,7 +254,7 @@ def test_the_plan_of_an_earlier_attempt_is_used_again(folder: Path) -> None:
     plan = ready(folder, settings(folder)).plan
     request = parse(ltx23.Request, {"prompt": "another", "video_url": str(folder / "clip.mp4")})
     with prepare(ltx23.ENDPOINT, request, ModelChoice(PUBLISHED), settings(folder), fetcher=LOCAL, plan=plan) as job:
-        assert job.plan is plan
+        assert job.plan == replace(plan, prompt="another")
 
 
 @pytest.mark.parametrize("endpoint", [ltxv098.ENDPOINT, ltx23_quality.ENDPOINT], ids=lambda one: one.name)
@@ -282,6 +287,45 @@ def test_an_endpoint_with_two_passes_needs_an_upsampler(
     with pytest.raises(NotSupported, match=message) as error:
         ready(folder, here, model, endpoint)
     assert error.value.loc == loc
+
+
+def test_large_frames_that_are_shown_for_minutes_are_refused_at_a_high_rate(folder: Path) -> None:
+    """In 120 bytes a GIF can store frames of 4 megapixels that last 11 minutes each."""
+    path = write_gif(folder / "long.gif", 2, (2000, 2000), delay_cs=65_535)
+    assert path.stat().st_size < 120
+    slow: dict[str, Any] = {"video_url": "{}/long.gif", "video_size": "square"}
+    with pytest.raises(
+        VideoTooLong, match=r"stores 2 frames of 2000 x 2000 pixels.* 78642 frames; at most 25006 "
+    ) as error:
+        ready(folder, settings(folder), match_input_fps=False, fps=60, **slow)
+    assert error.value.loc == ("body", "video_url")
+    assert len(ready(folder, settings(folder), **slow).plan.context) == 1311
+
+
+@pytest.mark.parametrize(
+    ("size", "seconds", "rate", "stored"),
+    [((1920, 1080), 7200, 30, 3600), ((3840, 2160), 7200, 24, None), ((8192, 4320), 3600, 60, None)],
+    ids=["slides", "film", "8K"],
+)
+def test_long_videos_are_not_taken_for_repeated_frames(
+    size: tuple[int, int], seconds: int, rate: int, stored: int | None, folder: Path
+) -> None:
+    source = VideoInfo("mp4", "h264", *size, Fraction(rate), seconds * rate, stored_frames=stored)
+    request = parse(ltx23.ENDPOINT.Request, {"prompt": "x", "video_url": "x", "match_input_fps": False, "fps": 60})
+    plan = ltx23.ENDPOINT.plan(ltx23.ENDPOINT.options(request, source), source, PUBLISHED, 1, {})
+    assert len(plan.context) == 60 * seconds
+    check_repeats(plan, source)
+    with pytest.raises(VideoTooLong):
+        check_repeats(plan, replace(source, width=2 * 8192, height=2 * 4320, stored_frames=10))
+
+
+def test_a_stored_plan_gets_its_prompts_from_the_request(folder: Path) -> None:
+    prompts: dict[str, Any] = {"prompt": "a" * 1000, "negative_prompt": "b" * 1000}
+    plan = ready(folder, settings(folder), **prompts).plan
+    stored = plan_to_json(without_prompts(plan))
+    assert not any(text in str(stored) for text in prompts.values())
+    for document in (stored, plan_to_json(plan)):  # earlier servers stored the prompts too
+        assert ready(folder, settings(folder), plan=plan_from_json(document), **prompts).plan == plan
 
 
 def test_prices_are_settings(folder: Path) -> None:

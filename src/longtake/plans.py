@@ -9,15 +9,26 @@ from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from typing import Any
 
-from longtake.errors import Loc
+from longtake.errors import Loc, VideoTooLong
 from longtake.media.formats import OutputFormat, OutputType, Quality, WriteMode, output_format
-from longtake.video import Span
+from longtake.video import Span, VideoInfo
 
 FORM = 3
 """The version of a plan's JSON. A stored plan of another version is discarded, and its request is planned again."""
 
 LEAST_RATE, MOST_RATE = Fraction(1), Fraction(60)
 """The lowest and the highest frame rate of an output, in frames per second."""
+
+FREE_REPEATS = 3
+"""A plan may read up to this many times as many frames as the source stores, whatever their size. So a source of 24
+frames per second can play at 60."""
+
+MOST_REPEATED_PIXELS = 10**12
+"""The largest number of pixels of all frames together that a plan reads beyond that. 2 hours of 1920x1080 at 60 frames
+per second, made from a few stored frames, are less."""
+
+MOST_REPEATED_ANIMATION_PIXELS = 10**11
+"""The same for a GIF or WebP file."""
 
 Size = tuple[int, int]
 """(width, height) in pixels."""
@@ -287,6 +298,24 @@ class Plan(PlanOptions, ABC):
     @abstractmethod
     def evaluations(self) -> int:
         """The number of times that the transformer runs in all windows and passes together."""
+
+
+def check_repeats(plan: Plan, source: VideoInfo) -> None:
+    """Raises VideoTooLong if the plan repeats the stored frames of its source too often for their size.
+
+    A file of a few kilobytes can store few, large frames that are each shown for minutes, and so cause hours of work.
+    """
+    stored = source.num_frames if source.stored_frames is None else source.stored_frames
+    is_animation = source.container in ("gif", "webp")
+    pixels = max(source.width * source.height, plan.width * plan.height)
+    most = FREE_REPEATS * stored + (MOST_REPEATED_ANIMATION_PIXELS if is_animation else MOST_REPEATED_PIXELS) // pixels
+    if len(plan.context) > most:
+        raise VideoTooLong(
+            f"The video stores {stored} frames of {source.width} x {source.height} pixels, and at "
+            f"{float(plan.context.rate):g} frames per second they become {len(plan.context)} frames; at most "
+            f"{most} are possible. A shorter or smaller video, or a lower frame rate, has fewer.",
+            ctx={"max_frames": most, "provided_frames": len(plan.context)},
+        )
 
 
 def unseen_source_note(plan: Plan, field: str) -> str:

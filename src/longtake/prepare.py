@@ -26,7 +26,7 @@ from longtake.media.still import open_still
 from longtake.models.choice import ModelChoice
 from longtake.models.lora_files import OpenOwn, no_own_file
 from longtake.models.registry import CARDS, ModelCard, adapter, located, missing
-from longtake.plans import Plan, PlannedAdapter, shortened_url
+from longtake.plans import Plan, PlannedAdapter, check_repeats, shortened_url
 from longtake.settings import Settings
 from longtake.temporary import temporary_folder
 from longtake.video import Check, VideoInfo, no_check
@@ -174,8 +174,9 @@ def prepare(
     `settings`: the limits for the files, the prices and the default acceleration.
     `overrides`: values that replace options of the request.
     `fetcher`: fetches the source and the end image.
-    `plan`: the plan of an earlier attempt, which is used unchanged. With None a new plan is made. A request without a
-        seed then gets a random one, which the plan records.
+    `plan`: the plan of an earlier attempt, which gets the request's prompts (see `without_prompts`) and is otherwise
+        used unchanged. With None a new plan is made. A request without a seed then gets a random one, which the plan
+        records.
 
     Raises LongtakeError, whose `loc` is the request's field at fault.
     """
@@ -193,7 +194,11 @@ def prepare(
                 options = replace(options, acceleration=settings.acceleration)
             seed = secrets.randbelow(LARGEST_SEED) if options.seed is None else options.seed
             plan = endpoint.plan(options, source.facts, card, seed, prices(settings))
+            with errors_at(endpoint.source_field, endpoint.source_url(request)):
+                check_repeats(plan, source.facts)
             plan = replace(plan, notes=(*model_notes(model), *source_notes(source.facts, plan), *plan.notes))
+        else:
+            plan = replace(plan, prompt=options.prompt, negative_prompt=options.negative_prompt)
         check_parts(endpoint, plan, card, settings)
         image = None
         if options.end_image is not None:
@@ -216,6 +221,14 @@ def with_whole_sources(
     """
     sources = {(one.field, shortened_url(one.source)): one.source for one in named}
     return tuple(replace(one, source=sources.get((one.field, one.source), one.source)) for one in planned)
+
+
+def without_prompts(plan: Plan) -> Plan:
+    """Returns the plan in the form in which the queue stores it: its prompts are empty.
+
+    The request has them already, and they can be many megabytes. `prepare` puts them back.
+    """
+    return replace(plan, prompt="", negative_prompt="")
 
 
 def model_notes(model: ModelChoice) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ class VideoInfo:
     notes: sentences for the user about what cannot be read.
     delays_s: sum of the frames' delays in seconds, which an animated picture (GIF, WebP) stores; None for other files.
     sound_notes: sentences for the user about sound that cannot be decoded, is not used, or is mixed to stereo.
+    stored_frames: number of stored frames if the rate is variable; None if each of the `num_frames` frames is stored.
     """
 
     container: str
@@ -46,11 +47,21 @@ class VideoInfo:
     notes: tuple[str, ...] = ()
     delays_s: Fraction | None = None
     sound_notes: tuple[str, ...] = ()
+    stored_frames: int | None = None
 
     @property
     def duration_s(self) -> float:
         """Seconds from the first frame to the end of the last one."""
         return float(self.num_frames / self.rate if self.delays_s is None else self.delays_s)
+
+
+def counted_seconds(num_frames: int, rate: Fraction) -> Fraction:
+    """Returns the seconds that `num_frames` frames at `rate` frames per second last, for comparison with a limit.
+
+    One frame, or one second of it if it lasts longer, is left out, because a video that is read at a constant rate may
+    be up to one frame longer than its file says.
+    """
+    return num_frames / rate - min(1 / rate, Fraction(1))
 
 
 @dataclass(frozen=True)

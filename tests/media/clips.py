@@ -176,10 +176,13 @@ def write_webp(path: Path, frames: int, size: tuple[int, int], shown_ms: int | l
     return path
 
 
-def write_gif(path: Path, frames: int, size: tuple[int, int]) -> Path:
-    """Writes a black GIF of `frames` frames, each of which draws one pixel: 27 bytes for a frame of any size."""
+def write_gif(path: Path, frames: int, size: tuple[int, int], delay_cs: int = 4) -> Path:
+    """Writes a black GIF of `frames` frames, each of which draws one pixel: 27 bytes for a frame of any size.
+
+    `delay_cs` is how long each frame is shown, in hundredths of a second.
+    """
     screen = b"GIF89a" + struct.pack("<HHBBB", *size, 0x80, 0, 0) + bytes(3) + b"\xff" * 3
-    frame = b"\x21\xf9\x04\x00" + struct.pack("<H", 4) + b"\x00\x00"  # shown for 40 ms
+    frame = b"\x21\xf9\x04\x00" + struct.pack("<H", delay_cs) + b"\x00\x00"
     frame += b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
     path.write_bytes(screen + frame * frames + b"\x3b")
     return path

@@ -1,7 +1,8 @@
 """A stand-in for a decoder that a hostile file has taken over: the program of a decode process that does as it is told.
 
-Requests are {"do": name, ...}: `try_all` tries to break out, `read` reads the file, `spin` computes and never answers.
-The answers to the requests of `media.source` are those of the argument `answers`.
+Requests are {"do": name, ...}: `try_all` tries to break out, `read` reads the file, `spin` computes and never answers,
+`crowd` starts threads without end and never answers. The answers to the requests of
+`media.source` are those of the argument `answers`.
 """
 
 import contextlib
@@ -159,6 +160,11 @@ def main() -> None:
             case {"do": "spin"}:
                 while True:
                     pass
+            case {"do": "crowd"}:
+                never = threading.Event()
+                while True:
+                    with contextlib.suppress(RuntimeError):  # the limit of the user's threads
+                        threading.Thread(target=never.wait, daemon=True).start()
             case {"do": "read"}:
                 with child.file.open("rb") as file:
                     send_message(child.replies, {"size": len(file.read())})

@@ -37,7 +37,7 @@ def test_files_of_a_steady_rate(tmp_path: Path, clip: Clip) -> None:
 def test_a_variable_rate_counts_the_frames_shown(tmp_path: Path) -> None:
     times = [0, 1, 2, 4, 5, 6, 9, 10, 11, 12, 13, 14]
     clip = Clip("vfr.mp4", frames=12, pts=times, tick_s=Fraction(1, 24))
-    assert facts(clip.write(tmp_path)) == VideoInfo("mp4", "h264", 128, 96, Fraction(24), 15)
+    assert facts(clip.write(tmp_path)) == VideoInfo("mp4", "h264", 128, 96, Fraction(24), 15, stored_frames=12)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,9 @@ def test_gif_delays(tmp_path: Path) -> None:
 def test_animated_webp(tmp_path: Path, shown_ms: int | list[int], rate: Fraction, count: int) -> None:
     found = facts(write_webp(tmp_path / "a.webp", 6, (96, 64), shown_ms))
     delays_s = Fraction(shown_ms * 6 if isinstance(shown_ms, int) else sum(shown_ms), 1000) or Fraction(6, 10)
-    assert found == VideoInfo("webp", "webp", 96, 64, rate, count, delays_s=delays_s)
+    assert found == VideoInfo(
+        "webp", "webp", 96, 64, rate, count, delays_s=delays_s, stored_frames=None if count == 6 else 6
+    )
 
 
 @pytest.mark.parametrize(
@@ -215,6 +217,15 @@ def test_a_far_timestamp_makes_the_video_too_long(tmp_path: Path) -> None:
     clip = Clip("far.mkv", frames=3, pts=[0, 1, 24 * 7200], tick_s=Fraction(1, 24))
     with pytest.raises(VideoTooLong, match="720"):
         facts(clip.write(tmp_path))
+
+
+def test_a_long_frame_before_a_short_last_one_counts_for_both(tmp_path: Path) -> None:
+    """The file says that the last frame lasts 1/24 s, but both frames are read with the same duration."""
+    seconds = Fraction(1, 24)
+    clip = Clip("two.mkv", frames=2, pts=[0, 24 * 100], tick_s=seconds)
+    with pytest.raises(VideoTooLong, match="lasts 199 s"):
+        facts(clip.write(tmp_path), Limits(max_duration_s=110))
+    assert facts(clip.write(tmp_path), Limits(max_duration_s=200)).num_frames == 2
 
 
 def test_stretched_pixels_count_towards_the_limit(tmp_path: Path) -> None:

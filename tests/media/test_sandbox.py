@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from longtake.errors import Cancelled, DecoderFailed, LongtakeError, UnsupportedVideo
-from longtake.media.sandbox import DecodeProcess, Limits, timeout_error
+from longtake.media.messages import timeout_error
+from longtake.media.sandbox import DecodeProcess, Limits
 from longtake.media.source import SourceReader, open_source
 from longtake.video import Span
 from tests.descriptors import no_free_descriptor
@@ -168,6 +169,14 @@ def test_processor_time_is_bounded_between_calls(clip: Path) -> None:
             time.sleep(0.02)
         with pytest.raises(UnsupportedVideo, match=r"more than 0\.2 s of processor time"):
             process.call({"do": "read"})
+
+
+def test_the_number_of_threads_is_bounded_for_every_user(clip: Path) -> None:
+    """Root too, which the kernel's limit of threads does not bind."""
+    with taken_over(clip, Limits(wall_s=20)) as process:
+        with pytest.raises(UnsupportedVideo, match="more than 64 threads"):
+            process.call({"do": "crowd"})
+        assert not alive(process.pid)
 
 
 def test_reading_is_bounded_in_processor_time(heavy: Path) -> None:

@@ -364,6 +364,7 @@ def test_an_interrupted_request_is_resumed_to_the_same_bytes(one: Worker) -> Non
     one.run(ltxv098.ENDPOINT.id, TWO_WINDOWS, name="whole")
     plan = one.next(Planned).plan
     assert len(plan["windows"]) > 1
+    assert str(TWO_WINDOWS["prompt"]) not in str(plan), "the request has it"
     one.send(Proceed())
     whole = one.next(Done)
     one.run(ltxv098.ENDPOINT.id, TWO_WINDOWS, name="halved")

@@ -17,7 +17,7 @@ from longtake.media.picture import PictureFormat, picture_format
 from longtake.media.sandbox import Limits
 from longtake.media.shared_file import Openable
 from longtake.media.timeline import FALLBACK_RATE, Timeline, timeline
-from longtake.video import SoundInfo, VideoInfo
+from longtake.video import SoundInfo, VideoInfo, counted_seconds
 
 DEMUXERS = {
     "mp4": "mov",
@@ -206,6 +206,7 @@ def _facts(container: str, codec: str, picture: PictureFormat, line: Timeline, l
         rate=line.rate,
         num_frames=line.num_frames,
         delays_s=line.duration_s if container in ("gif", "webp") else None,
+        stored_frames=len(line.pts) if line.variable else None,
     )
 
 
@@ -320,9 +321,11 @@ def _most_frames(container: str, size: tuple[int, int], limits: Limits) -> int:
 
 
 def _check_length(line: Timeline, limits: Limits) -> None:
-    if line.duration_s > limits.max_duration_s or line.num_frames > limits.max_frames:
+    # A file can state a last frame that is far shorter than the others, but all frames are read with the same duration.
+    duration_s = max(line.duration_s, counted_seconds(line.num_frames, line.rate))
+    if duration_s > limits.max_duration_s or line.num_frames > limits.max_frames:
         raise VideoTooLong(
-            f"The video lasts {float(line.duration_s):.0f} s ({line.num_frames} frames); "
+            f"The video lasts {float(duration_s):.0f} s ({line.num_frames} frames); "
             f"at most {limits.max_duration_s:g} s and {limits.max_frames} frames can be read.",
-            ctx={"max_duration": limits.max_duration_s, "provided_duration": float(line.duration_s)},
+            ctx={"max_duration": limits.max_duration_s, "provided_duration": float(duration_s)},
         )

@@ -30,7 +30,13 @@ def readable_part(video: ProbedVideo) -> ProbedVideo:
         "The part before that is used."
     )
     delays_s = None if video.facts.delays_s is None else line.duration_s
-    facts = replace(video.facts, num_frames=line.num_frames, delays_s=delays_s, notes=(*video.facts.notes, note))
+    facts = replace(
+        video.facts,
+        num_frames=line.num_frames,
+        delays_s=delays_s,
+        notes=(*video.facts.notes, note),
+        stored_frames=len(line.pts) if line.variable else None,
+    )
     return replace(video, timeline=line, facts=facts)
 
 

@@ -22,15 +22,18 @@ from typing import Any, TypeVar
 from longtake import errors, system
 from longtake.errors import DecoderFailed, LongtakeError, UnsupportedVideo, machine_error
 from longtake.media import walls
-from longtake.media.messages import Answer, ArrayForm, Pipe, receive_answer, send_message, sent_error
+from longtake.media.messages import Answer, ArrayForm, Pipe, receive_answer, send_message, sent_error, timeout_error
 from longtake.media.shared_file import SharedFile
 from longtake.video import CHECK_EVERY_S, Check, no_check
 
 T = TypeVar("T")
 
 _OPEN_FILES = 64
-_CPU_CHECK_S = 0.1
-"""Seconds between two looks at the processor time of a child."""
+_WATCH_S = 0.1
+"""Seconds between two looks at the processor time and the threads of a child."""
+
+_MOST_THREADS = 64
+"""The largest number of threads of a child. Decoding needs about ten."""
 
 _SENT_FROM_OUTSIDE = frozenset({"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"})
 """Signals that no fault of a process sends to it. The operating system, a user or a service manager sends them."""
@@ -84,8 +87,8 @@ class DecodeProcess:
         """Why the process cannot be called any more; None while it can be called."""
         self._ready = False
         """True when the child has started and its walls stand. It has read nothing of the file before."""
-        self._overspent = False
-        """True if the child was killed because of its processor time."""
+        self._excess: str | None = None
+        """What the child had too much of when it was killed because of that; None otherwise."""
         self._cpu_start_s: float | None = None
         """Processor time that the child had used at the last message; None where it cannot be measured."""
         self._requests: SimpleQueue[tuple[dict[str, Any], ArrayForm | None] | None] = SimpleQueue()
@@ -95,8 +98,8 @@ class DecodeProcess:
         # operating system. On Linux the child ends when this thread ends, also if this process is killed.
         threading.Thread(target=self._run, args=(module, path, argument, started), name="decoder", daemon=True).start()
         self._process = started.result()
-        # A second thread watches the processor time, also between calls.
-        threading.Thread(target=self._watch, name="decoder's processor time", daemon=True).start()
+        # A second thread watches the processor time and the child's threads, also between calls.
+        threading.Thread(target=self._watch, name="decoder's watcher", daemon=True).start()
 
     @property
     def pid(self) -> int:
@@ -201,13 +204,20 @@ class DecodeProcess:
                     pass
 
     def _watch(self) -> None:
-        """Kills the child when it has used more than `limits.cpu_s` s of processor time since the last message."""
-        while not self._closed.wait(_CPU_CHECK_S):
-            used = self._cpu_used_s()
-            if used is not None and used > self._limits.cpu_s:
-                self._overspent = True
+        """Kills the child when it has used more than `limits.cpu_s` s of processor time since the last message, or has
+        more than _MOST_THREADS threads. The kernel's limit of threads does not bind root."""
+        while not self._closed.wait(_WATCH_S):
+            if (self._cpu_used_s() or 0) > self._limits.cpu_s:
+                self._excess = self._cpu_limit
+            elif (system.thread_count(self.pid) or 0) > _MOST_THREADS:
+                self._excess = f"{_MOST_THREADS} threads"
+            if self._excess is not None:
                 system.kill(self._process)
                 return
+
+    @property
+    def _cpu_limit(self) -> str:
+        return f"{self._limits.cpu_s:g} s of processor time"
 
     def _cpu_used_s(self) -> float | None:
         """Returns the seconds of processor time since the last message; None if they cannot be measured."""
@@ -220,9 +230,8 @@ class DecodeProcess:
             self._process.wait(timeout=1)
         code = self._process.poll()
         name = None if code is None else system.end_name(code)
-        if self._overspent or name == "SIGXCPU":
-            cpu_s = self._limits.cpu_s
-            return UnsupportedVideo(f"Reading the video took more than {cpu_s:g} s of processor time and was stopped.")
+        if excess := self._cpu_limit if name == "SIGXCPU" else self._excess:
+            return UnsupportedVideo(f"Reading the video took more than {excess} and was stopped.")
         if not self._ready:
             return DecoderFailed(f"The process that decodes files could not start ({name or f'exit status {code}'}).")
         if name in _SENT_FROM_OUTSIDE:
@@ -235,25 +244,6 @@ class DecodeProcess:
         return UnsupportedVideo(
             f"The process reading the video stopped (exit status {code}); the file is broken or hostile."
         )
-
-
-def timeout_error(was_ready: bool, wall_s: float, used_s: float | None) -> LongtakeError:
-    """Returns the error for a call that took longer than `wall_s` seconds.
-
-    It is DecoderFailed (the file is not at fault) if the child had not started or used less than half of `wall_s` as
-    processor time, otherwise UnsupportedVideo.
-
-    was_ready: True if the child had started.
-    used_s: seconds of processor time that the child used in the call; None if they are not known.
-    """
-    if not was_ready:
-        return DecoderFailed(f"The process that decodes files did not start within {wall_s:g} s.")
-    if used_s is not None and used_s < wall_s / 2:
-        return DecoderFailed(
-            f"The process that decodes the file stood still: in {wall_s:g} s it could use {used_s:.1f} s of "
-            "processor time. The machine is overloaded, or its disk does not answer."
-        )
-    return UnsupportedVideo(f"Reading the video took longer than {wall_s:g} s and was stopped.")
 
 
 class Decoder:

@@ -17,7 +17,7 @@ from longtake.media.formats import PixelFormat
 from longtake.media.messages import ArrayForm
 from longtake.media.sandbox import DecodeProcess, Decoder, Limits, decoder
 from longtake.media.sniff import sniff
-from longtake.video import Check, Span, VideoInfo, no_check
+from longtake.video import Check, Span, VideoInfo, counted_seconds, no_check
 
 __all__ = ["Limits", "SourceReader", "open_source"]
 
@@ -205,10 +205,11 @@ def video_info(fields: Any, container: str, limits: Limits) -> VideoInfo:
         numbers += [facts.sound.rate, facts.sound.channels, facts.sound.track]
     if facts.delays_s is not None:
         numbers += facts.delays_s.as_integer_ratio()
+    if facts.stored_frames is not None:
+        numbers.append(facts.stored_frames)
     if not all(0 < number < _LARGEST_NUMBER for number in numbers):
         raise ValueError("a number that is not positive, or too large")
-    # A variable rate can add one frame to the duration. But no frame may last longer than a whole video.
-    duration_s = max(max(facts.num_frames - 1, 1) / facts.rate, facts.delays_s or 0)
+    duration_s = max(counted_seconds(facts.num_frames, facts.rate), facts.delays_s or 0)
     if (
         facts.container != container
         or facts.width * facts.height > limits.max_pixels

@@ -140,7 +140,8 @@ class RequestRow:
     `attempt`: the number of attempts so far, including the current one. An attempt that ended because its server was
         stopped does not count.
     `version`: the number of changes of the row.
-    `plan`: the JSON form of the plan, which says how the video is made; None before it is made and after its deletion.
+    `plan`: the JSON form of the plan, without its prompts, which says how the video is made; None before it is made and
+        after its deletion.
     `progress`: what the worker is doing: {message, stage, step, steps, window, windows}, see `worker.messages`. None
         before its first report.
     `output`: the JSON body of the result; None before the request's end, after the result's deletion, and if it is in a

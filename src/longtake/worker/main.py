@@ -43,7 +43,7 @@ from longtake.models.lora_names import Lora, hub_url
 from longtake.models.registry import ModelCard
 from longtake.outbound import PublicTransport, is_http
 from longtake.plans import Plan
-from longtake.prepare import Fetcher, prepare
+from longtake.prepare import Fetcher, prepare, without_prompts
 from longtake.settings import Settings, settings
 from longtake.storage import open_blobs
 from longtake.storage.blobs import Blobs
@@ -181,7 +181,8 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTra
         with prepare(endpoint, request, model, settings, fetcher=fetcher, plan=plan) as job:
             document = plan_to_json(job.plan)
             if plan is None:
-                channel.store_plan(Planned(document, (made_by(job.plan), *job.plan.notes)))
+                stored = plan_to_json(without_prompts(job.plan))
+                channel.store_plan(Planned(stored, (made_by(job.plan), *job.plan.notes)))
             path = run.folder / f"longtake-{job.plan.seed}{job.plan.output_format.suffix}"
             resume = Resume(steps_folder(run.folder, document))
             result = runner.run(job, path, on_progress=reporter, resume=resume, caller=run.caller)

@@ -112,7 +112,7 @@ class ProgressReport:
 class Planned:
     """Worker to server: store the request's plan. The server answers with `Proceed`.
 
-    `plan`: the JSON form of the plan.
+    `plan`: the JSON form of the plan, without its prompts.
     `lines`: sentences for the request's log: which model makes the video, and the notes of the plan.
     """
 
