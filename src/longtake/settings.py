@@ -236,7 +236,7 @@ class Settings(BaseSettings):
     fetch_ahead: Positive = 16
     """Largest number of requests of one API key to one pool that wait for a device with their files, or get them."""
     fetched_bytes: Positive = 64 * 1024**3
-    """Disk space in bytes for downloaded files of requests that wait for a device. One API key may use half of it."""
+    """Disk space in bytes for downloaded files of each pool's waiting requests. One API key may use half of it."""
     fetch_min_rate: Positive = 256 * 1024
     """Smallest rate of a download in bytes per second, over each `fetch_window_s`. A slower download fails."""
     fetch_window_s: PositiveSeconds = 30

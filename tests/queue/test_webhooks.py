@@ -2,11 +2,13 @@
 
 import json
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import sqlalchemy as sa
 import structlog
@@ -147,6 +149,25 @@ def test_a_result_is_copied_into_the_webhook_as_it_is(engine: sa.Engine) -> None
     content = payload(ended(engine, None, DONE), result)
     assert content.endswith(b'"status":"OK","payload":' + result + b"}")
     assert json.loads(content)["payload"] == json.loads(result)
+
+
+def test_a_result_is_in_memory_once_while_it_is_sent(engine: sa.Engine, settings: Settings, signer: Signer) -> None:
+    in_memory = list[int]()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        in_memory.append(tracemalloc.get_traced_memory()[0])
+        return httpx.Response(200)
+
+    row = ended(engine, "http://localhost/", Outcome(200, {"text": "x" * 10**7}))
+    deliverer = Deliverer(engine, settings, signer, transport=httpx.MockTransport(answer))
+    tracemalloc.start()
+    try:
+        deliverer.start()
+        assert settled(engine, row.id).state == "delivered"
+    finally:
+        deliverer.stop()
+        tracemalloc.stop()
+    assert 10**7 < in_memory[0] < 1.5 * 10**7
 
 
 @pytest.mark.usefixtures("quickly")

@@ -10,6 +10,7 @@ import pytest
 
 from longtake.service import auth
 from longtake.service.budgets import Budget
+from longtake.service.proxy import PATH
 from tests.service.serving import INPUT, LTXV, serving, submit
 
 
@@ -129,6 +130,44 @@ def test_a_key_that_is_known_works_from_an_address_with_refused_keys(
     good = {"Authorization": f"Key {key}"}
     monkeypatch.setattr(auth, "CACHE_S", 0.0)
     assert client.get("/v1/models", headers=good).status_code == 200
-    assert [client.get("/v1/models").status_code for _ in range(4)] == [401, 401, 401, 429]
+    bad = {"Authorization": "Key a:b"}
+    assert [client.get("/v1/models", headers=bad).status_code for _ in range(4)] == [401, 401, 401, 429]
     assert client.get("/v1/models", headers=good).status_code == 200
     assert client.get("/v1/models", headers={"Authorization": f"Key  {key}"}).status_code == 429
+
+
+def test_requests_without_a_key_are_no_refused_keys(guarded: tuple[httpx.Client, str]) -> None:
+    client, key = guarded
+    assert [client.get("/v1/models").status_code for _ in range(5)] == [401] * 5
+    assert client.get("/v1/models", headers={"Authorization": f"Key {key}"}).status_code == 200
+
+
+def test_a_revoked_key_counts_as_a_refused_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "MOST_REFUSED", 3)
+    monkeypatch.setattr(auth, "CACHE_S", 0.0)
+    with serving(tmp_path) as served, served.client() as client:
+        key = served.state.keys.create("a", "run")
+        mine = {"Authorization": f"Key {key}"}
+        assert client.get("/v1/models", headers=mine).status_code == 200
+        served.state.keys.revoke(key.partition(":")[0])
+        assert [client.get("/v1/models", headers=mine).status_code for _ in range(4)] == [401, 401, 401, 429]
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_key_that_is_not_checked_is_a_429_in_the_proxy_and_at_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_open: bool
+) -> None:
+    monkeypatch.setattr(auth, "MOST_REFUSED", 1)
+    with serving(tmp_path, open_proxy=is_open) as served, served.client() as client:
+        good, bad = (
+            {"Authorization": f"Key {key}", "X-Forwarded-For": address}
+            for key, address in ((served.state.keys.create("a", "run"), "9.9.9.8"), ("a:b", "9.9.9.9"))
+        )
+        hidden = {**good, "x-fal-object-lifecycle": '{"initial_acl": {"default": "hide", "rules": []}}'}
+        url = client.post("/cdn/files/upload", content=b"x", headers=hidden).json()["access_url"]
+        assert client.get("/v1/models", headers=bad).status_code == 401
+        unseen = {**good, "X-Forwarded-For": "9.9.9.9", "Authorization": good["Authorization"].replace(" ", "  ")}
+        target = {"x-fal-target-url": f"https://queue.fal.run/{LTXV}"}
+        answers = [client.get(url, headers=unseen), client.post(PATH, json=INPUT, headers={**unseen, **target})]
+        assert [answer.status_code for answer in answers] == [429, 429]
+        assert all(0 < int(answer.headers["retry-after"]) <= 60 for answer in answers)

@@ -91,8 +91,8 @@ def waiting_groups(engine: sa.Engine, ahead: int, max_bytes: int) -> list[Group]
     Two limits count the waiting requests whose files are downloaded already or are being downloaded.
 
     `ahead`: the largest number of such requests in a group. A group that has so many may begin no further download.
-    `max_bytes`: the largest size of the files of all such requests together. When it is reached, no group may begin a
-        further download. When the files for one API key reach half of it, no group of this key may.
+    `max_bytes`: the largest size of the files of all such requests to one pool together. When it is reached, no group
+        of this pool may begin a further download. When the files of one group reach half of it, this group may not.
     """
     group = (fetches.c.key_id, fetches.c.pool)
     begun = (
@@ -104,14 +104,13 @@ def waiting_groups(engine: sa.Engine, ahead: int, max_bytes: int) -> list[Group]
     with reading(engine) as connection:
         found = connection.execute(sa.select(*group).distinct().where(fetches.c.state == "waiting")).all()
         ahead_of = connection.execute(begun).all() if found else ()
-    full = {Group(row.key_id, row.pool) for row in ahead_of if row.requests >= ahead}
-    bytes_of_key = Counter[str]()
+    full = {Group(row.key_id, row.pool) for row in ahead_of if row.requests >= ahead or 2 * row.bytes >= max_bytes}
+    # Each pool counts alone: requests to a pool without servers may wait for long, and must not stop the other pools.
+    bytes_of_pool = Counter[str]()
     for row in ahead_of:
-        bytes_of_key[row.key_id] += int(row.bytes)
-    if bytes_of_key.total() >= max_bytes:
-        return []
+        bytes_of_pool[row.pool] += int(row.bytes)
     waiting = (Group(*row) for row in found)
-    return [group for group in waiting if group not in full and 2 * bytes_of_key[group.key_id] < max_bytes]
+    return [group for group in waiting if group not in full and bytes_of_pool[group.pool] < max_bytes]
 
 
 def claim(engine: sa.Engine, group: Group, server: str) -> Fetch | None:

@@ -248,8 +248,10 @@ class Deliverer:
         row = retry_until_stopped(lambda: queue.get_without_payloads(self._engine, request_id), stopping)
         if row is None:
             return None
-        result = retry_until_stopped(lambda: payloads.result(self._engine, self._blobs, request_id), stopping)
-        content = payload(row, result)
+        # The result can be large. It gets no name here, so that only its copy in `content` stays in memory.
+        content = payload(
+            row, retry_until_stopped(lambda: payloads.result(self._engine, self._blobs, request_id), stopping)
+        )
         headers = self._signer.headers(row.id, row.key_id, content)
         headers |= {"Content-Type": "application/json", "User-Agent": f"longtake/{__version__}"}
         try:

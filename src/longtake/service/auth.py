@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from longtake.access.keys import LOCAL, Caller
-from longtake.access.tokens import Tokens
+from longtake.access.tokens import ANONYMOUS, Tokens
 from longtake.queue.requests import RequestRow
 from longtake.service.budgets import MINUTE_S, Budget
 from longtake.service.connections import peer_of
@@ -24,7 +24,7 @@ KNOWN_S = 3600.0
 """Seconds for which a header that was accepted is checked again even if its client has too many refused headers."""
 MOST_REFUSED = 600
 """Maximum number of requests with an invalid header that one client may send per minute. Each of them may need a query
-to the database."""
+to the database. Requests without a header do not count."""
 
 MALFORMED = "Invalid Key Authorization header format. Expected '<key_id>:<key_secret>'."
 UNKNOWN = "No user found for Key ID and Secret"
@@ -38,7 +38,8 @@ class Authenticator:
     more than 600 characters (MAX_CACHED_LENGTH) are not cached.
 
     If 600 headers (MOST_REFUSED) from one client's address are refused within a minute, its next headers are not
-    checked, and it gets status 429. Headers that were accepted within the last hour (KNOWN_S) are still checked.
+    checked, and it gets status 429. Headers that were accepted within the last hour (KNOWN_S), and not refused since
+    then, are still checked. A request without a header does not count, because it needs no query to the database.
 
     Its methods may be called only in the thread of the event loop.
     """
@@ -62,27 +63,32 @@ class Authenticator:
 
         On a server without keys every header, even an empty one, identifies the same caller (LOCAL), who has all
         rights. On a server with keys, raises RequestFailed with status 401 if the header is empty or malformed, or if
-        its key or token is not valid, and with status 429 if its client has sent too many such headers.
+        its key or token is not valid, and with status 429 if the header is not empty and its client has sent too many
+        invalid ones.
         """
         cached = self.cached_caller(authorization)
         if cached is not None:
             return cached
         peer = peer_of(scope["client"][0]) if scope.get("client") else "unknown"
-        seconds = 0 if authorization in self._known else self._refused.seconds_left(peer)
+        is_empty = not authorization.strip()
+        seconds = 0 if is_empty or authorization in self._known else self._refused.seconds_left(peer)
         if seconds:
             raise limit_reached(
-                f"Your address has sent {MOST_REFUSED} requests without a valid key in a minute, as many as it may. "
+                f"Your address has sent {MOST_REFUSED} requests with an invalid key in a minute, as many as it may. "
                 f"Ask again in {seconds} s.",
                 seconds,
             )
         try:
             caller = await self._state.call_with_retries(self._authenticate, authorization)
         except RequestFailed:
-            self._refused.use(peer, 1)
+            if not is_empty:
+                self._refused.use(peer, 1)
+            self._known.pop(authorization, None)
             raise
         if len(authorization) <= MAX_CACHED_LENGTH:
             self._cache[authorization] = caller
-            self._known[authorization] = True
+            if caller.key_id != ANONYMOUS.key_id:  # An open proxy makes a new token for each request.
+                self._known[authorization] = True
         return caller
 
     def _authenticate(self, authorization: str) -> Caller:

@@ -119,8 +119,7 @@ def cdn_routes(state: ServerState) -> list[BaseRoute]:
         if await state.call_with_retries(state.store.find, upload.file_key) is not None:
             raise RequestFailed(400, "This upload is finished.", "bad_request")
         max_bytes = state.settings.max_upload_bytes
-        left = max_bytes - await state.call_with_retries(uploads.uploaded_bytes, state.store, upload)
-        async with received(request, state, upload.key_id, left) as body:
+        async with received(request, state, upload.key_id, max_bytes) as body:
             part = Part(number, body.md5, body.size)
             await stored(state, upload.key_id, uploads.add_part, state.store, upload, part, body.path, max_bytes)
         return json_response({"partNumber": number, "etag": f'"{body.md5}"'}, headers={"etag": f'"{body.md5}"'})
@@ -221,13 +220,16 @@ async def _check_access(request: Request, state: ServerState, file: StoredFile) 
     - All others have the rights of a sender without a key.
 
     Raises NotFound if the rules hide the file from the sender. Raises RequestFailed with status 403 if the rules forbid
-    the sender to read the file.
+    the sender to read the file, and with status 429 if the sender's key was not checked, because too many keys from its
+    address were refused.
     """
     if decide(file, None) == "allow":
         return
     try:
         caller = await caller_of(request)
-    except RequestFailed:
+    except RequestFailed as error:
+        if error.status == 429:
+            raise
         caller = None
     if caller is not None and caller.scope == "admin":
         return

@@ -51,7 +51,9 @@ class _Proxy:
         inner = _redirected(scope, *target)
         try:
             await caller_of(Request(inner))
-        except RequestFailed:
+        except RequestFailed as error:
+            if error.status == 429:  # The key was not checked, so it may be valid.
+                raise
             if not self._state.settings.open_proxy:
                 await json_response("Unauthorized", 401)(scope, receive, send)
                 return

@@ -44,7 +44,8 @@ class Turns:
             await place
         except asyncio.CancelledError:
             if place.cancelled():
-                self._remove(key_id, place)
+                if place in self._waiting.get(key_id, ()):  # `_give_back` may have removed it in the same moment.
+                    self._remove(key_id, place)
             else:  # It got the place in the same moment.
                 self._give_back(key_id)
             raise
@@ -63,6 +64,8 @@ class Turns:
                 return
             place = self._waiting[following][0]
             self._remove(following, place)
+            if place.cancelled():  # Its task has not run since then.
+                continue
             if following in self._waiting:
                 self._waiting[following] = self._waiting.pop(following)  # It is now the last of equal ones.
             self._use(following)

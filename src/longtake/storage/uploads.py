@@ -151,13 +151,8 @@ def _count_part(store: FileStore, upload: Upload, part: Part, max_bytes: int) ->
         connection.execute(sa.insert(upload_parts).values(token=upload.token, key_id=upload.key_id, **vars(part)))
 
 
-def uploaded_bytes(store: FileStore, upload: Upload) -> int:
-    """Returns the total size in bytes of the upload's stored parts."""
-    with reading(store.engine) as connection:
-        return _num_bytes(connection, upload)
-
-
 def _num_bytes(connection: sa.Connection, upload: Upload) -> int:
+    """Returns the total size in bytes of the upload's stored parts."""
     total = sa.select(sa.func.sum(upload_parts.c.size)).where(upload_parts.c.token == upload.token)
     return int(connection.scalar(total) or 0)
 
