@@ -1,6 +1,9 @@
 """Files come from a (local stand-in for the) hub whole, resumed and verified, or not at all."""
 
+import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -84,6 +87,40 @@ def test_a_file_whose_verification_is_cancelled_is_not_kept(stand_in: Hub, tmp_p
     with pytest.raises(Cancelled):
         hub.fetch(_big(stand_in), tmp_path, _settings(stand_in), cancel)
     assert not (tmp_path / "big.safetensors").exists()
+
+
+def test_two_calls_for_one_file_download_it_once(stand_in: Hub, tmp_path: Path) -> None:
+    file, settings = _big(stand_in), _settings(stand_in)
+    is_verified, may_go_on, waits = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(count: int) -> None:
+        if not count and (tmp_path / "big.safetensors").exists():
+            is_verified.set()
+            assert may_go_on.wait(5)
+
+    def cancel(count: int) -> None:
+        assert not count
+        raise Cancelled
+
+    def go_on(count: int) -> None:
+        waits.set()
+
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(hub.fetch, file, tmp_path, settings, slow)
+        assert is_verified.wait(5)
+        with pytest.raises(Cancelled):
+            hub.fetch(file, tmp_path, settings, cancel)
+        second = threads.submit(hub.fetch, file, tmp_path, settings, go_on)
+        assert waits.wait(5)
+        assert not second.done(), "the file is not verified yet"
+        may_go_on.set()
+        assert first.result().read_bytes() == second.result().read_bytes() == BIG
+    assert [method for method, path, _ in stand_in.requests if "resolve" in path].count("GET") == 1
+
+
+def test_a_silent_hub_is_given_up(stand_in: Hub) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(DownloadFailed, match="did not answer"):
+        hub.files("some/model", Settings(hf_endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}"), answer_s=0.1)
 
 
 def test_a_damaged_file_is_not_kept(stand_in: Hub, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from safetensors.numpy import save
 
 from longtake.errors import BadCheckpoint, DownloadFailed, FileTooLarge, InvalidRequest
 from longtake.media.fetch import Pace, fetch_file
+from longtake.models import hub
 from longtake.models.lora_downloads import FETCHED, private_folder
 from longtake.models.lora_files import Fetch, LoraSources, needs_download, open_lora
 from longtake.models.lora_names import Lora
@@ -337,6 +339,25 @@ def test_a_new_version_of_the_same_size_is_fetched(stand_in: Hub, tmp_path: Path
     resolve(lora, settings)
     stand_in.repos["some/lora"]["s.safetensors"] = b"\1" * 500
     assert resolve(lora, settings).read_bytes() == b"\1" * 500
+
+
+def test_a_file_that_another_request_deletes_is_fetched_again(
+    stand_in: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(loras_dir=tmp_path, hf_endpoint=stand_in.url)
+    fetch = hub.fetch
+    deleted: list[Path] = []
+
+    def fetch_and_lose(*args: Any, **kwargs: Any) -> Path:
+        path = fetch(*args, **kwargs)
+        if not deleted:
+            deleted.append(path)
+            path.unlink()
+        return path
+
+    monkeypatch.setattr(hub, "fetch", fetch_and_lose)
+    assert resolve(Lora("some/single"), settings).read_bytes() == b"1"
+    assert deleted
 
 
 def test_a_server_downloads_what_is_not_here_and_will_not_be_refused(folder: Path) -> None:

@@ -24,7 +24,7 @@ from longtake.queue.requests import FileKind, RemoteFile, RequestRow
 from longtake.settings import settings
 from longtake.storage.local import LocalBlobs
 from longtake.worker import fetching
-from longtake.worker.fetching import next_group
+from longtake.worker.fetching import Place, next_group
 from tests.database.fixtures import on_sqlite
 from tests.models.stand_in_hub import Hub, serving
 from tests.processes import kill
@@ -269,6 +269,28 @@ def test_keys_share_the_places(engine: sa.Engine, serve: Serve, site: Site) -> N
     assert site.begun[2:] == ["/modest", "/third"], "before the key that has a place"
     site.release("/third")
     eventually(lambda: site.begun[4:] == ["/greedy1"])
+
+
+@on_sqlite
+def test_a_download_that_does_not_stop_keeps_no_other_from_it(
+    engine: sa.Engine, serve: Serve, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = Place.check
+
+    def deaf(place: Place) -> None:
+        if not place.fetch.downloads.files[0].url.endswith("/deaf"):
+            check(place)
+
+    monkeypatch.setattr(Place, "check", deaf)
+    monkeypatch.setattr(fetching, "HEAR_S", 0.3)
+    serve(fetch_places=2)
+    for path in ("/greedy", "/deaf"):
+        submit_with(engine, site.url(path), key_id="greedy")
+        eventually(lambda path=path: path in site.begun)  # type: ignore[misc]
+    submit_with(engine, site.url("/modest"), key_id="modest")
+    eventually(lambda: "/modest" in site.begun, within_s=5)
+    assert site.left == ["/greedy"]
+    site.release()
 
 
 def test_the_next_download_is_of_the_key_that_waited_longest() -> None:

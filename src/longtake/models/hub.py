@@ -2,14 +2,16 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from longtake.errors import DownloadFailed, LongtakeError, machine_error
-from longtake.media.fetch import environment_proxy
+from longtake.media.fetch import ANSWER_S, environment_proxy
 from longtake.settings import Settings
+from longtake.video import CHECK_EVERY_S
 
 _PIECE_BYTES = 2**23
 """The number of bytes of a file that are read at once."""
@@ -42,10 +44,11 @@ def _token(settings: Settings, authorised: bool) -> str | bool:
     return settings.hf_token.get_secret_value() if settings.hf_token and authorised else False
 
 
-def files(repo: str, settings: Settings, *, authorised: bool = True) -> list[HubFile]:
+def files(repo: str, settings: Settings, *, authorised: bool = True, answer_s: float = ANSWER_S) -> list[HubFile]:
     """Returns the files of a repository.
 
     authorised: True sends the access token in the settings, if there is one, to the hub. False sends none.
+    answer_s: the longest time in seconds that the hub may stay silent.
     Raises `DownloadFailed` if the hub does not list the files, or if `settings.offline` forbids to ask it. Raises
     OSError if this machine is at fault (see `errors.TEMPORARY`), for example because too many files are open.
     """
@@ -55,7 +58,7 @@ def files(repo: str, settings: Settings, *, authorised: bool = True) -> list[Hub
         raise DownloadFailed(f"The hub cannot be asked for {repo}: LONGTAKE_OFFLINE is set.")
     try:
         info = HfApi(endpoint=settings.hf_endpoint, token=_token(settings, authorised)).model_info(
-            repo, files_metadata=True
+            repo, files_metadata=True, timeout=answer_s
         )
     except Exception as error:  # transport, access and naming errors of several libraries
         _raise_failed(repo, error)
@@ -75,51 +78,89 @@ def fetch(
 ) -> Path:
     """Downloads a file to `folder` / `file.path`, and returns that path.
 
-    A file of the right size that is there already is not downloaded again. An interrupted download is continued. After
-    a download, the size is verified, and also the SHA-256 if the hub states one.
+    A file of the right size that is there already is not downloaded again. If the connection breaks, the download goes
+    on from there. An earlier call that ended before its end leaves nothing to continue. After a download, the size is
+    verified, and also the SHA-256 if the hub states one. While one call downloads or verifies the file, other calls for
+    the same file wait, in this process and in others.
 
     on_bytes: a callback that gets the number of bytes that have arrived since its last call. While the file is
-        verified, it gets 0. For a file that is there already, it gets the file's size, once. It may raise a
-        `LongtakeError` to end the work.
+        verified, or another call has it, it gets 0. For a file that is there already, it gets the file's size, once.
+        It may raise a `LongtakeError` to end the work.
     authorised: True sends the access token in the settings, if there is one, to the hub. False sends none.
     Raises `DownloadFailed` if the file cannot be downloaded, does not fit on the disk or is damaged. Raises OSError if
     this machine is at fault (see `errors.TEMPORARY`), for example because its disk fails.
     """
-    from huggingface_hub import hf_hub_download
-
     if ".." in Path(file.path).parts or Path(file.path).is_absolute():
         raise DownloadFailed(f"{file.repo} names the file {file.path[:200]!r}, which is no plain path.")
     target = folder / file.path
-    if target.is_file() and target.stat().st_size == file.num_bytes:
-        on_bytes(file.num_bytes)
-        return target
-    if settings.offline:
+    if settings.offline and not _is_here(target, file):
         raise DownloadFailed(f"{file.path} of {file.repo} is not here, and LONGTAKE_OFFLINE is set.")
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with _lock(folder / ".cache" / "longtake" / f"{file.path}.lock", on_bytes):
+            if _is_here(target, file):
+                on_bytes(file.num_bytes)
+            else:
+                _download(file, folder, settings, on_bytes, authorised=authorised)
+    except LongtakeError:
+        raise
+    except Exception as error:  # transport, access and disk errors of several libraries
+        _raise_failed(file.repo, error)
+    return target
+
+
+def _is_here(target: Path, file: HubFile) -> bool:
+    """Returns True if there is a file of the right size at `target`."""
+    return target.is_file() and target.stat().st_size == file.num_bytes
+
+
+@contextmanager
+def _lock(path: Path, on_bytes: OnBytes) -> Iterator[None]:
+    """Context manager for a block that only one thread of all processes on this machine may run at a time.
+
+    path: the lock's file. It is created, with its folder.
+    on_bytes: called with 0 again and again while another thread is in the block. It may raise an exception to end the
+        wait.
+    """
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(WeakFileLock(path, timeout=CHECK_EVERY_S))
+                break
+            except TimeoutError:
+                on_bytes(0)
+        yield
+
+
+def _download(file: HubFile, folder: Path, settings: Settings, on_bytes: OnBytes, *, authorised: bool) -> None:
+    """Downloads a file to `folder` / `file.path`, and verifies it. See `fetch` for the arguments and errors.
+
+    Deletes a file that is not verified, because the next call would take it for a verified one.
+    """
+    from huggingface_hub import hf_hub_download
+
     free = shutil.disk_usage(folder).free
     if free < file.num_bytes:
         raise DownloadFailed(
             f"The disk for downloads has {free} bytes free; {file.path} of {file.repo} needs {file.num_bytes}."
         )
+    target = folder / file.path
+    hf_hub_download(
+        file.repo,
+        file.path,
+        local_dir=folder,
+        endpoint=settings.hf_endpoint,
+        token=_token(settings, authorised),
+        tqdm_class=_progress_class(on_bytes),
+    )
     try:
-        downloaded = hf_hub_download(
-            file.repo,
-            file.path,
-            local_dir=folder,
-            endpoint=settings.hf_endpoint,
-            token=_token(settings, authorised),
-            tqdm_class=_progress_class(on_bytes),
-        )
-    except LongtakeError:
-        raise
-    except Exception as error:  # transport, access and disk errors of several libraries
-        _raise_failed(file.repo, error)
-    try:
-        _verify(Path(downloaded), file, on_bytes)
+        _verify(target, file, on_bytes)
     except BaseException:
-        Path(downloaded).unlink()  # the next call would take it for a verified file
+        target.unlink(missing_ok=True)
         raise
-    return Path(downloaded)
 
 
 def _progress_class(on_bytes: OnBytes) -> type[Any]:

@@ -260,8 +260,7 @@ def _from_url(url: str, settings: Settings, sources: LoraSources) -> LoraFile:
     name = _name_of(url)
     _check_encrypted(http_url(url), settings, sources)
     target = _target(url, settings, sources.caller)
-    if _is_lora(target):
-        target.touch()
+    if _is_lora(target) and _mark_used(target):
         return LoraFile(target, name)
     if settings.offline or sources.fetch is None:
         raise DownloadFailed(f"The LoRA {name} cannot be downloaded: there is no network here.")
@@ -270,10 +269,19 @@ def _from_url(url: str, settings: Settings, sources: LoraSources) -> LoraFile:
         file = _within_limit(LoraFile(path, name), settings)
         read_lora_header(file.path, name)
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.utime(file.path)  # the file may be older than others, and must not be deleted at once
         file.path.replace(target)
-        target.touch()  # the file may be older than others, and must not be deleted at once
     delete_oldest(settings)
     return LoraFile(target, name)
+
+
+def _mark_used(path: Path) -> bool:
+    """Makes a download the most recently used one. Returns False if it is gone, because another request deleted it."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def needs_download(url: str, settings: Settings, caller: str) -> bool:
@@ -362,7 +370,9 @@ def download_from_hub(lora: Lora, settings: Settings, sources: LoraSources) -> P
         )
     version = folder / (file.sha256 or str(file.num_bytes))[:16]
     make_folder(settings.loras_dir, "loras_dir")
-    target = hub.fetch(file, version, settings, lambda _: sources.check(), authorised=authorised)
-    target.touch()
+    while True:
+        target = hub.fetch(file, version, settings, lambda _: sources.check(), authorised=authorised)
+        if _mark_used(target):
+            break
     delete_oldest(settings)
     return target

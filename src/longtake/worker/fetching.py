@@ -46,6 +46,9 @@ STOP_S = 2.0
 PAUSE_S = 1.0
 """Seconds that a place waits after a full disk, or another error of this machine, has ended a download."""
 
+HEAR_S = 1.0
+"""Seconds within which a stopped download usually ends. After that, another one may be stopped in its stead."""
+
 FAILED = LongtakeError("Something failed while the files were downloaded; the server's log has the traceback.")
 
 Ending = Outcome | Literal["done", "stopped"]
@@ -97,6 +100,7 @@ class FetchPlaces:
         self._lock = threading.Lock()
         self._places: dict[str, Place] = {}  # request id -> place
         self._begun_at: dict[str, float] = {}  # key id -> when its last download began, in seconds of the same clock
+        self._stopped_since: dict[str, float] = {}  # request id -> when its download was first seen stopped, same clock
         self._thread = Repeating(
             "fetch places", self._turn, failure="No files were downloaded", is_temporary=is_temporary, retry_s=POLL_S
         )
@@ -163,7 +167,7 @@ class FetchPlaces:
             running = self._running()
             keys = Counter(place.key_id for place in running)
             if len(running) >= settings.fetch_places:
-                if not any(place.stopped.is_set() for place in running):
+                if not self._awaits_a_place(running):
                     self._free_place(groups, running, keys)
                 return
             fetch = fetches.claim(self._engine, next_group(groups, keys, self._begun_at), server)
@@ -171,19 +175,27 @@ class FetchPlaces:
                 return  # another server was faster
             self._begin(fetch)
 
+    def _awaits_a_place(self, running: Sequence[Place]) -> bool:
+        """Returns True if one of the running downloads was stopped less than about a second (HEAR_S) ago."""
+        now = time.monotonic()
+        stopped = [place.fetch.request_id for place in running if place.stopped.is_set()]
+        self._stopped_since = {request_id: self._stopped_since.get(request_id, now) for request_id in stopped}
+        return any(now - since < HEAR_S for since in self._stopped_since.values())
+
     def _free_place(self, groups: Sequence[Group], running: Sequence[Place], keys: Mapping[str, int]) -> None:
         """Stops a download of the API key with the most running downloads, so that another key can start one.
 
         Does nothing unless a key with a waiting download has at least two running downloads fewer than that key. The
-        download that began last is stopped. It waits again.
+        download that began last is stopped. It waits again. A download that was stopped before and still runs counts as
+        running, but is not stopped again.
 
         `groups`: the groups (API key and pool) with a waiting download.
         `running`: the running downloads.
         `keys`: key id -> the number of its running downloads.
         """
-        key_id = max(keys, key=lambda key_id: keys[key_id])
-        if keys[key_id] - min(keys.get(group.key_id, 0) for group in groups) >= 2:
-            last = max((place for place in running if place.key_id == key_id), key=lambda place: place.began_at)
+        going_on = [place for place in running if not place.stopped.is_set()]
+        last = max(going_on, key=lambda place: (keys[place.key_id], place.began_at), default=None)
+        if last is not None and keys[last.key_id] - min(keys.get(group.key_id, 0) for group in groups) >= 2:
             last.stopped.set()
 
     def _begin(self, fetch: Fetch) -> None:
