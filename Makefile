@@ -36,7 +36,7 @@ demo: $(READY)
 	@echo "To see your own videos continued in a browser: $(LONGTAKE) serve"
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -109,7 +109,7 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "recently used LoRAs": (SETTINGS.lora_cache_bytes,),
     "hours from the last byte": (lora_downloads.ABANDONED_S / HOUR_S,),
     "processor time and elapsed time": (READING.cpu_s, READING.wall_s),
-    "memory of the process": (READING.memory_bytes, sandbox._MOST_THREADS),
+    "memory of the process": (READING.memory_bytes, sandbox.MOST_THREADS),
     "downloads of files": (SETTINGS.fetch_places,),
     "requests of one key to one pool": (SETTINGS.fetch_ahead,),
     "disk space of downloaded files": (SETTINGS.fetched_bytes,),

@@ -32,7 +32,7 @@ _OPEN_FILES = 64
 _WATCH_S = 0.1
 """Seconds between two looks at the processor time and the threads of a child."""
 
-_MOST_THREADS = 64
+MOST_THREADS = 64
 """The largest number of threads of a child. Decoding needs about ten."""
 
 _SENT_FROM_OUTSIDE = frozenset({"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"})
@@ -205,12 +205,12 @@ class DecodeProcess:
 
     def _watch(self) -> None:
         """Kills the child when it has used more than `limits.cpu_s` s of processor time since the last message, or has
-        more than _MOST_THREADS threads. The kernel's limit of threads does not bind root."""
+        more than MOST_THREADS threads. The kernel's limit of threads does not bind root."""
         while not self._closed.wait(_WATCH_S):
             if (self._cpu_used_s() or 0) > self._limits.cpu_s:
                 self._excess = self._cpu_limit
-            elif (system.thread_count(self.pid) or 0) > _MOST_THREADS:
-                self._excess = f"{_MOST_THREADS} threads"
+            elif (system.thread_count(self.pid) or 0) > MOST_THREADS:
+                self._excess = f"{MOST_THREADS} threads"
             if self._excess is not None:
                 system.kill(self._process)
                 return
