@@ -53,7 +53,7 @@ def _phases() -> tuple[Phase, ...]:
     )
     shares = _shares(0.18, 0.10, 0.04, 0.03, 0.01, 0.01, 0.03, lasting=(0.46, 0.14))
     context = _context(0.04, 0.05, 0.02, 0.03, 0.06, 0.34, 0.06, 0.40)
-    lasting = replace(polish, start=4900, groups=shares, context=context, straight=0.5)
+    lasting = replace(polish, start=4900, groups=shares, context=context, straight=0.3)
     return plain, windowed, wide, longer, steered, polish, lasting
 
 

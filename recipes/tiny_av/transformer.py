@@ -42,34 +42,33 @@ HELD_OUT = 920_000_000
 PLANS = {
     "main": Plan(((1950, 1450), (1800, 1)), muon=6e-3, adam=1.5e-3, warmup=60, weight_decay=0.02, ema=0.995),
     "finish": Plan(((240, 260),), muon=1.2e-3, adam=4e-4, warmup=10, weight_decay=0.02, ema=0.98),
-    "lasting": Plan(((4000, 2800),), muon=3e-3, adam=8e-4, warmup=40, weight_decay=0.02, ema=0.995),
+    "lasting": Plan(((400, 250),), muon=3e-3, adam=8e-4, warmup=40, weight_decay=0.02, ema=0.995),
+    "polish": Plan(((200, 200), (120, 1)), muon=1.2e-3, adam=4e-4, warmup=10, weight_decay=0.02, ema=0.98),
 }
 """Stage -> its plan."""
 BLIND = dict(enumerate((0.16, 0.17, 0.03, 0.06, 0.08, 0.44, 0.03, 0.03)))
-MIXES = {
-    "main": Mix(),
-    "finish": Mix(context=BLIND, heard=0.3),
-    "lasting": Mix(
-        groups=dict(zip(NAMES, (0.18, 0.11, 0.03, 0.03, 0.01, 0.01, 0.03, 0.46, 0.14), strict=True)),
-        context=dict(enumerate((0.04, 0.05, 0.02, 0.04, 0.05, 0.34, 0.05, 0.41))),
-        mute=0.12,
-        apart=0.1,
-        strange=0.12,
-    ),
-}
-TO_PICTURE = {"main": 1.5e-3, "finish": 3e-3, "lasting": 5e-4}
+LASTING = Mix(
+    groups=dict(zip(NAMES, (0.18, 0.11, 0.03, 0.03, 0.01, 0.01, 0.03, 0.46, 0.14), strict=True)),
+    context=dict(enumerate((0.04, 0.05, 0.02, 0.04, 0.05, 0.34, 0.05, 0.41))),
+    straight=0.3,
+    mute=0.12,
+    apart=0.1,
+    strange=0.12,
+)
+MIXES = {"main": Mix(), "finish": Mix(context=BLIND, heard=0.3), "lasting": LASTING, "polish": LASTING}
+TO_PICTURE = {"main": 1.5e-3, "finish": 3e-3, "lasting": 5e-4, "polish": 2e-4}
 """AdamW's learning rate, by stage, for the weights that carry sound to the video.
 
 Muon is not used for them, because its steps have the same size even where there is little to learn. The video rarely
 needs the sound, so such steps would add noise, and the model would learn to close the gate.
 """
-FILES = {stage: f"transformer_{stage}.pt" for stage in ("main", "finish", "exchange", "lasting")}
+FILES = {stage: f"transformer_{stage}.pt" for stage in ("main", "finish", "exchange", "lasting", "polish")}
 """Stage -> the file of its checkpoint, in the stages' order. Each stage continues from the one before."""
-PICTURE_SHARE = {"main": 0.4, "finish": 0.4, "lasting": 1.0}
+PICTURE_SHARE = {"main": 0.4, "finish": 0.4, "lasting": 1.0, "polish": 1.0}
 """Factor on Muon's learning rate, by stage, for the weights that come from the LTX-Video model."""
 AUDIO_SHARE = 0.5
 """Weight of the sound's error relative to the video's."""
-CHECKPOINT_EVERY = 80
+CHECKPOINT_EVERY = 40
 
 
 def start() -> nn.ModuleDict:

@@ -49,7 +49,7 @@ def check(path: Path, new_frames: int) -> None:
     frames = frames_of(path)
     assert len(frames) == 33 + new_frames
     last, before = (np.abs(frames[number].mean((0, 1)) - COLOUR).mean() for number in (-1, 32))
-    assert last < before / 2, "the end image is reached"
+    assert last < 0.65 * before, "the end image is reached"
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from recipes.tiny import configs as first
 from recipes.tiny import sampler as first_sampler
 from recipes.tiny import windows as first_windows
 from recipes.tiny.forward import Forward as FirstForward
-from recipes.tiny_av import caption, configs, text, warm, windows
+from recipes.tiny_av import caption, configs, follow, text, warm, windows
 from recipes.tiny_av.forward import Forward, Modality
 
 
@@ -108,3 +108,18 @@ def test_prompts_of_any_length_fill_the_same_number_of_tokens() -> None:
     assert video.shape == (3, first.SEQUENCE, configs.VIDEO_WIDTH)
     assert audio.shape == (3, first.SEQUENCE, configs.AUDIO_WIDTH)
     torch.testing.assert_close(video[0, 6:], video[1, 6:], msg="what follows the words is the same for all")
+
+
+def test_the_video_follows_what_the_first_family_learns_later(old: first_sampler.Family) -> None:
+    width = configs.VIDEO_WIDTH
+    code = caption.Code(torch.randn(width), torch.randn(width, width))
+    later: Any = type(old.transformer)(**first.TRANSFORMER)
+    for name, value in later.named_parameters():
+        value.copy_(dict(old.transformer.named_parameters())[name] + 0.01 * torch.randn(value.shape))
+    model = warm.transformer(old.transformer, code.basis, code.centre)
+    model.audio_proj_in.weight += 1
+    follow.added(model, old.transformer, later, code)
+    wanted = warm.transformer(later, code.basis, code.centre)
+    wanted.audio_proj_in.weight += 1
+    for (name, value), other in zip(model.named_parameters(), wanted.parameters(), strict=True):
+        torch.testing.assert_close(value, other, atol=1e-5, rtol=1e-4, msg=name)
