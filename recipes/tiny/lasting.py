@@ -8,6 +8,8 @@ the first new one.
 """
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -94,18 +96,22 @@ def lasting(family: Family, found: list[Truth]) -> Figures:
     return figures(found, sampler.extend(family, clips, CONTEXT + NEW, [prompt(case.scene) for case in found]))
 
 
-def main() -> None:
-    """Prints the figures of straight motion and of walls."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def print_figures(weights: Path, opened: Callable[[Path], Callable[[list[Truth]], Figures]]) -> None:
+    """Prints the figures of straight motion and of walls, of the model in a folder that the command line names.
+
+    weights: the folder if the command line names none.
+    opened: loads the model in a folder, and returns a function that returns its figures on clips.
+    """
+    parser = argparse.ArgumentParser()
     parser.add_argument("--clips", type=int, default=64)
-    parser.add_argument("--folder", type=Path, default=configs.WEIGHTS)
+    parser.add_argument("--folder", type=Path, default=weights)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    family = sampler.load(arguments.folder)
+    figures_of = opened(arguments.folder)
     for name, found in (("straight", straight(arguments.clips)), ("walls", walls(arguments.clips))):
-        shown = lasting(family, found)
+        shown = figures_of(found)
         print(f"{name:9}", "  ".join(f"{key} {value:.2f}" for key, value in shown.items()), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    print_figures(configs.WEIGHTS, lambda folder: partial(lasting, sampler.load(folder)))

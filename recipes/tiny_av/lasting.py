@@ -6,14 +6,13 @@ default length.
 The clips and the figures are those of `recipes.tiny.lasting`.
 """
 
-import argparse
-from pathlib import Path
+from functools import partial
 
 import torch
 
 from recipes.tiny import configs as first
 from recipes.tiny.evaluate import Figures
-from recipes.tiny.lasting import CONTEXT, NEW, figures, straight, walls
+from recipes.tiny.lasting import CONTEXT, NEW, figures, print_figures
 from recipes.tiny.measure import Truth
 from recipes.tiny.world import prompt
 from recipes.tiny_av import configs, sampler
@@ -31,18 +30,5 @@ def lasting(family: Family, found: list[Truth]) -> Figures:
     return figures(found, sampler.decode(family, video, rows, columns))
 
 
-def main() -> None:
-    """Prints the figures of straight motion and of walls."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clips", type=int, default=64)
-    parser.add_argument("--folder", type=Path, default=configs.WEIGHTS)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    family = sampler.load(arguments.folder)
-    for name, found in (("straight", straight(arguments.clips)), ("walls", walls(arguments.clips))):
-        shown = lasting(family, found)
-        print(f"{name:9}", "  ".join(f"{key} {value:.2f}" for key, value in shown.items()), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    print_figures(configs.WEIGHTS, lambda folder: partial(lasting, sampler.load(folder)))

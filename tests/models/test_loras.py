@@ -1,8 +1,6 @@
 """LoRAs of both published styles have the trained effect, fit strictly, and leave the transformer unchanged."""
 
-import json
 import re
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,37 +10,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from longtake.errors import BadCheckpoint, Cancelled, FileTooLarge, InvalidRequest
+from longtake.errors import BadCheckpoint, Cancelled, InvalidRequest
 from longtake.models import loras, memory
 from longtake.models.lora_files import LoraFile, LoraSources
 from longtake.models.lora_header import MAX_HEADER_BYTES
-from longtake.models.loras import Adapter, LoadedAdapter, LoraCache, Pair, applied, open_adapters, read, read_adapters
+from longtake.models.loras import Adapter, LoadedAdapter, LoraCache, Pair, applied, read
 from longtake.models.registry import card
-from longtake.plans import PlannedAdapter
 from longtake.settings import Settings
 from longtake.video import Check
 from tests.conftest import load_case
 from tests.models import small
-from tests.models.adapters import load_adapters
+from tests.models.adapters import MODULE, comfy_lora, load_adapters, low_rank_pair, planned_lora, write_lora
 
-MODULE = "transformer_blocks.0.attn1.to_q"
 OTHER = "transformer_blocks.1.ff.net.2"
-
-
-def _pair(rank: int = 2, out: int = 16, into: int = 16, seed: int = 1) -> tuple[Tensor, Tensor]:
-    torch.manual_seed(seed)
-    return torch.randn(rank, into), torch.randn(out, rank)
-
-
-def _write(path: Path, tensors: dict[str, Tensor], **metadata: Any) -> Path:
-    save_file(tensors, path, {name: json.dumps(value) for name, value in metadata.items()} or None)
-    return path
-
-
-def _comfy(path: Path, module: str = MODULE, rank: int = 2, seed: int = 1, into: int = 16) -> Path:
-    a, b = _pair(rank, into=into, seed=seed)
-    prefix = f"diffusion_model.{module}"
-    return _write(path, {f"{prefix}.lora_A.weight": a, f"{prefix}.lora_B.weight": b})
 
 
 def _fused(changes: dict[str, Tensor]) -> nn.Module:
@@ -99,8 +79,8 @@ def test_the_published_names_are_converted_as_the_oracle_says(oracle: Path) -> N
 
 
 def test_published_module_names_of_the_reference(tmp_path: Path) -> None:
-    a, b = _pair(into=6)
-    path = _write(
+    a, b = low_rank_pair(into=6)
+    path = write_lora(
         tmp_path / "l",
         {
             "diffusion_model.patchify_proj.lora_A.weight": a,
@@ -116,25 +96,27 @@ def test_published_module_names_of_the_reference(tmp_path: Path) -> None:
 
 
 def test_the_alpha_of_the_metadata_counts(tmp_path: Path) -> None:
-    a, b = _pair(rank=4)
+    a, b = low_rank_pair(rank=4)
     tensors = {f"transformer.{MODULE}.lora_A.weight": a, f"transformer.{MODULE}.lora_B.weight": b}
     stored: Any = {"transformer.r": 4, "transformer.lora_alpha": 8}
-    adapter = read(_write(tmp_path / "l", tensors, lora_adapter_metadata=stored))
+    adapter = read(write_lora(tmp_path / "l", tensors, lora_adapter_metadata=stored))
     assert adapter.pairs[MODULE].factor == 2
     stored |= {"transformer.alpha_pattern": {"attn1.to_k": 3, "n1.to_q": 2, "attn1.to_q": 1}}
-    adapter = read(_write(tmp_path / "l", tensors, lora_adapter_metadata=stored))
+    adapter = read(write_lora(tmp_path / "l", tensors, lora_adapter_metadata=stored))
     assert adapter.pairs[MODULE].factor == 1 / 4
     with pytest.raises(BadCheckpoint, match=r"has \d+ characters of metadata about its LoRA; the limit is 1048576"):
-        read(_write(tmp_path / "l", tensors, lora_adapter_metadata={"x": "y" * 2**20}))
+        read(write_lora(tmp_path / "l", tensors, lora_adapter_metadata={"x": "y" * 2**20}))
     for stored in ({"use_dora": True}, {"use_rslora": True}, {"lora_alpha": "x"}, {"alpha_pattern": 3}, [1]):
         with pytest.raises(BadCheckpoint):
-            read(_write(tmp_path / "l", tensors, lora_adapter_metadata=stored))
+            read(write_lora(tmp_path / "l", tensors, lora_adapter_metadata=stored))
 
 
 def test_several_of_different_ranks_add_up(tmp_path: Path) -> None:
-    first = read(_comfy(tmp_path / "a", rank=2, seed=1))
-    second = read(_comfy(tmp_path / "b", rank=5, seed=2))
-    mixed = Adapter("mixed", {MODULE: Pair(*_pair(1, seed=3)), OTHER: Pair(*_pair(3, into=64, seed=4), 0.5)})
+    first = read(comfy_lora(tmp_path / "a", rank=2, seed=1))
+    second = read(comfy_lora(tmp_path / "b", rank=5, seed=2))
+    mixed = Adapter(
+        "mixed", {MODULE: Pair(*low_rank_pair(1, seed=3)), OTHER: Pair(*low_rank_pair(3, into=64, seed=4), 0.5)}
+    )
     weights: list[LoadedAdapter] = [(first, (0.5,)), (second, (-1.5,)), (mixed, (2.0,)), (first, (0.25,))]
     transformer = small.transformer()
     with applied(transformer, weights):
@@ -149,7 +131,7 @@ def test_several_of_different_ranks_add_up(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["float32", "bfloat16", "fp8", "model", "group"])
 def test_the_transformer_is_unchanged_afterwards(tmp_path: Path, how: str) -> None:
-    adapter = read(_comfy(tmp_path / "l", OTHER, into=64))
+    adapter = read(comfy_lora(tmp_path / "l", OTHER, into=64))
     transformer = small.transformer()
     if how == "bfloat16":
         transformer.to(torch.bfloat16)
@@ -172,7 +154,7 @@ def test_the_transformer_is_unchanged_afterwards(tmp_path: Path, how: str) -> No
 
 
 def test_the_transformer_is_unchanged_after_a_failed_injection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    adapter = read(_comfy(tmp_path / "l"))
+    adapter = read(comfy_lora(tmp_path / "l"))
     transformer = small.transformer()
     before = Trace(transformer)
 
@@ -201,8 +183,8 @@ def test_without_loras_nothing_happens() -> None:
     ],
 )
 def test_modules_that_do_not_fit_the_model_are_named(module: str, shape: tuple[int, int], reason: str) -> None:
-    fitting = Adapter("good", {MODULE: Pair(*_pair())})
-    adapter = Adapter("bad", {module: Pair(*_pair(out=shape[0], into=shape[1]))})
+    fitting = Adapter("good", {MODULE: Pair(*low_rank_pair())})
+    adapter = Adapter("bad", {module: Pair(*low_rank_pair(out=shape[0], into=shape[1]))})
     transformer = small.transformer()
     before = Trace(transformer)
     with (
@@ -238,13 +220,13 @@ ALPHA = f"diffusion_model.{MODULE}.alpha"
 )
 def test_files_that_are_no_lora_are_refused(tmp_path: Path, tensors: dict[str, Tensor], reason: str) -> None:
     with pytest.raises(BadCheckpoint, match=reason):
-        read(_write(tmp_path / "l", tensors))
+        read(write_lora(tmp_path / "l", tensors))
 
 
 def test_an_alpha_that_is_not_finite_is_refused(tmp_path: Path) -> None:
     tensors = {A: torch.ones(2, 16), B: torch.ones(16, 2), ALPHA: torch.tensor(torch.inf)}
     with pytest.raises(BadCheckpoint, match="not finite"):
-        read(_write(tmp_path / "l", tensors))
+        read(write_lora(tmp_path / "l", tensors))
 
 
 def test_a_header_far_larger_than_any_lora_has_is_refused(tmp_path: Path) -> None:
@@ -255,8 +237,8 @@ def test_a_header_far_larger_than_any_lora_has_is_refused(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn])
 def test_loras_stored_in_few_bits(tmp_path: Path, dtype: torch.dtype) -> None:
-    a, b = (tensor.to(dtype) for tensor in _pair())
-    adapter = read(_write(tmp_path / "l", {A: a, B: b}))
+    a, b = (tensor.to(dtype) for tensor in low_rank_pair())
+    adapter = read(write_lora(tmp_path / "l", {A: a, B: b}))
     transformer = small.transformer()
     with applied(transformer, [(adapter, (1.0,))]):
         got = small.velocity(transformer)
@@ -277,7 +259,7 @@ def test_a_repeated_lora_is_not_read_again(tmp_path: Path, monkeypatch: pytest.M
         return read(path, name, check)
 
     monkeypatch.setattr(loras, "read", counted)
-    paths = [_comfy(tmp_path / name, seed=seed) for seed, name in enumerate("abc")]
+    paths = [comfy_lora(tmp_path / name, seed=seed) for seed, name in enumerate("abc")]
     cache = LoraCache(2 * read(paths[0]).num_bytes)
     for index in (0, 0, 1, 0, 2, 0):
         cache.read(LoraFile(paths[index], "l"))
@@ -297,14 +279,14 @@ def test_a_file_is_read_in_pieces_and_the_reading_can_be_cancelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loras, "PIECE_VALUES", 7)
-    path, checks = _comfy(tmp_path / "l", rank=5), list[int]()
+    path, checks = comfy_lora(tmp_path / "l", rank=5), list[int]()
     read(path, None, lambda: checks.append(1))
     assert len(checks) == 2 * -(-5 * 16 // 7)
-    assert torch.equal(read(path).pairs[MODULE].a, _pair(5)[0])
-    assert torch.equal(read(path).pairs[MODULE].b, _pair(5)[1])
-    a, b = _pair(5)
+    assert torch.equal(read(path).pairs[MODULE].a, low_rank_pair(5)[0])
+    assert torch.equal(read(path).pairs[MODULE].b, low_rank_pair(5)[1])
+    a, b = low_rank_pair(5)
     b[-1, -1] = torch.inf
-    _write(path, {f"diffusion_model.{MODULE}.lora_A.weight": a, f"diffusion_model.{MODULE}.lora_B.weight": b})
+    write_lora(path, {f"diffusion_model.{MODULE}.lora_A.weight": a, f"diffusion_model.{MODULE}.lora_B.weight": b})
     with pytest.raises(BadCheckpoint, match="not finite"):
         read(path)
 
@@ -313,16 +295,16 @@ def test_a_file_is_read_in_pieces_and_the_reading_can_be_cancelled(
 
     settings, cache = Settings(loras_dir=tmp_path), LoraCache(10**6)
     with pytest.raises(Cancelled):
-        load_adapters([_planned("l")], card("ltxv-tiny"), settings, cache, LoraSources(check=cancel))
+        load_adapters([planned_lora("l")], card("ltxv-tiny"), settings, cache, LoraSources(check=cancel))
     transformer = small.transformer()
     before = Trace(transformer)
-    with pytest.raises(Cancelled), applied(transformer, [(read(_comfy(tmp_path / "l")), (1.0,))], cancel):
+    with pytest.raises(Cancelled), applied(transformer, [(read(comfy_lora(tmp_path / "l")), (1.0,))], cancel):
         pass
     assert Trace(transformer) == before
 
 
 def test_attaching_a_lora_hears_a_cancel_at_every_step(tmp_path: Path) -> None:
-    transformer, adapter = small.transformer(), read(_comfy(tmp_path / "l"))
+    transformer, adapter = small.transformer(), read(comfy_lora(tmp_path / "l"))
     before, checks = Trace(transformer), list[int]()
     with applied(transformer, [(adapter, (1.0,))], lambda: checks.append(1)):
         pass
@@ -339,55 +321,16 @@ def test_attaching_a_lora_hears_a_cancel_at_every_step(tmp_path: Path) -> None:
         assert Trace(transformer) == before
 
 
-def test_loras_are_read_one_at_a_time_after_all_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    alive: list[weakref.ref[Tensor]] = []
-
-    def traced(path: Path, name: str | None, check: Check) -> Adapter:
-        assert [one for one in alive if one() is not None] == [], "the one before is not in memory any more"
-        adapter = read(path, name, check)
-        alive.append(weakref.ref(adapter.pairs[MODULE].a))
-        return adapter
-
-    monkeypatch.setattr(loras, "read", traced)
-    for seed, name in enumerate("abc"):
-        _comfy(tmp_path / name, seed=seed)
-    _comfy(tmp_path / "wide", into=17)
-    settings, transformer = Settings(loras_dir=tmp_path), small.transformer().bfloat16()
-    planned = [_planned(name, index=index) for index, name in enumerate("abc")]
-    with open_adapters(planned, card("ltxv-tiny"), settings) as opened:
-        assert alive == []
-        for one in opened:
-            one.check_fit(transformer)
-        with applied(transformer, read_adapters(opened, LoraCache(0))):
-            assert len(alive) == 3
-    with open_adapters([*planned, _planned("wide", index=3)], card("ltxv-tiny"), settings) as opened:
-        with pytest.raises(InvalidRequest, match="its change 16 x 17") as raised:
-            opened[3].check_fit(transformer)
-        assert raised.value.loc == ("body", "loras", 3, "path")
-
-
-def test_the_loras_of_a_request_are_bounded_together(tmp_path: Path) -> None:
-    sizes = [_comfy(tmp_path / name).stat().st_size for name in "abcde"]
-    settings = Settings(loras_dir=tmp_path, max_lora_bytes=sizes[0])
-    planned = [_planned(name, index=index) for index, name in enumerate("abcde")]
-    with open_adapters(planned[:4], card("ltxv-tiny"), settings) as opened:
-        assert len(opened) == 4
-    words = f"up to this one have {sum(sizes)} bytes together; the limit is {4 * sizes[0]}"
-    with pytest.raises(FileTooLarge, match=words) as raised, open_adapters(planned, card("ltxv-tiny"), settings):
-        pass
-    assert raised.value.loc == ("body", "loras", 4, "path")
-
-
 def test_a_lora_whose_layers_all_have_other_ranks_has_its_effect(tmp_path: Path) -> None:
     """With a pattern for each rank, PEFT compared each layer with each pattern: minutes for the largest model."""
     transformer = small.transformer()
     linear = {name: layer for name, layer in transformer.named_modules() if isinstance(layer, nn.Linear)}
     pairs = {
-        name: _pair(rank, layer.out_features, layer.in_features, seed=rank)
+        name: low_rank_pair(rank, layer.out_features, layer.in_features, seed=rank)
         for rank, (name, layer) in enumerate(linear.items(), start=1)
     }
     tensors = {f"{name}.lora_{side}.weight": pair["AB".index(side)] for name, pair in pairs.items() for side in "AB"}
-    adapter = read(_write(tmp_path / "l", tensors))
+    adapter = read(write_lora(tmp_path / "l", tensors))
     inputs = {name: torch.randn(3, layer.in_features) for name, layer in linear.items()}
     with applied(transformer, [(adapter, (0.5,))]):
         got = {name: transformer.get_submodule(name)(inputs[name]) for name in linear}
@@ -395,50 +338,9 @@ def test_a_lora_whose_layers_all_have_other_ranks_has_its_effect(tmp_path: Path)
         assert _close(got[name] - linear[name](inputs[name]), 0.5 * inputs[name] @ a.T @ b.T)
 
 
-def _planned(source: str, *scales: float, index: int = 0, weight_name: str | None = None) -> PlannedAdapter:
-    return PlannedAdapter(source, scales or (1.0,), ("body", "loras", index, "path"), weight_name)
-
-
-def test_errors_name_the_field_of_the_lora(tmp_path: Path) -> None:
-    settings, model = Settings(loras_dir=tmp_path), card("ltxv-tiny")
-    _comfy(tmp_path / "good.safetensors")
-    (tmp_path / "bad.safetensors").write_bytes(b"not weights")
-    cache = LoraCache(10**6)
-    [(adapter, scales)] = load_adapters([_planned("good.safetensors", 0.4, 0.8)], model, settings, cache)
-    assert (adapter.name, scales) == ("good.safetensors", (0.4, 0.8))
-    assert adapter.loc == ("body", "loras", 0, "path")
-    for path, reason in (
-        ("bad.safetensors", "not a usable safetensors"),
-        ("absent.safetensors", "There is no LoRA file"),
-    ):
-        with pytest.raises(InvalidRequest, match=reason) as raised:
-            load_adapters([_planned("good.safetensors"), _planned(path, index=1)], model, settings, cache)
-        assert raised.value.loc == ("body", "loras", 1, "path")
-        assert raised.value.status == 422
-
-
-def test_adapters_keep_the_plans_order_and_paths_outside_need_permission(tmp_path: Path) -> None:
-    settings, model, cache = Settings(loras_dir=tmp_path / "loras"), card("ltxv-tiny"), LoraCache(10**6)
-    elsewhere = _comfy(tmp_path / "elsewhere.safetensors", rank=3)
-    folder = tmp_path / "loras" / "several"
-    folder.mkdir(parents=True)
-    _comfy(folder / "a.safetensors", rank=1)
-    _comfy(folder / "b.safetensors", rank=2)
-    planned = [
-        _planned("several", weight_name="b.safetensors"),
-        _planned(str(elsewhere), index=1),
-        _planned("several", index=2, weight_name="a.safetensors"),
-    ]
-    loaded = load_adapters(planned, model, settings, cache, LoraSources(any_path=True))
-    assert [adapter.pairs[MODULE].a.shape[0] for adapter, _ in loaded] == [2, 3, 1]
-    with pytest.raises(InvalidRequest) as raised:
-        load_adapters(planned, model, settings, cache)
-    assert raised.value.loc == ("body", "loras", 1, "path")
-
-
 def test_a_pass_has_its_own_scales(tmp_path: Path) -> None:
     """Each pass has the result of a run with its scales alone, however often the pass changes."""
-    first, second = read(_comfy(tmp_path / "a", seed=1)), read(_comfy(tmp_path / "b", seed=2))
+    first, second = read(comfy_lora(tmp_path / "a", seed=1)), read(comfy_lora(tmp_path / "b", seed=2))
     transformer, wanted = small.transformer(), []
     for scales in ((0.5, 0.0), (-1.0, 2.0)):
         with applied(transformer, [(first, (scales[0],)), (second, (scales[1],))]):

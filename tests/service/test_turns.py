@@ -3,6 +3,8 @@
 import asyncio
 from contextlib import AsyncExitStack
 
+import pytest
+
 from longtake.service.turns import Turns
 
 
@@ -88,32 +90,21 @@ def test_a_request_that_goes_away_gives_its_place_to_the_next() -> None:
     asyncio.run(run())
 
 
-def test_a_request_that_goes_away_just_before_it_would_get_its_place_is_left_out() -> None:
+@pytest.mark.parametrize("before", [True, False], ids=["before it gets its place", "as it gets its place"])
+def test_a_request_that_goes_away_does_not_keep_its_place(before: bool) -> None:
+    """Its task does not run between the cancellation and the end of the turn before it, whichever comes first."""
+
     async def run() -> None:
         turns = Turns(1)
         async with AsyncExitStack() as first:
             await first.enter_async_context(turns.turn("a"))
             waiting = asyncio.create_task(turns.turn("b").__aenter__())
             await settle()
-            waiting.cancel()  # The task has not run since then when the place is given back.
+            if before:
+                waiting.cancel()
             await first.aclose()
-        await settle()
-        assert waiting.cancelled()
-        async with asyncio.timeout(1), turns.turn("c"):
-            pass
-
-    asyncio.run(run())
-
-
-def test_a_request_that_goes_away_as_it_gets_its_place_does_not_keep_it() -> None:
-    async def run() -> None:
-        turns = Turns(1)
-        async with AsyncExitStack() as first:
-            await first.enter_async_context(turns.turn("a"))
-            waiting = asyncio.create_task(turns.turn("b").__aenter__())
-            await settle()
-            await first.aclose()
-            waiting.cancel()  # before the task has seen that it has the place
+            if not before:
+                waiting.cancel()
         await settle()
         assert waiting.cancelled()
         async with asyncio.timeout(1), turns.turn("c"):

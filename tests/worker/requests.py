@@ -88,3 +88,12 @@ def another_server(url: str, folder: Path, blobs: Blobs | None = None, **overrid
         there.close()  # so that there is an end of the pipe if the process ends before its server is up
         here.recv()
         yield process
+
+
+def pids(effects: Path) -> list[int]:
+    """Returns the process id of the worker that began each attempt."""
+    return [int(pid) for _, _, pid in effects_of(effects, "began")]
+
+
+def windows(effects: Path, row: RequestRow) -> list[str]:
+    return [window for *_, window in effects_of(effects, "window", row.id)]

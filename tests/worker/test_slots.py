@@ -20,19 +20,21 @@ from longtake.queue.requests import RequestRow
 from longtake.storage.local import LocalBlobs
 from longtake.worker import attempt, slot
 from tests.database.fixtures import on_sqlite
-from tests.worker.requests import PATIENCE_S, current, effects_of, end_of, eventually, stored_files, submission, submit
+from tests.worker.requests import (
+    PATIENCE_S,
+    current,
+    effects_of,
+    end_of,
+    eventually,
+    pids,
+    stored_files,
+    submission,
+    submit,
+    windows,
+)
 from tests.worker.server import WORKER, Server
 
 Serve = Callable[..., Server]
-
-
-def pids(effects: Path) -> list[int]:
-    """Returns the process id of the worker that began each attempt."""
-    return [int(pid) for _, _, pid in effects_of(effects, "began")]
-
-
-def windows(effects: Path, row: RequestRow) -> list[str]:
-    return [window for *_, window in effects_of(effects, "window", row.id)]
 
 
 def output_of(row: RequestRow) -> Any:
@@ -254,75 +256,6 @@ def test_a_missing_command_is_tried_again(engine: sa.Engine, serve: Serve, tmp_p
     row = submit(engine)
     eventually(lambda: state(server) == "failing")
     command.symlink_to(sys.executable)
-    assert end_of(engine, row).status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("at", "is_told"),
-    [("start", True), ("planned", True), (1, True), (1, False)],
-    ids=["start", "planned", "in the middle", "in the middle, by another server"],
-)
-def test_a_cancelled_request_ends_before_its_worker_stops(
-    engine: sa.Engine, serve: Serve, effects: Path, at: str | int, is_told: bool
-) -> None:
-    """The worker process hangs and gets an hour to stop, but the client need not wait for that."""
-    server = serve(cancel_grace_s=3600)
-    row = submit(engine, windows=2, at=at, do="hang", effects=str(effects))
-    eventually(lambda: pids(effects) and len(windows(effects, row)) == (at if isinstance(at, int) else 0))
-    assert queue.cancel(engine, row.id) == "requested"
-    if is_told:
-        server.slots.cancel(row.id)
-    ended = end_of(engine, row)
-    assert (ended.state, ended.status_code, ended.error_type) == ("CANCELLED", 499, "client_cancelled")
-
-
-@on_sqlite
-def test_a_worker_that_heeds_a_cancellation_lives_on(
-    engine: sa.Engine, serve: Serve, tmp_path: Path, effects: Path
-) -> None:
-    server = serve(cancel_grace_s=3600)
-    row = submit(engine, windows=10_000, window_s=0.05, effects=str(effects))
-    eventually(lambda: effects_of(effects, "window"))
-    queue.cancel(engine, row.id)
-    server.slots.cancel(row.id)
-    assert end_of(engine, row).state == "CANCELLED"
-    assert end_of(engine, submit(engine, effects=str(effects))).status_code == 200
-    assert len(set(pids(effects))) == 1
-    assert not (tmp_path / "work" / row.id).exists()
-
-
-@pytest.mark.parametrize("body", [{"do": "ignore", "windows": 10_000, "window_s": 0.05}, {"do": "hang", "at": 0}])
-@on_sqlite
-def test_a_worker_that_ignores_a_cancellation_is_killed(
-    engine: sa.Engine, serve: Serve, effects: Path, body: dict[str, Any]
-) -> None:
-    server = serve()
-    row = submit(engine, effects=str(effects), **body)
-    eventually(lambda: current(engine, row).plan)
-    queue.cancel(engine, row.id)
-    server.slots.cancel(row.id)
-    assert end_of(engine, row).state == "CANCELLED"
-    assert end_of(engine, submit(engine, effects=str(effects))).status_code == 200
-    assert len(set(pids(effects))) == 2
-
-
-def test_a_request_that_is_cancelled_while_it_waits_never_begins(
-    engine: sa.Engine, serve: Serve, effects: Path
-) -> None:
-    row = submit(engine, effects=str(effects))
-    assert queue.cancel(engine, row.id) == "cancelled"
-    server = serve()
-    end_of(engine, submit(engine))
-    server.slots.cancel(row.id)
-    assert not effects.exists()
-
-
-@on_sqlite
-def test_cancelling_another_request_changes_nothing(engine: sa.Engine, serve: Serve, effects: Path) -> None:
-    server = serve()
-    row = submit(engine, windows=3, window_s=0.1, effects=str(effects))
-    eventually(lambda: pids(effects))
-    server.slots.cancel("another")
     assert end_of(engine, row).status_code == 200
 
 

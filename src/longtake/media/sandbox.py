@@ -88,7 +88,7 @@ class DecodeProcess:
         self._ready = False
         """True when the child has started and its walls stand. It has read nothing of the file before."""
         self._excess: str | None = None
-        """What the child had too much of when it was killed because of that; None otherwise."""
+        """The limit that the child exceeded and was killed for, such as `64 threads`; None if it exceeded none."""
         self._cpu_start_s: float | None = None
         """Processor time that the child had used at the last message; None where it cannot be measured."""
         self._requests: SimpleQueue[tuple[dict[str, Any], ArrayForm | None] | None] = SimpleQueue()
