@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 COMPILED = {(9, 16), (31, 16)}
-"""The (latent frames, cells per frame) for which the block is compiled. Other shapes are too rare to be worth it."""
+"""The (latent frames, cells per frame) for which the block is compiled: the most frequent of the stage `lasting`."""
 EPS = 1e-6
 Weights = dict[str, torch.Tensor]
 Rope = tuple[torch.Tensor, torch.Tensor]

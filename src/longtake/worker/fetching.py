@@ -212,7 +212,9 @@ class FetchPlaces:
             pass  # the database fails; `_stop_lost` puts the download back, or others do after the end of the lease
         finally:
             with self._lock:
-                del self._places[place.fetch.request_id]
+                # The request's download may have been put back and begun again in another place meanwhile.
+                if self._places.get(place.fetch.request_id) is place:
+                    del self._places[place.fetch.request_id]
             self._context.on_change(place.fetch.request_id)
             self._thread.wake()
 
