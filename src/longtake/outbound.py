@@ -4,6 +4,7 @@ A host name is resolved once. All its addresses must be public, and the connecti
 addresses. TLS still verifies the host name. httpx sends each redirect as a new request, so redirects are checked, too.
 """
 
+import errno
 import functools
 import ipaddress
 import re
@@ -269,6 +270,9 @@ class _PublicNetwork(httpcore.NetworkBackend):
                     return DeadlineStream(stream, self.deadline)
                 return CheckedStream(stream, self.deadline, self.check, self.turn)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as failure:
+                ours = machine_error(failure)
+                if ":" in address and ours is not None and ours.errno == errno.EADDRNOTAVAIL:
+                    failure = httpcore.ConnectError(str(failure))  # without IPv6; no port of this machine is lacking
                 error = error or failure  # the system prefers the first address, so its failure says the most
         raise error or httpcore.ConnectError(f"there is no host {host}")
 

@@ -202,6 +202,17 @@ def test_a_connection_that_this_machine_cannot_make(tmp_path: Path, monkeypatch:
         fetch_file("http://127.0.0.1:1/x", tmp_path, max_bytes=10, transport=PublicTransport(["127.0.0.1"]))
 
 
+def test_an_ipv6_address_is_out_of_reach_where_there_is_no_ipv6(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **options: object) -> socket.socket:
+        raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    with pytest.raises(DownloadFailed, match="could not be downloaded"):
+        fetch_file("http://[::1]:1/x", tmp_path, max_bytes=10, transport=PublicTransport(["::1"]))
+
+
 def test_every_request_goes_through_the_transport(site: str, tmp_path: Path) -> None:
     port = httpx.URL(site).port
     transport = PublicTransport(["trusted.example"], resolve=lambda host, port: ["127.0.0.1"])
