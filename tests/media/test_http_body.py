@@ -29,15 +29,19 @@ def fetch(folder: Path, encoding: str, body: bytes, max_bytes: int) -> bytes:
 
 @pytest.mark.parametrize("piece_bytes", [1, 1000, 10**7])
 @pytest.mark.parametrize(
-    ("encoding", "body"),
+    ("encoding", "body", "expected"),
     [
-        *((None, BODY[:9000]), ("identity", BODY[:9000]), ("gzip", PACKED), (" GZIP, identity", PACKED)),
-        *(("x-gzip", PACKED), ("deflate", zlib.compress(BODY)), ("gzip", gzip.compress(BODY[:9]) + PACKED)),
+        (None, BODY[:9000], BODY[:9000]),
+        ("identity", BODY[:9000], BODY[:9000]),
+        ("gzip", PACKED, BODY),
+        (" GZIP, identity", PACKED, BODY),
+        ("x-gzip", PACKED + bytes(8), BODY),
+        ("deflate", zlib.compress(BODY), BODY),
+        ("gzip", gzip.compress(BODY[:9]) + bytes(3) + PACKED, BODY[:9] + BODY),
     ],
 )
-def test_one_encoding_is_decoded(encoding: str | None, body: bytes, piece_bytes: int) -> None:
-    whole = b"".join(decoded(response(encoding, body, piece_bytes)))
-    assert whole in (BODY, BODY[:9000], BODY[:9] + BODY)
+def test_one_encoding_is_decoded(encoding: str | None, body: bytes, expected: bytes, piece_bytes: int) -> None:
+    assert b"".join(decoded(response(encoding, body, piece_bytes))) == expected
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ def test_a_missing_descriptor_is_not_blamed_on_the_file(tmp_path: Path) -> None:
     save_file({"a": torch.ones(2, 3)}, tmp_path / "x")
     with no_free_descriptor(), pytest.raises(OSError, match="Too many open files"):
         read_header(tmp_path / "x")
+    with no_free_descriptor(), pytest.raises(OSError, match="Too many open files"):
+        read_json(tmp_path / "x")
 
 
 def test_reads_what_safetensors_writes(tmp_path: Path) -> None:

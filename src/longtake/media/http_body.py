@@ -50,7 +50,10 @@ def _decompressed(pieces: Iterable[bytes], encoding: str) -> Iterator[bytes]:
     for piece in pieces:
         rest = piece
         while True:
-            if decompressor.eof and rest:  # a gzip file may be several ones, one after the other
+            if decompressor.eof:
+                rest = rest.lstrip(b"\0")  # after a gzip file there may be zeros and another gzip file
+                if not rest:
+                    break
                 decompressor = zlib.decompressobj(_WINDOW_BITS[encoding])
             try:
                 data = decompressor.decompress(rest, MOST_DECODED)

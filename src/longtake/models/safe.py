@@ -184,7 +184,7 @@ def read_json(path: Path, max_bytes: int = 16 * 1024**2) -> dict[str, Any]:
     """Returns the JSON object in a file.
 
     Raises `BadCheckpoint` if the file is missing, cannot be read, has more than `max_bytes` bytes, or does not hold a
-    JSON object.
+    JSON object. Raises OSError if this machine is at fault.
     """
     try:
         with path.open("rb") as file:
@@ -192,6 +192,8 @@ def read_json(path: Path, max_bytes: int = 16 * 1024**2) -> dict[str, Any]:
     except FileNotFoundError:
         raise BadCheckpoint(f"There is no file {path}.") from None
     except OSError as error:
+        if machine_error(error) is not None:
+            raise
         raise BadCheckpoint(f"{path} cannot be read: {error.strerror}.") from None
     if len(raw) > max_bytes:
         raise BadCheckpoint(f"{path} is longer than {max_bytes} bytes, too long for a configuration.")
