@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from longtake import errors, outbound, prompts, temporary
+from longtake import errors, outbound, plans, prompts, temporary
 from longtake.access import tokens
 from longtake.database import connection as database
 from longtake.endpoints import fields, validation
@@ -109,6 +109,8 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "recently used LoRAs": (SETTINGS.lora_cache_bytes,),
     "hours from the last byte": (lora_downloads.ABANDONED_S / HOUR_S,),
     "processor time and elapsed time": (READING.cpu_s, READING.wall_s),
+    "characters of a request's path": (app.MAX_PATH,),
+    "pixels of all frames of a source that": (plans.MOST_REPEATED_PIXELS, plans.MOST_REPEATED_ANIMATION_PIXELS),
     "memory of the process": (READING.memory_bytes, sandbox.MOST_THREADS),
     "downloads of files": (SETTINGS.fetch_places,),
     "requests of one key to one pool": (SETTINGS.fetch_ahead,),
@@ -158,7 +160,8 @@ UNITS = {
 
 def shown_values(cell: str) -> tuple[float | None, ...]:
     """Returns the numbers in the cell of a row, each times its unit. `none` is None."""
-    text = re.sub(r"\(.*?\)|(?<=\d),(?=\d{3})", "", cell).replace("2 x 10^10", "20000000000")
+    text = re.sub(r"\(.*?\)|(?<=\d),(?=\d{3})", "", cell)
+    text = re.sub(r"(?:(\d+) x )?10\^(\d+)", lambda power: str(int(power[1] or 1) * 10 ** int(power[2])), text)
     found = re.findall(r"none|(\d+)(?: ([A-Za-z/]+))?", text)
     return tuple(float(number) * UNITS.get(unit, 1) if number else None for number, unit in found)
 
@@ -167,6 +170,10 @@ def shown_values(cell: str) -> tuple[float | None, ...]:
 def test_the_table_has_the_limit_of_the_program(beginning: str) -> None:
     (value,) = (value for limit, value, _, _ in ROWS if f"{limit} |".startswith(beginning))
     assert shown_values(value) == VALUES[beginning]
+
+
+def test_each_row_of_the_table_is_compared() -> None:
+    assert [row[0] for row in ROWS if not any(f"{row[0]} |".startswith(beginning) for beginning in VALUES)] == []
 
 
 def test_each_setting_that_limits_something_is_in_the_table() -> None:

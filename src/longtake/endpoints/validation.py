@@ -6,7 +6,7 @@ from typing import Any, TypeGuard, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from longtake.errors import MOST_ECHOED, InvalidRequest, Loc, LongtakeError, entry
+from longtake.errors import InvalidRequest, Loc, LongtakeError, echo, entry
 from longtake.media.data_uri import shortened
 
 Request = TypeVar("Request", bound=BaseModel)
@@ -128,7 +128,7 @@ def _path(loc: Loc) -> Loc:
 
 
 def _sentence(problem: Any) -> str:
-    name, value = dotted(problem["loc"]) or "The request", _shown(problem["input"])
+    name, value = dotted(problem["loc"]) or "The request", echo(repr(problem["input"]))
     match problem["type"], problem.get("ctx", {}):
         case "missing", _:
             return f"{name} is missing."
@@ -145,12 +145,6 @@ def _sentence(problem: Any) -> str:
         case _:
             message = problem["msg"]
             return f"{name} is {value}: {message[0].lower()}{message[1:]}."
-
-
-def _shown(value: Any) -> str:
-    """Returns a wrong value for a message, at most 1000 characters (MOST_ECHOED) of it."""
-    text = repr(value)
-    return text if len(text) <= MOST_ECHOED else f"{text[:MOST_ECHOED]}..."
 
 
 def _unknown(model: type[BaseModel], data: Mapping[str, Any]) -> Iterator[Loc]:

@@ -1,6 +1,7 @@
 """The folder of downloaded LoRAs: which callers may use a download, how long it is kept, and what is deleted."""
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -87,6 +88,23 @@ def sweep(settings: Settings, *, abandoned_s: float = ABANDONED_S) -> None:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+
+
+def last_use(path: Path) -> float:
+    """Returns when a download was last used, as Unix time; 0 if it is gone."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def mark_used(path: Path) -> bool:
+    """Makes a download the most recently used one. Returns False if it is gone, because another request deleted it."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _last_change(path: Path) -> float:

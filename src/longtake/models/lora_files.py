@@ -13,7 +13,14 @@ import httpx
 from longtake.errors import BadCheckpoint, DownloadFailed, FileTooLarge, InvalidRequest, machine_error
 from longtake.media.fetch import local_path, shown_url
 from longtake.models import hub
-from longtake.models.lora_downloads import delete_oldest, private_folder, public_folder, unfinished_folder
+from longtake.models.lora_downloads import (
+    delete_oldest,
+    last_use,
+    mark_used,
+    private_folder,
+    public_folder,
+    unfinished_folder,
+)
 from longtake.models.lora_header import read_lora_header
 from longtake.models.lora_names import Lora, is_hub_url, lora_at, may_be_repository, scheme_of
 from longtake.models.safe import inside
@@ -260,7 +267,7 @@ def _from_url(url: str, settings: Settings, sources: LoraSources) -> LoraFile:
     name = _name_of(url)
     _check_encrypted(http_url(url), settings, sources)
     target = _target(url, settings, sources.caller)
-    if _is_lora(target) and _mark_used(target):
+    if _is_lora(target) and mark_used(target):
         return LoraFile(target, name)
     if settings.offline or sources.fetch is None:
         raise DownloadFailed(f"The LoRA {name} cannot be downloaded: there is no network here.")
@@ -273,15 +280,6 @@ def _from_url(url: str, settings: Settings, sources: LoraSources) -> LoraFile:
         file.path.replace(target)
     delete_oldest(settings)
     return LoraFile(target, name)
-
-
-def _mark_used(path: Path) -> bool:
-    """Makes a download the most recently used one. Returns False if it is gone, because another request deleted it."""
-    try:
-        os.utime(path)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def needs_download(url: str, settings: Settings, caller: str) -> bool:
@@ -356,11 +354,11 @@ def download_from_hub(lora: Lora, settings: Settings, sources: LoraSources) -> P
         listed = hub.files(lora.path, settings, authorised=authorised)
         files = [file for file in listed if file.path.endswith(".safetensors")]
     except DownloadFailed:
-        cached = sorted(folder.glob("*/**/*.safetensors"), key=lambda file: file.stat().st_mtime)
+        cached = sorted(folder.glob("*/**/*.safetensors"), key=last_use)
         by_name = {"/".join(file.relative_to(folder).parts[1:]): file for file in cached}
-        if not by_name:
+        if not by_name or not mark_used(found := by_name[choose_file(lora, list(by_name), "hub repository")]):
             raise
-        return by_name[choose_file(lora, list(by_name), "hub repository")]
+        return found
     name = choose_file(lora, [file.path for file in files], "hub repository")
     file = next(file for file in files if file.path == name)
     if file.num_bytes > settings.max_lora_bytes:
@@ -372,7 +370,7 @@ def download_from_hub(lora: Lora, settings: Settings, sources: LoraSources) -> P
     make_folder(settings.loras_dir, "loras_dir")
     while True:
         target = hub.fetch(file, version, settings, lambda _: sources.check(), authorised=authorised)
-        if _mark_used(target):
+        if mark_used(target):
             break
     delete_oldest(settings)
     return target

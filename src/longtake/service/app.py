@@ -134,8 +134,7 @@ class Application:
         """
         query = scope["query_string"].decode("latin-1")
         authorization = headers.get(b"authorization", b"").decode("latin-1") or authorization_in(query)
-        caller = self._authenticator.cached_caller(authorization)
-        caller = caller or await self._authenticator.caller(authorization, scope)
+        caller = await self._authenticator.caller(authorization, scope)
         status = await queue.read_status(self._state, caller, target.path)
         body = queue.status_json(status, logs=queue.wants_logs(query))
         answer.request_id = status.row.id

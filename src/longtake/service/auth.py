@@ -51,13 +51,6 @@ class Authenticator:
         self._known: TTLCache[str, bool] = TTLCache(CACHE_SIZE, KNOWN_S)
         self._refused = Budget(MOST_REFUSED, MINUTE_S)
 
-    def cached_caller(self, authorization: str) -> Caller | None:
-        """Returns the caller whom this Authorization header identifies, or None if the header is not in the cache.
-
-        The key or token is not checked again: the cache has only headers that were accepted within the last second.
-        """
-        return self._cache.get(authorization)
-
     async def caller(self, authorization: str, scope: Scope) -> Caller:
         """Returns the caller whom this Authorization header identifies. `scope` is the ASGI scope of its request.
 
@@ -66,7 +59,8 @@ class Authenticator:
         its key or token is not valid, and with status 429 if the header is not empty and its client has sent too many
         invalid ones.
         """
-        cached = self.cached_caller(authorization)
+        # A header that was accepted within the last second is not checked again, and the event loop does not switch.
+        cached = self._cache.get(authorization)
         if cached is not None:
             return cached
         peer = peer_of(scope["client"][0]) if scope.get("client") else "unknown"
@@ -113,10 +107,25 @@ class Authenticator:
 async def caller_of(request: Request) -> Caller:
     """Returns the caller of a request. On a server without keys every request has the same caller, who has all rights.
 
-    Raises RequestFailed with status 401 if the server has keys and the request has no valid key or token.
+    Raises RequestFailed with status 401 if the server has keys and the request has no valid key or token, and with
+    status 429 if its client has sent too many invalid ones.
     """
     authenticator: Authenticator = request.scope["longtake.authenticator"]
     return await authenticator.caller(authorization_of(request), request.scope)
+
+
+async def caller_if_valid(request: Request) -> Caller | None:
+    """Returns the caller of a request, or None if the request has no valid key or token.
+
+    Raises RequestFailed with status 429 if the key or token was not checked, so it may be valid (see
+    `Authenticator.caller`).
+    """
+    try:
+        return await caller_of(request)
+    except RequestFailed as error:
+        if error.status == 429:
+            raise
+        return None
 
 
 async def caller_with_key(request: Request) -> Caller:

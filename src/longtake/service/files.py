@@ -17,7 +17,7 @@ from longtake.access.keys import Caller
 from longtake.access.tokens import Tokens
 from longtake.endpoints import ENDPOINTS
 from longtake.queue.addresses import file_url, sibling_url
-from longtake.service.auth import caller_of, caller_with_key, owns
+from longtake.service.auth import caller_if_valid, caller_of, caller_with_key, owns
 from longtake.service.bodies import SMALL_BYTES, read_json
 from longtake.service.download import download
 from longtake.service.queue import status_of
@@ -225,12 +225,7 @@ async def _check_access(request: Request, state: ServerState, file: StoredFile) 
     """
     if decide(file, None) == "allow":
         return
-    try:
-        caller = await caller_of(request)
-    except RequestFailed as error:
-        if error.status == 429:
-            raise
-        caller = None
+    caller = await caller_if_valid(request)
     if caller is not None and caller.scope == "admin":
         return
     match decide(file, None if caller is None else await _reading_key(state, caller, file)):

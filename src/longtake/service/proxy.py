@@ -15,8 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from longtake.access.tokens import ANONYMOUS, Tokens
 from longtake.queue.addresses import HOSTS, Service
-from longtake.service.auth import caller_of
-from longtake.service.responses import RequestFailed, json_response
+from longtake.service.auth import caller_if_valid
+from longtake.service.responses import json_response
 from longtake.service.state import ServerState
 
 PATH = "/api/fal/proxy"
@@ -49,11 +49,7 @@ class _Proxy:
             await json_response("Invalid request", 400)(scope, receive, send)
             return
         inner = _redirected(scope, *target)
-        try:
-            await caller_of(Request(inner))
-        except RequestFailed as error:
-            if error.status == 429:  # The key was not checked, so it may be valid.
-                raise
+        if await caller_if_valid(Request(inner)) is None:
             if not self._state.settings.open_proxy:
                 await json_response("Unauthorized", 401)(scope, receive, send)
                 return

@@ -1,7 +1,6 @@
 """Tests whether a server's database works, and whether its files can be written to the disk."""
 
 import asyncio
-import errno
 import secrets
 import sqlite3
 import time
@@ -14,6 +13,7 @@ from sqlalchemy import event
 from longtake.database.connection import FULL, database_file, error_code, is_damaged, reading
 from longtake.database.tables import requests
 from longtake.service.state import ServerState
+from longtake.storage.files import FULL_DISK
 from longtake.system import flush
 
 CACHE_S = 1.0
@@ -22,7 +22,6 @@ WRITTEN_BYTES = 256 * 1024
 """Number of bytes that must fit on a disk. An accepted request needs less, a result more."""
 WORKS = "works"
 
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 READ_ONLY = {sqlite3.SQLITE_READONLY, "25006"}
 """The error codes of SQLite and PostgreSQL for writing to a database that can only be read."""
 
@@ -108,9 +107,8 @@ def disk_problem(folder: Path) -> str | None:
 
     To find out, writes a file of 256 KiB (WRITTEN_BYTES) and deletes it. The folder is created if it does not exist.
     """
-    path = (
-        folder / f".ready-{secrets.token_urlsafe(16)}"
-    )  # other servers may share the folder, with the same process id
+    # Other servers may share the folder, with the same process id.
+    path = folder / f".ready-{secrets.token_urlsafe(16)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:

@@ -272,13 +272,17 @@ def open_store(engine: sa.Engine, settings: Settings) -> FileStore:
     return FileStore(engine, open_blobs(settings), folder / SCRATCH, settings.result_s)
 
 
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+"""Codes of operating system errors for a full disk and for a used-up share of one."""
+
+
 @contextmanager
 def disk_full_errors() -> Iterator[None]:
     """A context manager: raises DiskFull, which has a sentence for users, if its block fails because a disk is full."""
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL_DISK:
             raise
         raise DiskFull("The file could not be stored: the server's disk is full.") from error
     except sa.exc.OperationalError as error:

@@ -6,6 +6,7 @@ them as blobs, from which the worker process of any server reads them. The datab
 """
 
 import logging
+import math
 import secrets
 import threading
 import time
@@ -57,22 +58,29 @@ Ending = Outcome | Literal["done", "stopped"]
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Place:
     """A running download of the files of one request.
 
     `fetch`: the request's id, the files, and those that are downloaded already.
     `began_at`: when the download began, in seconds of the monotonic clock.
-    `stopped`: set when the download must stop.
+    `stopped`: set when the download must stop. Call `stop` to set it.
+    `stopped_at`: when that was, in seconds of the same clock; infinite if it is not set.
     """
 
     fetch: Fetch
     began_at: float
     stopped: threading.Event = field(default_factory=threading.Event)
+    stopped_at: float = math.inf
 
     @property
     def key_id(self) -> str:
         return self.fetch.group.key_id
+
+    def stop(self) -> None:
+        """Makes the download stop."""
+        self.stopped_at = min(self.stopped_at, time.monotonic())
+        self.stopped.set()
 
     def check(self) -> None:
         """Raises Cancelled if the download must stop."""
@@ -100,7 +108,6 @@ class FetchPlaces:
         self._lock = threading.Lock()
         self._places: dict[str, Place] = {}  # request id -> place
         self._begun_at: dict[str, float] = {}  # key id -> when its last download began, in seconds of the same clock
-        self._stopped_since: dict[str, float] = {}  # request id -> when its download was first seen stopped, same clock
         self._thread = Repeating(
             "fetch places", self._turn, failure="No files were downloaded", is_temporary=is_temporary, retry_s=POLL_S
         )
@@ -120,7 +127,7 @@ class FetchPlaces:
         """
         self._thread.stop()
         for place in self._running():
-            place.stopped.set()
+            place.stop()
         until = time.monotonic() + STOP_S
         while self._running() and time.monotonic() < until:
             time.sleep(0.01)
@@ -150,7 +157,7 @@ class FetchPlaces:
         for request_id, place in running.items():
             # Its request has ended, or another server has claimed it.
             if request_id not in held or place.fetch.server != server:
-                place.stopped.set()
+                place.stop()
         # This happens if the connection fails while a claim is stored.
         for request_id in held - running.keys():
             fetches.put_back(self._engine, request_id, server, attempt_failed=False)
@@ -167,20 +174,13 @@ class FetchPlaces:
             running = self._running()
             keys = Counter(place.key_id for place in running)
             if len(running) >= settings.fetch_places:
-                if not self._awaits_a_place(running):
+                if not any(time.monotonic() - HEAR_S < place.stopped_at < math.inf for place in running):
                     self._free_place(groups, running, keys)
                 return
             fetch = fetches.claim(self._engine, next_group(groups, keys, self._begun_at), server)
             if fetch is None:
                 return  # another server was faster
             self._begin(fetch)
-
-    def _awaits_a_place(self, running: Sequence[Place]) -> bool:
-        """Returns True if one of the running downloads was stopped less than about a second (HEAR_S) ago."""
-        now = time.monotonic()
-        stopped = [place.fetch.request_id for place in running if place.stopped.is_set()]
-        self._stopped_since = {request_id: self._stopped_since.get(request_id, now) for request_id in stopped}
-        return any(now - since < HEAR_S for since in self._stopped_since.values())
 
     def _free_place(self, groups: Sequence[Group], running: Sequence[Place], keys: Mapping[str, int]) -> None:
         """Stops a download of the API key with the most running downloads, so that another key can start one.
@@ -196,7 +196,7 @@ class FetchPlaces:
         going_on = [place for place in running if not place.stopped.is_set()]
         last = max(going_on, key=lambda place: (keys[place.key_id], place.began_at), default=None)
         if last is not None and keys[last.key_id] - min(keys.get(group.key_id, 0) for group in groups) >= 2:
-            last.stopped.set()
+            last.stop()
 
     def _begin(self, fetch: Fetch) -> None:
         place = Place(fetch, time.monotonic())

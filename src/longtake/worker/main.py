@@ -37,7 +37,7 @@ from longtake.families import plan_from_json, plan_to_json
 from longtake.imports import importing_models
 from longtake.media.fetch import fetch_file, pace_of, remove_halves
 from longtake.models.download import status
-from longtake.models.lora_downloads import delete_oldest, public_folder, unfinished_folder
+from longtake.models.lora_downloads import delete_oldest, mark_used, public_folder, unfinished_folder
 from longtake.models.lora_files import LoraSources
 from longtake.models.lora_names import Lora, hub_url
 from longtake.models.registry import ModelCard
@@ -259,15 +259,15 @@ def hub_file(lora: Lora, channel: Channel, settings: Settings) -> Path | None:
     if found.hub_name is None:
         return None
     target = public_folder(settings) / found.hub_name
-    if not target.exists() and found.blob is not None:
+    is_missing = not target.exists()
+    if is_missing and found.blob is not None:
         with unfinished_folder(settings) as folder, open_blobs(settings).local(found.blob) as path:
             target.parent.mkdir(parents=True, exist_ok=True)
             linked(path, folder / "fetched").replace(target)
-    try:
-        os.utime(target)  # so that it is not deleted as the least recently used
-    except FileNotFoundError:
-        raise DownloadFailed(f"The LoRA {lora.path} was deleted meanwhile; send the request again.") from None
-    delete_oldest(settings)
+    if not mark_used(target):
+        raise DownloadFailed(f"The LoRA {lora.path} was deleted meanwhile; send the request again.")
+    if is_missing:
+        delete_oldest(settings)
     return target
 
 
