@@ -101,7 +101,7 @@ def document(endpoint: str, queue_url: str) -> Schema:
                 "endpointId": endpoint,
                 "category": "video-to-video",
                 "thumbnailUrl": "",
-                "playgroundUrl": f"{server}/",
+                "playgroundUrl": f"{server}/models/{endpoint}",
                 "documentationUrl": f"{server}/api/openapi/queue/openapi.json?endpoint_id={endpoint}",
             },
         },

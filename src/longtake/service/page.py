@@ -1,12 +1,7 @@
-"""The web page at `/`, which shows the requests that a caller may see, with their progress and videos.
-
-The page's HTML contains no requests. Its script loads them as JSON, which needs a key if the server has keys.
-"""
+"""The list of requests for the server's web pages: those that a caller may see, with their progress and videos."""
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
-from string import Template
 from threading import Lock
 from typing import Any
 
@@ -27,7 +22,6 @@ from longtake.service.reports import report
 from longtake.service.responses import RequestFailed, to_json
 from longtake.service.state import ServerState
 from longtake.storage.keys import KEY, key_in_url
-from longtake.version import __version__
 from longtake.video import Progress
 
 PAGE_SIZE = 24
@@ -38,18 +32,6 @@ MAX_READ_BYTES = 1024 * 1024
 """Maximum size in bytes of an input or a result that is read for the page. Larger ones contain files as data URIs. The
 page does not show the prompt of a larger input or the video of a larger result."""
 
-FOLDER = Path(__file__).parent
-TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-"""File name suffix -> MIME type of the static files."""
-SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; media-src 'self'; img-src 'self' data:; object-src 'none'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
-"""Headers of the page and its files. With them the browser loads and runs nothing that comes from another server."""
-
 _SHOWN_COLUMNS = (
     "id", "endpoint", "pool", "created_at", "started_at", "completed_at", "attempt", "error", "price_usd", "seq",
 )  # fmt: skip
@@ -57,19 +39,8 @@ _COLUMNS = [table.c[name] for name in (*_SHOWN_COLUMNS, "state", "status_code", 
 
 
 def routes(state: ServerState) -> list[BaseRoute]:
-    """Returns the routes of the page, its static files and its list of requests."""
-    html = Template((FOLDER / "templates" / "page.html").read_text("utf-8")).substitute(version=__version__)
-    files = {path.name: path.read_bytes() for path in (FOLDER / "static").iterdir() if path.suffix in TYPES}
+    """Returns the route of the list of requests."""
     request_list = RequestList(state)
-
-    async def page(_: Request) -> Response:
-        return Response(html, headers=SECURITY_HEADERS, media_type="text/html")
-
-    async def static(request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in files:
-            return Response(status_code=404)
-        return Response(files[name], headers=SECURITY_HEADERS, media_type=TYPES[Path(name).suffix])
 
     async def data(request: Request) -> Response:
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
@@ -85,7 +56,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
             {"cache-control": "no-store"},
         )
 
-    return [Route("/", page), Route("/static/{name}", static), Route("/page/requests", data)]
+    return [Route("/page/requests", data)]
 
 
 class RequestList:

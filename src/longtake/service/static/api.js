@@ -1,0 +1,58 @@
+// Calls the server. Every address is relative to the page, so that the pages work behind a path prefix.
+// A key stays in this tab's session storage and is sent in a header, never in an address.
+
+const KEY = "longtake.key";
+
+export const ROOT = document.documentElement.dataset.root;
+export const key = () => sessionStorage.getItem(KEY);
+export const keep = (text) => (text ? sessionStorage.setItem(KEY, text) : sessionStorage.removeItem(KEY));
+export const headers = () => (key() ? { Authorization: `Key ${key()}` } : {});
+
+// A refusal of the server: `status`, `message` for people, and fal's list of problems in `detail`, if there is one.
+export class Refused extends Error {
+  constructor(status, body) {
+    const detail = Array.isArray(body?.detail) ? body.detail : [];
+    super(detail.length ? detail.map((one) => one.msg).join("; ") : String(body?.detail ?? `The server answered ${status}`));
+    Object.assign(this, { status, detail });
+  }
+}
+
+let unlock = async () => { throw new Refused(401, { detail: "This needs a key." }); };
+// Sets the function that asks the person for a key, with the reason for it. The refused call is then repeated.
+export const setDoor = (ask) => { unlock = ask; };
+
+// Returns the server's response. Asks for a key if the server wants one. Throws Refused for any other error, and
+// TypeError if the server cannot be reached.
+export async function call(path, { json, ...options } = {}) {
+  for (;;) {
+    const sent = key();
+    const response = await fetch(ROOT + path, {
+      ...options,
+      ...(json === undefined ? {} : { method: options.method ?? "POST", body: JSON.stringify(json) }),
+      headers: { ...headers(), ...(json === undefined ? {} : { "Content-Type": "application/json" }), ...options.headers },
+    });
+    if (response.ok) return response;
+    const body = await response.json().catch(() => null);
+    if (response.status !== 401) throw new Refused(response.status, body);
+    if (sent === key()) {
+      keep(null);
+      await unlock(sent ? "This key does not open the server." : "");
+    }
+  }
+}
+
+export const callJson = async (path, options) => (await call(path, options)).json();
+
+// Returns an address for a picture or a video. With a key the file is loaded with the key and becomes a blob, because
+// an element's own address cannot carry a header. `release` frees it.
+export async function mediaAddress(path, options) {
+  if (!key()) return { address: ROOT + path, release: () => {} };
+  const address = URL.createObjectURL(await (await call(path, options)).blob());
+  return { address, release: () => URL.revokeObjectURL(address) };
+}
+
+// Returns the key of a file of this server in its URL, or null if the URL has another form.
+export const fileKey = (url) => /\/files\/((?:[^/?#]+\/)*[^/?#]+)$/.exec(url ?? "")?.[1] ?? null;
+
+// Returns the page's address of a file of this server, without the host that the URL has.
+export const fileAddress = (url) => (fileKey(url) ? `cdn/files/${fileKey(url)}` : null);

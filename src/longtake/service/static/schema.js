@@ -1,0 +1,73 @@
+// Turns an endpoint's OpenAPI document into the fields of its form.
+
+import { callJson } from "./api.js";
+import { spaced } from "./words.js";
+
+// Name of a field -> its group. The first pattern that fits counts. Groups are shown in this order; the first is open.
+const GROUPS = [
+  ["Start", /^(prompt|video_url|end_image_url|num_frames|duration|extend_direction|mode|resolution|aspect_ratio|video_size)$/],
+  ["Source and context", /^(start_frame_num|num_context_frames|context|reverse_video|conditioning_type|preprocess|strength|limit_num_frames|max_num_frames|resample_fps|target_fps|constant_rate_factor|video_strength|audio_strength|end_image_strength)$/],
+  ["LoRAs and camera", /lora/],
+  ["Prompt", /prompt/],
+  ["Rate and file", /fps|frame_rate|frames_per_second|video_output_type|video_quality|video_write_mode|sync_mode/],
+  ["Guidance", /(scale|guidance)/],
+  ["Sampling", /seed|step|pass|acceleration|scheduler|gamma|sampling|adain|tone_map|multiscale/],
+  ["Sound and safety", /./],
+];
+export const GROUP_NAMES = GROUPS.map(([name]) => name);
+
+// Returns {id, title, model, standIn, price, fields} of the endpoint with this id.
+export async function loadEndpoint(id) {
+  const [models, pricing] = await Promise.all([
+    callJson(`v1/models?endpoint_id=${encodeURIComponent(id)}&expand=openapi-3.0`),
+    callJson(`v1/models/pricing?endpoint_id=${encodeURIComponent(id)}`),
+  ]);
+  const [model] = models.models;
+  const { schemas } = model.openapi.components;
+  const body = model.openapi.paths[`/${id}`].post.requestBody.content["application/json"].schema;
+  const { note, model: name, stands_in_for: standsInFor, installed } = model.longtake;
+  return { id, title: model.metadata.description, model: name, standsInFor, installed, note, price: pricing.prices[0], fields: fieldsOf(resolve(body, schemas), schemas) };
+}
+
+function resolve(schema, schemas) {
+  const reference = schema.$ref ?? (schema.allOf?.length === 1 ? schema.allOf[0].$ref : undefined);
+  if (!reference) return schema;
+  const { allOf, $ref, ...own } = schema;
+  return { ...schemas[reference.split("/").at(-1)], ...own };
+}
+
+// Returns the fields of a schema, those of nested objects included: {path, name, label, help, kind, group, required,
+// initial, schema}. `path` is where the value stands in the request, such as ["video", "video_url"].
+function fieldsOf(schema, schemas, prefix = []) {
+  return schema["x-fal-order-properties"].flatMap((name) => {
+    const own = resolve(schema.properties[name], schemas);
+    const path = [...prefix, name];
+    if (own.type === "object" && own.properties) return fieldsOf(own, schemas, path);
+    const field = {
+      path,
+      name,
+      label: spaced(name),
+      help: own.description ?? "",
+      kind: kindOf(name, own),
+      group: GROUPS.find(([, pattern]) => pattern.test(name))[0],
+      required: (schema.required ?? []).includes(name),
+      initial: own.default,
+      example: own.examples?.[0],
+      schema: own,
+    };
+    if (field.kind === "size") field.schema = { ...own, choices: own.anyOf.find((one) => one.enum).enum };
+    return [field];
+  });
+}
+
+function kindOf(name, schema) {
+  if (schema.ui?.field) return schema.ui.field; // "video" or "image"
+  if (name === "seed") return "seed";
+  if (name === "loras") return "loras";
+  if (/prompt$/.test(name) && schema.type === "string") return "prompt";
+  if (schema.anyOf?.some((one) => one.enum)) return "size";
+  if (schema.enum) return "choice";
+  if (schema.type === "boolean") return "toggle";
+  if (schema.type === "integer" || schema.type === "number") return "maximum" in schema && "minimum" in schema ? "slider" : "number";
+  return "text";
+}

@@ -1,0 +1,41 @@
+// Numbers, times and states as text for people.
+
+const number = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
+const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+
+export const STATES = { waiting: "Waiting", running: "Running", done: "Done", failed: "Failed", cancelled: "Cancelled" };
+
+export const plural = (count, word) => `${number.format(count)} ${word}${count === 1 ? "" : "s"}`;
+
+// 75 -> "1 min 15 s"
+export function seconds(value) {
+  if (value < 60) return `${number.format(value)} s`;
+  const whole = Math.round(value);
+  const minutes = Math.floor(whole / 60);
+  if (minutes < 60) return `${minutes} min ${whole % 60} s`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+export function bytes(count) {
+  for (const unit of ["B", "kB", "MB", "GB"]) {
+    if (count < 1000) return `${number.format(count)} ${unit}`;
+    count /= 1000;
+  }
+  return `${number.format(count)} TB`;
+}
+
+export const when = (unix) => moment.format(new Date(unix * 1000));
+
+// "0.10080" -> "$0.1008"
+export function dollars(value) {
+  const amount = Number(value);
+  return `$${amount >= 0.01 || amount === 0 ? amount.toFixed(amount < 1 ? 3 : 2) : amount.toPrecision(2)}`;
+}
+
+const WORDS = { num: "number of", fps: "frames per second", lora: "LoRA", loras: "LoRAs", cfg: "CFG", stg: "STG", gif: "GIF", adain: "AdaIN" };
+
+// Name of a field or a value -> its words: "num_inference_steps" -> "Number of inference steps", "video_url" -> "Video"
+export function spaced(name) {
+  const text = name.replace(/_url$/, "").split("_").map((word) => WORDS[word] ?? word).join(" ");
+  return text[0].toUpperCase() + text.slice(1);
+}
