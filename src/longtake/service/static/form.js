@@ -4,7 +4,7 @@ import { control } from "./controls.js";
 import { el } from "./dom.js";
 import { GROUP_NAMES } from "./schema.js";
 
-// Builds the form of `fields` into `node`. Returns {value, set, reset, complain, onChange}.
+// Builds the form of `fields` into `node`. Returns the functions of the form, which are explained below.
 export function buildForm(node, fields) {
   const controls = fields.map((field) => ({ field, ...control(field) }));
   const groups = GROUP_NAMES.map((name) => ({ name, members: controls.filter((one) => one.field.group === name) })).filter(({ members }) => members.length);
@@ -77,7 +77,22 @@ export function buildForm(node, fields) {
   node.addEventListener("input", count);
   for (const { field, set: put } of controls) put(field.initial);
   count();
-  return { value, set, reset, complain, field: (name) => controls.find(({ field }) => field.name === name) };
+  // Shows problems that a person should know while typing, without moving the page.
+  function hint(problems) {
+    for (const { loc, msg } of problems) controls.find(({ field }) => field.path.join(".") === loc.slice(1).join("."))?.complain(msg);
+  }
+
+  // Returns the request's part that consists of one field.
+  function only({ field, get }) {
+    return [...field.path].reverse().reduce((part, name) => ({ [name]: part }), get());
+  }
+
+  // Gives a pasted file to the field that it fits: an image to the end image, anything else to the source.
+  function paste(file) {
+    const kind = file.type.startsWith("image/") && file.type !== "image/gif" ? "image" : "video";
+    (controls.find(({ field }) => field.kind === kind) ?? controls.find(({ field }) => field.kind === "video"))?.send(file);
+  }
+  return { node, value, set, reset, complain, hint, only, paste, field: (name) => controls.find(({ field }) => field.name === name) };
 }
 
 const same = (left, right) => JSON.stringify(left) === JSON.stringify(right);
