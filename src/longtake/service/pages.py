@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from longtake.endpoints import ENDPOINTS
+from longtake.service.llms import description
 from longtake.service.state import ServerState
 from longtake.version import __version__
 
@@ -42,8 +43,24 @@ def routes(_: ServerState) -> list[BaseRoute]:
     return [
         _page("/", "gallery", "longtake"),
         *(_page(f"/models/{id}", "playground", f"{id} | longtake", endpoint=id) for id in ENDPOINTS),
+        *(_page(f"/models/{id}/api", "reference", f"API of {id} | longtake", endpoint=id) for id in ENDPOINTS),
+        *(_plain_text(id) for id in ENDPOINTS),
+        _page("/history", "history", "History | longtake"),
+        _page("/compare", "compare", "Compare | longtake"),
+        _page("/server", "server", "Server | longtake"),
         Route("/static/{name}", static),
     ]
+
+
+def _plain_text(endpoint: str) -> Route:
+    """Returns the route of an endpoint's description for language models."""
+
+    async def plain_text(request: Request) -> Response:
+        server = request.scope["longtake.base_url"].removesuffix("/queue")
+        text = description(endpoint).replace("{server}", server)
+        return Response(text, headers=SECURITY_HEADERS, media_type="text/plain")
+
+    return Route(f"/models/{endpoint}/llms.txt", plain_text)
 
 
 def _page(path: str, name: str, title: str, endpoint: str = "") -> Route:
@@ -62,7 +79,7 @@ def _page(path: str, name: str, title: str, endpoint: str = "") -> Route:
         title=escape(title),
         page=name,
         version=__version__,
-        body=body.safe_substitute(root=root, here=path[1:], endpoint=endpoint, heading=escape(endpoint)),
+        body=body.substitute(root=root, endpoint=endpoint),
     )
 
     async def page(_: Request) -> Response:

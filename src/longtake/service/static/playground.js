@@ -2,6 +2,7 @@
 
 import { renew } from "./shell.js";
 import { Refused, callJson, fileKey } from "./api.js";
+import { codePanel } from "./code.js";
 import { contextStrip } from "./context.js";
 import { by, el, toast } from "./dom.js";
 import { buildForm } from "./form.js";
@@ -38,6 +39,10 @@ async function start() {
   const plan = el("div", { class: "plan", aria: { live: "polite" } });
   by("form").append(plan, el("div", { class: "actions run" }, el("button", { class: "main" }, "Run"), el("span", { class: "quiet" }, "Ctrl + Enter")));
   followPlan(id, form, plan, source, (found) => strip.mark(found?.context ?? null));
+  const code = codePanel(endpoint);
+  by("code").append(code.node);
+  by("form").addEventListener("input", () => code.show(form.value()));
+  code.show(form.value());
   by("form").addEventListener("submit", (event) => { event.preventDefault(); run(form.value()); });
   document.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); run(form.value()); } });
   document.addEventListener("paste", (event) => { const [file] = event.clipboardData.files; if (file) { event.preventDefault(); form.paste(file); } });

@@ -5,7 +5,7 @@ import { spaced } from "./words.js";
 
 // Name of a field -> its group. The first pattern that fits counts. Groups are shown in this order; the first is open.
 const GROUPS = [
-  ["Start", /^(prompt|video_url|end_image_url|num_frames|duration|extend_direction|mode|resolution|aspect_ratio|video_size)$/],
+  ["Start", /^(video_url|prompt|num_frames|duration|extend_direction|mode|end_image_url|resolution|aspect_ratio|video_size)$/],
   ["Source and context", /^(start_frame_num|num_context_frames|context|reverse_video|conditioning_type|preprocess|strength|limit_num_frames|max_num_frames|resample_fps|target_fps|constant_rate_factor|video_strength|audio_strength|end_image_strength)$/],
   ["LoRAs and camera", /lora/],
   ["Prompt", /prompt/],
@@ -14,6 +14,8 @@ const GROUPS = [
   ["Sampling", /seed|step|pass|acceleration|scheduler|gamma|sampling|adain|tone_map|multiscale/],
   ["Sound and safety", /./],
 ];
+// The order of the fields in the first group; in the others it is that of the schema.
+const FIRST = ["video_url", "prompt", "num_frames", "duration", "extend_direction", "mode", "end_image_url", "resolution", "video_size", "aspect_ratio"];
 export const GROUP_NAMES = GROUPS.map(([name]) => name);
 
 // Returns {id, title, model, standIn, price, fields} of the endpoint with this id.
@@ -26,8 +28,10 @@ export async function loadEndpoint(id) {
   const { schemas } = model.openapi.components;
   const body = model.openapi.paths[`/${id}`].post.requestBody.content["application/json"].schema;
   const { note, model: name, stands_in_for: standsInFor, installed } = model.longtake;
-  return { id, title: model.metadata.description, model: name, standsInFor, installed, note, price: pricing.prices[0], fields: fieldsOf(resolve(body, schemas), schemas) };
+  return { id, title: model.metadata.description, model: name, standsInFor, installed, note, price: pricing.prices[0], fields: fieldsOf(resolve(body, schemas), schemas).sort((left, right) => place(left) - place(right)) };
 }
+
+const place = ({ name }) => (FIRST.includes(name) ? FIRST.indexOf(name) : FIRST.length);
 
 function resolve(schema, schemas) {
   const reference = schema.$ref ?? (schema.allOf?.length === 1 ? schema.allOf[0].$ref : undefined);

@@ -1,0 +1,144 @@
+// The current request as code, in five forms: fal's clients for Python and JavaScript, cURL, the command line, and the
+// library. Each works when it is pasted.
+
+import { ROOT } from "./api.js";
+import { copyText, el } from "./dom.js";
+
+const server = () => new URL(ROOT || ".", location.href).href.replace(/\/$/, "");
+
+// Returns the request with the fields whose defaults differ between the API and the command line.
+function complete(fields, request) {
+  const whole = structuredClone(request);
+  for (const { path, name, initial } of fields) {
+    if (["num_frames", "frame_rate", "duration"].includes(name) && path.length === 1 && initial !== undefined) whole[name] ??= initial;
+  }
+  return whole;
+}
+
+function pythonText(value, indent = "") {
+  if (value === true) return "True";
+  if (value === false) return "False";
+  if (value === null) return "None";
+  if (typeof value === "string" || typeof value === "number") return JSON.stringify(value);
+  const inner = `${indent}    `;
+  const parts = Array.isArray(value) ? value.map((one) => pythonText(one, inner)) : Object.entries(value).map(([name, one]) => `${JSON.stringify(name)}: ${pythonText(one, inner)}`);
+  const [open, close] = Array.isArray(value) ? "[]" : "{}";
+  return parts.length ? `${open}\n${parts.map((part) => `${inner}${part},\n`).join("")}${indent}${close}` : open + close;
+}
+
+function python({ id }, request) {
+  return `# pip install fal-client; export FAL_KEY=id:secret
+import fal_client
+import fal_client.client
+
+SERVER = "${server()}"
+fal_client.client.RUN_URL_FORMAT = f"{SERVER}/run/"
+fal_client.client.QUEUE_URL_FORMAT = f"{SERVER}/queue/"
+fal_client.client.REST_URL = f"{SERVER}/rest"
+fal_client.client.CDN_URL = f"{SERVER}/cdn"
+
+result = fal_client.subscribe(
+    "${id}",
+    arguments=${pythonText(request, "    ")},
+    with_logs=True,
+    on_queue_update=print,
+)
+print(result["video"]["url"])
+`;
+}
+
+function javascript({ id }, request) {
+  const input = JSON.stringify(request, null, 2).replaceAll("\n", "\n  ");
+  return `// npm install @fal-ai/client; export FAL_KEY=id:secret
+import { fal } from "@fal-ai/client";
+
+const services = { "fal.run": "run", "queue.fal.run": "queue", "rest.fal.ai": "rest" };
+fal.config({
+  credentials: process.env.FAL_KEY,
+  fetch: (address, init) => {
+    const url = new URL(address);
+    const service = services[url.hostname];
+    return fetch(service ? \`${server()}/\${service}\${url.pathname}\${url.search}\` : address, init);
+  },
+});
+
+const { data } = await fal.subscribe("${id}", {
+  input: ${input},
+  logs: true,
+  onQueueUpdate: (update) => console.log(update.status),
+});
+console.log(data.video.url);
+`;
+}
+
+const shellText = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
+function curl({ id }, request) {
+  return `curl -sS ${shellText(`${server()}/run/${id}`)} \\
+  -H "Authorization: Key $FAL_KEY" -H 'Content-Type: application/json' \\
+  -d ${shellText(JSON.stringify(request, null, 2))}
+`;
+}
+
+function commandLine({ id, fields }, request) {
+  return `longtake extend -o longer.mp4 --endpoint ${id} --json-input - <<'REQUEST'
+${JSON.stringify(complete(fields, request), null, 2)}
+REQUEST
+`;
+}
+
+function library({ id, fields }, request) {
+  const whole = complete(fields, request);
+  const at = (path) => path.reduce((part, name) => part?.[name], whole);
+  const rest = fields.filter(({ kind, path }) => !(kind === "video" && path.at(-1) === "video_url") && at(path) !== undefined);
+  const source = fields.find(({ kind }) => kind === "video");
+  const size = (value) => (value?.width ? `(${value.width}, ${value.height})` : pythonText(value, "    "));
+  const lines = rest.map(({ path }) => `    ${argument(path, fields)}=${size(at(path))},`);
+  return `import longtake
+
+result = longtake.extend(
+    ${pythonText(at(source.path) ?? "clip.mp4")},
+    "longer.mp4",
+    endpoint="${id}",
+${lines.join("\n")}
+)
+print(result.path)
+`;
+}
+
+// The library's name of a field: a nested one has its parent's name only where another field has its own name.
+function argument(path, fields) {
+  const own = path.at(-1);
+  const alone = fields.filter(({ name }) => name === own).length === 1;
+  const name = path.length === 1 || alone ? own : path.join("_");
+  return name === "loras" ? "lora" : name;
+}
+
+export const FORMS = { Python: python, JavaScript: javascript, cURL: curl, "Command line": commandLine, Library: library };
+
+// Builds the panel with the code. Returns {node, show}: `show(request)` writes the code of another request.
+export function codePanel(endpoint) {
+  const text = el("code");
+  const tabs = Object.keys(FORMS).map((name) => el("button", { type: "button", role: "tab", class: "plain", aria: { selected: "false" }, onclick: () => { localStorage.setItem("longtake.code", name); choose(name); } }, name));
+  const node = el("section", { class: "code-panel" },
+    el("div", { class: "code-tabs", role: "tablist", aria: { label: "Form of the code" } }, tabs, el("button", { type: "button", class: "plain copy", onclick: () => copyText(text.textContent) }, "Copy")),
+    el("pre", { tabindex: 0, aria: { label: "Code of this request" } }, text),
+    el("p", { class: "quiet" }, "A server without keys accepts any FAL_KEY of the form id:secret."));
+  let chosen = localStorage.getItem("longtake.code") ?? "Python";
+  let shown = {};
+
+  function choose(name) {
+    chosen = name in FORMS ? name : "Python";
+    tabs.forEach((tab) => { tab.setAttribute("aria-selected", String(tab.textContent === chosen)); tab.tabIndex = tab.textContent === chosen ? 0 : -1; });
+    text.textContent = FORMS[chosen](endpoint, shown);
+  }
+  node.querySelector("[role=tablist]").addEventListener("keydown", (event) => {
+    const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!move) return;
+    const next = tabs[(tabs.findIndex((tab) => tab.textContent === chosen) + move + tabs.length) % tabs.length];
+    choose(next.textContent);
+    next.focus();
+  });
+  choose(chosen);
+  return { node, show: (request) => { shown = request; choose(chosen); } };
+}

@@ -1,0 +1,12 @@
+// A small picture of a stored video.
+
+import { fileKey, mediaAddress } from "./api.js";
+import { el } from "./dom.js";
+
+// Returns a box with the middle frame of the file at `path` (an address of this server, or null), as a link to `place`.
+export function picture(path, place) {
+  const box = el("a", { class: "screen", href: place, tabindex: -1, aria: { hidden: "true" } });
+  const key = fileKey(`/${path ?? ""}`);
+  if (key) mediaAddress(`media/${key}/strip?frames=1&height=108`).then(({ address }) => box.append(el("img", { src: address, alt: "", loading: "lazy" }))).catch(() => {});
+  return box;
+}
