@@ -1,4 +1,4 @@
-"""Describes an endpoint as plain text for language models that write programs: its addresses, its fields, an example."""
+"""Describes an endpoint as plain text for language models that write programs: addresses, fields, an example."""
 
 import json
 from functools import cache
@@ -32,13 +32,15 @@ def description(endpoint: str) -> str:
             f"- Run and wait for the result: POST {{server}}/run/{endpoint} with the input as JSON.",
             f"- Submit to the queue: POST {{server}}/queue/{endpoint}; the answer has `request_id`, `status_url`, "
             "`response_url` and `cancel_url`.",
-            f"- Status: GET {{server}}/queue/{endpoint}/requests/REQUEST_ID/status?logs=1, until `status` is COMPLETED.",
+            f"- Status: GET {{server}}/queue/{endpoint}/requests/REQUEST_ID/status?logs=1, "
+            "until `status` is COMPLETED.",
             f"- Result: GET {{server}}/queue/{endpoint}/requests/REQUEST_ID. "
             f"Cancel: PUT {{server}}/queue/{endpoint}/requests/REQUEST_ID/cancel.",
-            "- Upload a file: POST {server}/rest/storage/upload/initiate with `file_name` and `content_type`; PUT the bytes "
-            "to `upload_url`; use `file_url` in the input.",
+            "- Upload a file: POST {server}/rest/storage/upload/initiate with `file_name` and `content_type`; "
+            "PUT the bytes to `upload_url`; use `file_url` in the input.",
             f"- Plan and price without running: POST {{server}}/models/{endpoint}/plan with the input as JSON.",
-            "- Header: `Authorization: Key ID:SECRET`. A server without keys accepts calls of its own machine without it.",
+            "- Header: `Authorization: Key ID:SECRET`. A server without keys accepts calls of its own machine "
+            "without it.",
             f"- OpenAPI: {{server}}/api/openapi/queue/openapi.json?endpoint_id={endpoint}",
             "",
             "## Input",

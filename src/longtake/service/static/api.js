@@ -12,14 +12,20 @@ export const headers = () => (key() ? { Authorization: `Key ${key()}` } : {});
 export class Refused extends Error {
   constructor(status, body) {
     const detail = Array.isArray(body?.detail) ? body.detail : [];
-    super(detail.length ? detail.map((one) => one.msg).join("; ") : String(body?.detail ?? `The server answered ${status}`));
+    super(
+      detail.length ? detail.map((one) => one.msg).join("; ") : String(body?.detail ?? `The server answered ${status}`),
+    );
     Object.assign(this, { status, detail });
   }
 }
 
-let unlock = async () => { throw new Refused(401, { detail: "This needs a key." }); };
+let unlock = async () => {
+  throw new Refused(401, { detail: "This needs a key." });
+};
 // Sets the function that asks the person for a key, with the reason for it. The refused call is then repeated.
-export const setDoor = (ask) => { unlock = ask; };
+export const setDoor = (ask) => {
+  unlock = ask;
+};
 
 // Returns the server's response. Asks for a key if the server wants one. Throws Refused for any other error, and
 // TypeError if the server cannot be reached.
@@ -29,7 +35,11 @@ export async function call(path, { json, ...options } = {}) {
     const response = await fetch(ROOT + path, {
       ...options,
       ...(json === undefined ? {} : { method: options.method ?? "POST", body: JSON.stringify(json) }),
-      headers: { ...headers(), ...(json === undefined ? {} : { "Content-Type": "application/json" }), ...options.headers },
+      headers: {
+        ...headers(),
+        ...(json === undefined ? {} : { "Content-Type": "application/json" }),
+        ...options.headers,
+      },
     });
     if (response.ok) return response;
     const body = await response.json().catch(() => null);

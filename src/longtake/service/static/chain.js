@@ -16,19 +16,47 @@ export async function drawChain(node, id) {
     let root = await callJson(`page/requests/${id}`);
     for (let up = 0; root.parent && up < MOST; up += 1) root = await callJson(`page/requests/${root.parent}`);
     node.replaceChildren(el("h2", {}, "Chain"), el("ul", { class: "tree" }, await branch(root, id, { left: MOST })));
-  } catch (error) { node.replaceChildren(el("p", { class: "error" }, error.message)); }
+  } catch (error) {
+    node.replaceChildren(el("p", { class: "error" }, error.message));
+  }
 }
 
 async function branch(entry, chosen, budget) {
   const children = [];
-  for (const child of entry.children) if (budget.left-- > 0) children.push(await branch(await callJson(`page/requests/${child}`), chosen, budget));
+  for (const child of entry.children)
+    if (budget.left-- > 0) children.push(await branch(await callJson(`page/requests/${child}`), chosen, budget));
   const place = `${ROOT}models/${entry.endpoint}?request=${entry.id}`;
   const download = async () => {
     const { address } = await mediaAddress(entry.video.url);
     el("a", { href: address, download: `longtake-${entry.id}.mp4` }).click();
   };
-  return el("li", {}, el("div", { class: entry.id === chosen ? "knot chosen" : "knot" }, picture(entry.video?.url, place),
-    el("div", {}, el("a", { href: place }, entry.prompt || entry.endpoint), el("p", { class: "quiet" }, [entry.video?.duration && seconds(entry.video.duration), entry.model, entry.error].filter(Boolean).join(" · ")),
-      entry.video ? el("button", { type: "button", class: "plain", onclick: download }, entry.children.length ? "Download up to here" : "Download the whole") : null)),
-    children.length ? el("ul", {}, children) : null);
+  return el(
+    "li",
+    {},
+    el(
+      "div",
+      { class: entry.id === chosen ? "knot chosen" : "knot" },
+      picture(entry.video?.url, place),
+      el(
+        "div",
+        {},
+        el("a", { href: place }, entry.prompt || entry.endpoint),
+        el(
+          "p",
+          { class: "quiet" },
+          [entry.video?.duration && seconds(entry.video.duration), entry.model, entry.error]
+            .filter(Boolean)
+            .join(" · "),
+        ),
+        entry.video
+          ? el(
+              "button",
+              { type: "button", class: "plain", onclick: download },
+              entry.children.length ? "Download up to here" : "Download the whole",
+            )
+          : null,
+      ),
+    ),
+    children.length ? el("ul", {}, children) : null,
+  );
 }

@@ -10,7 +10,8 @@ const server = () => new URL(ROOT || ".", location.href).href.replace(/\/$/, "")
 function complete(fields, request) {
   const whole = structuredClone(request);
   for (const { path, name, initial } of fields) {
-    if (["num_frames", "frame_rate", "duration"].includes(name) && path.length === 1 && initial !== undefined) whole[name] ??= initial;
+    if (["num_frames", "frame_rate", "duration"].includes(name) && path.length === 1 && initial !== undefined)
+      whole[name] ??= initial;
   }
   return whole;
 }
@@ -21,9 +22,13 @@ function pythonText(value, indent = "") {
   if (value === null) return "None";
   if (typeof value === "string" || typeof value === "number") return JSON.stringify(value);
   const inner = `${indent}    `;
-  const parts = Array.isArray(value) ? value.map((one) => pythonText(one, inner)) : Object.entries(value).map(([name, one]) => `${JSON.stringify(name)}: ${pythonText(one, inner)}`);
+  const parts = Array.isArray(value)
+    ? value.map((one) => pythonText(one, inner))
+    : Object.entries(value).map(([name, one]) => `${JSON.stringify(name)}: ${pythonText(one, inner)}`);
   const [open, close] = Array.isArray(value) ? "[]" : "{}";
-  return parts.length ? `${open}\n${parts.map((part) => `${inner}${part},\n`).join("")}${indent}${close}` : open + close;
+  return parts.length
+    ? `${open}\n${parts.map((part) => `${inner}${part},\n`).join("")}${indent}${close}`
+    : open + close;
 }
 
 function python({ id }, request) {
@@ -90,7 +95,9 @@ REQUEST
 function library({ id, fields }, request) {
   const whole = complete(fields, request);
   const at = (path) => path.reduce((part, name) => part?.[name], whole);
-  const rest = fields.filter(({ kind, path }) => !(kind === "video" && path.at(-1) === "video_url") && at(path) !== undefined);
+  const rest = fields.filter(
+    ({ kind, path }) => !(kind === "video" && path.at(-1) === "video_url") && at(path) !== undefined,
+  );
   const source = fields.find(({ kind }) => kind === "video");
   const size = (value) => (value?.width ? `(${value.width}, ${value.height})` : pythonText(value, "    "));
   const lines = rest.map(({ path }) => `    ${argument(path, fields)}=${size(at(path))},`);
@@ -114,22 +121,54 @@ function argument(path, fields) {
   return name === "loras" ? "lora" : name;
 }
 
-export const FORMS = { Python: python, JavaScript: javascript, cURL: curl, "Command line": commandLine, Library: library };
+export const FORMS = {
+  Python: python,
+  JavaScript: javascript,
+  cURL: curl,
+  "Command line": commandLine,
+  Library: library,
+};
 
 // Builds the panel with the code. Returns {node, show}: `show(request)` writes the code of another request.
 export function codePanel(endpoint) {
   const text = el("code");
-  const tabs = Object.keys(FORMS).map((name) => el("button", { type: "button", role: "tab", class: "plain", aria: { selected: "false" }, onclick: () => { localStorage.setItem("longtake.code", name); choose(name); } }, name));
-  const node = el("section", { class: "code-panel" },
-    el("div", { class: "code-tabs", role: "tablist", aria: { label: "Form of the code" } }, tabs, el("button", { type: "button", class: "plain copy", onclick: () => copyText(text.textContent) }, "Copy")),
+  const tabs = Object.keys(FORMS).map((name) =>
+    el(
+      "button",
+      {
+        type: "button",
+        role: "tab",
+        class: "plain",
+        aria: { selected: "false" },
+        onclick: () => {
+          localStorage.setItem("longtake.code", name);
+          choose(name);
+        },
+      },
+      name,
+    ),
+  );
+  const node = el(
+    "section",
+    { class: "code-panel" },
+    el(
+      "div",
+      { class: "code-tabs", role: "tablist", aria: { label: "Form of the code" } },
+      tabs,
+      el("button", { type: "button", class: "plain copy", onclick: () => copyText(text.textContent) }, "Copy"),
+    ),
     el("pre", { tabindex: 0, aria: { label: "Code of this request" } }, text),
-    el("p", { class: "quiet" }, "A server without keys accepts any FAL_KEY of the form id:secret."));
+    el("p", { class: "quiet" }, "A server without keys accepts any FAL_KEY of the form id:secret."),
+  );
   let chosen = localStorage.getItem("longtake.code") ?? "Python";
   let shown = {};
 
   function choose(name) {
     chosen = name in FORMS ? name : "Python";
-    tabs.forEach((tab) => { tab.setAttribute("aria-selected", String(tab.textContent === chosen)); tab.tabIndex = tab.textContent === chosen ? 0 : -1; });
+    tabs.forEach((tab) => {
+      tab.setAttribute("aria-selected", String(tab.textContent === chosen));
+      tab.tabIndex = tab.textContent === chosen ? 0 : -1;
+    });
     text.textContent = FORMS[chosen](endpoint, shown);
   }
   node.querySelector("[role=tablist]").addEventListener("keydown", (event) => {
@@ -140,5 +179,11 @@ export function codePanel(endpoint) {
     next.focus();
   });
   choose(chosen);
-  return { node, show: (request) => { shown = request; choose(chosen); } };
+  return {
+    node,
+    show: (request) => {
+      shown = request;
+      choose(chosen);
+    },
+  };
 }

@@ -10,7 +10,12 @@ const FRAMES = 16;
 // frames outside the context at the handle's side, `value` the field's value for it.
 const LIMITS = [
   { name: "num_context_frames", atEnd: true, toFrames: (value) => value, toValue: (frames) => frames },
-  { name: "context", atEnd: true, toFrames: (value, facts) => value * facts.fps, toValue: (frames, facts) => Math.round(frames / facts.fps * 10) / 10 },
+  {
+    name: "context",
+    atEnd: true,
+    toFrames: (value, facts) => value * facts.fps,
+    toValue: (frames, facts) => Math.round((frames / facts.fps) * 10) / 10,
+  },
   { name: "start_frame_num", atEnd: false, toFrames: (value) => value, toValue: (frames) => frames },
 ];
 
@@ -20,7 +25,12 @@ export function contextStrip(form) {
   const limit = LIMITS.map((one) => ({ ...one, control: form.field(one.name) })).find(({ control }) => control);
   const picture = el("img", { alt: "Frames of the source, evenly spaced" });
   const outside = [el("div", { class: "shade" }), el("div", { class: "shade" })];
-  const handle = el("div", { class: "handle", role: "slider", tabindex: 0, aria: { label: limit ? limit.control.field.label : "Context" } });
+  const handle = el("div", {
+    class: "handle",
+    role: "slider",
+    tabindex: 0,
+    aria: { label: limit ? limit.control.field.label : "Context" },
+  });
   const added = el("div", { class: "added" });
   const line = el("div", { class: "strip" }, picture, outside, limit ? handle : null);
   const words = el("p", { class: "facts" });
@@ -37,18 +47,24 @@ export function contextStrip(form) {
     release = () => {};
     if (!found) return;
     const strip = await mediaAddress(`media/${fileKey(`/${own}`)}/strip?frames=${FRAMES}&height=${HEIGHT}`);
-    if (facts !== found) { strip.release(); return; }
+    if (facts !== found) {
+      strip.release();
+      return;
+    }
     ({ release } = strip);
     picture.src = strip.address;
     node.hidden = false;
     draw();
   }
 
-  function mark(next) { context = next; draw(); }
+  function mark(next) {
+    context = next;
+    draw();
+  }
 
   function draw() {
     if (!facts) return;
-    const share = (frame) => `${100 * frame / facts.num_frames}%`;
+    const share = (frame) => `${(100 * frame) / facts.num_frames}%`;
     const { first, stop } = context ?? { first: 0, stop: 0 };
     outside[0].style.cssText = `left:0;width:${share(first)}`;
     outside[1].style.cssText = `left:${share(stop)};right:0`;
@@ -58,9 +74,11 @@ export function contextStrip(form) {
     handle.setAttribute("aria-valuenow", stop - first);
     handle.setAttribute("aria-valuetext", `${stop - first} frames of context`);
     added.textContent = context ? `+${context.new_frames}` : "";
-    words.textContent = context && (stop > first
-      ? `The model sees frames ${first + 1} to ${stop} of ${facts.num_frames}; ${context.new_frames} new frames come ${backward ? "before" : "after"} them.`
-      : `The model sees no frame of the source; ${context.new_frames} frames are new.`);
+    words.textContent =
+      context &&
+      (stop > first
+        ? `The model sees frames ${first + 1} to ${stop} of ${facts.num_frames}; ${context.new_frames} new frames come ${backward ? "before" : "after"} them.`
+        : `The model sees no frame of the source; ${context.new_frames} frames are new.`);
   }
 
   // Moves the handle to a source frame, and writes the field.
@@ -78,10 +96,16 @@ export function contextStrip(form) {
 
   const frameAt = (event) => {
     const box = line.getBoundingClientRect();
-    return (event.clientX - box.left) / box.width * facts.num_frames;
+    return ((event.clientX - box.left) / box.width) * facts.num_frames;
   };
-  handle.addEventListener("pointerdown", (event) => { handle.setPointerCapture(event.pointerId); event.preventDefault(); handle.focus(); });
-  handle.addEventListener("pointermove", (event) => { if (handle.hasPointerCapture(event.pointerId)) moveTo(frameAt(event)); });
+  handle.addEventListener("pointerdown", (event) => {
+    handle.setPointerCapture(event.pointerId);
+    event.preventDefault();
+    handle.focus();
+  });
+  handle.addEventListener("pointermove", (event) => {
+    if (handle.hasPointerCapture(event.pointerId)) moveTo(frameAt(event));
+  });
   handle.addEventListener("keydown", (event) => {
     const moves = { ArrowLeft: -1, ArrowRight: 1, PageDown: -8, PageUp: 8 };
     if (!(event.key in moves) || !context) return;

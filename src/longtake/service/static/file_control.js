@@ -16,13 +16,34 @@ export function fileControl(field, id) {
   let tellFacts = () => {};
   let tellSettings = () => {};
   let isSent = false;
-  const input = el("input", { id, type: "file", accept: picture ? "image/*" : "video/*,image/gif,image/webp,.mkv,.mov,.avi,.mts,.ts" });
+  const input = el("input", {
+    id,
+    type: "file",
+    accept: picture ? "image/*" : "video/*,image/gif,image/webp,.mkv,.mov,.avi,.mts,.ts",
+  });
   const url = el("input", { type: "url", placeholder: "or paste a URL", aria: { label: `URL of the ${field.kind}` } });
   const bar = el("progress", { max: 1, hidden: true, aria: { label: "Upload" } });
   const facts = el("p", { class: "facts" });
   const view = el("div", { class: "view" });
-  const clear = el("button", { type: "button", class: "plain", hidden: true, onclick: () => choose(undefined) }, "Remove");
-  const node = el("div", { class: "drop" }, view, el("div", { class: "row" }, el("span", { class: "button" }, `Choose or drop ${picture ? "an image" : "a video"}`, input), url, clear), bar, facts);
+  const clear = el(
+    "button",
+    { type: "button", class: "plain", hidden: true, onclick: () => choose(undefined) },
+    "Remove",
+  );
+  const node = el(
+    "div",
+    { class: "drop" },
+    view,
+    el(
+      "div",
+      { class: "row" },
+      el("span", { class: "button" }, `Choose or drop ${picture ? "an image" : "a video"}`, input),
+      url,
+      clear,
+    ),
+    bar,
+    facts,
+  );
   const changed = () => node.dispatchEvent(new Event("input", { bubbles: true }));
 
   async function show() {
@@ -38,7 +59,9 @@ export function fileControl(field, id) {
       if (shown !== value) return;
       if (picture) view.append(el("img", { src: (await mediaAddress(own)).address, alt: "The chosen image" }));
       else await showVideo(own, shown);
-    } catch (error) { if (shown === value) facts.textContent = error.message; }
+    } catch (error) {
+      if (shown === value) facts.textContent = error.message;
+    }
   }
 
   async function showVideo(own, shown) {
@@ -48,7 +71,17 @@ export function fileControl(field, id) {
     tellFacts(found, own);
     if (isSent && found.settings) tellSettings(found.settings);
     const { address } = await playable(own);
-    if (shown === value) view.append(el("video", { src: address, muted: true, controls: true, preload: "metadata", playsinline: true, aria: { label: "The chosen video" } }));
+    if (shown === value)
+      view.append(
+        el("video", {
+          src: address,
+          muted: true,
+          controls: true,
+          preload: "metadata",
+          playsinline: true,
+          aria: { label: "The chosen video" },
+        }),
+      );
   }
 
   function choose(next) {
@@ -67,7 +100,13 @@ export function fileControl(field, id) {
     bar.value = 0;
     facts.textContent = `Sending ${file.name || "the pasted file"}`;
     try {
-      const url = await upload(file, (share) => { bar.value = share; }, stop.signal);
+      const url = await upload(
+        file,
+        (share) => {
+          bar.value = share;
+        },
+        stop.signal,
+      );
       isSent = true;
       choose(url);
     } catch (error) {
@@ -77,10 +116,16 @@ export function fileControl(field, id) {
     }
   }
 
-  input.addEventListener("change", () => { if (input.files.length) send(input.files[0]); input.value = ""; });
+  input.addEventListener("change", () => {
+    if (input.files.length) send(input.files[0]);
+    input.value = "";
+  });
   input.addEventListener("input", (event) => event.stopPropagation());
   url.addEventListener("change", () => choose(url.value.trim()));
-  node.addEventListener("dragover", (event) => { event.preventDefault(); node.classList.add("over"); });
+  node.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    node.classList.add("over");
+  });
   node.addEventListener("dragleave", () => node.classList.remove("over"));
   node.addEventListener("drop", (event) => {
     event.preventDefault();
@@ -88,5 +133,16 @@ export function fileControl(field, id) {
     if (event.dataTransfer.files.length) send(event.dataTransfer.files[0]);
     else choose(event.dataTransfer.getData("text/uri-list") || event.dataTransfer.getData("text/plain"));
   });
-  return { node, get: () => value, set: choose, send, onFacts: (tell) => { tellFacts = tell; }, onSettings: (tell) => { tellSettings = tell; } };
+  return {
+    node,
+    get: () => value,
+    set: choose,
+    send,
+    onFacts: (tell) => {
+      tellFacts = tell;
+    },
+    onSettings: (tell) => {
+      tellSettings = tell;
+    },
+  };
 }

@@ -7,15 +7,37 @@ import { GROUP_NAMES } from "./schema.js";
 // Builds the form of `fields` into `node`. Returns the functions of the form, which are explained below.
 export function buildForm(node, fields) {
   const controls = fields.map((field) => ({ field, ...control(field) }));
-  const groups = GROUP_NAMES.map((name) => ({ name, members: controls.filter((one) => one.field.group === name) })).filter(({ members }) => members.length);
+  const groups = GROUP_NAMES.map((name) => ({
+    name,
+    members: controls.filter((one) => one.field.group === name),
+  })).filter(({ members }) => members.length);
   const json = el("textarea", { class: "code", rows: 16, spellcheck: "false", aria: { label: "Request as JSON" } });
   const jsonError = el("p", { class: "error", role: "alert" });
   const general = el("p", { class: "error", role: "alert" });
-  const boxes = groups.map(({ name, members }, index) => el("details", { open: index === 0, class: "group" }, el("summary", {}, name, el("span", { class: "count" })), members.map((one) => one.node)));
+  const boxes = groups.map(({ name, members }, index) =>
+    el(
+      "details",
+      { open: index === 0, class: "group" },
+      el("summary", {}, name, el("span", { class: "count" })),
+      members.map((one) => one.node),
+    ),
+  );
   const view = el("div", { class: "fields" }, boxes);
   const switcher = el("button", { type: "button", class: "plain", onclick: () => showJson(json.hidden) }, "JSON");
   json.hidden = true;
-  node.prepend(el("div", { class: "panel-head" }, el("h2", {}, "Input"), switcher, el("button", { type: "button", class: "plain", onclick: () => reset() }, "Reset")), view, json, jsonError, general);
+  node.prepend(
+    el(
+      "div",
+      { class: "panel-head" },
+      el("h2", {}, "Input"),
+      switcher,
+      el("button", { type: "button", class: "plain", onclick: () => reset() }, "Reset"),
+    ),
+    view,
+    json,
+    jsonError,
+    general,
+  );
 
   const at = (value, path) => path.reduce((part, name) => part?.[name], value);
 
@@ -36,7 +58,11 @@ export function buildForm(node, fields) {
     node.dispatchEvent(new Event("input", { bubbles: true }));
   }
 
-  const reset = () => { complain([]); set({}); if (!json.hidden) json.value = text(); };
+  const reset = () => {
+    complain([]);
+    set({});
+    if (!json.hidden) json.value = text();
+  };
   const text = () => JSON.stringify(value(), null, 2);
 
   function showJson(wanted) {
@@ -51,7 +77,9 @@ export function buildForm(node, fields) {
       const request = JSON.parse(json.value);
       jsonError.textContent = "";
       set(request);
-    } catch (error) { jsonError.textContent = error.message; }
+    } catch (error) {
+      jsonError.textContent = error.message;
+    }
   });
 
   // Shows fal's list of problems at the fields that they name; those without a field are shown at the end.
@@ -60,11 +88,20 @@ export function buildForm(node, fields) {
     const rest = [];
     for (const { loc, msg } of problems) {
       const path = loc.filter((part) => part !== "body" && typeof part === "string");
-      const found = controls.find(({ field }) => field.path.join(".") === path.slice(0, field.path.length).join(".")) ?? controls.find(({ field }) => field.path[0] === path[0]);
-      if (found) { found.complain(msg); found.node.closest("details").open = true; } else rest.push(msg);
+      const found =
+        controls.find(({ field }) => field.path.join(".") === path.slice(0, field.path.length).join(".")) ??
+        controls.find(({ field }) => field.path[0] === path[0]);
+      if (found) {
+        found.complain(msg);
+        found.node.closest("details").open = true;
+      } else rest.push(msg);
     }
     general.textContent = rest.join(" ");
-    if (problems.length) { showJson(false); node.querySelector(".wrong")?.scrollIntoView({ block: "center" }); controls.find(({ node: one }) => one.classList.contains("wrong"))?.focus(); }
+    if (problems.length) {
+      showJson(false);
+      node.querySelector(".wrong")?.scrollIntoView({ block: "center" });
+      controls.find(({ node: one }) => one.classList.contains("wrong"))?.focus();
+    }
   }
 
   // Shows on each folded group how many of its fields differ from their defaults.
@@ -79,7 +116,8 @@ export function buildForm(node, fields) {
   count();
   // Shows problems that a person should know while typing, without moving the page.
   function hint(problems) {
-    for (const { loc, msg } of problems) controls.find(({ field }) => field.path.join(".") === loc.slice(1).join("."))?.complain(msg);
+    for (const { loc, msg } of problems)
+      controls.find(({ field }) => field.path.join(".") === loc.slice(1).join("."))?.complain(msg);
   }
 
   // Returns the request's part that consists of one field.
@@ -90,9 +128,21 @@ export function buildForm(node, fields) {
   // Gives a pasted file to the field that it fits: an image to the end image, anything else to the source.
   function paste(file) {
     const kind = file.type.startsWith("image/") && file.type !== "image/gif" ? "image" : "video";
-    (controls.find(({ field }) => field.kind === kind) ?? controls.find(({ field }) => field.kind === "video"))?.send(file);
+    (controls.find(({ field }) => field.kind === kind) ?? controls.find(({ field }) => field.kind === "video"))?.send(
+      file,
+    );
   }
-  return { node, value, set, reset, complain, hint, only, paste, field: (name) => controls.find(({ field }) => field.name === name) };
+  return {
+    node,
+    value,
+    set,
+    reset,
+    complain,
+    hint,
+    only,
+    paste,
+    field: (name) => controls.find(({ field }) => field.name === name),
+  };
 }
 
 const same = (left, right) => JSON.stringify(left) === JSON.stringify(right);

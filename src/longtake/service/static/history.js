@@ -3,7 +3,7 @@
 import { drawChain } from "./chain.js";
 import { ROOT, call, callJson } from "./api.js";
 import { by, copyText, el, toast } from "./dom.js";
-import { onRequests } from "./shell.js";
+import { onRequests, renew } from "./shell.js";
 import { picture } from "./thumbnail.js";
 import { STATES, dollars, plural, seconds, when } from "./words.js";
 
@@ -21,9 +21,12 @@ async function start() {
   onRequests(load);
 }
 
+// Returns the filters that are set, as parameters of an address.
+const chosen = () => new URLSearchParams([...new FormData(filters)].filter(([, value]) => value));
+
 // Loads the page of requests that the filters and the address choose. It is called again as the queue changes.
 async function load(list) {
-  const query = new URLSearchParams([...new FormData(filters)].filter(([, value]) => value));
+  const query = chosen();
   if (before !== null) query.set("before", before);
   draw(query.size ? await callJson(`page/requests?${query}`) : list);
 }
@@ -37,13 +40,22 @@ function draw(list) {
   const ordered = [...list.requests.filter(open), ...list.requests.filter((one) => !open(one))];
   const items = ordered.map((request) => row(request, list.now));
   const ids = new Set(ordered.map(({ id }) => id));
-  for (const [id, item] of shown) if (!ids.has(id)) { item.node.remove(); shown.delete(id); }
-  items.forEach((node, place) => { const other = by("requests").children[place]; if (other !== node) by("requests").insertBefore(node, other ?? null); });
+  for (const [id, item] of shown)
+    if (!ids.has(id)) {
+      item.node.remove();
+      shown.delete(id);
+    }
+  items.forEach((node, place) => {
+    const other = by("requests").children[place];
+    if (other !== node) by("requests").insertBefore(node, other ?? null);
+  });
 }
 
 // Returns the row of a request. A row that is shown already is kept while its request has not changed.
 function row(request, now) {
-  const text = JSON.stringify([request.state, request.progress, request.position, request.video?.url]) + (request.completed_at ? "" : now);
+  const text =
+    JSON.stringify([request.state, request.progress, request.position, request.video?.url]) +
+    (request.completed_at ? "" : now);
   const known = shown.get(request.id);
   if (known?.text === text) return known.node;
   const focused = known?.node.contains(document.activeElement);
@@ -57,40 +69,101 @@ function row(request, now) {
 function drawn(request, now) {
   const { video } = request;
   const place = `${ROOT}models/${request.endpoint}?request=${request.id}`;
-  const pick = el("input", { type: "checkbox", aria: { label: "Pick for comparing" }, onchange: () => choose(request.id, pick.checked) });
+  const pick = el("input", {
+    type: "checkbox",
+    aria: { label: "Pick for comparing" },
+    onchange: () => choose(request.id, pick.checked),
+  });
   pick.checked = picked.has(request.id);
   const figures = [
     when(request.created_at),
     request.state === "waiting" && (request.position ? `${request.position} before it` : "next in line"),
     request.state === "running" && `for ${seconds(Math.max(0, now - request.started_at))}`,
     request.completed_at && request.started_at && `took ${seconds(request.completed_at - request.started_at)}`,
-    video?.width && `${video.width} × ${video.height}`, video?.duration && seconds(video.duration), video?.num_frames && plural(video.num_frames, "frame"),
-    request.seed !== null && request.seed !== undefined && `seed ${request.seed}`, request.model, Number(request.price_usd) > 0 && dollars(request.price_usd),
-  ].filter(Boolean).join(" · ");
-  return el("li", { class: `request ${request.state}`, data: { id: request.id } },
+    video?.width && `${video.width} × ${video.height}`,
+    video?.duration && seconds(video.duration),
+    video?.num_frames && plural(video.num_frames, "frame"),
+    request.seed !== null && request.seed !== undefined && `seed ${request.seed}`,
+    request.model,
+    Number(request.price_usd) > 0 && dollars(request.price_usd),
+  ]
+    .filter(Boolean)
+    .join(" · ");
+  return el(
+    "li",
+    { class: `request ${request.state}`, data: { id: request.id } },
     picture(video?.url, place),
-    el("div", { class: "facts-of" },
-      el("p", { class: "head" }, el("span", { class: "state" }, STATES[request.state]), " ", el("a", { class: "endpoint", href: place }, request.endpoint), request.parent ? el("a", { class: "badge", href: `${ROOT}history?chain=${request.id}` }, "part of a chain") : null),
+    el(
+      "div",
+      { class: "facts-of" },
+      el(
+        "p",
+        { class: "head" },
+        el("span", { class: "state" }, STATES[request.state]),
+        " ",
+        el("a", { class: "endpoint", href: place }, request.endpoint),
+        request.parent
+          ? el("a", { class: "badge", href: `${ROOT}history?chain=${request.id}` }, "part of a chain")
+          : null,
+      ),
       request.prompt ? el("p", { class: "prompt" }, request.prompt) : null,
       request.error ? el("p", { class: "error" }, request.error) : null,
       request.stand_in ? el("p", { class: "note" }, request.stand_in) : null,
-      request.state === "running" ? el("div", { class: "progress" }, progressBar(request.progress), el("p", { class: "stage" }, request.progress?.message ?? "Starting")) : null,
+      request.state === "running"
+        ? el(
+            "div",
+            { class: "progress" },
+            progressBar(request.progress),
+            el("p", { class: "stage" }, request.progress?.message ?? "Starting"),
+          )
+        : null,
       request.state === "done" && !video ? el("p", { class: "quiet" }, "No file is stored.") : null,
-      el("p", { class: "figures quiet" }, figures), el("p", { class: "id quiet" }, request.id)),
-    el("div", { class: "tools" },
+      el("p", { class: "figures quiet" }, figures),
+      el("p", { class: "id quiet" }, request.id),
+    ),
+    el(
+      "div",
+      { class: "tools" },
       video ? el("label", { class: "pick" }, pick, "Pick") : null,
-      video ? el("a", { href: `${ROOT}models/${request.endpoint}?source=${encodeURIComponent(new URL(ROOT + video.url, location.href).href)}` }, "Extend") : null,
-      request.shared ? el("button", { type: "button", class: "plain", onclick: () => copyText(new URL(ROOT + request.shared, location.href).href) }, "Share") : null,
-      request.completed_at ? el("button", { type: "button", class: "plain", onclick: () => remove(request) }, "Delete") : el("button", { type: "button", class: "plain", onclick: () => stop(request) }, "Cancel")));
+      video
+        ? el(
+            "a",
+            {
+              href: `${ROOT}models/${request.endpoint}?source=${encodeURIComponent(new URL(ROOT + video.url, location.href).href)}`,
+            },
+            "Extend",
+          )
+        : null,
+      request.shared
+        ? el(
+            "button",
+            {
+              type: "button",
+              class: "plain",
+              onclick: () => copyText(new URL(ROOT + request.shared, location.href).href),
+            },
+            "Share",
+          )
+        : null,
+      request.completed_at
+        ? el("button", { type: "button", class: "plain", onclick: () => remove(request) }, "Delete")
+        : el("button", { type: "button", class: "plain", onclick: () => stop(request) }, "Cancel"),
+    ),
+  );
 }
 
 function progressBar(progress) {
   const share = progress?.share;
-  return el("progress", { max: 1, ...(typeof share === "number" ? { value: share } : {}), aria: { label: "Progress of the stage" } });
+  return el("progress", {
+    max: 1,
+    ...(typeof share === "number" ? { value: share } : {}),
+    aria: { label: "Progress of the stage" },
+  });
 }
 
 function choose(id, wanted) {
-  if (wanted) picked.add(id); else picked.delete(id);
+  if (wanted) picked.add(id);
+  else picked.delete(id);
   const [a, b] = [...picked].slice(-2);
   by("picked").hidden = picked.size < 2;
   by("picked-text").textContent = `${picked.size} picked`;
@@ -98,7 +171,9 @@ function choose(id, wanted) {
 }
 
 async function stop({ endpoint, id }) {
-  await call(`queue/${endpoint}/requests/${id}/cancel`, { method: "PUT" }).catch((error) => toast(error.message, { failed: true }));
+  await call(`queue/${endpoint}/requests/${id}/cancel`, { method: "PUT" }).catch((error) =>
+    toast(error.message, { failed: true }),
+  );
 }
 
 async function remove({ id }) {
@@ -107,7 +182,9 @@ async function remove({ id }) {
     await call(`v1/models/requests/${id}/payloads`, { method: "DELETE" });
     shown.get(id)?.node.classList.add("deleted");
     toast("Deleted");
-  } catch (error) { toast(error.message, { failed: true }); }
+  } catch (error) {
+    toast(error.message, { failed: true });
+  }
 }
 
 let typing = 0;
@@ -116,11 +193,17 @@ filters.addEventListener("input", () => {
   clearTimeout(typing);
   typing = setTimeout(() => {
     before = null;
-    const query = new URLSearchParams([...new FormData(filters)].filter(([, value]) => value));
+    const query = chosen();
     history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
-    load({ requests: [], older: null, now: Date.now() / 1000 }).then(() => callJson("page/requests")).then((list) => load(list)).catch((error) => toast(error.message, { failed: true }));
+    renew();
   }, 300);
 });
-by("older").addEventListener("click", () => { before = by("older").dataset.before; load(); });
-by("newest").addEventListener("click", () => { before = null; callJson("page/requests").then(load); });
+by("older").addEventListener("click", () => {
+  before = by("older").dataset.before;
+  renew();
+});
+by("newest").addEventListener("click", () => {
+  before = null;
+  renew();
+});
 start().catch((error) => toast(error.message, { failed: true }));

@@ -16,7 +16,11 @@ export function followPlan(endpoint, form, node, source, onPlan) {
     asking.abort();
     asking = new AbortController();
     const { signal } = asking;
-    if (!source.get()) { node.replaceChildren(); onPlan(null); return; }
+    if (!source.get()) {
+      node.replaceChildren();
+      onPlan(null);
+      return;
+    }
     node.classList.add("stale");
     try {
       const plan = await callJson(`models/${endpoint}/plan`, { json: form.value(), signal });
@@ -33,17 +37,48 @@ export function followPlan(endpoint, form, node, source, onPlan) {
     }
   }
 
-  const later = () => { clearTimeout(timer); timer = setTimeout(ask, QUIET_MS); };
+  const later = () => {
+    clearTimeout(timer);
+    timer = setTimeout(ask, QUIET_MS);
+  };
   form.node.addEventListener("input", later);
   later();
 }
 
 function drawn(plan) {
-  const rows = (title, list) => el("section", {}, el("h3", {}, title), el("dl", {}, list.map(([name, text]) => [el("dt", {}, name), el("dd", {}, text)])));
+  const rows = (title, list) =>
+    el(
+      "section",
+      {},
+      el("h3", {}, title),
+      el(
+        "dl",
+        {},
+        list.map(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]),
+      ),
+    );
   return [
-    el("p", { class: "price" }, el("strong", {}, dollars(plan.price_usd)), el("span", { class: "quiet" }, ` on fal, nothing here · ${plan.context.num_frames} frames, ${plan.context.new_frames} of them new`)),
-    plan.prompt.expanded ? el("p", { class: "quiet" }, "Expanded prompt: ", plan.prompt.expanded) : plan.prompt.expands ? el("p", { class: "quiet" }, "The prompt will be expanded before the frames are made.") : null,
+    el(
+      "p",
+      { class: "price" },
+      el("strong", {}, dollars(plan.price_usd)),
+      el(
+        "span",
+        { class: "quiet" },
+        ` on fal, nothing here · ${plan.context.num_frames} frames, ${plan.context.new_frames} of them new`,
+      ),
+    ),
+    plan.prompt.expanded
+      ? el("p", { class: "quiet" }, "Expanded prompt: ", plan.prompt.expanded)
+      : plan.prompt.expands
+        ? el("p", { class: "quiet" }, "The prompt will be expanded before the frames are made.")
+        : null,
     ...plan.notes.map((note) => el("p", { class: "note" }, note)),
-    el("details", {}, el("summary", {}, "The whole plan"), plan.sections.map(({ title, rows: list }) => rows(title, list))),
+    el(
+      "details",
+      {},
+      el("summary", {}, "The whole plan"),
+      plan.sections.map(({ title, rows: list }) => rows(title, list)),
+    ),
   ].filter(Boolean);
 }

@@ -12,10 +12,35 @@ const AROUND_S = 1.5;
 // source's file or null. `setJoint` marks the joint: {seconds, sound_seconds, new_first, fps}. `release` frees memory.
 export async function player(path, { source, duration }) {
   const [own, before] = await Promise.all([playable(path), source ? playable(source).catch(() => null) : null]);
-  const film = el("video", { class: "film", src: own.address, playsinline: true, loop: true, preload: "auto", aria: { label: "The result" } });
-  const origin = before && el("video", { class: "film origin", src: before.address, playsinline: true, muted: true, preload: "auto", hidden: true, aria: { label: "The source" } });
+  const film = el("video", {
+    class: "film",
+    src: own.address,
+    playsinline: true,
+    loop: true,
+    preload: "auto",
+    aria: { label: "The result" },
+  });
+  const origin =
+    before &&
+    el("video", {
+      class: "film origin",
+      src: before.address,
+      playsinline: true,
+      muted: true,
+      preload: "auto",
+      hidden: true,
+      aria: { label: "The source" },
+    });
   const screens = el("div", { class: "screens" }, film, origin);
-  const bar = el("input", { type: "range", class: "seek", min: 0, max: duration, step: 0.01, value: 0, aria: { label: "Position in seconds" } });
+  const bar = el("input", {
+    type: "range",
+    class: "seek",
+    min: 0,
+    max: duration,
+    step: 0.01,
+    value: 0,
+    aria: { label: "Position in seconds" },
+  });
   const wave = el("canvas", { class: "wave", width: 1200, height: 96, hidden: true });
   const mark = el("span", { class: "joint", title: "The joint: here source and new frames meet" });
   const track = el("div", { class: "track" }, wave, bar, mark);
@@ -27,19 +52,68 @@ export async function player(path, { source, duration }) {
   let view = "result";
 
   const play = el("button", { type: "button", onclick: toggle, aria: { label: "Play or pause" } }, "Play");
-  const loop = el("button", { type: "button", class: "plain", hidden: true, aria: { pressed: "false" }, onclick: () => setAround(!around) }, "Loop the joint");
-  const beside = el("button", { type: "button", class: "plain", aria: { pressed: "false" }, onclick: () => setView(view === "beside" ? "result" : "beside") }, "Beside the source");
-  const swap = el("button", { type: "button", class: "plain", aria: { pressed: "false" }, onclick: () => setView(view === "source" ? "result" : "source") }, "Source only");
-  const sound = el("button", { type: "button", class: "plain", aria: { pressed: "false" }, onclick: () => { film.muted = !film.muted; sound.setAttribute("aria-pressed", String(film.muted)); } }, "Mute");
-  const node = el("div", { class: "player", tabindex: 0, aria: { label: "Player" } }, screens, track,
+  const loop = el(
+    "button",
+    { type: "button", class: "plain", hidden: true, aria: { pressed: "false" }, onclick: () => setAround(!around) },
+    "Loop the joint",
+  );
+  const beside = el(
+    "button",
+    {
+      type: "button",
+      class: "plain",
+      aria: { pressed: "false" },
+      onclick: () => setView(view === "beside" ? "result" : "beside"),
+    },
+    "Beside the source",
+  );
+  const swap = el(
+    "button",
+    {
+      type: "button",
+      class: "plain",
+      aria: { pressed: "false" },
+      onclick: () => setView(view === "source" ? "result" : "source"),
+    },
+    "Source only",
+  );
+  const sound = el(
+    "button",
+    {
+      type: "button",
+      class: "plain",
+      aria: { pressed: "false" },
+      onclick: () => {
+        film.muted = !film.muted;
+        sound.setAttribute("aria-pressed", String(film.muted));
+      },
+    },
+    "Mute",
+  );
+  const node = el(
+    "div",
+    { class: "player", tabindex: 0, aria: { label: "Player" } },
+    screens,
+    track,
     el("div", { class: "actions" }, play, clock, loop, origin ? [beside, swap] : null, sound),
-    el("p", { class: "quiet keys" }, `Space plays, J loops the joint, arrows step a frame${origin ? ", S shows the source" : ""}.`));
+    el(
+      "p",
+      { class: "quiet keys" },
+      `Space plays, J loops the joint, arrows step a frame${origin ? ", S shows the source" : ""}.`,
+    ),
+  );
 
-  function toggle() { if (film.paused) film.play().catch(() => {}); else film.pause(); }
+  function toggle() {
+    if (film.paused) film.play().catch(() => {});
+    else film.pause();
+  }
   function setAround(wanted) {
     around = wanted && joint !== null;
     loop.setAttribute("aria-pressed", String(around));
-    if (around) { film.currentTime = Math.max(0, joint.seconds - AROUND_S); film.play().catch(() => {}); }
+    if (around) {
+      film.currentTime = Math.max(0, joint.seconds - AROUND_S);
+      film.play().catch(() => {});
+    }
   }
   function setView(next) {
     view = next;
@@ -59,40 +133,73 @@ export async function player(path, { source, duration }) {
     else if (origin.paused) origin.play().catch(() => {});
   }
   function tick() {
-    if (around && (film.currentTime > joint.seconds + AROUND_S || film.currentTime < joint.seconds - AROUND_S - 0.25)) film.currentTime = Math.max(0, joint.seconds - AROUND_S);
+    if (around && (film.currentTime > joint.seconds + AROUND_S || film.currentTime < joint.seconds - AROUND_S - 0.25))
+      film.currentTime = Math.max(0, joint.seconds - AROUND_S);
     bar.value = film.currentTime;
     clock.textContent = `${film.currentTime.toFixed(2)} of ${seconds(duration)}`;
     follow();
     if (!film.paused) requestAnimationFrame(tick);
   }
-  film.addEventListener("play", () => { play.textContent = "Pause"; tick(); });
-  film.addEventListener("pause", () => { play.textContent = "Play"; follow(); });
-  film.addEventListener("timeupdate", () => { if (film.paused) tick(); });
-  film.addEventListener("seeked", () => { if (film.paused) tick(); });
-  bar.addEventListener("input", (event) => { event.stopPropagation(); film.currentTime = Number(bar.value); });
+  film.addEventListener("play", () => {
+    play.textContent = "Pause";
+    tick();
+  });
+  film.addEventListener("pause", () => {
+    play.textContent = "Play";
+    follow();
+  });
+  film.addEventListener("timeupdate", () => {
+    if (film.paused) tick();
+  });
+  film.addEventListener("seeked", () => {
+    if (film.paused) tick();
+  });
+  bar.addEventListener("input", (event) => {
+    event.stopPropagation();
+    film.currentTime = Number(bar.value);
+  });
   node.addEventListener("keydown", (event) => {
     if (event.target === bar || event.ctrlKey || event.metaKey || event.altKey) return;
-    const step = (frames) => { film.pause(); film.currentTime = Math.max(0, film.currentTime + frames / (joint?.fps ?? 25)); };
-    const keys = { " ": toggle, j: () => setAround(!around), s: () => origin && setView(view === "source" ? "result" : "source"), ArrowLeft: () => step(-1), ArrowRight: () => step(1) };
+    const step = (frames) => {
+      film.pause();
+      film.currentTime = Math.max(0, film.currentTime + frames / (joint?.fps ?? 25));
+    };
+    const keys = {
+      " ": toggle,
+      j: () => setAround(!around),
+      s: () => origin && setView(view === "source" ? "result" : "source"),
+      ArrowLeft: () => step(-1),
+      ArrowRight: () => step(1),
+    };
     const action = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     if (!action || (event.key === " " && event.target.tagName === "BUTTON")) return;
     event.preventDefault();
     action();
   });
-  const draw = () => peaks && drawWave(wave, peaks, joint && { share: joint.sound_seconds / duration, newFirst: joint.new_first });
+  const draw = () =>
+    peaks && drawWave(wave, peaks, joint && { share: joint.sound_seconds / duration, newFirst: joint.new_first });
   function setJoint(found) {
     joint = found;
-    mark.style.left = `${100 * joint.seconds / duration}%`;
+    mark.style.left = `${(100 * joint.seconds) / duration}%`;
     mark.hidden = loop.hidden = false;
     draw();
   }
-  callJson(`media/${fileKey(`/${path}`)}/wave?points=600`).then((found) => {
-    ({ peaks } = found);
-    sound.hidden = wave.hidden = !peaks;
-    draw();
-  }).catch(() => {});
+  callJson(`media/${fileKey(`/${path}`)}/wave?points=600`)
+    .then((found) => {
+      ({ peaks } = found);
+      sound.hidden = wave.hidden = !peaks;
+      draw();
+    })
+    .catch(() => {});
   tick();
-  return { node, setJoint, release: () => { own.release(); before?.release(); } };
+  return {
+    node,
+    setJoint,
+    release: () => {
+      own.release();
+      before?.release();
+    },
+  };
 }
 
 // Returns the address of a file that the browser can play: the file itself, or a copy that the server makes of it.

@@ -13,35 +13,92 @@ import { dollars, plural, seconds } from "./words.js";
 export async function resultView(entry, made, then) {
   const { video } = made;
   const path = fileAddress(video.url) ?? entry.video?.url;
-  if (!path) return { node: el("p", { class: "empty" }, video.url?.startsWith("data:") ? "The client got the video inside the answer; no file is stored here." : "The file is no longer here."), release: () => {} };
+  if (!path)
+    return {
+      node: el(
+        "p",
+        { class: "empty" },
+        video.url?.startsWith("data:")
+          ? "The client got the video inside the answer; no file is stored here."
+          : "The file is no longer here.",
+      ),
+      release: () => {},
+    };
   const about = `models/${entry.endpoint}/requests/${entry.id}`;
   const { node: film, setJoint, release } = await player(path, { source: entry.source, duration: video.duration });
-  callJson(`${about}/joint`).then(setJoint).catch(() => {}); // a file with too few frames has no joint to measure
+  callJson(`${about}/joint`)
+    .then(setJoint)
+    .catch(() => {}); // a file with too few frames has no joint to measure
   const download = async () => {
     const { address, release: free } = await mediaAddress(path);
     el("a", { href: address, download: video.file_name || "longtake.mp4" }).click();
     setTimeout(free, 60_000);
   };
   const input = entry.input ?? {};
-  const node = el("div", { class: "result" }, film,
-    entry.stand_in ? el("p", { class: "badges" }, el("span", { class: "badge warn", title: entry.stand_in }, `Made by ${entry.model}, which stands in`)) : null,
-    el("p", { class: "facts" }, [
-      `${video.width} × ${video.height}`, `${plural(video.num_frames, "frame")} at ${Math.round(video.fps * 1000) / 1000} per second`, seconds(video.duration), `seed ${made.seed}`,
-      entry.started_at ? `took ${seconds(entry.completed_at - entry.started_at)}` : null, `${dollars(entry.price_usd)} on fal`, entry.model].filter(Boolean).join(" · ")),
+  const node = el(
+    "div",
+    { class: "result" },
+    film,
+    entry.stand_in
+      ? el(
+          "p",
+          { class: "badges" },
+          el("span", { class: "badge warn", title: entry.stand_in }, `Made by ${entry.model}, which stands in`),
+        )
+      : null,
+    el(
+      "p",
+      { class: "facts" },
+      [
+        `${video.width} × ${video.height}`,
+        `${plural(video.num_frames, "frame")} at ${Math.round(video.fps * 1000) / 1000} per second`,
+        seconds(video.duration),
+        `seed ${made.seed}`,
+        entry.started_at ? `took ${seconds(entry.completed_at - entry.started_at)}` : null,
+        `${dollars(entry.price_usd)} on fal`,
+        entry.model,
+      ]
+        .filter(Boolean)
+        .join(" · "),
+    ),
     made.prompt && made.prompt !== input.prompt ? el("p", { class: "quiet" }, "Expanded prompt: ", made.prompt) : null,
     ...(entry.notes ?? []).map((note) => el("p", { class: "note" }, note)),
-    el("div", { class: "actions" },
+    el(
+      "div",
+      { class: "actions" },
       el("button", { type: "button", class: "main", onclick: () => then.extend(video.url) }, "Extend again"),
       el("button", { type: "button", onclick: download }, "Download"),
-      el("button", { type: "button", onclick: () => then.again({ ...input, ...(made.seed === undefined ? {} : { seed: undefined }) }) }, "Another seed"),
+      el(
+        "button",
+        {
+          type: "button",
+          onclick: () => then.again({ ...input, ...(made.seed === undefined ? {} : { seed: undefined }) }),
+        },
+        "Another seed",
+      ),
       el("button", { type: "button", onclick: () => then.four(input) }, "Four seeds"),
-      el("button", { type: "button", onclick: () => then.edit({ ...input, seed: made.seed }) }, "Edit and run")),
-    el("div", { class: "actions" },
+      el("button", { type: "button", onclick: () => then.edit({ ...input, seed: made.seed }) }, "Edit and run"),
+    ),
+    el(
+      "div",
+      { class: "actions" },
       el("a", { class: "button", href: `${ROOT}compare?a=${entry.id}` }, "Compare"),
       el("a", { class: "button", href: `${ROOT}history?chain=${entry.id}` }, "Chain"),
-      entry.shared ? el("button", { type: "button", class: "plain", onclick: () => copyText(new URL(ROOT + entry.shared, location.href).href) }, "Copy a share link") : null,
-      el("button", { type: "button", class: "plain", onclick: () => remove(entry, node) }, "Delete")),
-    inspection(about));
+      entry.shared
+        ? el(
+            "button",
+            {
+              type: "button",
+              class: "plain",
+              onclick: () => copyText(new URL(ROOT + entry.shared, location.href).href),
+            },
+            "Copy a share link",
+          )
+        : null,
+      el("button", { type: "button", class: "plain", onclick: () => remove(entry, node) }, "Delete"),
+    ),
+    inspection(about),
+  );
   return { node, release };
 }
 
@@ -54,8 +111,17 @@ function inspection(about) {
     box.append(el("p", { class: "quiet", role: "status" }, "Measuring"));
     try {
       const [{ rows }, sheet] = await Promise.all([callJson(`${about}/joint`), mediaAddress(`${about}/joint.png`)]);
-      box.replaceChildren(el("dl", {}, rows.map(([name, text]) => [el("dt", {}, name), el("dd", {}, text)])), el("img", { src: sheet.address, alt: "The frames around the joint, and the sound's spectrogram" }));
-    } catch (error) { box.replaceChildren(el("p", { class: "error" }, error.message)); }
+      box.replaceChildren(
+        el(
+          "dl",
+          {},
+          rows.map(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]),
+        ),
+        el("img", { src: sheet.address, alt: "The frames around the joint, and the sound's spectrogram" }),
+      );
+    } catch (error) {
+      box.replaceChildren(el("p", { class: "error" }, error.message));
+    }
   });
   return details;
 }
@@ -66,5 +132,7 @@ async function remove(entry, node) {
     await call(`v1/models/requests/${entry.id}/payloads`, { method: "DELETE" });
     node.replaceWith(el("p", { class: "empty" }, "Deleted."));
     toast("Deleted");
-  } catch (error) { toast(error.message, { failed: true }); }
+  } catch (error) {
+    toast(error.message, { failed: true });
+  }
 }

@@ -7,7 +7,8 @@ const POLL_MS = 500;
 // Submits a request. Returns its id.
 export const submit = async (endpoint, request) => (await callJson(`queue/${endpoint}`, { json: request })).request_id;
 
-export const cancel = (endpoint, id) => call(`queue/${endpoint}/requests/${id}/cancel`, { method: "PUT" }).catch(() => {});
+export const cancel = (endpoint, id) =>
+  call(`queue/${endpoint}/requests/${id}/cancel`, { method: "PUT" }).catch(() => {});
 
 // Yields the status of a request again and again until it has ended. Goes on after an outage of the server.
 export async function* statuses(endpoint, id, signal) {

@@ -14,8 +14,28 @@ export function runningView(endpoint, id) {
   const left = el("p", { class: "quiet" });
   const picture = el("img", { class: "preview", alt: "The frames being made, coarse", hidden: true });
   const log = el("ol", { class: "log" });
-  const button = el("button", { type: "button", onclick: () => { button.disabled = true; stage.textContent = "Cancelling"; cancel(endpoint, id); } }, "Cancel");
-  const node = el("div", { class: "running" }, picture, bar, stage, left, el("div", { class: "actions" }, button), el("details", {}, el("summary", {}, "Log"), log));
+  const button = el(
+    "button",
+    {
+      type: "button",
+      onclick: () => {
+        button.disabled = true;
+        stage.textContent = "Cancelling";
+        cancel(endpoint, id);
+      },
+    },
+    "Cancel",
+  );
+  const node = el(
+    "div",
+    { class: "running" },
+    picture,
+    bar,
+    stage,
+    left,
+    el("div", { class: "actions" }, button),
+    el("details", {}, el("summary", {}, "Log"), log),
+  );
   const began = { at: 0, done: 0 };
   let timer = 0;
   let address = null;
@@ -23,8 +43,14 @@ export function runningView(endpoint, id) {
 
   function update(status) {
     const { progress, queue_position: place } = status;
-    if (status.status === "UNREACHABLE") { stage.textContent = "The server does not answer; trying again"; return; }
-    if (status.status === "IN_QUEUE") { bar.removeAttribute("value"); stage.textContent = place ? `${plural(place, "request")} before it` : "Next in line"; }
+    if (status.status === "UNREACHABLE") {
+      stage.textContent = "The server does not answer; trying again";
+      return;
+    }
+    if (status.status === "IN_QUEUE") {
+      bar.removeAttribute("value");
+      stage.textContent = place ? `${plural(place, "request")} before it` : "Next in line";
+    }
     if (status.status === "IN_PROGRESS" && !progress) stage.textContent = "Starting";
     if (status.status === "IN_PROGRESS" && progress) {
       const parts = [progress.message];
@@ -42,11 +68,16 @@ export function runningView(endpoint, id) {
 
   // Returns how long the sampling still takes, from the steps since this view saw the first one.
   function timeLeft(name, done, all) {
-    if (name !== "sampling") { began.at = 0; return ""; }
+    if (name !== "sampling") {
+      began.at = 0;
+      return "";
+    }
     const now = performance.now();
     if (!began.at || done < began.done) Object.assign(began, { at: now, done });
     const steps = done - began.done;
-    return steps < 2 ? "" : `About ${seconds(Math.max(1, Math.round((now - began.at) / steps * (all - done) / 1000)))} of sampling left`;
+    return steps < 2
+      ? ""
+      : `About ${seconds(Math.max(1, Math.round((((now - began.at) / steps) * (all - done)) / 1000)))} of sampling left`;
   }
 
   async function preview() {

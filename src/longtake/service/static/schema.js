@@ -5,8 +5,14 @@ import { spaced } from "./words.js";
 
 // Name of a field -> its group. The first pattern that fits counts. Groups are shown in this order; the first is open.
 const GROUPS = [
-  ["Start", /^(video_url|prompt|num_frames|duration|extend_direction|mode|end_image_url|resolution|aspect_ratio|video_size)$/],
-  ["Source and context", /^(start_frame_num|num_context_frames|context|reverse_video|conditioning_type|preprocess|strength|limit_num_frames|max_num_frames|resample_fps|target_fps|constant_rate_factor|video_strength|audio_strength|end_image_strength)$/],
+  [
+    "Start",
+    /^(video_url|prompt|num_frames|duration|extend_direction|mode|end_image_url|resolution|aspect_ratio|video_size)$/,
+  ],
+  [
+    "Source and context",
+    /^(start_frame_num|num_context_frames|context|reverse_video|conditioning_type|preprocess|strength|limit_num_frames|max_num_frames|resample_fps|target_fps|constant_rate_factor|video_strength|audio_strength|end_image_strength)$/,
+  ],
   ["LoRAs and camera", /lora/],
   ["Prompt", /prompt/],
   ["Rate and file", /fps|frame_rate|frames_per_second|video_output_type|video_quality|video_write_mode|sync_mode/],
@@ -15,7 +21,18 @@ const GROUPS = [
   ["Sound and safety", /./],
 ];
 // The order of the fields in the first group; in the others it is that of the schema.
-const FIRST = ["video_url", "prompt", "num_frames", "duration", "extend_direction", "mode", "end_image_url", "resolution", "video_size", "aspect_ratio"];
+const FIRST = [
+  "video_url",
+  "prompt",
+  "num_frames",
+  "duration",
+  "extend_direction",
+  "mode",
+  "end_image_url",
+  "resolution",
+  "video_size",
+  "aspect_ratio",
+];
 export const GROUP_NAMES = GROUPS.map(([name]) => name);
 
 // Returns {id, title, model, standIn, price, fields} of the endpoint with this id.
@@ -28,7 +45,16 @@ export async function loadEndpoint(id) {
   const { schemas } = model.openapi.components;
   const body = model.openapi.paths[`/${id}`].post.requestBody.content["application/json"].schema;
   const { note, model: name, stands_in_for: standsInFor, installed } = model.longtake;
-  return { id, title: model.metadata.description, model: name, standsInFor, installed, note, price: pricing.prices[0], fields: fieldsOf(resolve(body, schemas), schemas).sort((left, right) => place(left) - place(right)) };
+  return {
+    id,
+    title: model.metadata.description,
+    model: name,
+    standsInFor,
+    installed,
+    note,
+    price: pricing.prices[0],
+    fields: fieldsOf(resolve(body, schemas), schemas).sort((left, right) => place(left) - place(right)),
+  };
 }
 
 const place = ({ name }) => (FIRST.includes(name) ? FIRST.indexOf(name) : FIRST.length);
@@ -72,6 +98,7 @@ function kindOf(name, schema) {
   if (schema.anyOf?.some((one) => one.enum)) return "size";
   if (schema.enum) return "choice";
   if (schema.type === "boolean") return "toggle";
-  if (schema.type === "integer" || schema.type === "number") return "maximum" in schema && "minimum" in schema ? "slider" : "number";
+  if (schema.type === "integer" || schema.type === "number")
+    return "maximum" in schema && "minimum" in schema ? "slider" : "number";
   return "text";
 }

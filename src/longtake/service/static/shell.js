@@ -10,24 +10,34 @@ setDoor((refusal) => {
   by("refusal").textContent = refusal;
   opening ??= new Promise((resolve) => {
     door.showModal();
-    door.addEventListener("close", () => {
-      opening = null;
-      keep(by("key").value.trim());
-      by("key").value = "";
-      by("forget").hidden = !key();
-      resolve();
-    }, { once: true });
+    door.addEventListener(
+      "close",
+      () => {
+        opening = null;
+        keep(by("key").value.trim());
+        by("key").value = "";
+        by("forget").hidden = !key();
+        resolve();
+      },
+      { once: true },
+    );
   });
   return opening;
 });
 door.addEventListener("cancel", (event) => event.preventDefault());
 by("forget").hidden = !key();
-by("forget").addEventListener("click", () => { keep(null); location.reload(); });
+by("forget").addEventListener("click", () => {
+  keep(null);
+  location.reload();
+});
 
 for (const link of document.querySelectorAll(".top nav a")) {
   const own = new URL(link.href).pathname;
   const home = new URL(ROOT || ".", location.href).pathname;
-  const here = own === home ? location.pathname === home || location.pathname.startsWith(`${home}models/`) : location.pathname === own;
+  const here =
+    own === home
+      ? location.pathname === home || location.pathname.startsWith(`${home}models/`)
+      : location.pathname === own;
   if (here) link.setAttribute("aria-current", "page");
 }
 
@@ -46,13 +56,17 @@ export async function renew() {
   let pause = 3000;
   try {
     const list = await callJson("page/requests");
-    const words = [list.running && `${list.running} running`, list.waiting && `${list.waiting} waiting`].filter(Boolean);
+    const words = [list.running && `${list.running} running`, list.waiting && `${list.waiting} waiting`].filter(
+      Boolean,
+    );
     by("queue").textContent = words.join(", ");
-    for (const listener of listeners) listener(list);
+    for (const listener of listeners) await listener(list);
     if (words.length) pause = 1000;
   } catch (error) {
     by("queue").textContent = error instanceof TypeError ? "The server does not answer; trying again" : error.message;
   }
   if (!document.hidden) timer = setTimeout(renew, pause);
 }
-document.addEventListener("visibilitychange", () => { if (!document.hidden && listeners.size) renew(); });
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden && listeners.size) renew();
+});

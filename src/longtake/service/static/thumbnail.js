@@ -7,6 +7,9 @@ import { el } from "./dom.js";
 export function picture(path, place) {
   const box = el("a", { class: "screen", href: place, tabindex: -1, aria: { hidden: "true" } });
   const key = fileKey(`/${path ?? ""}`);
-  if (key) mediaAddress(`media/${key}/strip?frames=1&height=108`).then(({ address }) => box.append(el("img", { src: address, alt: "", loading: "lazy" }))).catch(() => {});
+  if (key)
+    mediaAddress(`media/${key}/strip?frames=1&height=108`)
+      .then(({ address }) => box.append(el("img", { src: address, alt: "", loading: "lazy" })))
+      .catch(() => {});
   return box;
 }

@@ -14,7 +14,10 @@ export async function upload(file, onProgress, signal) {
     request.open("PUT", `${ROOT}cdn/uploads/${token}`);
     if (key()) request.setRequestHeader("Authorization", `Key ${key()}`);
     request.setRequestHeader("Content-Type", file.type || "application/octet-stream");
-    request.upload.addEventListener("progress", (event) => event.lengthComputable && onProgress(event.loaded / event.total));
+    request.upload.addEventListener(
+      "progress",
+      (event) => event.lengthComputable && onProgress(event.loaded / event.total),
+    );
     request.addEventListener("load", () => (request.status < 300 ? resolve() : reject(new Error(reason(request)))));
     request.addEventListener("error", () => reject(new Error("The upload failed: the server could not be reached.")));
     request.addEventListener("abort", () => reject(new DOMException("The upload was cancelled.", "AbortError")));

@@ -9,7 +9,7 @@ export function drawWave(canvas, peaks, joint) {
   pen.clearRect(0, 0, width, height);
   const step = width / peaks.length;
   peaks.forEach((peak, index) => {
-    const isNew = joint !== null && (index / peaks.length >= joint.share) !== joint.newFirst;
+    const isNew = joint !== null && index / peaks.length >= joint.share !== joint.newFirst;
     pen.fillStyle = style.getPropertyValue(isNew ? "--accent" : "--quiet");
     const size = Math.max(1, peak * height);
     pen.fillRect(index * step, (height - size) / 2, Math.max(1, step * 0.7), size);

@@ -3,7 +3,13 @@
 const number = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
-export const STATES = { waiting: "Waiting", running: "Running", done: "Done", failed: "Failed", cancelled: "Cancelled" };
+export const STATES = {
+  waiting: "Waiting",
+  running: "Running",
+  done: "Done",
+  failed: "Failed",
+  cancelled: "Cancelled",
+};
 
 export const plural = (count, word) => `${number.format(count)} ${word}${count === 1 ? "" : "s"}`;
 
@@ -32,10 +38,23 @@ export function dollars(value) {
   return `$${amount >= 0.01 || amount === 0 ? amount.toFixed(amount < 1 ? 3 : 2) : amount.toPrecision(2)}`;
 }
 
-const WORDS = { num: "number of", fps: "frames per second", lora: "LoRA", loras: "LoRAs", cfg: "CFG", stg: "STG", gif: "GIF", adain: "AdaIN" };
+const WORDS = {
+  num: "number of",
+  fps: "frames per second",
+  lora: "LoRA",
+  loras: "LoRAs",
+  cfg: "CFG",
+  stg: "STG",
+  gif: "GIF",
+  adain: "AdaIN",
+};
 
 // Name of a field or a value -> its words: "num_inference_steps" -> "Number of inference steps", "video_url" -> "Video"
 export function spaced(name) {
-  const text = name.replace(/_url$/, "").split("_").map((word) => WORDS[word] ?? word).join(" ");
+  const text = name
+    .replace(/_url$/, "")
+    .split("_")
+    .map((word) => WORDS[word] ?? word)
+    .join(" ");
   return text[0].toUpperCase() + text.slice(1);
 }
