@@ -13,7 +13,7 @@ import { resultView } from "./result.js";
 import { result, statuses, submit } from "./run.js";
 import { runningView } from "./running.js";
 import { loadEndpoint } from "./schema.js";
-import { dollars } from "./words.js";
+import { dollars, singular } from "./words.js";
 
 const id = document.querySelector("[data-endpoint]").dataset.endpoint;
 const output = by("output");
@@ -35,7 +35,7 @@ async function start() {
     el(
       "span",
       { class: "badge" },
-      `${dollars(endpoint.price.unit_price)} per ${endpoint.price.unit} on fal, nothing here`,
+      `${dollars(endpoint.price.unit_price)} per ${singular(endpoint.price.unit)} on fal, nothing here`,
     ),
   );
   form = buildForm(by("form"), endpoint.fields);

@@ -13,6 +13,9 @@ export const STATES = {
 
 export const plural = (count, word) => `${number.format(count)} ${word}${count === 1 ? "" : "s"}`;
 
+// "megapixels" -> "megapixel"
+export const singular = (word) => word.replace(/s$/, "");
+
 // 75 -> "1 min 15 s"
 export function seconds(value) {
   if (value < 60) return `${number.format(value)} s`;
