@@ -80,7 +80,14 @@ LORA_LAYER = "transformer_blocks.2.attn1.to_out.0"
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("real") / "data"
+    with server_process(tmp_path_factory.mktemp("real")) as running:
+        yield running
+
+
+@contextmanager
+def server_process(home: Path) -> Iterator[Running]:
+    """Runs `longtake serve` with the embedded models and its data in a folder below `home`."""
+    folder = home / "data"
     ports = ("--port", "0", "--tls", "--tls-port", "0", "--tunnel-port", "0")
     command = [str(Path(sys.executable).with_name("longtake")), "serve", *ports, "--data-dir", str(folder)]
     log = folder.parent / "real.log"

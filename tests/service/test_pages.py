@@ -1,0 +1,70 @@
+"""The HTML of the server's pages: their parts, their addresses, and what they may load."""
+
+import json
+import re
+from collections.abc import Iterator
+from urllib.parse import urljoin
+
+import pytest
+
+from longtake.endpoints import ENDPOINTS
+from longtake.service.pages import FOLDER
+from tests.service.serving import LTX2, LTXV, Served, serving
+
+PAGES = ("", f"models/{LTXV}", f"models/{LTX2}/api", "history", "compare", "server")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(tmp_path_factory.mktemp("pages")) as served:
+        yield served
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_asks_for_its_parts_by_relative_addresses(served: Served, path: str) -> None:
+    """So that it works behind a proxy that adds a path prefix."""
+    page = served.client().get(f"/{path}").text
+    parts = re.findall(r'<(?:link|script|img)[^>]*(?:href|src)="([^"]*)"', page)
+    assert len(parts) >= 4
+    for part in parts:
+        assert urljoin(f"http://box.example/video/{path}", part).startswith("http://box.example/video/static/")
+        assert served.client().get(urljoin(f"/{path}", part)).status_code == 200
+    (root,) = re.findall(r'data-root="([^"]*)"', page)
+    assert urljoin(f"http://box.example/video/{path}", root or ".") == "http://box.example/video/"
+
+
+def test_scripts_ask_only_for_relative_addresses() -> None:
+    for script in (FOLDER / "static").glob("*.js"):
+        assert not re.findall(r"""(?:fetch|call|callJson|mediaAddress)\(\s*["'`]/""", script.read_text("utf-8")), script
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_may_load_nothing_from_elsewhere(served: Served, path: str) -> None:
+    policy = served.client().get(f"/{path}").headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert not re.search(r"https?:|\*", policy)
+
+
+def test_static_files_are_the_only_ones_served(served: Served) -> None:
+    for name in ("nothing.css", "..%2fpages.py", "%2e%2e/pages.py", "..%2f..%2fsettings.py"):
+        assert served.client().get(f"/static/{name}").status_code == 404
+
+
+def test_the_openapi_document_names_the_playground(served: Served) -> None:
+    document = json.loads(served.client().get(f"/api/openapi/queue/openapi.json?endpoint_id={LTX2}").content)
+    address = document["info"]["x-fal-metadata"]["playgroundUrl"]
+    assert address == f"{served.url}/models/{LTX2}"
+    assert served.client().get(address).status_code == 200
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_the_plain_text_names_every_field_and_an_example(served: Served, endpoint: str) -> None:
+    answer = served.client().get(f"/models/{endpoint}/llms.txt")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert f"POST {served.url}/queue/{endpoint} " in answer.text
+    for name, field in ENDPOINTS[endpoint].Request.model_fields.items():
+        assert f"- `{name}` (" in answer.text
+        assert not field.is_required() or re.search(rf"`{name}` \([^\n]*required", answer.text)
+    example = json.loads(answer.text.rpartition("-d '")[2].rpartition("'")[0])
+    ENDPOINTS[endpoint].Request.model_validate(example)
