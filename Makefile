@@ -10,7 +10,7 @@ LONGTAKE := $(BIN)/longtake
 AUDIT := $(VENV)/audit
 AUDIT_TOOLS := cyclonedx-bom==7.5.0 pip-audit==2.10.1
 
-.PHONY: demo test lint audit check bench
+.PHONY: demo test test-browser lint audit check bench
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "longtake needs Python 3.11 or newer; set PYTHON")'
@@ -38,6 +38,9 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
+test-browser: $(READY)
+	$(BIN)/python -m pytest -m browser tests/browser
+
 lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -47,7 +50,7 @@ audit: $(READY)
 	@test -x $(AUDIT)/bin/pip-audit || { $(BIN)/python -m venv $(AUDIT) && $(AUDIT)/bin/pip install --quiet $(AUDIT_TOOLS); } || true
 	$(BIN)/python -m tests.audit $(AUDIT)/bin dist/sbom.json
 
-check: lint test audit
+check: lint test test-browser audit
 
 bench: $(READY)
 	$(BIN)/python -m bench

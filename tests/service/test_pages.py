@@ -62,7 +62,7 @@ def test_the_openapi_document_names_the_playground(served: Served) -> None:
 def test_the_plain_text_names_every_field_and_an_example(served: Served, endpoint: str) -> None:
     answer = served.client().get(f"/models/{endpoint}/llms.txt")
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
-    assert f"POST {served.url}/queue/{endpoint} " in answer.text
+    assert f"POST {served.url}/queue/{endpoint};" in answer.text
     for name, field in ENDPOINTS[endpoint].Request.model_fields.items():
         assert f"- `{name}` (" in answer.text
         assert not field.is_required() or re.search(rf"`{name}` \([^\n]*required", answer.text)
