@@ -101,7 +101,7 @@ def _type(field: dict[str, Any], schemas: dict[str, Any]) -> str:
 
 def _example(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
     """Returns a small valid input: the required fields, with the schema's own examples."""
-    values = {}
+    values: dict[str, Any] = {}
     for name in schema.get("required", ()):
         field = _resolved(schema["properties"][name], schemas)
         if "properties" in field:
