@@ -7,7 +7,6 @@ from urllib.parse import urljoin
 
 import pytest
 
-from longtake.endpoints import ENDPOINTS
 from longtake.service.pages import FOLDER
 from tests.service.serving import LTX2, LTXV, Served, serving
 
@@ -58,13 +57,8 @@ def test_the_openapi_document_names_the_playground(served: Served) -> None:
     assert served.client().get(address).status_code == 200
 
 
-@pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_the_plain_text_names_every_field_and_an_example(served: Served, endpoint: str) -> None:
-    answer = served.client().get(f"/models/{endpoint}/llms.txt")
+def test_the_plain_text_has_the_address_of_this_server(served: Served) -> None:
+    answer = served.client().get(f"/models/{LTX2}/llms.txt")
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
-    assert f"POST {served.url}/queue/{endpoint};" in answer.text
-    for name, field in ENDPOINTS[endpoint].Request.model_fields.items():
-        assert f"- `{name}` (" in answer.text
-        assert not field.is_required() or re.search(rf"`{name}` \([^\n]*required", answer.text)
-    example = json.loads(answer.text.rpartition("-d '")[2].rpartition("'")[0])
-    ENDPOINTS[endpoint].Request.model_validate(example)
+    assert f"POST {served.url}/run/{LTX2} " in answer.text
+    assert "{server}" not in answer.text
