@@ -89,6 +89,7 @@ COVERED_IN = {
     "media.webp": "media/test_probe.py",
     "models.layout": "models/test_layouts.py",
     "models.layout_ltx2": "models/test_checkpoints_ltx2.py",
+    "models.pulling": "service/test_pulls.py",
     "models.parts": "families/ltxv/test_model.py",
     "models.text_encoders": "models/test_checkpoints_ltx2.py",
     "models.transformer_keys": "models/test_layout_ltxv.py",

@@ -207,10 +207,11 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ("*",)
     """Origins whose web pages may call the server, separated by commas; `*` means all."""
     trusted_hosts: Annotated[tuple[str, ...], NoDecode] = ()
-    """Hosts, separated by commas, that the server may download from and send webhooks to although they have private
-    addresses."""
+    """Hosts with private addresses, separated by commas, that the server may download from and send webhooks to."""
     open_proxy: bool = False
     """If True, callers without a key may use /api/fal/proxy, even if the server requires keys."""
+    share_links: bool | None = None
+    """If True, all who know the address of a result's file may see its request. None: True without keys, else False."""
 
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ("127.0.0.1", "::1")
     """Addresses of reverse proxies, or networks of them such as `10.0.0.0/8`, separated by commas. Their headers
@@ -273,8 +274,7 @@ class Settings(BaseSettings):
     lora_disk_bytes: Positive = 32 * 1024**3
     """Disk space for downloaded LoRAs in bytes. Above it the least recently used ones are deleted."""
     lora_cache_bytes: Annotated[int, Field(ge=0)] = 10 * 1024**3
-    """Host memory for recently used LoRAs in bytes. The default has room for the distill adapter (7.6 GB) that most
-    LTX-2.3 requests use."""
+    """Host memory for recently used LoRAs in bytes. The distill adapter of most LTX-2.3 requests has 7.6 GB."""
 
     @model_validator(mode="before")
     @classmethod

@@ -58,11 +58,11 @@ def test_the_owner_a_rule_or_the_default_decides(rules: Any, key_id: str | None,
         "https://video.example/ours/cdn/files/{key}?download=1#t=3",
     ],
 )
-def test_a_url_of_an_own_file_names_its_blob(store: FileStore, url: str) -> None:
+def test_a_url_of_an_own_file_names_it(store: FileStore, url: str) -> None:
     key = stored(store)
-    blob = find_own(store, url.format(key=key), None)
-    assert blob is not None
-    with store.blobs.local(blob) as path:
+    file = find_own(store, url.format(key=key), None)
+    assert file is not None
+    with store.blobs.local(file.blob) as path:
         assert path.read_bytes() == b"frames"
 
 

@@ -15,7 +15,7 @@ from alembic.config import Config
 
 from longtake.database.connection import connect, file_url
 from longtake.database.migrate import CURRENT, MIGRATIONS, migrate, open_database, version
-from longtake.database.tables import deliveries, files, metadata
+from longtake.database.tables import deliveries, files, metadata, requests
 from longtake.errors import InvalidRequest
 from longtake.settings import Settings
 from tests.database.fixtures import Postgres
@@ -104,6 +104,24 @@ def test_webhooks_of_version_0_1_get_their_key_and_host(engine: sa.Engine) -> No
     with engine.connect() as connection:
         (delivery,) = connection.execute(sa.select(deliveries)).all()
     assert (delivery.key_id, delivery.host) == ("me", "example.com")
+
+
+def test_requests_of_version_0_1_are_found_by_their_prompt(engine: sa.Engine) -> None:
+    bodies = (b'{"prompt": "A Cat\\u0000"}', b'{"prompt": 1}', b"null", b"[]", b'{"prompt": "' + b"x" * 3000 + b'"}')
+    with at_version_0_1(engine) as connection:
+        for number, body in enumerate(bodies):
+            connection.execute(
+                sa.text(
+                    "INSERT INTO requests (id, endpoint, pool, state, priority, key_id, body, base_url, store_io,"
+                    " may_retry, created_at, attempt, version, price_usd) VALUES"
+                    " (:id, 'a/b', 'default', 'COMPLETED', 0, 'me', :body, '', :yes, :yes, 1.5, 1, 1, '0')"
+                ),
+                {"id": f"r{number}", "body": body, "yes": True},
+            )
+    migrate(engine)
+    with engine.connect() as connection:
+        texts = connection.scalars(sa.select(requests.c.search_text).order_by(requests.c.id)).all()
+    assert texts == ["a cat", "", "", "", "x" * 2000]
 
 
 def test_a_file_that_is_no_database_is_refused_in_a_sentence(tmp_path: Path) -> None:

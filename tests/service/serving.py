@@ -119,7 +119,7 @@ def serving(folder: Path, blobs: Blobs | None = None, bounds: Bounds = NO_HURRY,
 
     `bounds` are those of its connections.
     """
-    with serving_with(settings(data_dir=folder, slots=(), **overrides), blobs, bounds) as served:
+    with serving_with(settings(**{"data_dir": folder, "slots": (), **overrides}), blobs, bounds) as served:
         yield served
 
 

@@ -19,17 +19,18 @@ from longtake.endpoints import fields, validation
 from longtake.media import fetch, sandbox
 from longtake.models import lora_downloads, lora_files, lora_header, lora_names, safe, text
 from longtake.outbound import PublicTransport
-from longtake.queue import engine, payloads, shares, status_cache, webhooks
+from longtake.queue import engine, payloads, recent, requests, shares, short_inputs, status_cache, webhooks
 from longtake.service import (
     app,
     auth,
     bodies,
     files,
+    history,
     http_protocol,
     logs,
-    page,
     platform,
     ports,
+    pulls,
     reports,
     state,
     uploads,
@@ -135,7 +136,11 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "bytes of SQLite's log": (database.JOURNAL_BYTES,),
     "memory of cached statuses": (status_cache.CAPACITY,),
     "past requests in one answer": (platform.MAX_PAGE_SIZE,),
-    "requests in one answer to the server's page": (page.PAGE_SIZE, page.MAX_READ_BYTES),
+    "requests in one answer to the server's pages": (history.PAGE_SIZE, history.MAX_READ_BYTES),
+    "requests among which": (recent.SCANNED,),
+    "characters of a text that the pages": (history.MOST_SEARCHED, requests.SEARCHED_CHARACTERS),
+    "requests of a tree": (history.TREE_SIZE, history.MOST_LOGS, short_inputs.SHOWN_BYTES),
+    "models that the server downloads": (pulls.MOST_PULLS,),
     "buckets": (usage.MAX_BUCKETS,),
     "bytes of a page": (platform.PAGE_BYTES,),
     "bytes of a video inside": (payloads.MAX_VIDEO_INSIDE,),

@@ -1,5 +1,8 @@
 """Decides who may read which stored file."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from longtake.storage.files import FileStore, StoredFile
 from longtake.storage.keys import key_in_url
 from longtake.storage.lifecycle import Decision
@@ -24,8 +27,13 @@ def decide(file: StoredFile, key_id: str | None) -> Decision:
     return default
 
 
-def find_own(store: FileStore, url: str, key_id: str | None) -> str | None:
-    """Returns the key of the blob with the bytes of the file at `url`, if this server's store has the file.
+def may_everybody_read(access: Mapping[str, Any] | None) -> bool:
+    """Returns True if a sender without a key may read a file with these access rules (see `StoredFile.access`)."""
+    return not access or access.get("default", "allow") == "allow"
+
+
+def find_own(store: FileStore, url: str, key_id: str | None) -> StoredFile | None:
+    """Returns the facts about the file at `url`, if this server's store has the file.
 
     The server can then read the file from its store and need not download it. Returns None if the URL names no stored
     file, or a file that the caller may not read.
@@ -36,4 +44,4 @@ def find_own(store: FileStore, url: str, key_id: str | None) -> str | None:
     """
     key = key_in_url(url)
     file = None if key is None else store.find(key)
-    return file.blob if file is not None and decide(file, key_id) == "allow" else None
+    return file if file is not None and decide(file, key_id) == "allow" else None

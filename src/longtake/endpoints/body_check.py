@@ -34,11 +34,13 @@ class CheckedBody:
     urls: (path of the field, URL) for each field that names a file: the source video, the end image and the LoRAs. The
         name of a hub repository is replaced by the address of the LoRA in it (see `models.lora_names`). URLs of more
         than 10,000 characters (MOST_URL) are left out. The list is empty if there are problems.
+    prompt: the input's prompt, or an empty text if there is none.
     """
 
     compact: bytes
     problems: list[dict[str, Any]]
     urls: list[tuple[Loc, str]]
+    prompt: str = ""
 
 
 def parse(raw: bytes) -> Any:
@@ -70,7 +72,7 @@ def check(endpoint_id: str, raw: bytes) -> CheckedBody:
         return CheckedBody(b"null", [json_problem(error)], [])
     endpoint = ENDPOINTS[endpoint_id]
     found = problems(endpoint.Request, value) or _source_problems(endpoint, value)
-    return CheckedBody(compact, found, [] if found else named_files(endpoint, value))
+    return CheckedBody(compact, found, [] if found else named_files(endpoint, value), _text_at(value, ("prompt",)))
 
 
 def _source_problems(endpoint: Endpoint[Any, Any], value: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -120,18 +122,18 @@ def _text_at(value: Any, path: Loc) -> str:
 
 def write(checked: CheckedBody, file: IO[bytes]) -> None:
     """Writes a checked body to a file, from which `read` returns it."""
-    file.write(json.dumps([checked.problems, checked.urls]).encode() + b"\n")
+    file.write(json.dumps([checked.problems, checked.urls, checked.prompt]).encode() + b"\n")
     file.write(checked.compact)
 
 
 def read(file: IO[bytes]) -> CheckedBody:
     """Returns the checked body that `write` has written to a file."""
-    found, urls = json.loads(file.readline())
+    found, urls, prompt = json.loads(file.readline())
     # The file's own `read` would join what it has in its buffer with the rest, and stop all threads meanwhile.
     with open(os.dup(file.fileno()), "rb", buffering=0) as unbuffered:
         unbuffered.seek(file.tell())
         compact = unbuffered.readall()
-    return CheckedBody(compact, found, [(tuple(path), text) for path, text in urls])
+    return CheckedBody(compact, found, [(tuple(path), text) for path, text in urls], prompt)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def submit(engine: sa.Engine, submission: Submission, *, max_in_flight: int | No
             raise QuotaReached
         values = new_values(submission, now)
         inserted = connection.execute(sa.insert(requests).values(values).returning(*FACTS)).one()
-        row = replace(row_without_payloads(inserted), body=submission.body)
+        row = replace(row_without_payloads(inserted), body=submission.body, search_text=submission.search_text)
         if row.has_ended:
             _schedule_webhook(connection, row, now)
         elif submission.files:

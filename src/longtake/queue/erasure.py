@@ -119,6 +119,8 @@ def _erase_rows(connection: sa.Connection, ids: Sequence[str]) -> None:
         "plan": sa.null(),
         "progress": sa.null(),
         "webhook_url": None,
+        "source": None,
+        "search_text": None,
         "erased_at": clock.now(),
         **NEXT_VERSION,
     }

@@ -59,6 +59,37 @@ class RemoteFile:
 
 
 @dataclass(frozen=True)
+class Lineage:
+    """What a request extends, if its source is a file of this server.
+
+    `source`: the key of the source's stored file; None if the source is elsewhere, or in the request itself.
+    `parent`: the id of the request that made this file; None if it is an upload, or the result of a request that the
+        caller may not see.
+    `root`: the id of the first request of the tree that the request belongs to. Each request in the tree, except the
+        first one, extends the result of another one. None if `parent` is None.
+    """
+
+    source: str | None = None
+    parent: str | None = None
+    root: str | None = None
+
+
+NO_LINEAGE = Lineage()
+"""The lineage of a request whose source is not a file of this server."""
+
+SEARCHED_CHARACTERS = 2000
+"""Number of characters, from its beginning, of a prompt in which requests are searched."""
+
+
+def search_text(text: str) -> str:
+    """Returns the first 2000 characters (SEARCHED_CHARACTERS) of a text in the form in which texts are compared.
+
+    Capital letters become small ones. NUL characters are removed, because PostgreSQL cannot store them.
+    """
+    return text.replace("\0", "").casefold()[:SEARCHED_CHARACTERS]
+
+
+@dataclass(frozen=True)
 class Submission:
     """A request as a client submits it, before it has a row in the database.
 
@@ -78,6 +109,8 @@ class Submission:
     `lifecycle`: the lifetime and access rules of the result's file (see `storage.lifecycle.parse`); None for defaults.
     `files`: the files that must be downloaded before a device is claimed.
     `body_blob`: the key of the blob with the input, if it is large (see `queue.payloads`). `body` is then empty.
+    `search_text`: the text in which the request is searched: its prompt as `search_text` returns it.
+    `lineage`: the stored file that the request extends, and the request that made it.
     `outcome`: the error of an invalid request, which is stored as ended and never queued; None for a valid request.
     `id`: the id of the request.
     """
@@ -96,6 +129,8 @@ class Submission:
     lifecycle: Mapping[str, Any] | None = None
     files: tuple[RemoteFile, ...] = ()
     body_blob: str | None = None
+    search_text: str = ""
+    lineage: Lineage = NO_LINEAGE
     outcome: Outcome | None = None
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
@@ -147,6 +182,8 @@ class RequestRow:
     `output`: the JSON body of the result; None before the request's end, after the result's deletion, and if it is in a
         blob.
     `output_blob`: the key of the blob with the JSON body of a large result, otherwise None.
+    `source`, `parent`, `root`: see `Lineage`. After the deletion of the input, `source` is None.
+    `search_text`: None after the deletion of the input, and if the row was read without its payloads.
     `erased_at`: the Unix time in seconds at which input, result, plan and log were deleted; None before that.
     """
 
@@ -185,6 +222,10 @@ class RequestRow:
     erased_at: float | None
     body_blob: str | None
     output_blob: str | None
+    source: str | None
+    parent: str | None
+    root: str | None
+    search_text: str | None
 
     @property
     def has_ended(self) -> bool:

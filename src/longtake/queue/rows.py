@@ -6,7 +6,7 @@ from longtake.database.tables import requests
 from longtake.queue import payloads
 from longtake.queue.requests import PRIORITIES, Outcome, RequestRow, Submission
 
-NO_PAYLOADS: dict[str, Any] = {"body": b"", "plan": None, "output": None}
+NO_PAYLOADS: dict[str, Any] = {"body": b"", "plan": None, "output": None, "search_text": None}
 """The values that stand for the payloads of a request, which can be large, where they were not read."""
 
 FACTS = [column for column in requests.c if column.name not in NO_PAYLOADS]
@@ -39,6 +39,10 @@ def new_values(submission: Submission, now: float) -> dict[str, Any]:
         "attempt": 0,
         "version": 0,
         "price_usd": "0",
+        "source": submission.lineage.source,
+        "parent": submission.lineage.parent,
+        "root": submission.lineage.root,
+        "search_text": submission.search_text,
     }
     if submission.outcome is not None:
         values |= {"state": "COMPLETED", "completed_at": now, **outcome_values(submission.outcome)}
@@ -67,6 +71,6 @@ def row_with_payloads(found: Any) -> RequestRow:
 def row_without_payloads(found: Any) -> RequestRow:
     """Returns the request of a database row that was read without large columns (with the columns FACTS).
 
-    In the result `body` is empty, and `plan` and `output` are None.
+    In the result `body` is empty, and `plan`, `output` and `search_text` are None.
     """
     return RequestRow(**found._mapping, **NO_PAYLOADS)

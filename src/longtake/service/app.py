@@ -15,7 +15,21 @@ from starlette.routing import BaseRoute, Router
 from starlette.types import Message, Receive, Scope, Send
 
 from longtake.queue.addresses import Destination, Service, base_url, destination, is_valid_host
-from longtake.service import files, health, openapi, origins, page, pages, platform, proxy, queue, run
+from longtake.service import (
+    files,
+    health,
+    history,
+    keys,
+    models,
+    openapi,
+    origins,
+    pages,
+    platform,
+    proxy,
+    queue,
+    run,
+    sharing,
+)
 from longtake.service.auth import Authenticator, authorization_in
 from longtake.service.origins import Cors, RawHeaders
 from longtake.service.responses import NotFound, RequestFailed, error_response, internal_error
@@ -26,7 +40,17 @@ ROUTES: Mapping[Service | None, Sequence[Callable[[ServerState], list[BaseRoute]
     "queue": (queue.routes,),
     "rest": (files.rest_routes, platform.rest_routes),
     "cdn": (files.cdn_routes,),
-    None: (openapi.routes, platform.routes, proxy.routes, page.routes, pages.routes, health.routes),
+    None: (
+        openapi.routes,
+        platform.routes,
+        proxy.routes,
+        pages.routes,
+        history.routes,
+        sharing.routes,
+        models.routes,
+        keys.routes,
+        health.routes,
+    ),
 }
 """Service -> the functions that return its routes. The key None has the routes that belong to no service of fal."""
 

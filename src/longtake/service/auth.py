@@ -11,6 +11,7 @@ from longtake.access.tokens import ANONYMOUS, Tokens
 from longtake.queue.requests import RequestRow
 from longtake.service.budgets import MINUTE_S, Budget
 from longtake.service.connections import peer_of
+from longtake.service.origins import refuse_other_pages
 from longtake.service.responses import NotFound, RequestFailed, limit_reached
 from longtake.service.state import ServerState
 
@@ -154,6 +155,22 @@ def authorization_in(query: str) -> str:
     """Returns `Bearer <token>` for the token in the parameter `fal_jwt_token` of a query string, or an empty string."""
     tokens = parse_qs(query).get("fal_jwt_token") if "fal_jwt_token" in query else None
     return f"Bearer {tokens[0]}" if tokens else ""
+
+
+async def caller_of_page(request: Request) -> Caller:
+    """Returns the caller of a request for the data of the server's own pages, as `caller_with_key` does.
+
+    Also raises RequestFailed with status 403 for a page of another origin (see `refuse_other_pages`).
+    """
+    refuse_other_pages(request)
+    return await caller_with_key(request)
+
+
+async def admin_of_page(request: Request) -> Caller:
+    """Returns the same as `caller_of_page`. Raises RequestFailed with status 403 if the caller is not an admin."""
+    caller = await caller_of_page(request)
+    require_admin(caller)
+    return caller
 
 
 def visible_row(caller: Caller, row: RequestRow | None) -> RequestRow:

@@ -9,7 +9,10 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
+from starlette.requests import Request
+
 from longtake.queue.addresses import HOSTS, bare_host
+from longtake.service.responses import RequestFailed
 from longtake.settings import Settings
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -63,6 +66,15 @@ def refusal(host: str, origin: str | None, settings: Settings) -> str | None:
         f"Without keys this server answers no web page of {origin[:200]!r}; LONGTAKE_CORS_ORIGINS may name it, "
         "`longtake keys create` opens the server to who has a key."
     )
+
+
+def refuse_other_pages(request: Request) -> None:
+    """Raises RequestFailed with status 403 if a browser says that a page of another origin sends the request.
+
+    Without keys, every page that a person opens could otherwise call the server on that person's machine.
+    """
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise RequestFailed(403, "Pages of other origins may not use this address.", "forbidden")
 
 
 def _host_of(origin: str) -> str:

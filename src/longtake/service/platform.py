@@ -14,7 +14,6 @@ from longtake import clock
 from longtake.access.keys import Caller
 from longtake.access.signing import Signer
 from longtake.endpoints import ENDPOINTS
-from longtake.endpoints.validation import problem
 from longtake.queue import history
 from longtake.queue.addresses import REQUEST_ID
 from longtake.queue.erasure import erase
@@ -26,7 +25,7 @@ from longtake.service.auth import caller_of, caller_with_key, visible_row
 from longtake.service.bodies import read_json
 from longtake.service.queue import status_of
 from longtake.service.reports import report
-from longtake.service.responses import ModelFailed, NotFound, RequestFailed, json_response, to_json
+from longtake.service.responses import NotFound, RequestFailed, invalid, json_response, to_json
 from longtake.service.state import ServerState
 from longtake.service.submit import existing_endpoint
 from longtake.service.usage import (
@@ -111,7 +110,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         limit = _integer(query.get("limit"), "limit", 1, MAX_PAGE_SIZE) or MAX_PAGE_SIZE // 2
         payloads, request_id = "payloads" in _expand(request), query.get("request_id")
         if request_id and not REQUEST_ID.fullmatch(request_id):
-            raise _invalid("request_id", "Input should be the id of a request", request_id, "query")
+            raise invalid("request_id", "Input should be the id of a request", request_id, "query")
         selected, codes = _filter(request, caller), _status_codes(query.get("status"))
         before = _integer(query.get("cursor"), "cursor", 0, 2**62)
 
@@ -281,21 +280,17 @@ def _quantities(body: Any) -> tuple[str, dict[str, float]]:
     names = {"historical_api_price": "call_quantity", "unit_price": "unit_quantity"}
     kind = body.get("estimate_type") if isinstance(body, dict) else None
     if not isinstance(kind, str) or kind not in names:
-        raise _invalid("estimate_type", f"Input should be one of {', '.join(names)}", kind)
+        raise invalid("estimate_type", f"Input should be one of {', '.join(names)}", kind)
     endpoints = body.get("endpoints")
     if not isinstance(endpoints, dict) or not endpoints:
-        raise _invalid("endpoints", "Input should be an object: endpoint id to its quantity", endpoints)
+        raise invalid("endpoints", "Input should be an object: endpoint id to its quantity", endpoints)
     quantities = {}
     for endpoint, entry in endpoints.items():
         quantity = entry.get(names[kind]) if isinstance(entry, dict) else None
         if isinstance(quantity, bool) or not isinstance(quantity, int | float) or not 0 <= quantity <= 1e12:
-            raise _invalid(names[kind], "Input should be a number from 0 to 1e12", quantity)
+            raise invalid(names[kind], "Input should be a number from 0 to 1e12", quantity)
         quantities[existing_endpoint(endpoint)] = quantity
     return kind, quantities
-
-
-def _invalid(name: str, reason: str, value: Any, place: str = "body") -> ModelFailed:
-    return ModelFailed([problem(loc=(name,), msg=reason, type="value_error", input=value, place=place)])
 
 
 def _filter(request: Request, caller: Caller, span_s: float | None = None) -> HistoryFilter:
@@ -350,7 +345,7 @@ def _time(value: str | None, name: str) -> float | None:
         moment = datetime.fromisoformat(value.replace(" ", "+"))  # An unescaped + in a query is parsed as a space.
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
-        raise _invalid(name, "Input should be a time as in 2026-01-31T12:00:00Z", value, "query") from None
+        raise invalid(name, "Input should be a time as in 2026-01-31T12:00:00Z", value, "query") from None
 
 
 def _integer(value: str | None, name: str, least: int, most: int) -> int | None:
@@ -361,7 +356,7 @@ def _integer(value: str | None, name: str, least: int, most: int) -> int | None:
     if not value:
         return None
     if not (value.isascii() and value.isdigit() and len(value) < 20 and least <= int(value) <= most):
-        raise _invalid(name, f"Input should be a whole number from {least} to {most}", value, "query")
+        raise invalid(name, f"Input should be a whole number from {least} to {most}", value, "query")
     return int(value)
 
 
@@ -369,5 +364,5 @@ def _status_codes(value: str | None) -> tuple[int, int] | None:
     if not value:
         return None
     if value not in STATUS_CODES:
-        raise _invalid("status", f"Input should be one of {', '.join(STATUS_CODES)}", value, "query")
+        raise invalid("status", f"Input should be one of {', '.join(STATUS_CODES)}", value, "query")
     return STATUS_CODES[value]

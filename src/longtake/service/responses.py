@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
 
 from longtake.database.connection import is_damaged, is_temporary
+from longtake.endpoints.validation import problem
 from longtake.errors import DiskFull, LongtakeError
 
 Headers = Mapping[str, str]
@@ -49,6 +50,16 @@ class ModelFailed(Exception):
     def __init__(self, details: Sequence[Mapping[str, Any]]) -> None:
         super().__init__("the request is not valid")
         self.details = details
+
+
+def invalid(name: str, reason: str, value: Any, place: str = "body") -> ModelFailed:
+    """Returns the error (HTTP status 422) for one wrong value in a request.
+
+    name: the name of the value.
+    reason: a sentence that says what it should be.
+    place: where the value is: `body`, `query` or `path`.
+    """
+    return ModelFailed([problem(loc=(name,), msg=reason, type="value_error", input=value, place=place)])
 
 
 class NotFound(Exception):

@@ -115,6 +115,7 @@ def run(
     sweeping = [*sweepers(store), eraser(store, settings, statuses.mark_changed), lora_sweeper(settings)]
     services: list[BackgroundService] = [statuses, slots, watch, deliverer, *sweeping]
     with ExitStack() as stack:
+        stack.callback(state.pulls.stop)
         http = stack.enter_context(listening(address.host, address.port))
         servers = [(ports.http(), http)]
         actual = replace(address, port=_port(http))

@@ -15,6 +15,7 @@ from longtake.database.connection import is_damaged, is_temporary
 from longtake.endpoints import by_id
 from longtake.queue.status_cache import StatusCache
 from longtake.service.budgets import Budgets
+from longtake.service.pulls import Pulls
 from longtake.service.streams import OpenAnswers
 from longtake.service.turns import Turns
 from longtake.settings import Settings
@@ -82,6 +83,11 @@ class ServerState:
         return Budgets(self.settings)
 
     @cached_property
+    def pulls(self) -> Pulls:
+        """The downloads of models that this server runs."""
+        return Pulls(self.settings)
+
+    @cached_property
     def pools(self) -> Mapping[str, str]:
         """Endpoint id -> the pool (a named group of devices) that carries out the endpoint's requests.
 
@@ -89,6 +95,15 @@ class ServerState:
         if the setting lists an unknown endpoint.
         """
         return by_id(self.settings.pools)
+
+    def shares_results(self) -> bool:
+        """Returns True if everybody who knows the address of a result's file may see what the request was.
+
+        The setting `share_links` decides. Without it, a server without keys shares its results, and no other does.
+        Call it in a thread, because it may read the database.
+        """
+        chosen = self.settings.share_links
+        return not self.keys.any_exist() if chosen is None else chosen
 
     async def call(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Returns the result of `work(*args, **kwargs)`, called in a thread, so that the event loop stays free.

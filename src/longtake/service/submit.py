@@ -19,7 +19,8 @@ from longtake.queue import engine as queue
 from longtake.queue import payloads
 from longtake.queue.addresses import is_file_url, sibling_url
 from longtake.queue.engine import IdempotencyMismatch, QuotaReached
-from longtake.queue.requests import FileKind, Outcome, Priority, RemoteFile, RequestRow, Submission
+from longtake.queue.lineage import find_lineage
+from longtake.queue.requests import FileKind, Outcome, Priority, RemoteFile, RequestRow, Submission, search_text
 from longtake.queue.status_cache import RequestStatus
 from longtake.service.auth import caller_of
 from longtake.service.bodies import checked_body, received_body
@@ -64,7 +65,8 @@ async def submit(state: ServerState, request: Request, endpoint: str, *, webhook
     async with received_body(request, state, caller.key_id, state.settings.max_body_bytes) as body:
         checked = await checked_body(state, endpoint_id, body)
     submission = _with_body(without_body, checked)
-    submitted = await state.call_for_with_retries(caller.key_id, _store, state, submission, caller)
+    source = dict(checked.urls).get(ENDPOINTS[endpoint_id].source_field, "").strip()
+    submitted = await state.call_for_with_retries(caller.key_id, _store, state, submission, caller, source)
     if submitted.is_new and not submitted.row.has_ended:
         if submitted.row.ready:
             state.wake_slots(submitted.row.pool)
@@ -175,10 +177,10 @@ def _with_body(submission: Submission, checked: CheckedBody) -> Submission:
 
     If the input is invalid, the submission's field `outcome` is set: the request has then ended without being run.
     """
+    with_text = replace(submission, body=checked.compact, search_text=search_text(checked.prompt))
     if checked.problems:
-        return replace(submission, body=checked.compact, outcome=_invalid(checked.problems))
-    files = remote_files(ENDPOINTS[submission.endpoint], checked.urls, submission.base_url)
-    return replace(submission, body=checked.compact, files=files)
+        return replace(with_text, outcome=_invalid(checked.problems))
+    return replace(with_text, files=remote_files(ENDPOINTS[submission.endpoint], checked.urls, submission.base_url))
 
 
 def remote_files(
@@ -223,12 +225,13 @@ def _invalid(found: list[dict[str, Any]]) -> Outcome:
     )
 
 
-def _store(state: ServerState, submission: Submission, caller: Caller) -> Submitted:
+def _store(state: ServerState, submission: Submission, caller: Caller, source: str) -> Submitted:
     """Stores a submission in the queue, and returns the stored request.
 
     If an earlier submission had the same idempotency key, nothing is stored, and the earlier request is returned.
 
     caller: the sender. Its `max_in_flight` limits how many of its requests may wait or run.
+    source: the URL of the video that the request extends; empty if none is known.
 
     Raises RequestFailed with status 503 if the queue is full, and with status 429 if that limit is reached. Raises
     ModelFailed (HTTP status 422) if the earlier submission had another endpoint or input.
@@ -239,6 +242,7 @@ def _store(state: ServerState, submission: Submission, caller: Caller) -> Submit
             f"The queue is full: {state.settings.max_waiting} requests wait. Ask again later.",
             "runner_scheduling_failure",
         )
+    submission = replace(submission, lineage=find_lineage(state.store, source, caller))
     try:
         row, is_new = _insert(state, submission, caller)
     except sa.exc.IntegrityError:

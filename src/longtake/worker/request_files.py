@@ -32,7 +32,7 @@ def find_file(context: SlotContext, row: RequestRow, url: str) -> FileFound | No
     if any(file.url == url and _is_missing(context, row, downloads, file) for file in downloads.files):
         return None
     stored = find_own(context.store, url, row.key_id)
-    return FileFound(stored, is_own=is_file_url(url, row.base_url), hub_name=hub_name)
+    return FileFound(None if stored is None else stored.blob, is_own=is_file_url(url, row.base_url), hub_name=hub_name)
 
 
 def missing_files(context: SlotContext, row: RequestRow) -> set[str]:

@@ -1,0 +1,206 @@
+"""Lists requests for people: the newest ones, by endpoint, state and prompt, and the trees of those that extend others.
+
+A list never reads more than a bounded number of rows, however many requests are stored and however few match.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import sqlalchemy as sa
+
+from longtake import clock
+from longtake.access.files import may_everybody_read
+from longtake.database.connection import reading
+from longtake.database.tables import files, requests
+from longtake.queue.requests import State, search_text
+
+ShownState = Literal["waiting", "running", "done", "failed", "cancelled"]
+"""The state of a request in words for people."""
+SHOWN_STATES: tuple[ShownState, ...] = get_args(ShownState)
+
+SCANNED = 10_000
+"""Maximum number of requests among which one call looks for those that match. The next call goes on after them."""
+
+_OPEN: Mapping[str, State] = {"waiting": "IN_QUEUE", "running": "IN_PROGRESS"}
+"""The states of requests that have not ended."""
+
+_STATUS = sa.func.coalesce(requests.c.status_code, 0)
+# These are written so that SQLite does not use an index of states, which would make it read all ended requests.
+_ENDED: Mapping[str, sa.ColumnElement[bool]] = {
+    "done": _STATUS.between(200, 299),
+    "failed": sa.and_(_STATUS >= 300, requests.c.state != "CANCELLED"),
+    "cancelled": requests.c.state.not_in(("COMPLETED", *_OPEN.values())),
+}
+"""State of requests that have ended -> its condition."""
+
+
+def shown_state(state: str, status_code: int | None) -> ShownState:
+    """Returns the state in words for people of a request with this state and HTTP status."""
+    match state:
+        case "IN_QUEUE":
+            return "waiting"
+        case "IN_PROGRESS":
+            return "running"
+        case "CANCELLED":
+            return "cancelled"
+    return "done" if status_code is not None and status_code < 300 else "failed"
+
+
+@dataclass(frozen=True)
+class RecentFilter:
+    """Selects requests. A field that is None selects all.
+
+    `key_id`: the API key that submitted the request.
+    `endpoint`: the id of the endpoint.
+    `state`: the state in words for people.
+    `text`: a part of the prompt, in capital or small letters, or the whole id of the request.
+    """
+
+    key_id: str | None = None
+    endpoint: str | None = None
+    state: ShownState | None = None
+    text: str | None = None
+
+    def indexed(self) -> list[sa.ColumnElement[bool]]:
+        """Returns the conditions for which the database has an index, so that it need not read other requests."""
+        clauses = own(requests, self.key_id)
+        if self.state is not None and self.state in _OPEN:
+            clauses.append(requests.c.state == _OPEN[self.state])
+        return clauses
+
+    def others(self) -> list[sa.ColumnElement[bool]]:
+        """Returns the other conditions. Each request is read to find out whether it meets them."""
+        clauses: list[sa.ColumnElement[bool]] = []
+        if self.endpoint is not None:
+            clauses.append(requests.c.endpoint == self.endpoint)
+        if self.state is not None and self.state in _ENDED:
+            clauses.append(_ENDED[self.state])
+        if self.text is not None:
+            prompt = requests.c.search_text.contains(search_text(self.text), autoescape=True)
+            clauses.append(sa.or_(prompt, requests.c.id == self.text))
+        return clauses
+
+
+@dataclass(frozen=True)
+class RecentPage:
+    """Requests, newest first.
+
+    `rows`: their database rows, with the columns that `facts` selects.
+    `older`: the value of `before` with which the next older requests are found; None if there are none.
+    """
+
+    rows: Sequence[Any]
+    older: int | None
+
+
+def recent(
+    engine: sa.Engine,
+    columns: Sequence[sa.Column[Any]],
+    selected: RecentFilter,
+    *,
+    limit: int,
+    before: int | None = None,
+    scanned: int = SCANNED,
+) -> RecentPage:
+    """Returns the newest requests that `selected` selects, at most `limit` of them.
+
+    An endpoint, a text, and the states of ended requests are looked for only among the newest `scanned` requests. So
+    there may be fewer rows, or none, although older requests match. Then `older` is not None.
+
+    `columns`: columns of the table `requests`, among them `seq`.
+    `before`: the `seq` of a request; only older ones are returned. None returns the newest.
+    """
+    clauses, others = selected.indexed(), selected.others()
+    if before is not None:
+        clauses.append(requests.c.seq < before)
+    newest_first = requests.c.seq.desc()
+    with reading(engine) as connection:
+        last: int | None = None
+        if others:
+            in_order = sa.select(requests.c.seq).where(*clauses).order_by(newest_first)
+            last = connection.scalar(in_order.offset(scanned - 1).limit(1))
+            clauses += others if last is None else [requests.c.seq >= last, *others]
+        query = facts(columns, selected.key_id).where(*clauses).order_by(newest_first).limit(limit + 1)
+        rows = connection.execute(query).all()
+    return RecentPage(rows[:limit], rows[limit - 1].seq if len(rows) > limit else last)
+
+
+def tree(
+    engine: sa.Engine,
+    columns: Sequence[sa.Column[Any]],
+    request_id: str,
+    key_id: str | None,
+    *,
+    limit: int,
+    children_only: bool = False,
+) -> Sequence[Any]:
+    """Returns the rows of the requests of a tree, with the columns that `facts` selects, newest first.
+
+    A tree has a request that extends no result of another one, the requests that extend its result, those that extend
+    theirs, and so on. The oldest ones are left out if there are more than `limit`.
+
+    `columns`: columns of the table `requests`.
+    `request_id`: any request of the tree. If there is no such request, the result is empty.
+    `key_id`: the key whose requests are returned; None for those of all keys.
+    `children_only`: True returns only the requests that extend the result of the request `request_id`.
+    """
+    wanted = [requests.c.parent == request_id] if children_only else []
+    with reading(engine) as connection:
+        root: str = connection.scalar(sa.select(requests.c.root).where(requests.c.id == request_id)) or request_id
+        # The members are a query of their own, because SQLite would look for them among all requests of the key.
+        of_root = (sa.select(requests.c.seq).where(column == root) for column in (requests.c.root, requests.c.id))
+        query = facts(columns, key_id).where(requests.c.seq.in_(sa.union(*of_root)), *own(requests, key_id), *wanted)
+        return connection.execute(query.order_by(requests.c.seq.desc()).limit(limit)).all()
+
+
+def one(engine: sa.Engine, columns: Sequence[sa.Column[Any]], request_id: str, key_id: str | None) -> Any | None:
+    """Returns the row of one request, with the columns that `facts` selects, or None if there is no such request.
+
+    `columns`: columns of the table `requests`.
+    `key_id`: the key whose request it must be; None for any.
+    """
+    query = facts(columns, key_id).where(requests.c.id == request_id, *own(requests, key_id))
+    with reading(engine) as connection:
+        return connection.execute(query).first()
+
+
+def facts(columns: Sequence[sa.Column[Any]], key_id: str | None) -> sa.Select[Any]:
+    """Returns a query for these columns of the table `requests`, and for two others:
+
+    - `shown_parent`: the id of the request whose result is the source; None if it is not stored or not a request of
+      the key `key_id`. A `key_id` of None is any key.
+    - `shown_source`: the key of the source's file; None if the file is not stored.
+    """
+    parents = requests.alias()
+    is_parent = sa.and_(parents.c.id == requests.c.parent, *own(parents, key_id))
+    is_stored = sa.or_(files.c.expires_at.is_(None), files.c.expires_at > clock.now())
+    is_source = sa.and_(files.c.key == requests.c.source, is_stored)
+    return sa.select(*columns, parents.c.id.label("shown_parent"), files.c.key.label("shown_source")).select_from(
+        requests.outerjoin(parents, is_parent).outerjoin(files, is_source)
+    )
+
+
+def stored_files(engine: sa.Engine, keys: Sequence[str]) -> Mapping[str, bool]:
+    """Returns those of the files with these keys that are stored: the file's key -> whether everybody may read it."""
+    is_stored = sa.or_(files.c.expires_at.is_(None), files.c.expires_at > clock.now())
+    query = sa.select(files.c.key, files.c.access).where(files.c.key.in_(keys), is_stored)
+    with reading(engine) as connection:
+        return {row.key: may_everybody_read(row.access) for row in connection.execute(query)}
+
+
+def own(table: sa.FromClause, key_id: str | None) -> list[sa.ColumnElement[bool]]:
+    """Returns the condition that a request in `table` is one of the key `key_id`; no condition if that is None."""
+    return [] if key_id is None else [table.c.key_id == key_id]
+
+
+def count_open(engine: sa.Engine, key_id: str | None) -> Mapping[str, int]:
+    """Returns the numbers of waiting and of running requests of a key, or of all keys if `key_id` is None."""
+    query = (
+        sa.select(requests.c.state, sa.func.count().label("number"))
+        .where(*own(requests, key_id), requests.c.state.in_(_OPEN.values()))
+        .group_by(requests.c.state)
+    )
+    with reading(engine) as connection:
+        counts: dict[str, int] = {row.state: row.number for row in connection.execute(query)}
+    return {shown: counts.get(state, 0) for shown, state in _OPEN.items()}

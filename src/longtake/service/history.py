@@ -1,0 +1,303 @@
+"""The requests that the server's pages show: a list with filters, trees of requests that extend others, single ones."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from threading import Lock
+from typing import Any
+
+from cachetools import LRUCache
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from longtake import clock
+from longtake.access.keys import Caller
+from longtake.database.tables import requests as table
+from longtake.queue import recent
+from longtake.queue.addresses import REQUEST_ID
+from longtake.queue.payloads import input_and_result
+from longtake.queue.recent import SHOWN_STATES, RecentFilter, ShownState, shown_state
+from longtake.queue.requests import ENDED, StoredLogLine
+from longtake.queue.short_inputs import short_input
+from longtake.service.auth import caller_of_page
+from longtake.service.reports import report
+from longtake.service.responses import NotFound, invalid, to_json
+from longtake.service.state import ServerState
+from longtake.service.submit import existing_endpoint
+from longtake.storage.keys import KEY, key_in_url
+from longtake.video import Progress
+
+PAGE_SIZE = 24
+"""Number of requests that are loaded at once."""
+TREE_SIZE = 200
+"""Maximum number of requests of a tree in one answer. The oldest ones are left out."""
+MOST_SEARCHED = 200
+"""Maximum number of characters of a text that is searched for."""
+MOST_LOGS = 50
+"""Maximum number of log lines of a request in one answer: the newest ones."""
+CACHE_SIZE = 500
+"""Maximum number of ended requests whose entries for the page are cached."""
+MAX_READ_BYTES = 1024 * 1024
+"""Maximum size in bytes of an input or a result that is read for the page. Larger ones contain files as data URIs. The
+page does not show the prompt of a larger input or the video of a larger result."""
+
+_SHOWN_COLUMNS = (
+    "id", "endpoint", "pool", "created_at", "started_at", "completed_at", "attempt", "error", "price_usd", "seq",
+    "erased_at",
+)  # fmt: skip
+COLUMNS = [table.c[name] for name in (*_SHOWN_COLUMNS, "state", "status_code", "headers", "version", "store_io")]
+"""The columns of a request's row from which its entry is made."""
+_FRESH = {"cache-control": "no-store"}
+
+
+def routes(state: ServerState) -> list[BaseRoute]:
+    """Returns the routes of the list of requests and of single requests."""
+    entries = Entries(state)
+
+    async def page(request: Request) -> Response:
+        caller, query = await caller_of_page(request), request.query_params
+        tree = query.get("tree")
+        if tree:
+            return await report(
+                state, request, caller.key_id, lambda: to_json(tree_page(entries, caller, tree)), _FRESH
+            )
+        selected, before = _filter(caller, query), _sequence_number(query.get("before", ""))
+        return await report(
+            state, request, caller.key_id, lambda: to_json(list_page(entries, caller, selected, before)), _FRESH
+        )
+
+    async def single(request: Request) -> Response:
+        caller, request_id = await caller_of_page(request), request.path_params["request_id"]
+        return await report(state, request, caller.key_id, lambda: to_json(detail(entries, caller, request_id)), _FRESH)
+
+    return [Route("/page/requests", page), Route("/page/requests/{request_id}", single)]
+
+
+def _filter(caller: Caller, query: Mapping[str, str]) -> RecentFilter:
+    """Returns the filter that the query's parameters `endpoint`, `state` and `q` describe. Empty ones do not count.
+
+    It selects only requests that the caller may see. Raises RequestFailed with status 404 for an unknown endpoint, and
+    ModelFailed (HTTP status 422) for an unknown state or a text that is too long.
+    """
+    endpoint, state, text = (
+        query.get(name, "").replace("\0", " ").strip() or None for name in ("endpoint", "state", "q")
+    )
+    if state is not None and state not in SHOWN_STATES:
+        raise invalid("state", f"Input should be one of {', '.join(SHOWN_STATES)}", state, "query")
+    if text is not None and len(text) > MOST_SEARCHED:
+        raise invalid("q", f"Input should have at most {MOST_SEARCHED} characters", text, "query")
+    shown: ShownState | None = next((one for one in SHOWN_STATES if one == state), None)
+    return RecentFilter(_visible_key(caller), endpoint and existing_endpoint(endpoint), shown, text)
+
+
+def _sequence_number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 18 else None
+
+
+def _visible_key(caller: Caller) -> str | None:
+    """Returns the key whose requests the caller may see; None for all."""
+    return None if caller.scope == "admin" else caller.key_id
+
+
+class Entries:
+    """Makes the entries of requests for the page. Those of ended requests are cached. Thread-safe."""
+
+    def __init__(self, state: ServerState) -> None:
+        self.state = state
+        self._lock = Lock()
+        self._ended: LRUCache[tuple[str, int], dict[str, Any]] = LRUCache(CACHE_SIZE)
+
+    def of(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
+        """Returns what the page shows of each request: its state and times, its model, its input and its result.
+
+        parent: the id of the request whose result is the source; None if there is none.
+        source: the relative address of the source's stored file; None if there is none.
+        video: None also if the file of the result is no longer stored.
+        shared: the relative address of the page that shows the result to everybody; None if there is none.
+
+        `rows` are the requests' rows in the database, with the columns that `recent.facts(COLUMNS)` selects.
+        """
+        entries = [self._facts(row) for row in rows]
+        keys = [_result_key(entry) for entry in entries]
+        readable = recent.stored_files(self.state.engine, [key for key in keys if key is not None])
+        is_shared = self.state.shares_results()
+        return [
+            entry
+            | {
+                "parent": row.shown_parent,
+                "source": None if row.shown_source is None else f"cdn/files/{row.shown_source}",
+                "video": entry["video"] if key in readable else None,
+                "shared": f"shared/{key}" if is_shared and key is not None and readable.get(key) else None,
+            }
+            for row, entry, key in zip(rows, entries, keys, strict=True)
+        ]
+
+    def _facts(self, row: Any) -> dict[str, Any]:
+        """Returns the part of an entry that is in the request's own row, blobs and status."""
+        has_ended = row.state in ENDED
+        with self._lock:
+            cached = self._ended.get((row.id, row.version))
+        if cached is not None and has_ended:
+            return cached
+        entry: dict[str, Any] = {name: getattr(row, name) for name in _SHOWN_COLUMNS}
+        entry["state"] = shown_state(row.state, row.status_code)
+        entry |= _model_facts(row.headers or {})
+        entry |= self._payload_facts(row)
+        if has_ended:
+            with self._lock:
+                self._ended[row.id, row.version] = entry
+        else:
+            status = self.state.statuses.get(row.id)
+            entry["position"] = None if status is None else status.queue_position
+            entry["progress"] = (
+                None if status is None or status.row.progress is None else _progress(status.row.progress)
+            )
+        return entry
+
+    def _payload_facts(self, row: Any) -> dict[str, Any]:
+        """Returns what the page shows of a request's input and result, read from the database.
+
+        prompt: from the input; empty if it has none.
+        seed: from the result; None if it has none.
+        video: relative URL and properties, such as width and height, of the result's video; None if there is no video.
+
+        `row` is the request's row with the columns `COLUMNS`.
+        """
+        state = self.state
+        input, output = input_and_result(state.engine, state.store.blobs, row.id, MAX_READ_BYTES)
+        body, result = _json_object(input), _json_object(output)
+        video = result.get("video") if row.state == "COMPLETED" and isinstance(result.get("video"), dict) else {}
+        assert isinstance(video, dict)
+        key = key_in_url(str(video.get("url", ""))[:2000])
+        facts = {name: video.get(name) for name in ("width", "height", "duration", "num_frames", "content_type")}
+        return {
+            "prompt": str(body.get("prompt", ""))[:2000],
+            "seed": result.get("seed"),
+            "video": {"url": f"cdn/files/{key}", **facts} if key and KEY.fullmatch(key) else None,
+        }
+
+
+def list_page(entries: Entries, caller: Caller, selected: RecentFilter, before: int | None) -> dict[str, Any]:
+    """Returns one page of the list of requests that a filter selects, as a JSON object.
+
+    before: selects the requests. None selects the newest ones. The value of `older` in an earlier result selects the
+        requests that are next older than those in that result.
+
+    The object has the members of `_surroundings`, and these:
+
+    requests: up to 24 (PAGE_SIZE) entries of requests, newest first.
+    older: the value of `before` that selects the next older requests, or None if there are none. With a filter there
+        may be older requests although there are fewer entries than 24 (see `recent.recent`).
+    """
+    found = recent.recent(entries.state.engine, COLUMNS, selected, limit=PAGE_SIZE, before=before)
+    return {
+        **_surroundings(entries.state, caller),
+        "requests": entries.of(found.rows),
+        "older": found.older,
+    }
+
+
+def tree_page(entries: Entries, caller: Caller, request_id: str) -> dict[str, Any]:
+    """Returns those requests of a tree that the caller may see, in the form of `list_page`.
+
+    request_id: the id of any request of the tree. If there is no such request, the list is empty.
+    """
+    engine, key_id = entries.state.engine, _visible_key(caller)
+    rows = recent.tree(engine, COLUMNS, request_id, key_id, limit=TREE_SIZE) if REQUEST_ID.fullmatch(request_id) else ()
+    return {**_surroundings(entries.state, caller), "requests": entries.of(rows), "older": None}
+
+
+def _surroundings(state: ServerState, caller: Caller) -> dict[str, Any]:
+    """Returns the members that all lists have:
+
+    waiting, running: the numbers of requests in these states that the caller may see.
+    slots: {name, pool, state} of each slot of this server. A slot, such as a GPU, runs one request at a time.
+    admin: True if the caller has all rights.
+    now: the current Unix time in seconds.
+    """
+    return {
+        "now": clock.now(),
+        **recent.count_open(state.engine, _visible_key(caller)),
+        "slots": [{"name": name, "pool": pool, "state": slot} for name, pool, slot in state.metrics.slots()],
+        "admin": caller.scope == "admin",
+    }
+
+
+def detail(entries: Entries, caller: Caller, request_id: str) -> dict[str, Any]:
+    """Returns the entry of one request, as lists have it, with these members more:
+
+    input: the input as a JSON object, in which data URIs are cut (see `short_input`). None if it is not stored (any
+        more), if the client does not let the server store it, or if it is still too large.
+    notes: sentences of the log for the user, such as what differs from the request.
+    timings: stage -> the seconds spent in it.
+    logs: the last 50 (MOST_LOGS) log lines, {timestamp, level, message} each.
+    children: the ids of the requests that extend the result, the oldest first, at most 200 (TREE_SIZE).
+
+    Raises NotFound if there is no such request, or the caller may not see it.
+    """
+    state, key_id = entries.state, _visible_key(caller)
+    row = recent.one(state.engine, COLUMNS, request_id, key_id) if REQUEST_ID.fullmatch(request_id) else None
+    status = None if row is None else state.statuses.get(request_id)
+    if row is None or status is None:
+        raise NotFound
+    is_stored = row.store_io and row.erased_at is None
+    body = short_input(state.engine, state.store.blobs, request_id, MAX_READ_BYTES) if is_stored else None
+    of_tree = recent.tree(state.engine, COLUMNS, request_id, key_id, limit=TREE_SIZE, children_only=True)
+    return {
+        **entries.of([row])[0],
+        "input": _json_object(body) or None,
+        "notes": _notes(status.log_lines),
+        "timings": status.row.timings or {},
+        "logs": [_log_entry(line) for line in status.log_lines[-MOST_LOGS:]],
+        "children": [child.id for child in reversed(of_tree)],
+    }
+
+
+def _result_key(entry: Mapping[str, Any]) -> str | None:
+    """Returns the key of the file that a request's entry names as its video; None if it names none."""
+    video = entry["video"]
+    return None if video is None else str(video["url"]).rpartition("/")[2]
+
+
+def _notes(lines: Sequence[StoredLogLine]) -> list[str]:
+    """Returns the log lines that the server wrote and that do not only say that a stage begins."""
+    return [line.message for line in lines if line.level == "INFO" and "stage" not in line.labels]
+
+
+def _log_entry(line: StoredLogLine) -> dict[str, Any]:
+    at = datetime.fromtimestamp(line.at, UTC).isoformat(timespec="milliseconds")
+    return {"timestamp": at, "level": line.level, "message": line.message}
+
+
+def _json_object(content: bytes | None) -> dict[str, Any]:
+    """Returns the JSON object in `content`, or an empty dictionary if `content` is None or not a JSON object."""
+    try:
+        value = json.loads(content or b"{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _model_facts(headers: Mapping[str, str]) -> dict[str, str | None]:
+    """Returns what the page shows of the model that made a video: {model, stand_in}.
+
+    model: the model's name.
+    stand_in: a sentence that this model stands in for the one that the endpoint names.
+
+    Each value is None if `headers`, the headers of the request's result, do not contain it.
+    """
+    return {"model": headers.get("x-longtake-model"), "stand_in": headers.get("x-longtake-stand-in")}
+
+
+def _progress(progress: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what the page shows of a running request's progress.
+
+    message: the text for people.
+    stage: the name of the current stage of the work.
+    share: the finished part (0..1) of that stage.
+    """
+    numbers = ("step", "steps", "window", "windows", "pass", "passes")
+    # A server of an older version, which may still run on the same database, stores no passes.
+    share = Progress(progress["stage"], *(progress.get(name, 1) for name in numbers)).share
+    return {"message": progress["message"], "stage": progress["stage"], "share": share}

@@ -1,0 +1,134 @@
+"""The routes for the models on this server's machine, with which an admin lists and downloads them from the pages.
+
+A server without slots has no models, and answers 404.
+"""
+
+import shutil
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from longtake.models import download
+from longtake.models.download import ModelStatus
+from longtake.models.registry import CARDS, ModelCard
+from longtake.service.auth import admin_of_page
+from longtake.service.pulls import MOST_PULLS, PullState, TooManyPulls
+from longtake.service.reports import report
+from longtake.service.responses import NotFound, RequestFailed, json_response, limit_reached, to_json
+from longtake.service.state import ServerState
+
+FRESH = {"cache-control": "no-store"}
+
+
+def routes(state: ServerState) -> list[BaseRoute]:
+    """Returns the routes for models. All of them need a key of the scope admin, unless the server has no keys."""
+
+    async def listed(request: Request) -> Response:
+        caller = await admin_of_page(request)
+        _check_slots(state)
+        return await report(state, request, caller.key_id, lambda: to_json(models_page(state)), FRESH)
+
+    def changing(
+        change: Callable[[ModelCard], Awaitable[None]], status: int
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def route(request: Request) -> Response:
+            await admin_of_page(request)
+            _check_slots(state)
+            card = CARDS.get(request.path_params["name"])
+            if card is None:
+                raise NotFound
+            await change(card)
+            return json_response(await state.call(_entry, state, download.status(card, state.settings)), status, FRESH)
+
+        return route
+
+    async def begin(card: ModelCard) -> None:
+        if card.embedded:
+            raise RequestFailed(400, f"{card.name} ships inside the package; there is nothing to fetch.", "bad_request")
+        try:
+            await state.call(state.pulls.begin, card.name)
+        except TooManyPulls:
+            raise limit_reached(
+                f"{MOST_PULLS} models are being downloaded, as many as may be. Ask again when one is here."
+            ) from None
+
+    async def cancel(card: ModelCard) -> None:
+        if not await state.call(state.pulls.cancel, card.name):
+            raise NotFound
+
+    return [
+        Route("/page/models", listed),
+        Route("/page/models/{name}/pull", changing(begin, 202), methods=["POST"]),
+        Route("/page/models/{name}/pull", changing(cancel, 200), methods=["DELETE"]),
+    ]
+
+
+def _check_slots(state: ServerState) -> None:
+    if not state.settings.slots:
+        raise NotFound
+
+
+def models_page(state: ServerState) -> dict[str, Any]:
+    """Returns the models that this version knows, as a JSON object: {models, free_bytes}.
+
+    models: see `_entry`.
+    free_bytes: the free bytes of the disk to which models are downloaded; None if that is not known.
+    """
+    models = [_entry(state, one) for one in download.list_models(state.settings)]
+    return {"models": models, "free_bytes": _free_bytes(state)}
+
+
+def _free_bytes(state: ServerState) -> int | None:
+    folder = state.settings.models_dir
+    here = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+    try:
+        return shutil.disk_usage(here).free
+    except OSError:
+        return None
+
+
+def _entry(state: ServerState, status: ModelStatus) -> dict[str, Any]:
+    """Returns what the page shows of a model:
+
+    name, title, licence: see `ModelCard`.
+    embedded: True if it is in the package.
+    installed: True if it can be loaded.
+    bytes: the bytes on the disk of its parts and adapters that are on this machine.
+    missing: the names of the parts that are not on this machine and without which it cannot be loaded.
+    missing_bytes: about how many bytes a download of all absent parts and adapters has.
+    pull: see `_pull_entry`; None if this server neither downloads it nor has failed to.
+    """
+    card, pull = status.card, state.pulls.get(status.card.name)
+    return {
+        "name": card.name,
+        "title": card.title,
+        "licence": card.licence,
+        "embedded": card.embedded,
+        "installed": status.installed,
+        "bytes": status.num_bytes,
+        "missing": list(status.missing),
+        "missing_bytes": status.absent_bytes,
+        "pull": None if pull is None else _pull_entry(pull),
+    }
+
+
+def _pull_entry(pull: PullState) -> dict[str, Any]:
+    """Returns what the page shows of a download that runs or has failed:
+
+    running: False if it has failed.
+    share: the share of its bytes that have arrived, 0..1; None if it is not known yet.
+    message: a text for people: which file is being downloaded.
+    error: a sentence that says why it has failed; None while it runs.
+    bytes, all_bytes: the bytes that have arrived, and those of the whole download.
+    """
+    return {
+        "running": pull.error is None,
+        "share": pull.bytes / pull.all_bytes if pull.all_bytes else None,
+        "message": pull.file or "Asking the hub",
+        "error": pull.error,
+        "bytes": pull.bytes,
+        "all_bytes": pull.all_bytes,
+    }

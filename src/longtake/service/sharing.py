@@ -1,0 +1,57 @@
+"""Shared results: what everybody who knows the address of a result's file may see of the request that made it."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from longtake.queue import recent
+from longtake.service.history import COLUMNS, Entries
+from longtake.service.origins import refuse_other_pages
+from longtake.service.reports import report
+from longtake.service.responses import NotFound, to_json
+from longtake.service.state import ServerState
+
+EVERYBODY = "everybody"
+"""The name under which all callers of shared results count together, in place of the id of a key."""
+
+_SHARED = ("endpoint", "completed_at", "model", "stand_in", "prompt", "seed", "video")
+
+
+def routes(state: ServerState) -> list[BaseRoute]:
+    """Returns the route with what is shown of a shared result. It needs no key."""
+    entries = Entries(state)
+
+    async def shared(request: Request) -> Response:
+        refuse_other_pages(request)
+        key = request.path_params["key"]
+        return await report(
+            state,
+            request,
+            EVERYBODY,
+            lambda: to_json(shared_result(entries, key)),
+            {"cache-control": "no-store"},
+        )
+
+    return [Route("/page/shared/{key}", shared)]
+
+
+def shared_result(entries: Entries, key: str) -> dict[str, Any]:
+    """Returns what everybody may see of the request whose result is a file: {endpoint, completed_at, model, stand_in,
+    prompt, seed, video}, as its entry for the page has them.
+
+    key: the key of the file.
+
+    Raises NotFound if the server does not share results, if there is no such file or it is no result, if the file's
+    access rules do not let everybody read it, or if the client did not let the server store the request's input.
+    """
+    state = entries.state
+    file = state.store.find(key) if state.shares_results() else None
+    if file is None or file.request_id is None:
+        raise NotFound
+    row = recent.one(state.engine, COLUMNS, file.request_id, None)
+    entry = None if row is None or not row.store_io else entries.of([row])[0]
+    if entry is None or entry["shared"] != f"shared/{key}":
+        raise NotFound
+    return {name: entry[name] for name in _SHARED}

@@ -1,0 +1,39 @@
+"""The processes that download models."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from longtake import system
+from longtake.service.pulls import Pulls
+from longtake.settings import Settings
+from tests.service.serving import wait_for
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "expected"),
+    [
+        ("LONGTAKE_OFFLINE", "1", "LONGTAKE_OFFLINE is set"),
+        ("PYTHONHOME", "/nowhere", "The download ended unexpectedly (exit status 1)."),
+    ],
+)
+def test_the_reason_of_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: str
+) -> None:
+    pulls = Pulls(Settings(data_dir=tmp_path))
+    monkeypatch.setenv(variable, value)
+    assert pulls.begin("ltx-2.3").error is None
+    wait_for(lambda: (found := pulls.get("ltx-2.3")) is not None and found.error is not None)
+    found = pulls.get("ltx-2.3")
+    assert found is not None
+    assert expected in str(found.error)
+    assert not pulls.cancel("ltx-2.3")
+
+
+def test_a_download_ends_with_its_server() -> None:
+    command = [sys.executable, "-m", "longtake.models.pulling", "ltx-2.3"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **system.SEPARATE_PROCESS)
+    process.communicate(timeout=60)
+    assert process.returncode == 1
