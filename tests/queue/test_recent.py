@@ -142,12 +142,15 @@ def test_a_tree_is_found_from_each_of_its_requests(engine: sa.Engine) -> None:
 
     def of(row: RequestRow | str, key_id: str | None = None, limit: int = 9, **more: Any) -> list[str]:
         request_id = row if isinstance(row, str) else row.id
-        return [one.id for one in tree(engine, COLUMNS, request_id, key_id, limit=limit, **more)]
+        return ids(tree(engine, COLUMNS, request_id, key_id, limit=limit, **more))
 
     for row in (root, *children, grandchild, foreign):
         assert of(row) == tree_ids
         assert of(row, "k") == tree_ids[1:]
-    assert of(root, limit=2) == tree_ids[:2]
+    page = tree(engine, COLUMNS, root.id, None, limit=2)
+    assert (ids(page), page.older) == (tree_ids[:2], grandchild.seq)
+    page = tree(engine, COLUMNS, root.id, None, limit=3, before=page.older)
+    assert (ids(page), page.older) == (tree_ids[2:], None)
     assert of(alone) == [alone.id]
     assert of("unknown") == []
     assert of(root, children_only=True) == [children[1].id, children[0].id]

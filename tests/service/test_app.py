@@ -185,6 +185,13 @@ def test_submissions_are_logged_with_their_id_and_status_requests_are_not(
     assert [(line["method"], line["request_id"]) for line in answered] == [("POST", submitted["request_id"])]
 
 
+def test_the_log_has_no_keys_of_files(client: httpx.Client, log: list[dict[str, object]]) -> None:
+    key = "k" * 32 + ".mp4"
+    for path in (f"/page/shared/{key}", f"/media/{key}/facts", f"/cdn/files/{key}"):
+        assert client.post(path).status_code in (404, 405)
+    assert [line["path"] for line in log] == ["/page/shared/...", "/media/.../facts", "/files"]
+
+
 def test_polling_does_not_query_the_database(
     served: Served, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

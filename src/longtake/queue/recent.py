@@ -133,25 +133,32 @@ def tree(
     key_id: str | None,
     *,
     limit: int,
+    before: int | None = None,
     children_only: bool = False,
-) -> Sequence[Any]:
-    """Returns the rows of the requests of a tree, with the columns that `facts` selects, newest first.
+) -> RecentPage:
+    """Returns the newest requests of a tree, at most `limit` of them.
 
     A tree has a request that extends no result of another one, the requests that extend its result, those that extend
-    theirs, and so on. The oldest ones are left out if there are more than `limit`.
+    theirs, and so on.
 
     `columns`: columns of the table `requests`.
     `request_id`: any request of the tree. If there is no such request, the result is empty.
     `key_id`: the key whose requests are returned; None for those of all keys.
+    `before`: the `seq` of a request; only older ones are returned. None returns the newest.
     `children_only`: True returns only the requests that extend the result of the request `request_id`.
     """
-    wanted = [requests.c.parent == request_id] if children_only else []
+    wanted = own(requests, key_id)
+    if before is not None:
+        wanted.append(requests.c.seq < before)
+    if children_only:
+        wanted.append(requests.c.parent == request_id)
     with reading(engine) as connection:
         root: str = connection.scalar(sa.select(requests.c.root).where(requests.c.id == request_id)) or request_id
         # The members are a query of their own, because SQLite would look for them among all requests of the key.
         of_root = (sa.select(requests.c.seq).where(column == root) for column in (requests.c.root, requests.c.id))
-        query = facts(columns, key_id).where(requests.c.seq.in_(sa.union(*of_root)), *own(requests, key_id), *wanted)
-        return connection.execute(query.order_by(requests.c.seq.desc()).limit(limit)).all()
+        query = facts(columns, key_id).where(requests.c.seq.in_(sa.union(*of_root)), *wanted)
+        rows = connection.execute(query.order_by(requests.c.seq.desc()).limit(limit + 1)).all()
+    return RecentPage(rows[:limit], rows[limit - 1].seq if len(rows) > limit else None)
 
 
 def one(engine: sa.Engine, columns: Sequence[sa.Column[Any]], request_id: str, key_id: str | None) -> Any | None:

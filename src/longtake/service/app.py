@@ -34,6 +34,7 @@ from longtake.service.auth import Authenticator, authorization_in
 from longtake.service.origins import Cors, RawHeaders
 from longtake.service.responses import NotFound, RequestFailed, error_response, internal_error
 from longtake.service.state import ServerState
+from longtake.storage.keys import KEY
 
 ROUTES: Mapping[Service | None, Sequence[Callable[[ServerState], list[BaseRoute]]]] = {
     "run": (run.routes,),
@@ -245,11 +246,15 @@ def _loggable_path(target: Destination) -> str:
     """Returns the part of a request's path that may be logged.
 
     - For the services `cdn` and `rest`: only the first part, because the others may contain a secret key or token.
-    - For all others: the whole path.
+    - For all others: the whole path, with `...` in place of keys of files, because everybody who knows one may read the
+      file.
 
     `target` is the service and the path that the request addresses.
     """
-    return target.path if target.service not in ("cdn", "rest") else "/" + target.path.split("/")[1]
+    parts = target.path.split("/")
+    if target.service in ("cdn", "rest"):
+        return "/" + parts[1]
+    return "/".join("..." if KEY.fullmatch(part) else part for part in parts)
 
 
 def _log_request(target: Destination, scope: Scope, answer: _Answer, started: float) -> None:

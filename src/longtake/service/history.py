@@ -31,7 +31,7 @@ from longtake.video import Progress
 PAGE_SIZE = 24
 """Number of requests that are loaded at once."""
 TREE_SIZE = 200
-"""Maximum number of requests of a tree in one answer. The oldest ones are left out."""
+"""Number of requests of a tree that are loaded at once, and maximum number of children of a request that are named."""
 MOST_SEARCHED = 200
 """Maximum number of characters of a text that is searched for."""
 MOST_LOGS = 50
@@ -57,15 +57,14 @@ def routes(state: ServerState) -> list[BaseRoute]:
 
     async def page(request: Request) -> Response:
         caller, query = await caller_of_page(request), request.query_params
-        tree = query.get("tree")
-        if tree:
-            return await report(
-                state, request, caller.key_id, lambda: to_json(tree_page(entries, caller, tree)), _FRESH
-            )
-        selected, before = _filter(caller, query), _sequence_number(query.get("before", ""))
-        return await report(
-            state, request, caller.key_id, lambda: to_json(list_page(entries, caller, selected, before)), _FRESH
-        )
+        tree, selected, before = query.get("tree"), _filter(caller, query), _sequence_number(query.get("before", ""))
+
+        def made() -> bytes:
+            if tree:
+                return to_json(tree_page(entries, caller, tree, before))
+            return to_json(list_page(entries, caller, selected, before))
+
+        return await report(state, request, caller.key_id, made, _FRESH)
 
     async def single(request: Request) -> Response:
         caller, request_id = await caller_of_page(request), request.path_params["request_id"]
@@ -198,14 +197,17 @@ def list_page(entries: Entries, caller: Caller, selected: RecentFilter, before: 
     }
 
 
-def tree_page(entries: Entries, caller: Caller, request_id: str) -> dict[str, Any]:
-    """Returns those requests of a tree that the caller may see, in the form of `list_page`.
+def tree_page(entries: Entries, caller: Caller, request_id: str, before: int | None) -> dict[str, Any]:
+    """Returns those requests of a tree that the caller may see, in the form of `list_page`: at most 200 (TREE_SIZE).
 
     request_id: the id of any request of the tree. If there is no such request, the list is empty.
+    before: see `list_page`.
     """
     engine, key_id = entries.state.engine, _visible_key(caller)
-    rows = recent.tree(engine, COLUMNS, request_id, key_id, limit=TREE_SIZE) if REQUEST_ID.fullmatch(request_id) else ()
-    return {**_surroundings(entries.state, caller), "requests": entries.of(rows), "older": None}
+    found = recent.RecentPage((), None)
+    if REQUEST_ID.fullmatch(request_id):
+        found = recent.tree(engine, COLUMNS, request_id, key_id, limit=TREE_SIZE, before=before)
+    return {**_surroundings(entries.state, caller), "requests": entries.of(found.rows), "older": found.older}
 
 
 def _surroundings(state: ServerState, caller: Caller) -> dict[str, Any]:
@@ -232,7 +234,7 @@ def detail(entries: Entries, caller: Caller, request_id: str) -> dict[str, Any]:
     notes: sentences of the log for the user, such as what differs from the request.
     timings: stage -> the seconds spent in it.
     logs: the last 50 (MOST_LOGS) log lines, {timestamp, level, message} each.
-    children: the ids of the requests that extend the result, the oldest first, at most 200 (TREE_SIZE).
+    children: the ids of the newest 200 (TREE_SIZE) requests that extend the result, the oldest of them first.
 
     Raises NotFound if there is no such request, or the caller may not see it.
     """
@@ -250,7 +252,7 @@ def detail(entries: Entries, caller: Caller, request_id: str) -> dict[str, Any]:
         "notes": _notes(status.log_lines),
         "timings": status.row.timings or {},
         "logs": [_log_entry(line) for line in status.log_lines[-MOST_LOGS:]],
-        "children": [child.id for child in reversed(of_tree)],
+        "children": [child.id for child in reversed(of_tree.rows)],
     }
 
 
