@@ -4,7 +4,7 @@ These are steps 2 and 3 of "The way of a request" in README.md. This module impo
 """
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -223,12 +223,12 @@ def with_whole_sources(
     return tuple(replace(one, source=sources.get((one.field, one.source), one.source)) for one in planned)
 
 
-def without_prompts(plan: Plan) -> Plan:
-    """Returns the plan in the form in which the queue stores it: its prompts are empty.
+def without_prompts(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the JSON form of a plan as the queue stores it: its prompts are empty.
 
     The request has them already, and they can be many megabytes. `prepare` puts them back.
     """
-    return replace(plan, prompt="", negative_prompt="")
+    return dict(document) | {"prompt": "", "negative_prompt": ""}
 
 
 def model_notes(model: ModelChoice) -> tuple[str, ...]:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from longtake.errors import BadCheckpoint, Cancelled, InvalidRequest
 from longtake.models import loras, memory
+from longtake.models.lora_downloads import mark_used
 from longtake.models.lora_files import LoraFile, LoraSources
-from longtake.models.lora_header import MAX_HEADER_BYTES
+from longtake.models.lora_header import MAX_HEADER_BYTES, LoraHeader, read_lora_header
 from longtake.models.loras import Adapter, LoadedAdapter, LoraCache, Pair, applied, read
 from longtake.models.registry import card
 from longtake.settings import Settings
@@ -254,25 +255,25 @@ def test_a_pickled_lora_is_refused(tmp_path: Path) -> None:
 def test_a_repeated_lora_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[Path] = []
 
-    def counted(path: Path, name: str, check: Check) -> Adapter:
+    def counted(path: Path, header: LoraHeader, check: Check) -> Adapter:
         reads.append(path)
-        return read(path, name, check)
+        return read(path, header, check)
 
     monkeypatch.setattr(loras, "read", counted)
     paths = [comfy_lora(tmp_path / name, seed=seed) for seed, name in enumerate("abc")]
+    headers = [read_lora_header(path) for path in paths]
     cache = LoraCache(2 * read(paths[0]).num_bytes)
     for index in (0, 0, 1, 0, 2, 0):
-        cache.read(LoraFile(paths[index], "l"))
+        assert mark_used(paths[index])
+        cache.read(LoraFile(paths[index], "l"), headers[index])
     assert reads == paths
-    cache.read(LoraFile(paths[1], "l"))
+    cache.read(LoraFile(paths[1], "l"), headers[1])
     assert reads == [*paths, paths[1]]
-    changed = load_file(paths[1])
-    save_file(
-        {name: 2 * tensor for name, tensor in changed.items()} | {"diffusion_model.x.lora_A.weight": changed[A]},
-        paths[1],
-    )
-    with pytest.raises(BadCheckpoint):
-        cache.read(LoraFile(paths[1], "l"))
+    before = load_file(paths[1])
+    for changed in ({name: tensor[:1] for name, tensor in before.items()}, {"x": before[A]}):
+        save_file(changed, paths[1])
+        with pytest.raises(BadCheckpoint, match="b was changed while the request ran"):
+            cache.read(LoraFile(paths[1], "l"), headers[1])
 
 
 def test_a_file_is_read_in_pieces_and_the_reading_can_be_cancelled(

@@ -9,6 +9,7 @@ from torch import Tensor
 from longtake.errors import FileTooLarge, InvalidRequest
 from longtake.models import loras
 from longtake.models.lora_files import LoraSources
+from longtake.models.lora_header import LoraHeader
 from longtake.models.loras import Adapter, LoraCache, applied, open_adapters, read, read_adapters
 from longtake.models.registry import card
 from longtake.settings import Settings
@@ -20,9 +21,9 @@ from tests.models.adapters import MODULE, comfy_lora, load_adapters, planned_lor
 def test_loras_are_read_one_at_a_time_after_all_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alive: list[weakref.ref[Tensor]] = []
 
-    def traced(path: Path, name: str | None, check: Check) -> Adapter:
+    def traced(path: Path, header: LoraHeader, check: Check) -> Adapter:
         assert [one for one in alive if one() is not None] == [], "the one before is not in memory any more"
-        adapter = read(path, name, check)
+        adapter = read(path, header, check)
         alive.append(weakref.ref(adapter.pairs[MODULE].a))
         return adapter
 

@@ -42,7 +42,7 @@ def test_a_request_waits_for_its_files(engine: sa.Engine) -> None:
     assert fetch == Fetch(row.id, LOCAL, "s", Downloads((SOURCE, IMAGE), attempt=1))
     assert fetches.claim(engine, LOCAL, "other") is None
     assert fetches.held_by(engine, "s") == {row.id}
-    assert fetches.store(engine, fetch, {SOURCE.url: "fetched/1"}, {})
+    assert fetches.store(engine, fetch, {SOURCE.url: "fetched/1"}, {}, 0)
     assert fetches.of_request(engine, row.id).blobs == {SOURCE.url: "fetched/1"}
     assert fetches.of_request(engine, later.id) == Downloads()
     assert fetches.finish(engine, fetch)
@@ -60,7 +60,7 @@ def test_the_blobs_go_when_the_request_ends(engine: sa.Engine, state: str) -> No
     row = submit(engine)
     if state != "waiting":
         fetch = claimed(engine)
-        fetches.store(engine, fetch, {SOURCE.url: "fetched/1"}, {})
+        fetches.store(engine, fetch, {SOURCE.url: "fetched/1"}, {}, 0)
         if state == "done":
             fetches.finish(engine, fetch)
     assert fetches.ended(engine) == {}
@@ -83,7 +83,7 @@ def test_a_failed_download_ends_the_request_once(engine: sa.Engine) -> None:
 def test_a_server_that_lost_a_download_changes_nothing(engine: sa.Engine) -> None:
     row = submit(engine)
     old = claimed(engine, "dead")
-    assert fetches.store(engine, old, {SOURCE.url: "fetched/1"}, {})
+    assert fetches.store(engine, old, {SOURCE.url: "fetched/1"}, {}, 0)
     with engine.begin() as connection:
         facts = {"host": "h", "pid": 1, "boot": "", "born": 0, "beats": 0, "beat_at": 0.0}
         connection.execute(sa.insert(servers).values(id="alive", **facts))
@@ -94,7 +94,7 @@ def test_a_server_that_lost_a_download_changes_nothing(engine: sa.Engine) -> Non
     assert fetch.downloads.blobs == {SOURCE.url: "fetched/1"}, "what is downloaded is not downloaded again"
     assert fetch.downloads.attempt == 2
     assert fetches.orphans(engine) == []
-    assert not fetches.store(engine, old, {}, {})
+    assert not fetches.store(engine, old, {}, {}, 0)
     assert not fetches.finish(engine, old)
     assert not queue.fail_fetch(engine, old, FAILED)
     assert not fetches.put_back(engine, row.id, "dead", attempt_failed=True)
@@ -151,7 +151,7 @@ def test_a_request_is_sent_back_for_files_that_a_machine_lacks(engine: sa.Engine
     row = submit(engine)
     fetch = claimed(engine)
     blobs = {SOURCE.url: "fetched/1", IMAGE.url: "fetched/2"}
-    assert fetches.store(engine, fetch, blobs, {"hf://a/b": "a--b/1/c.safetensors"})
+    assert fetches.store(engine, fetch, blobs, {"hf://a/b": "a--b/1/c.safetensors"}, 0)
     assert fetches.finish(engine, fetch)
     running = queue.claim(engine, "default", "w")
     assert running is not None

@@ -17,7 +17,7 @@ from longtake.access import tokens
 from longtake.database import connection as database
 from longtake.endpoints import fields, validation
 from longtake.media import fetch, sandbox
-from longtake.models import lora_downloads, lora_files, lora_header, lora_names, safe, text
+from longtake.models import lora_downloads, lora_files, lora_header, lora_hub, lora_names, safe, text
 from longtake.outbound import PublicTransport
 from longtake.queue import engine, payloads, recent, requests, shares, short_inputs, status_cache, webhooks
 from longtake.service import (
@@ -104,6 +104,7 @@ VALUES: dict[str, tuple[float | None, ...]] = {
         safe.MAX_NAME,
         safe.MAX_DIMENSIONS,
     ),
+    "bytes of the hub's list": (lora_hub.MOST_LISTED, lora_hub.LISTING_S),
     "bytes of all LoRAs": (lora_files.LARGEST_TOGETHER * SETTINGS.max_lora_bytes,),
     "characters of a LoRA's settings": (lora_header.MAX_METADATA,),
     "downloaded LoRAs": (SETTINGS.lora_disk_bytes,),

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -295,8 +296,10 @@ def test_a_lora_on_the_hub_is_downloaded_before_a_device_is_claimed(
     engine: sa.Engine, serve: Serve, hub: Hub, tmp_path: Path
 ) -> None:
     server = serve(loras_dir=tmp_path / "loras", hf_endpoint=hub.url)
-    row = submit_with_hub_lora(engine, "hf://owner/style")
-    assert end_of(engine, row).status_code == 200
+    ended = end_of(engine, submit_with_hub_lora(engine, "hf://owner/style"))
+    assert json.loads(ended.output or b"")["blob"].startswith("fetched/")
+    again = end_of(engine, submit_with_hub_lora(engine, "hf://owner/style"))
+    assert json.loads(again.output or b"")["blob"] is None, "the worker process reads it from the LoRA folder"
     (file,) = public_folder(server.settings).glob("owner--style/*/s.safetensors")
     assert file.read_bytes() == BODY
     missing = submit_with_hub_lora(engine, "hf://owner/style/t.safetensors", effects=str(tmp_path / "effects"))
@@ -308,13 +311,35 @@ def test_a_lora_on_the_hub_is_downloaded_before_a_device_is_claimed(
 
 
 @on_sqlite
+def test_a_download_from_the_hub_survives_its_server(
+    database_url: str, engine: sa.Engine, serve: Serve, hub: Hub, tmp_path: Path
+) -> None:
+    chosen: dict[str, Any] = {"loras_dir": tmp_path / "loras", "hf_endpoint": hub.url}
+    hub.waits["s.safetensors"] = threading.Event()
+    with another_server(database_url, tmp_path, **chosen) as server:
+        row = submit_with_hub_lora(engine, "hf://owner/style")
+        eventually(lambda: hub.downloads("s.safetensors"))
+        kill(server)
+    hub.waits["s.safetensors"].set()
+    started = serve(**chosen, lease_s=3600)
+    ended = end_of(engine, row)
+    assert (ended.status_code, ended.attempt) == (200, 1)
+    (file,) = public_folder(started.settings).rglob("*.safetensors")
+    assert file.read_bytes() == BODY
+
+
+@on_sqlite
 @pytest.mark.parametrize("max_attempts", [1, 3])
 def test_a_machine_that_lacks_a_lora_sends_the_request_back(
     engine: sa.Engine, serve: Serve, hub: Hub, tmp_path: Path, max_attempts: int
 ) -> None:
-    serve(loras_dir=tmp_path / "one", hf_endpoint=hub.url, slots=("cpu@another",))
+    one = serve(loras_dir=tmp_path / "one", hf_endpoint=hub.url, slots=("cpu@another",))
+    here = public_folder(one.settings) / "owner--style" / hashlib.sha256(BODY).hexdigest()[:16] / "s.safetensors"
+    here.parent.mkdir(parents=True)
+    here.write_bytes(BODY)
     row = submit_with_hub_lora(engine, "hf://owner/style")
     eventually(lambda: current(engine, row).ready)
+    assert fetches.of_request(engine, row.id).blobs == {}
     serve(loras_dir=tmp_path / "two", hf_endpoint=hub.url, max_attempts=max_attempts)
     ended = end_of(engine, row)
     assert json.loads(ended.output or b"")["blob"].startswith(f"fetched/{row.id}.")

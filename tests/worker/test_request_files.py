@@ -40,7 +40,7 @@ def test_files_are_missing_until_they_are_stored_or_on_this_machine(engine: sa.E
     row = queue.submit(engine, replace(submission(), files=(SOURCE, LORA, REFUSED)))[0]
     fetch = fetches.claim(engine, Group("local", "default"), "s")
     assert fetch is not None
-    fetches.store(engine, fetch, {SOURCE.url: "fetched/1"}, {LORA.url: NAME})
+    fetches.store(engine, fetch, {SOURCE.url: "fetched/1"}, {LORA.url: NAME}, 0)
     assert missing_files(context, row) == {SOURCE.url, LORA.url}, "a refused URL is reported when the request runs"
     assert find_file(context, row, SOURCE.url) is None
     assert find_file(context, row, LORA.url) is None

@@ -3,7 +3,7 @@
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,6 +40,15 @@ ANSWER_S = 60.0
 MOMENTARY = (408, 429, 500, 502, 503, 504)
 """HTTP statuses after which a download is tried again."""
 
+Hooks = Mapping[str, Sequence[Callable[..., None]]]
+"""Functions that httpx calls during a download, also for each redirect (httpx's argument `event_hooks`).
+
+Those of "request" get each request before it is sent, and those of "response" each answer before its body is read. They
+may raise an exception to end the download.
+"""
+
+NO_HOOKS: Hooks = {}
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -70,6 +79,7 @@ def fetch_file(
     allow_local: bool = False,
     transport: httpx.BaseTransport | None = None,
     check: Check = no_check,
+    hooks: Hooks = NO_HOOKS,
 ) -> Path:
     """Returns the path of a local file with the content of `url`.
 
@@ -81,6 +91,7 @@ def fetch_file(
         the proxies of the environment are used.
     check: a function that is called again and again during a download, and may end it by raising an exception. With
         PublicTransport it is also called while nothing arrives, four times a second (CHECK_EVERY_S).
+    hooks: functions that see the HTTP requests and the headers of their answers.
 
     Raises DownloadFailed if the download fails, FileTooLarge above `max_bytes`, and InvalidRequest if `url` is none of
     these forms, is malformed or names no file. Raises OSError if this machine is at fault (see `errors.TEMPORARY`), for
@@ -95,7 +106,7 @@ def fetch_file(
         return path
     if scheme in ("http", "https") and "://" in bare:
         deadline = time.monotonic() + pace.total_s
-        return _Download(bare, _new_file(folder), max_bytes, pace, deadline, transport, check).run()
+        return _Download(bare, _new_file(folder), max_bytes, pace, deadline, transport, check, hooks).run()
     local = local_file(url) if allow_local else None
     if local is not None:
         check_bytes(local.stat().st_size, max_bytes)
@@ -166,7 +177,7 @@ class _Download:
     url: the address of the file.
     path: the new file. It does not exist after an error.
     deadline: time (`time.monotonic`) by which the download must be complete.
-    max_bytes, pace, transport, check: see `fetch_file`.
+    max_bytes, pace, transport, check, hooks: see `fetch_file`.
     """
 
     url: str
@@ -176,6 +187,7 @@ class _Download:
     deadline: float
     transport: httpx.BaseTransport | None
     check: Check
+    hooks: Hooks
 
     def run(self) -> Path:
         """Downloads the file and returns its path. Raises DownloadFailed, FileTooLarge, InvalidRequest or OSError."""
@@ -221,7 +233,8 @@ class _Download:
         this machine is at fault and not the host (see `machine_error`), for example because its disk is full.
         """
         headers = {"User-Agent": f"longtake/{__version__}", "Accept-Encoding": "identity"}
-        hooks: dict[str, list[Callable[[httpx.Response], None]]] = {"response": [_check_redirect]}
+        of_answers = [_check_redirect, *self.hooks.get("response", ())]
+        hooks = {"request": [*self.hooks.get("request", ())], "response": of_answers}
         try:
             with httpx.Client(headers=headers, transport=self.transport, event_hooks=hooks) as client:
                 for _ in range(_MAX_REDIRECTS + 1):

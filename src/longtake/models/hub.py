@@ -36,18 +36,17 @@ class HubFile:
     sha256: str | None
 
 
-def _token(settings: Settings, authorised: bool) -> str | bool:
-    """Returns the access token for the hub from the settings, or False if they have none or `authorised` is False.
+def _token(settings: Settings) -> str | bool:
+    """Returns the access token for the hub from the settings, or False if they have none.
 
     False tells the hub's library to send no access token, not even one that is stored on this machine.
     """
-    return settings.hf_token.get_secret_value() if settings.hf_token and authorised else False
+    return settings.hf_token.get_secret_value() if settings.hf_token else False
 
 
-def files(repo: str, settings: Settings, *, authorised: bool = True, answer_s: float = ANSWER_S) -> list[HubFile]:
+def files(repo: str, settings: Settings, *, answer_s: float = ANSWER_S) -> list[HubFile]:
     """Returns the files of a repository.
 
-    authorised: True sends the access token in the settings, if there is one, to the hub. False sends none.
     answer_s: the longest time in seconds that the hub may stay silent.
     Raises `DownloadFailed` if the hub does not list the files, or if `settings.offline` forbids to ask it. Raises
     OSError if this machine is at fault (see `errors.TEMPORARY`), for example because too many files are open.
@@ -57,7 +56,7 @@ def files(repo: str, settings: Settings, *, authorised: bool = True, answer_s: f
     if settings.offline:
         raise DownloadFailed(f"The hub cannot be asked for {repo}: LONGTAKE_OFFLINE is set.")
     try:
-        info = HfApi(endpoint=settings.hf_endpoint, token=_token(settings, authorised)).model_info(
+        info = HfApi(endpoint=settings.hf_endpoint, token=_token(settings)).model_info(
             repo, files_metadata=True, timeout=answer_s
         )
     except Exception as error:  # transport, access and naming errors of several libraries
@@ -73,8 +72,6 @@ def fetch(
     folder: Path,
     settings: Settings,
     on_bytes: OnBytes = lambda _: None,
-    *,
-    authorised: bool = True,
 ) -> Path:
     """Downloads a file to `folder` / `file.path`, and returns that path.
 
@@ -86,7 +83,6 @@ def fetch(
     on_bytes: a callback that gets the number of bytes that have arrived since its last call. While the file is
         verified, or another call has it, it gets 0. For a file that is there already, it gets the file's size, once.
         It may raise a `LongtakeError` to end the work.
-    authorised: True sends the access token in the settings, if there is one, to the hub. False sends none.
     Raises `DownloadFailed` if the file cannot be downloaded, does not fit on the disk or is damaged. Raises OSError if
     this machine is at fault (see `errors.TEMPORARY`), for example because its disk fails.
     """
@@ -101,7 +97,7 @@ def fetch(
             if _is_here(target, file):
                 on_bytes(file.num_bytes)
             else:
-                _download(file, folder, settings, on_bytes, authorised=authorised)
+                _download(file, folder, settings, on_bytes)
     except LongtakeError:
         raise
     except Exception as error:  # transport, access and disk errors of several libraries
@@ -135,7 +131,7 @@ def _lock(path: Path, on_bytes: OnBytes) -> Iterator[None]:
         yield
 
 
-def _download(file: HubFile, folder: Path, settings: Settings, on_bytes: OnBytes, *, authorised: bool) -> None:
+def _download(file: HubFile, folder: Path, settings: Settings, on_bytes: OnBytes) -> None:
     """Downloads a file to `folder` / `file.path`, and verifies it. See `fetch` for the arguments and errors.
 
     Deletes a file that is not verified, because the next call would take it for a verified one.
@@ -153,7 +149,7 @@ def _download(file: HubFile, folder: Path, settings: Settings, on_bytes: OnBytes
         file.path,
         local_dir=folder,
         endpoint=settings.hf_endpoint,
-        token=_token(settings, authorised),
+        token=_token(settings),
         tqdm_class=_progress_class(on_bytes),
     )
     try:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -65,7 +66,7 @@ def delete_oldest(settings: Settings) -> None:
     for file in (settings.loras_dir / FETCHED).rglob("*.safetensors"):
         with suppress(FileNotFoundError):  # another process has deleted it
             stat = file.stat()
-            found.append((stat.st_mtime, stat.st_size, file))
+            found.append((_last_use(stat), stat.st_size, file))
     total = 0
     for _, size, file in sorted(found, reverse=True)[1:]:
         total += size
@@ -93,15 +94,24 @@ def sweep(settings: Settings, *, abandoned_s: float = ABANDONED_S) -> None:
 def last_use(path: Path) -> float:
     """Returns when a download was last used, as Unix time; 0 if it is gone."""
     try:
-        return path.stat().st_mtime
+        return _last_use(path.stat())
     except FileNotFoundError:
         return 0.0
 
 
+def _last_use(stat: os.stat_result) -> float:
+    # Versions before 0.2 changed the modification time of a file that was used.
+    return max(stat.st_atime, stat.st_mtime)
+
+
 def mark_used(path: Path) -> bool:
-    """Makes a download the most recently used one. Returns False if it is gone, because another request deleted it."""
+    """Makes a download the most recently used one. Returns False if it is gone, because another request deleted it.
+
+    The modification time stays, because a file with another one would be read into memory again (see
+    `loras.LoraCache`).
+    """
     try:
-        os.utime(path)
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
     except FileNotFoundError:
         return False
     return True

@@ -3,7 +3,7 @@ Face)."""
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,21 +12,15 @@ import httpx
 
 from longtake.errors import BadCheckpoint, DownloadFailed, FileTooLarge, InvalidRequest, machine_error
 from longtake.media.fetch import local_path, shown_url
-from longtake.models import hub
-from longtake.models.lora_downloads import (
-    delete_oldest,
-    last_use,
-    mark_used,
-    private_folder,
-    public_folder,
-    unfinished_folder,
-)
-from longtake.models.lora_header import read_lora_header
-from longtake.models.lora_names import Lora, is_hub_url, lora_at, may_be_repository, scheme_of
+from longtake.models import lora_hub
+from longtake.models.lora_downloads import delete_oldest, mark_used, private_folder, public_folder, unfinished_folder
+from longtake.models.lora_header import LoraHeader, read_lora_header
+from longtake.models.lora_hub import HubLora
+from longtake.models.lora_names import SUFFIX, Lora, choose_file, is_hub_url, lora_at, may_be_repository, scheme_of
 from longtake.models.safe import inside
 from longtake.outbound import http_url
 from longtake.plans import shortened_url
-from longtake.settings import Settings, expanded, make_folder
+from longtake.settings import Settings, expanded
 from longtake.temporary import temporary_folder
 from longtake.video import Check, no_check
 
@@ -49,7 +43,7 @@ def no_own_file(url: str) -> AbstractContextManager[Path] | None:
     return None
 
 
-HubFile = Callable[[Lora], Path | None]
+FromServer = Callable[[Lora], Path | None]
 """A function of a LoRA on the hub, for a server that has downloaded it before the request began. It returns the LoRA's
 file, or None if it must be downloaded."""
 
@@ -68,6 +62,8 @@ class LoraSources:
         gives the file's path; otherwise None.
     hub_file: a function of a LoRA on the hub. If a server has downloaded it before the request began, it returns the
         LoRA's file; otherwise None.
+    hub_transport: sends the requests to the hub (see `lora_hub.hub_transport`). With None every host is allowed, and
+        the proxies of the environment are used.
     any_path: True allows files anywhere on the disk and http from every host, and sends the access token in the
         settings to the hub. Set it only for the machine's own user, as on the command line.
     caller: the id of the API key whose request names the LoRA; None for the machine's own user. A LoRA that was
@@ -78,7 +74,8 @@ class LoraSources:
 
     fetch: Fetch | None = None
     open_own: OpenOwn = no_own_file
-    hub_file: HubFile = no_hub_file
+    hub_file: FromServer = no_hub_file
+    hub_transport: httpx.BaseTransport | None = None
     any_path: bool = False
     caller: str | None = None
     check: Check = no_check
@@ -94,11 +91,13 @@ class LoraFile:
 
     path: where it is on this machine.
     name: its name for messages, which does not tell where it is on this machine.
+    header: its header, if it has been read already; otherwise None.
     is_temporary: True if the file is deleted after this use.
     """
 
     path: Path
     name: str
+    header: LoraHeader | None = None
     is_temporary: bool = False
 
 
@@ -144,11 +143,11 @@ def _local_or_from_hub(lora: Lora, settings: Settings, sources: LoraSources) -> 
     if local is not None:
         return _within_limit(LoraFile(local, local.name), settings)
     shown = lora.path[:100] if lora.path.isprintable() else ascii(lora.path[:100])[1:-1]
-    if shown.lower().endswith(".safetensors"):
+    if lora.path.lower().endswith(SUFFIX):
         place = "on this machine" if any_path else "in the LoRA folder"
         raise InvalidRequest(f"There is no LoRA file '{shown}' {place}.", value=lora.path[:100])
     if may_be_repository(lora.path):
-        file = sources.hub_file(lora) or download_from_hub(lora, settings, sources)
+        file = sources.hub_file(lora) or download_from_hub(lora, settings, sources).path
         return LoraFile(file, file.name)
     files = "a file or folder on this machine" if any_path else "a file below the LoRA folder"
     raise InvalidRequest(
@@ -187,7 +186,7 @@ def _local(lora: Lora, settings: Settings, *, any_path: bool) -> Path | None:
                 value=lora.weight_name,
             )
         return place
-    files = [file for file in place.iterdir() if file.suffix == ".safetensors"]
+    files = [file for file in place.iterdir() if file.suffix == SUFFIX]
     names = sorted(file.name for file in files if any_path or not file.name.startswith("."))
     name = choose_file(lora, names, "folder")
     try:
@@ -224,28 +223,6 @@ def _out_of_folder(path: str) -> InvalidRequest:
     return InvalidRequest(f"The LoRA path {path[:100]!r} leads out of the LoRA folder.", value=path[:100])
 
 
-def choose_file(lora: Lora, names: Sequence[str], kind: str) -> str:
-    """Returns the name of a LoRA's file: `lora.weight_name`, or if that is None, the only name in `names`.
-
-    names: the names of the files to choose from, in the folder or repository that `lora.path` names.
-    kind: "folder" or "hub repository", for messages.
-
-    Raises `InvalidRequest` if `weight_name` is not in `names`, or if it is None and `names` does not have exactly one
-    entry.
-    """
-    listed = ", ".join(names[:20]) or "no .safetensors file"
-    if lora.weight_name is not None:
-        if lora.weight_name not in names:
-            raise InvalidRequest(
-                f"The {kind} {lora.path} has no {lora.weight_name[:100]!r}; it has {listed}.", value=lora.weight_name
-            )
-        return lora.weight_name
-    if len(names) != 1:
-        reason = f"has several files ({listed}): name one as weight_name" if names else f"has {listed}"
-        raise InvalidRequest(f"The {kind} {lora.path} {reason}.", value=lora.path, ctx={"files": list(names[:100])})
-    return names[0]
-
-
 def _within_limit(file: LoraFile, settings: Settings) -> LoraFile:
     """Returns `file` itself. Raises `FileTooLarge` if it has more than `settings.max_lora_bytes` bytes."""
     size = file.path.stat().st_size
@@ -267,19 +244,20 @@ def _from_url(url: str, settings: Settings, sources: LoraSources) -> LoraFile:
     name = _name_of(url)
     _check_encrypted(http_url(url), settings, sources)
     target = _target(url, settings, sources.caller)
-    if _is_lora(target) and mark_used(target):
-        return LoraFile(target, name)
+    header = _header_of(target, name)
+    if header is not None and mark_used(target):
+        return LoraFile(target, name, header)
     if settings.offline or sources.fetch is None:
         raise DownloadFailed(f"The LoRA {name} cannot be downloaded: there is no network here.")
     with unfinished_folder(settings) as temporary:
         path = sources.fetch(url, temporary, settings.max_lora_bytes)
-        file = _within_limit(LoraFile(path, name), settings)
-        read_lora_header(file.path, name)
+        _within_limit(LoraFile(path, name), settings)
+        header = read_lora_header(path, name)
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.utime(file.path)  # the file may be older than others, and must not be deleted at once
-        file.path.replace(target)
+        os.utime(path)  # the file may be older than others, and must not be deleted at once
+        path.replace(target)
     delete_oldest(settings)
-    return LoraFile(target, name)
+    return LoraFile(target, name, header)
 
 
 def needs_download(url: str, settings: Settings, caller: str) -> bool:
@@ -306,7 +284,7 @@ def needs_download(url: str, settings: Settings, caller: str) -> bool:
 
 def _target(url: str, settings: Settings, caller: str | None) -> Path:
     """Returns the path at which the LoRA at a URL is stored for a caller; None means the user of this machine."""
-    return private_folder(settings, caller) / f"{hashlib.sha256(url.encode()).hexdigest()}.safetensors"
+    return private_folder(settings, caller) / f"{hashlib.sha256(url.encode()).hexdigest()}{SUFFIX}"
 
 
 def _check_encrypted(url: httpx.URL, settings: Settings, sources: LoraSources) -> None:
@@ -328,49 +306,17 @@ def _name_of(url: str) -> str:
         raise InvalidRequest(f"The LoRA {url[:100]!r} {error}.", value=url[:100]) from None
 
 
-def _is_lora(path: Path) -> bool:
-    """Returns True if there is a LoRA at `path`. Reads only its header."""
+def _header_of(path: Path, name: str) -> LoraHeader | None:
+    """Returns the header of the LoRA at `path`; None if there is no LoRA. `name` is its name for messages."""
     try:
-        read_lora_header(path)
+        return read_lora_header(path, name)
     except BadCheckpoint:
-        return False
-    return True
+        return None
 
 
-def download_from_hub(lora: Lora, settings: Settings, sources: LoraSources) -> Path:
-    """Returns the file of a LoRA in a hub repository. The newest version is downloaded unless it is on this machine.
-
-    If the hub does not list the repository's files, or the settings are offline, the most recently used download of the
-    file is returned.
-
-    Raises `DownloadFailed` if there is no such download, or if the newest version cannot be downloaded. Raises
-    `InvalidRequest` if `choose_file` does, and `FileTooLarge` for a file above `settings.max_lora_bytes`.
-    """
+def download_from_hub(lora: Lora, settings: Settings, sources: LoraSources) -> HubLora:
+    """Returns the file of a LoRA in a hub repository. See `lora_hub.download` for the errors."""
     # What only the access token gives access to is stored apart from what the hub gives to everybody.
-    authorised = sources.any_path and settings.hf_token is not None
-    home = private_folder(settings, sources.caller) / "hub" if authorised else public_folder(settings)
-    folder = home / lora.path.replace("/", "--")
-    try:
-        listed = hub.files(lora.path, settings, authorised=authorised)
-        files = [file for file in listed if file.path.endswith(".safetensors")]
-    except DownloadFailed:
-        cached = sorted(folder.glob("*/**/*.safetensors"), key=last_use)
-        by_name = {"/".join(file.relative_to(folder).parts[1:]): file for file in cached}
-        if not by_name or not mark_used(found := by_name[choose_file(lora, list(by_name), "hub repository")]):
-            raise
-        return found
-    name = choose_file(lora, [file.path for file in files], "hub repository")
-    file = next(file for file in files if file.path == name)
-    if file.num_bytes > settings.max_lora_bytes:
-        raise FileTooLarge(
-            f"{name} of {lora.path} has {file.num_bytes} bytes; the limit is {settings.max_lora_bytes}.",
-            value=lora.path,
-        )
-    version = folder / (file.sha256 or str(file.num_bytes))[:16]
-    make_folder(settings.loras_dir, "loras_dir")
-    while True:
-        target = hub.fetch(file, version, settings, lambda _: sources.check(), authorised=authorised)
-        if mark_used(target):
-            break
-    delete_oldest(settings)
-    return target
+    token = settings.hf_token.get_secret_value() if settings.hf_token is not None and sources.any_path else None
+    home = public_folder(settings) if token is None else private_folder(settings, sources.caller) / "hub"
+    return lora_hub.download(lora, settings, home, token=token, transport=sources.hub_transport, check=sources.check)

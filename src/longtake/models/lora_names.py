@@ -1,8 +1,11 @@
 """How a request names a LoRA, and the address under which a server downloads a LoRA from the hub (Hugging Face)."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
+
+from longtake.errors import InvalidRequest
 
 MOST_NAME = 500
 """The largest number of characters of a file name in the address of a LoRA on the hub. The hub has no longer names."""
@@ -10,6 +13,9 @@ MOST_NAME = 500
 MOST_PATH = 4096
 """The largest number of characters of a LoRA's path that is no URL, and of its `weight_name`. Linux has no longer
 paths."""
+
+SUFFIX = ".safetensors"
+"""The end of the name of a LoRA file in a repository or folder."""
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _SCHEME = "hf://"
@@ -36,7 +42,7 @@ def scheme_of(path: str) -> str:
 
 def may_be_repository(path: str) -> bool:
     """Returns True if a LoRA's path has the form of a hub repository's name. It can also name a local folder."""
-    return _REPO.fullmatch(path) is not None and ".." not in path and not path.lower().endswith(".safetensors")
+    return _REPO.fullmatch(path) is not None and ".." not in path and not path.lower().endswith(SUFFIX)
 
 
 def hub_url(lora: Lora) -> str:
@@ -65,3 +71,25 @@ def lora_at(url: str) -> Lora:
         return Lora(url)
     owner, name, *weight_name = url.removeprefix(_SCHEME).split("/")
     return Lora(f"{owner}/{name}", unquote(weight_name[0], errors="surrogatepass") if weight_name else None)
+
+
+def choose_file(lora: Lora, names: Sequence[str], kind: str) -> str:
+    """Returns the name of a LoRA's file: `lora.weight_name`, or if that is None, the only name in `names`.
+
+    names: the names of the files to choose from, in the folder or repository that `lora.path` names.
+    kind: "folder" or "hub repository", for messages.
+
+    Raises `InvalidRequest` if `weight_name` is not in `names`, or if it is None and `names` does not have exactly one
+    entry.
+    """
+    listed = ", ".join(names[:20]) or "no .safetensors file"
+    if lora.weight_name is not None:
+        if lora.weight_name not in names:
+            raise InvalidRequest(
+                f"The {kind} {lora.path} has no {lora.weight_name[:100]!r}; it has {listed}.", value=lora.weight_name
+            )
+        return lora.weight_name
+    if len(names) != 1:
+        reason = f"has several files ({listed}): name one as weight_name" if names else f"has {listed}"
+        raise InvalidRequest(f"The {kind} {lora.path} {reason}.", value=lora.path, ctx={"files": list(names[:100])})
+    return names[0]

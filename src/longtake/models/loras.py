@@ -88,8 +88,8 @@ class Adapter:
         return sum(pair.a.nbytes + pair.b.nbytes for pair in self.pairs.values())
 
 
-def read(path: Path, name: str | None = None, check: Check = no_check) -> Adapter:
-    """Reads a LoRA file into host memory. `name` is its name for messages; None means the file's own name.
+def read(path: Path, header: LoraHeader | None = None, check: Check = no_check) -> Adapter:
+    """Reads a LoRA file into host memory. `header` is its header; with None it is read from the file.
 
     A tensor `alpha` in the file takes precedence over an alpha in the metadata.
 
@@ -98,17 +98,24 @@ def read(path: Path, name: str | None = None, check: Check = no_check) -> Adapte
 
     Raises `BadCheckpoint` for values that are not finite, and for the reasons that `read_lora_header` lists.
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    header = read_lora_header(path, name)
+    header = header or read_lora_header(path)
     pairs = {}
     with safe_open(path, framework="pt") as file:
+
+        def tensor(name: str) -> torch.Tensor:
+            try:
+                return file.get_tensor(name)  # type: ignore[no-any-return]
+            except SafetensorError:
+                raise _changed(header) from None
+
         for module, keys in header.keys.items():
             a, b = (
-                _finite_copy(header, module, file.get_tensor(keys[side]), shape, check)
+                _finite_copy(header, module, tensor(keys[side]), shape, check)
                 for side, shape in zip(SIDES, header.shapes[module], strict=True)
             )
-            alpha = file.get_tensor(keys["alpha"]).item() if "alpha" in keys else header.alphas[module]
+            alpha = tensor(keys["alpha"]).item() if "alpha" in keys else header.alphas[module]
             factor = 1.0 if alpha is None else alpha / a.shape[0]
             if not math.isfinite(factor):
                 raise _not_finite(header, module)
@@ -125,8 +132,10 @@ def _finite_copy(
     stored: the matrix as it is stored in the file.
     shape: the shape of the copy.
     check: called before each piece of the matrix is copied. It may raise an exception to end the work.
-    Raises `BadCheckpoint` for values that are not finite.
+    Raises `BadCheckpoint` for values that are not finite, or for another number of values than `header` says.
     """
+    if stored.numel() != math.prod(shape):
+        raise _changed(header)
     copy = torch.empty(stored.numel(), dtype=stored.dtype)
     for piece, source in zip(copy.split(PIECE_VALUES), stored.flatten().split(PIECE_VALUES), strict=True):
         check()
@@ -134,6 +143,10 @@ def _finite_copy(
         if not piece.float().isfinite().all():
             raise _not_finite(header, module)
     return copy.reshape(shape)
+
+
+def _changed(header: LoraHeader) -> BadCheckpoint:
+    return BadCheckpoint(f"{header.name} was changed while the request ran.")
 
 
 def _not_finite(header: LoraHeader, module: str) -> BadCheckpoint:
@@ -162,19 +175,20 @@ class LoraCache:
     def __init__(self, max_bytes: int) -> None:
         self._adapters: LRUCache[Any, Adapter] = LRUCache(max_bytes, getsizeof=lambda adapter: adapter.num_bytes)
 
-    def read(self, file: LoraFile, check: Check = no_check) -> Adapter:
+    def read(self, file: LoraFile, header: LoraHeader, check: Check = no_check) -> Adapter:
         """Returns the adapter in a file, from the cache if it is there. A temporary file is not cached.
 
+        header: the file's header.
         check: called again and again while the file is read. It may raise an exception to end the reading.
 
         Raises `BadCheckpoint` for a file that is no supported LoRA, and for values that are not finite.
         """
         if file.is_temporary:
-            return read(file.path, file.name, check)
+            return read(file.path, header, check)
         stat = file.path.stat()
-        key = (file, stat.st_mtime_ns, stat.st_size)
+        key = (file.path, file.name, stat.st_mtime_ns, stat.st_size)
         if key not in self._adapters:
-            adapter = read(file.path, file.name, check)
+            adapter = read(file.path, header, check)
             if adapter.num_bytes > self._adapters.maxsize:
                 return adapter
             self._adapters[key] = adapter
@@ -213,7 +227,8 @@ def open_adapters(
                     raise FileTooLarge(
                         f"The LoRAs up to this one have {num_bytes} bytes together; the limit is {limit}."
                     )
-                opened.append(OpenAdapter(one, file, read_lora_header(file.path, file.name)))
+                header = file.header or read_lora_header(file.path, file.name)
+                opened.append(OpenAdapter(one, file, header))
         yield opened
 
 
@@ -231,7 +246,7 @@ def read_adapters(opened: Iterable[OpenAdapter], cache: LoraCache, check: Check 
     """
     for one in opened:
         with _errors_at(one.planned):
-            adapter = cache.read(one.file, check)
+            adapter = cache.read(one.file, one.header, check)
         yield replace(adapter, loc=one.planned.field), one.planned.scales
         del adapter  # before the next one is read
 

@@ -159,7 +159,7 @@ def held_by(engine: sa.Engine, server: str) -> set[str]:
 
 
 def store(
-    engine: sa.Engine, fetch: Fetch, blobs: Mapping[str, str], hub_names: Mapping[str, str], num_bytes: int = 0
+    engine: sa.Engine, fetch: Fetch, blobs: Mapping[str, str], hub_names: Mapping[str, str], num_bytes: int
 ) -> bool:
     """Records where the downloaded files of a request are. Returns True if it did.
 

@@ -11,7 +11,8 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -23,6 +24,7 @@ from longtake.errors import Cancelled, LongtakeError
 from longtake.media.fetch import fetch_file, pace_of
 from longtake.models.lora_downloads import public_folder
 from longtake.models.lora_files import LoraSources, download_from_hub, needs_download
+from longtake.models.lora_hub import hub_transport
 from longtake.models.lora_names import is_hub_url, lora_at
 from longtake.outbound import PublicTransport
 from longtake.periodic import Repeating
@@ -105,6 +107,7 @@ class FetchPlaces:
         self._lease = lease
         self._wake_slots = wake
         self._transport = PublicTransport(context.settings.trusted_hosts)
+        self._hub_transport = hub_transport(context.settings)
         self._lock = threading.Lock()
         self._places: dict[str, Place] = {}  # request id -> place
         self._begun_at: dict[str, float] = {}  # key id -> when its last download began, in seconds of the same clock
@@ -278,25 +281,27 @@ class FetchPlaces:
 
         Raises Cancelled if the download must stop, and LongtakeError if a file cannot be downloaded.
         """
-        fetch, downloads = place.fetch, place.fetch.downloads
+        downloads = place.fetch.downloads
         blobs, hub_names = dict(downloads.blobs), dict(downloads.hub_names)
+        num_bytes = sum(self._context.store.blobs.size(key) or 0 for key in blobs.values())
         for file in downloads.files:
             if file.url in blobs or not self._is_needed(place, file):
                 continue
-            with errors_at(file.field, lora_at(file.url).path, in_message=file.kind == "end_image"):
-                if is_hub_url(file.url):
-                    self._download_from_hub(place, file, blobs, hub_names)
-                else:
-                    blobs[file.url] = self._download(place, file)
-            if not self._retry(place, lambda: self._record(fetch, blobs, hub_names)):
+            with (
+                errors_at(file.field, lora_at(file.url).path, in_message=file.kind == "end_image"),
+                self._download(place, file, hub_names) as path,
+            ):
+                if path is not None:
+                    num_bytes += path.stat().st_size
+                    blobs[file.url] = self._store(place, path)
+            if not self._record(place, blobs, hub_names, num_bytes):
                 if file.url in blobs:
                     self._context.store.blobs.delete(blobs[file.url])
                 raise Cancelled
 
-    def _record(self, fetch: Fetch, blobs: Mapping[str, str], hub_names: Mapping[str, str]) -> bool:
+    def _record(self, place: Place, blobs: Mapping[str, str], hub_names: Mapping[str, str], num_bytes: int) -> bool:
         """Records in the database where the downloaded files of a request are, and how large (see `fetches.store`)."""
-        num_bytes = sum(self._context.store.blobs.size(key) or 0 for key in blobs.values())
-        return fetches.store(self._engine, fetch, blobs, hub_names, num_bytes)
+        return self._retry(place, lambda: fetches.store(self._engine, place.fetch, blobs, hub_names, num_bytes))
 
     def _is_needed(self, place: Place, file: RemoteFile) -> bool:
         """Returns True if a file must be downloaded before its request can be claimed. Returns False for these files:
@@ -312,14 +317,24 @@ class FetchPlaces:
         is_elsewhere = file.kind != "lora" or needs_download(file.url, self._context.settings, place.key_id)
         return is_elsewhere or file.must_be_stored
 
-    def _download(self, place: Place, file: RemoteFile) -> str:
-        """Downloads one file of the request of `place` to a new blob. Returns the blob's key.
+    @contextmanager
+    def _download(self, place: Place, file: RemoteFile, hub_names: dict[str, str]) -> Iterator[Path | None]:
+        """Context manager that downloads one file of the request of `place`, and gives its path.
+
+        It gives None for a LoRA of the hub that needs no blob: this machine has its newest version already, and no
+        other machine lacks it. The path of such a LoRA in the folder for LoRAs of the hub is written to `hub_names`.
 
         Raises Cancelled if the download must stop, and LongtakeError if the file cannot be downloaded.
         """
         settings = self._context.settings
+        if is_hub_url(file.url):
+            sources = LoraSources(caller=place.key_id, check=place.check, hub_transport=self._hub_transport)
+            found = download_from_hub(lora_at(file.url), settings, sources)
+            hub_names[file.url] = found.path.relative_to(public_folder(settings)).as_posix()
+            yield found.path if found.is_new or file.must_be_stored else None
+            return
         with temporary_folder(settings) as folder:
-            path = fetch_file(
+            yield fetch_file(
                 file.url,
                 folder,
                 max_bytes=settings.max_lora_bytes if file.kind == "lora" else settings.max_source_bytes,
@@ -327,23 +342,6 @@ class FetchPlaces:
                 transport=self._transport,
                 check=place.check,
             )
-            return self._store(place, path)
-
-    def _download_from_hub(
-        self, place: Place, file: RemoteFile, blobs: dict[str, str], hub_names: dict[str, str]
-    ) -> None:
-        """Downloads a LoRA from the hub (Hugging Face) to this machine, unless its newest version is here already.
-
-        Writes the file's path in the folder for LoRAs of the hub to `hub_names`. If another machine needs the file,
-        also stores it as a blob, and writes the blob's key to `blobs`. The keys of both dictionaries are URLs.
-
-        `place`: the download of the request's files.
-        """
-        settings = self._context.settings
-        path = download_from_hub(lora_at(file.url), settings, LoraSources(caller=place.key_id, check=place.check))
-        hub_names[file.url] = path.relative_to(public_folder(settings)).as_posix()
-        if file.must_be_stored:
-            blobs[file.url] = self._store(place, path)
 
     def _store(self, place: Place, path: Path) -> str:
         """Stores a downloaded file as a new blob. Returns the blob's key."""

@@ -39,6 +39,7 @@ from longtake.media.fetch import fetch_file, pace_of, remove_halves
 from longtake.models.download import status
 from longtake.models.lora_downloads import delete_oldest, mark_used, public_folder, unfinished_folder
 from longtake.models.lora_files import LoraSources
+from longtake.models.lora_hub import hub_transport
 from longtake.models.lora_names import Lora, hub_url
 from longtake.models.registry import ModelCard
 from longtake.outbound import PublicTransport, is_http
@@ -127,6 +128,7 @@ def make_runner(settings: Settings, transport: PublicTransport, channel: Channel
         fetch,
         lambda url: open_stored_file(url, channel, settings, fetched=False),
         lambda lora: hub_file(lora, channel, settings),
+        hub_transport(settings),
     )
     return Runner(settings, sources)
 
@@ -181,8 +183,7 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTra
         with prepare(endpoint, request, model, settings, fetcher=fetcher, plan=plan) as job:
             document = plan_to_json(job.plan)
             if plan is None:
-                stored = plan_to_json(without_prompts(job.plan))
-                channel.store_plan(Planned(stored, (made_by(job.plan), *job.plan.notes)))
+                channel.store_plan(Planned(without_prompts(document), (made_by(job.plan), *job.plan.notes)))
             path = run.folder / f"longtake-{job.plan.seed}{job.plan.output_format.suffix}"
             resume = Resume(steps_folder(run.folder, document))
             result = runner.run(job, path, on_progress=reporter, resume=resume, caller=run.caller)

@@ -1,7 +1,5 @@
 """Finds the files that a running request names: in the file store, among its downloads, or on this machine."""
 
-from collections.abc import Mapping
-
 from longtake.access.files import find_own
 from longtake.models.lora_downloads import public_folder
 from longtake.models.lora_files import needs_download
@@ -25,14 +23,9 @@ def find_file(context: SlotContext, row: RequestRow, url: str) -> FileFound | No
     `row`: the request's row.
     """
     downloads = fetches.of_request(context.engine, row.id)
-    hub_name = downloads.hub_names.get(url)
-    blob = _blob(context, downloads.blobs, url)
-    if blob is not None:
-        return FileFound(blob, is_fetched=True, hub_name=hub_name)
-    if any(file.url == url and _is_missing(context, row, downloads, file) for file in downloads.files):
-        return None
-    stored = find_own(context.store, url, row.key_id)
-    return FileFound(None if stored is None else stored.blob, is_own=is_file_url(url, row.base_url), hub_name=hub_name)
+    found = _found(context, row, downloads, url)
+    named = (file for file in downloads.files if file.url == url)
+    return None if any(_is_missing(context, row, file, found) for file in named) else found
 
 
 def missing_files(context: SlotContext, row: RequestRow) -> set[str]:
@@ -40,19 +33,28 @@ def missing_files(context: SlotContext, row: RequestRow) -> set[str]:
     request.
     """
     downloads = fetches.of_request(context.engine, row.id)
-    return {file.url for file in downloads.files if _is_missing(context, row, downloads, file)}
+    return {
+        file.url
+        for file in downloads.files
+        if _is_missing(context, row, file, _found(context, row, downloads, file.url))
+    }
 
 
-def _is_missing(context: SlotContext, row: RequestRow, downloads: fetches.Downloads, file: RemoteFile) -> bool:
-    if _blob(context, downloads.blobs, file.url) is not None or find_own(context.store, file.url, row.key_id):
-        return False
-    name = downloads.hub_names.get(file.url)
-    if name is not None and (public_folder(context.settings) / name).is_file():
+def _found(context: SlotContext, row: RequestRow, downloads: fetches.Downloads, url: str) -> FileFound:
+    """Returns where the file at a URL is, as far as the server knows.
+
+    `row`, `downloads`: the request that names the URL, and what was downloaded for it.
+    """
+    hub_name, fetched = downloads.hub_names.get(url), downloads.blobs.get(url)
+    if fetched is not None and context.store.blobs.size(fetched) is not None:
+        return FileFound(fetched, is_fetched=True, hub_name=hub_name)
+    stored = find_own(context.store, url, row.key_id)
+    return FileFound(None if stored is None else stored.blob, is_own=is_file_url(url, row.base_url), hub_name=hub_name)
+
+
+def _is_missing(context: SlotContext, row: RequestRow, file: RemoteFile, found: FileFound) -> bool:
+    """Returns True if this machine lacks a file of a request. `found` says where the server has the file."""
+    is_on_hub = found.hub_name is not None and (public_folder(context.settings) / found.hub_name).is_file()
+    if found.blob is not None or is_on_hub:
         return False
     return file.kind != "lora" or needs_download(file.url, context.settings, row.key_id)
-
-
-def _blob(context: SlotContext, blobs: Mapping[str, str], url: str) -> str | None:
-    """Returns the key of the blob with a downloaded file, or None if there is no such blob any more."""
-    key = blobs.get(url)
-    return key if key is not None and context.store.blobs.size(key) is not None else None
