@@ -27,6 +27,8 @@ _BYTES_ACKED = 120
 _FIRST_WINDOWS_ERROR = 0xC000_0000
 _NOBODY = 65534
 _MORE_THREADS = 1000
+_GIVING_WAY = 5
+"""What is added to the niceness of a process that gives way to others: 19 is the most."""
 _CPU_CLOCK_OF_PROCESS = 2
 _PR_SET_PDEATHSIG = 1
 _CAP_KILL = 1 << 5
@@ -110,6 +112,22 @@ def limit_resources(memory_bytes: int, open_files: int) -> None:
     for kind, value in limits:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(kind, (value, value))
+
+
+def limit_memory(memory_bytes: int) -> None:
+    """Limits the address space of this process to `memory_bytes` bytes. macOS and Windows have no such limit."""
+    try:
+        import resource
+    except ImportError:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+
+
+def give_way() -> None:
+    """Gives all other processes of the machine the processor before this one. Does nothing on Windows."""
+    if hasattr(os, "nice"):
+        os.nice(_GIVING_WAY)
 
 
 def num_threads() -> int | None:

@@ -50,6 +50,10 @@ def test_the_migrations_create_unique_and_cascading_constraints(engine: sa.Engin
     found = sa.inspect(engine)
     unique = {constraint["name"] for constraint in found.get_unique_constraints("requests")}
     assert "one_request_per_idempotency_key" in unique
+    (one_blob,) = found.get_unique_constraints("derived_files")
+    assert one_blob["column_names"] == ["blob"]
+    (of_file,) = found.get_foreign_keys("derived_files")
+    assert (of_file["referred_table"], of_file["options"]["ondelete"]) == ("files", "CASCADE")
     for table in ("request_events", "webhook_deliveries"):
         (key,) = found.get_foreign_keys(table)
         assert (key["referred_table"], key["options"]["ondelete"]) == ("requests", "CASCADE")

@@ -15,8 +15,9 @@ import pytest
 from longtake import errors, outbound, plans, prompts, temporary
 from longtake.access import tokens
 from longtake.database import connection as database
+from longtake.derived import copies, program
 from longtake.endpoints import fields, validation
-from longtake.media import fetch, sandbox
+from longtake.media import fetch, sandbox, tags
 from longtake.models import lora_downloads, lora_files, lora_header, lora_hub, lora_names, safe, text
 from longtake.outbound import PublicTransport
 from longtake.queue import engine, payloads, recent, requests, shares, short_inputs, status_cache, webhooks
@@ -24,10 +25,12 @@ from longtake.service import (
     app,
     auth,
     bodies,
+    derivations,
     files,
     history,
     http_protocol,
     logs,
+    media,
     platform,
     ports,
     pulls,
@@ -38,7 +41,7 @@ from longtake.service import (
 )
 from longtake.service.connections import Bounds
 from longtake.settings import Settings
-from longtake.storage import lifecycle
+from longtake.storage import derived, lifecycle
 from longtake.storage.uploads import MAX_PARTS, MAX_PARTS_OF_KEY
 from longtake.worker import request_log
 from tests.service.serving import INPUT, LTXV, serving, wait_for
@@ -142,6 +145,20 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "characters of a text that the pages": (history.MOST_SEARCHED, requests.SEARCHED_CHARACTERS),
     "requests of a tree": (history.TREE_SIZE, history.MOST_LOGS, short_inputs.SHOWN_BYTES),
     "models that the server downloads": (pulls.MOST_PULLS,),
+    "frames of a strip": (*(media.FRAMES[::2]), *(media.HEIGHT[::2]), *(media.POINTS[::2])),
+    "strips and waveforms of a file": (derived.MOST_FORMS,),
+    "width of a copy": (copies.MAX_WIDTH, copies.MAX_RATE),
+    "programs that make": (
+        derivations.PLACES,
+        derivations.PLACES // 2,
+        derivations.COPY_PLACES,
+        derivations.COPY_PLACES // 2,
+    ),
+    "answers of one key that wait for such a program": (derivations.MOST_OPEN,),
+    "time of such a program": (derivations.PROGRAM_S, derivations.COPY_S, program.MEMORY_BYTES),
+    "time for which nobody asks for a copy": (derivations.UNASKED_S,),
+    "time for which it is remembered": (derivations.FAILED_S,),
+    "bytes of a comment": (tags.MOST_COMMENT_BYTES,),
     "buckets": (usage.MAX_BUCKETS,),
     "bytes of a page": (platform.PAGE_BYTES,),
     "bytes of a video inside": (payloads.MAX_VIDEO_INSIDE,),

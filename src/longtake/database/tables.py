@@ -200,6 +200,27 @@ files = sa.Table(
 The other columns are explained at `storage.files.StoredFile`.
 """
 
+derived_files = sa.Table(
+    "derived_files",
+    metadata,
+    sa.Column("file_key", sa.String(200), sa.ForeignKey("files.key", ondelete="CASCADE"), primary_key=True),
+    sa.Column("kind", sa.String(20), primary_key=True),
+    sa.Column("form", sa.String(40), primary_key=True),
+    sa.Column("made_at", sa.Double, nullable=False),
+    sa.Column("facts", Json, nullable=False),
+    sa.Column("blob", sa.String(200)),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("blob", name="one_derived_file_per_blob"),
+)
+"""What was made from the files of the store for the server's pages, such as a strip of a video's frames.
+
+`file_key`, `kind`, `form`: the key of the file, and what was made from it, such as a strip of a certain size.
+`made_at`: the time at which it was made.
+`facts`: facts about what was made, as a JSON object.
+`blob`: the key of the blob with its bytes; null if it consists only of facts.
+`size`: the size of the blob in bytes; 0 without one.
+"""
+
 uploads = sa.Table(
     "uploads",
     metadata,

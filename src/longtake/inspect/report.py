@@ -57,6 +57,27 @@ class JointReport:
     tone: ToneFigures
     picture: Image.Image
 
+    def rows(self) -> list[tuple[str, str]]:
+        """Returns the figures as rows (name, value) for people."""
+        return figure_rows(self.figures, self.tone)
+
+
+def figure_rows(figures: JointFigures, tone: ToneFigures) -> list[tuple[str, str]]:
+    """Returns figures of a joint as rows (name, value) for people. Pitch and phase are left out if not measured."""
+    pitch, phase = tone.pitch_step_cents, tone.phase_jump_degrees
+    loudness = "no sound on one side"
+    if figures.loudness_step_db is not None:
+        loudness = f"{figures.loudness_step_db:+.1f} dB"
+    return [
+        ("colour shift", f"{figures.colour_shift:.2f} of 255 (between neighbours {figures.usual_colour_shift:.2f})"),
+        ("sharpness", f"{figures.sharpness_ratio:.2f} of what it was before"),
+        ("frame difference", f"{figures.difference_ratio:.2f} of that between neighbours"),
+        ("motion", f"{figures.motion_ratio:.2f} of what it was before"),
+        ("loudness step", loudness),
+        *([("pitch step", f"{round(pitch):+d} cents")] if pitch is not None else []),
+        *([("phase jump", f"{phase:.0f} degrees")] if phase is not None else []),
+    ]
+
 
 def joint_report(file: SourceReader, joint: JointPosition, caption: str = "") -> JointReport | None:
     """Returns the figures and the picture of the joint in a finished video, where source and new frames meet.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from longtake.media.formats import PixelFormat
 from longtake.media.frame_reader import frames
 from longtake.media.messages import Answer, receive_request, send_error, send_message
-from longtake.media.probe import probe
+from longtake.media.probe import probe, read_tags
 from longtake.media.readable import readable_part
 from longtake.media.sandbox import Limits, start_child
 from longtake.media.shared_file import Openable
@@ -42,6 +42,10 @@ class DecodeServer:
         facts = asdict(self._video.facts)
         fractions = {name: str(value) for name, value in facts.items() if isinstance(value, Fraction)}
         return {"facts": facts | fractions}, None
+
+    def tags(self) -> Answer:
+        """Returns (the fields of FileTags except the comment, the comment's bytes)."""
+        return read_tags(self._video.file, self._video.container)
 
     def open_frames(
         self,

@@ -8,7 +8,9 @@ from itertools import islice
 from typing import Any
 
 import av
+import numpy as np
 from av.stream import Disposition
+from numpy.typing import NDArray
 
 from longtake.errors import UnsupportedVideo, VideoTooLarge, VideoTooLong
 from longtake.media import webp
@@ -16,6 +18,7 @@ from longtake.media.packets import frame_times, shown_packets
 from longtake.media.picture import PictureFormat, picture_format
 from longtake.media.sandbox import Limits
 from longtake.media.shared_file import Openable
+from longtake.media.tags import MOST_COMMENT_BYTES
 from longtake.media.timeline import FALLBACK_RATE, Timeline, timeline
 from longtake.video import SoundInfo, VideoInfo, counted_seconds
 
@@ -174,6 +177,24 @@ def probe(file: Openable, container: str, limits: Limits) -> ProbedVideo:
         origin_s=origin_s,
         stated_s=None if times.stated_end is None else times.stated_end * tick_s - origin_s,
     )
+
+
+def read_tags(file: Openable, container: str) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+    """Returns (fields, comment): the fields of a tags.FileTags except the comment, and the bytes of the comment.
+
+    container: the file's container, one of `sniff.CONTAINERS`.
+    """
+    if container == "webp":
+        return {"pixel_format": "", "sound_codec": ""}, np.zeros(0, np.uint8)
+    with opened(file, container) as media:
+        sound = media.streams.best("audio")
+        fields = {
+            "pixel_format": str(video_stream(media).codec_context.pix_fmt or ""),
+            "sound_codec": "" if sound is None or not sound.codec_context else sound.codec_context.codec.canonical_name,
+        }
+        comment = next((text for name, text in media.metadata.items() if name.lower() == "comment"), "")
+    content = comment.encode("utf-8", "replace")
+    return fields, np.frombuffer(content if len(content) <= MOST_COMMENT_BYTES else b"", np.uint8)
 
 
 def _probe_webp(file: Openable, limits: Limits) -> ProbedVideo:

@@ -17,6 +17,7 @@ from longtake.media.formats import PixelFormat
 from longtake.media.messages import ArrayForm
 from longtake.media.sandbox import DecodeProcess, Decoder, Limits, decoder
 from longtake.media.sniff import sniff
+from longtake.media.tags import COMMENT_FORM, FileTags, checked_tags
 from longtake.video import Check, Span, VideoInfo, counted_seconds, no_check
 
 __all__ = ["Limits", "SourceReader", "open_source"]
@@ -130,6 +131,10 @@ class SourceReader:
             filled += samples_of_block.shape[1]
         return samples
 
+    def tags(self) -> FileTags:
+        """Returns the form of the file's streams, and the comment in it."""
+        return self._decoder.run(_read_tags)
+
     def _read(self, stream: _Stream) -> Iterator[NDArray[Any]]:
         """Opens a stream in the child process and returns an iterator of the stream's chunks.
 
@@ -186,6 +191,13 @@ def _read_facts(process: DecodeProcess, container: str, limits: Limits) -> Video
     header, _ = process.call({"method": "facts"})
     try:
         return video_info(header.get("facts"), container, limits)
+    except ValueError:
+        raise process.reject() from None
+
+
+def _read_tags(process: DecodeProcess) -> FileTags:
+    try:
+        return checked_tags(*process.call({"method": "tags"}, COMMENT_FORM))
     except ValueError:
         raise process.reject() from None
 

@@ -182,6 +182,13 @@ def store_plan(engine: sa.Engine, row: RequestRow, plan: Mapping[str, Any]) -> b
     return _update(engine, _still_claimed(row), {"plan": dict(plan)})
 
 
+def stored_plan(engine: sa.Engine, request_id: str) -> dict[str, Any] | None:
+    """Returns the plan that `store_plan` stored for a request. Returns None if there is none, or it was deleted."""
+    with reading(engine) as connection:
+        plan: dict[str, Any] | None = connection.scalar(sa.select(requests.c.plan).where(requests.c.id == request_id))
+    return plan
+
+
 def add_log_lines(
     engine: sa.Engine, row: RequestRow, lines: Sequence[LogLine], progress: Mapping[str, Any] | None = None
 ) -> bool:

@@ -130,11 +130,7 @@ def cdn_routes(state: ServerState) -> list[BaseRoute]:
         return _uploaded(request, await stored(state, upload.key_id, uploads.complete, state.store, upload, listed))
 
     async def read(request: Request) -> Response:
-        file = await state.call_with_retries(state.store.find, request.path_params["key"])
-        if file is None:
-            raise NotFound
-        await _check_access(request, state, file)
-        return await download(request, state, file)
+        return await download(request, state, await readable_file(request, state, request.path_params["key"]))
 
     return [
         Route("/files/upload", upload_whole, methods=["POST"]),
@@ -207,6 +203,18 @@ async def _find_upload(request: Request, state: ServerState, *, multipart: bool)
     if upload is None or upload.multipart != multipart or key not in (None, upload.file_key):
         raise RequestFailed(404, "There is no such upload, or its time is over.", "not_found")
     return upload
+
+
+async def readable_file(request: Request, state: ServerState, key: str) -> StoredFile:
+    """Returns the facts about the stored file with this key.
+
+    Raises NotFound if there is none, and the errors of `_check_access` if the sender of the request may not read it.
+    """
+    file = await state.call_with_retries(state.store.find, key)
+    if file is None:
+        raise NotFound
+    await _check_access(request, state, file)
+    return file
 
 
 async def _check_access(request: Request, state: ServerState, file: StoredFile) -> None:

@@ -15,6 +15,7 @@ from longtake.database.connection import is_damaged, is_temporary
 from longtake.endpoints import by_id
 from longtake.queue.status_cache import StatusCache
 from longtake.service.budgets import Budgets
+from longtake.service.derivations import COPY_PLACES, PLACES, Derivations
 from longtake.service.pulls import Pulls
 from longtake.service.streams import OpenAnswers
 from longtake.service.turns import Turns
@@ -28,9 +29,11 @@ T = TypeVar("T")
 PAUSES_S = (0.05, 0.2, 0.5, 1.0, 2.0, 2.0)
 """Seconds before each repetition of a failed database call. Their sum, about 6, is enough for a database to restart."""
 
-THREADS, BODY_THREADS, REPORT_THREADS = 20, 12, 4
-"""The number of threads for blocking functions, and how many of them may work on bodies and uploads, and on reports.
-The others are for short work, such as the check of a key, which so finds a free thread."""
+BODY_THREADS, REPORT_THREADS = 12, 4
+"""How many threads may work on bodies and uploads, and on reports."""
+THREADS = BODY_THREADS + REPORT_THREADS + PLACES + COPY_PLACES + 4
+"""The number of threads for blocking functions. Some wait for the programs of `derivations`, and four are left for
+short work, such as the check of a key, which so finds a free thread."""
 
 
 def _executor() -> ThreadPoolExecutor:
@@ -86,6 +89,11 @@ class ServerState:
     def pulls(self) -> Pulls:
         """The downloads of models that this server runs."""
         return Pulls(self.settings)
+
+    @cached_property
+    def derivations(self) -> Derivations:
+        """Makes what the server's pages show of stored files."""
+        return Derivations(self.store, self.settings, self.call)
 
     @cached_property
     def pools(self) -> Mapping[str, str]:

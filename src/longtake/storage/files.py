@@ -22,7 +22,7 @@ from longtake.atomic import make_lasting_folder
 from longtake.database.batches import CHANGED_BATCH, batches
 from longtake.database.connection import FULL, error_code, reading
 from longtake.database.secret import secret
-from longtake.database.tables import fetches, files, requests, uploads
+from longtake.database.tables import derived_files, fetches, files, requests, uploads
 from longtake.errors import DiskFull
 from longtake.settings import Settings
 from longtake.storage import legacy, lifecycle, open_blobs
@@ -38,6 +38,9 @@ PARTS = "parts"
 
 FETCHED = "fetched"
 """The folder of blobs that were downloaded for requests. Their keys are `fetched/<request id>.<random>`."""
+
+DERIVED = "derived"
+"""The folder of blobs that were made from files, such as a strip of a video's frames (see `storage.derived`)."""
 
 STRAY_S = 24 * 3600.0
 """Age in seconds at which a blob without a row, or a scratch file, is deleted because a crash must have left it.
@@ -121,6 +124,16 @@ class FileStore:
         facts = (row.blob, row.key_id, row.name, row.content_type, row.size, row.created_at, row.access, row.request_id)
         return StoredFile(*facts)
 
+    def result_of(self, request_id: str) -> tuple[str, StoredFile] | None:
+        """Returns the key of the file that is the result of a request, and the facts about it; None if there is none.
+
+        `find` says when a file is not there any more.
+        """
+        with reading(self.engine) as connection:
+            keys = connection.scalars(sa.select(files.c.key).where(files.c.request_id == request_id)).all()
+        found = ((key, self.find(key)) for key in keys)
+        return next(((key, file) for key, file in found if file is not None), None)
+
     def add_result(self, request_id: str, file: NewFile, path: Path) -> str:
         """Moves the file at `path` into the store as the result of a request, and returns its key.
 
@@ -195,11 +208,13 @@ class FileStore:
         """Returns those of `blobs`, keys of blobs, that belong to a file, a request, an upload or a download."""
         # The table of files has no index of blobs. A file's key is its blob's key, in newer ones after a prefix.
         keys = {key for blob in blobs for key in (blob, blob.partition("-")[2])}
+        of_derived = [blob for blob in blobs if blob.startswith(f"{DERIVED}/")]
         of_parts, of_payloads, of_fetched = (_owners(folder, blobs) for folder in (PARTS, PAYLOADS, FETCHED))
         ids = requests.c.id.in_(of_payloads.values())
         tokens, waiting = uploads.c.token, fetches.c.request_id
         with reading(self.engine) as connection:
             used = set(connection.scalars(sa.select(files.c.blob).where(files.c.key.in_(keys))))
+            used.update(connection.scalars(sa.select(derived_files.c.blob).where(derived_files.c.blob.in_(of_derived))))
             for payloads in connection.execute(sa.select(requests.c.body_blob, requests.c.output_blob).where(ids)):
                 used.update(payloads)
             owners = {
@@ -243,17 +258,23 @@ class FileStore:
             return all(file.read(len(piece)) == piece for piece in self.blobs.open(row.blob))
 
     def _delete_where(self, condition: sa.ColumnElement[bool], limit: int | None = None) -> list[str]:
-        """Deletes the files whose rows meet `condition`, at most `limit` of them, and returns their keys."""
+        """Deletes the files whose rows meet `condition`, at most `limit` of them, and returns their keys.
+
+        What was made from these files is deleted, too.
+        """
         # Usually there is nothing to delete. Then this read avoids a transaction for which other writers would wait.
         with reading(self.engine) as connection:
             keys = connection.scalars(sa.select(files.c.key).where(condition).limit(limit)).all()
         if not keys:
             return []
         with self.engine.begin() as connection:
+            of_files = sa.delete(derived_files).where(derived_files.c.file_key.in_(keys))
+            derived = connection.scalars(of_files.returning(derived_files.c.blob)).all()
             deleted = sa.delete(files).where(files.c.key.in_(keys), condition).returning(files.c.key, files.c.blob)
             rows = connection.execute(deleted).all()
-        for row in rows:
-            self.blobs.delete(row.blob)
+        for blob in (*derived, *(row.blob for row in rows)):
+            if blob is not None:
+                self.blobs.delete(blob)
         return [row.key for row in rows]
 
     @cached_property

@@ -1,0 +1,92 @@
+"""The process that carries out an order: it runs the program that makes derived files."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import IO, Any
+
+from longtake import system
+from longtake.derived.order import Order
+from longtake.errors import DecoderFailed, LongtakeError
+from longtake.media.messages import sent_error
+
+PROGRAM = "longtake.derived.program"
+
+_MOST_LINE = 1 << 20
+"""The largest number of bytes of a line that the program writes."""
+
+
+class Execution:
+    """Carries out one order in a process of its own. `run` is called once; `kill` may be called at any time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_killed = False
+
+    def run(self, order: Order, report: Callable[[float], None]) -> Mapping[str, Any]:
+        """Returns the facts about what the program has made.
+
+        report: called with the share (0..1) of the work that is done.
+
+        Raises the program's LongtakeError, and DecoderFailed if the program ends otherwise or was killed.
+        """
+        with self._lock:
+            if self._is_killed:
+                raise DecoderFailed("The work was given up.")
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", PROGRAM],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    **system.SEPARATE_PROCESS,
+                )
+            except OSError as error:
+                raise DecoderFailed(f"The process that reads the file could not start: {error.strerror}.") from None
+        try:
+            return self._answer(order, report)
+        finally:
+            self.kill()
+            self._process.wait()
+
+    def kill(self) -> None:
+        """Ends the process. Does nothing if it has ended."""
+        with self._lock:
+            self._is_killed = True
+            if self._process is not None:
+                system.kill(self._process)
+
+    def _answer(self, order: Order, report: Callable[[float], None]) -> Mapping[str, Any]:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with self._process.stdout as answers:
+            with self._process.stdin as orders, suppress(BrokenPipeError):
+                orders.write(order.to_json().encode())
+            for message in _messages(answers):
+                match message:
+                    case {"share": float() | int() as share}:
+                        report(share)
+                    case {"facts": dict() as facts}:
+                        return facts
+                    case {"error": _}:
+                        raise _error(message)
+        raise DecoderFailed("The process that reads the file ended before its work was done; ask again.")
+
+
+def _messages(lines: IO[bytes]) -> Iterator[dict[str, Any]]:
+    while line := lines.readline(_MOST_LINE):
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
+
+
+def _error(message: dict[str, Any]) -> LongtakeError:
+    if message["error"] == DecoderFailed.__name__:
+        return DecoderFailed(message["message"])
+    return sent_error(message) or DecoderFailed("The process that reads the file failed.")

@@ -1,0 +1,96 @@
+"""Makes one derived file of a stored video. The server starts this program for each of them.
+
+    python -m longtake.derived.program < ORDER
+
+ORDER is an order as JSON (see `derived.order`). The program writes lines of JSON to standard output: {"share": 0..1}
+while it works, and at the end {"facts": object}, or {"error": the name of its class, "message": sentence, "ctx":
+object}. Only a sandboxed process of its own decodes the video. The program gives way to all other work of the machine.
+"""
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from longtake import system
+from longtake.derived.order import Order
+from longtake.errors import InvalidRequest, LongtakeError
+from longtake.media.source import SourceReader, open_source
+
+Report = Callable[[float], None]
+"""A function that is called with the share (0..1) of the work that is done."""
+
+Maker = Callable[[SourceReader, Path, Report, Mapping[str, Any]], Mapping[str, Any]]
+"""A function that makes a derived file at a path, and returns facts about it. It may make no file."""
+
+MEMORY_BYTES = 6 << 30
+"""The largest address space of the program in bytes."""
+
+
+def _facts(source: SourceReader, out: Path, report: Report, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    from longtake.derived.facts import file_facts
+
+    return file_facts(source)
+
+
+def _strip(source: SourceReader, out: Path, report: Report, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    from longtake.derived.strip import draw_strip
+
+    return draw_strip(source, out, **arguments)
+
+
+def _wave(source: SourceReader, out: Path, report: Report, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    from longtake.derived.wave import waveform
+
+    return waveform(source, **arguments)
+
+
+def _copy(source: SourceReader, out: Path, report: Report, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    from longtake.derived.copies import write_copy
+
+    write_copy(source, out, report)
+    return {}
+
+
+def _joint(source: SourceReader, out: Path, report: Report, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    from longtake.derived.joint import inspected
+    from longtake.families import plan_from_json
+
+    plan = plan_from_json(arguments["plan"])
+    if plan is None:
+        raise InvalidRequest("Another version of longtake made this video, and its plan cannot be read.")
+    return inspected(source, out, plan, arguments["caption"])
+
+
+MAKERS: Mapping[str, Maker] = {"facts": _facts, "strip": _strip, "wave": _wave, "copy": _copy, "joint": _joint}
+"""Name -> the function that makes such a file. Each imports only what it needs, so that the program starts quickly."""
+
+
+def main() -> None:
+    """Carries out the order on standard input."""
+    system.end_with_starter()
+    system.give_way()
+    system.limit_memory(MEMORY_BYTES)
+    lines = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what a library prints is no answer
+
+    def send(**values: Any) -> None:
+        lines.write(json.dumps(values, allow_nan=False) + "\n")
+
+    order = Order.from_json(sys.stdin.read())
+    try:
+        with open_source(Path(order.path), limits=order.limits) as source:
+            made = MAKERS[order.maker](source, Path(order.out), lambda share: send(share=share), order.arguments)
+        send(facts=made)
+    except LongtakeError as error:
+        send(error=type(error).__name__, message=error.message, ctx=error.ctx)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

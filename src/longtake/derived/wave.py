@@ -1,0 +1,36 @@
+"""The waveform of a video's sound."""
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from longtake.media.source import SourceReader
+
+_RATE = 16_000
+"""Samples per second at which the sound is read."""
+
+_BLOCK_S = 60
+"""Seconds of sound that are in memory at a time."""
+
+
+def waveform(source: SourceReader, *, points: int) -> dict[str, Any]:
+    """Returns {duration, peaks}: the video's length in seconds, and the loudest sample in each part of it, 0..1.
+
+    `peaks` is None if the video has no sound.
+
+    points: the number of parts, which are equally long.
+    """
+    facts = source.facts
+    duration_s = facts.num_frames / facts.rate
+    num_samples = math.ceil(duration_s * _RATE)
+    peaks = np.zeros(points)
+    for first in range(0, num_samples, _BLOCK_S * _RATE):
+        stop = min(first + _BLOCK_S * _RATE, num_samples)
+        samples = source.sound(Fraction(first, _RATE), Fraction(stop, _RATE), _RATE)
+        if samples is None:
+            return {"duration": facts.duration_s, "peaks": None}
+        parts = np.arange(first, stop) * points // num_samples
+        np.maximum.at(peaks, parts, np.abs(samples).max(axis=0))
+    return {"duration": facts.duration_s, "peaks": [round(min(float(peak), 1.0), 3) for peak in peaks]}

@@ -1,0 +1,37 @@
+"""Facts about a video file that only players and people need: the form of its streams, and the comment in it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longtake.media.messages import ArrayForm
+
+MOST_COMMENT_BYTES = 60_000
+"""The largest number of bytes of a comment that is written or read. A MOV file can hold 65,535."""
+
+COMMENT_FORM = ArrayForm("uint8", ((0, MOST_COMMENT_BYTES),))
+"""The form of a comment in the messages of the process that reads the file: its bytes in UTF-8."""
+
+
+@dataclass(frozen=True)
+class FileTags:
+    """What players and people need to know about a video file.
+
+    pixel_format: FFmpeg's name of the format in which the pixels are stored, such as yuv420p; empty if it is unknown.
+    sound_codec: FFmpeg's name of the codec of the sound track that players play; empty if there is no sound.
+    comment: the text of the comment in the file; empty if there is none, or if it is longer than MOST_COMMENT_BYTES.
+    """
+
+    pixel_format: str
+    sound_codec: str
+    comment: str
+
+
+def checked_tags(header: dict[str, Any], comment: NDArray[np.uint8] | None) -> FileTags:
+    """Returns the tags that a child process sent, after checking them. Raises ValueError if they make no sense."""
+    pixel_format, sound_codec = header.get("pixel_format"), header.get("sound_codec")
+    if type(pixel_format) is not str or type(sound_codec) is not str or comment is None:
+        raise ValueError("tags that are no texts")
+    return FileTags(pixel_format[:50], sound_codec[:50], comment.tobytes().decode("utf-8", "replace"))

@@ -1,0 +1,147 @@
+"""The routes with what the server's pages show of a stored video: its facts, a strip of frames, its waveform, a copy
+that browsers play, and the joint of a result.
+
+Who may read a file may have these, too. They are made by `service.derivations`.
+"""
+
+from dataclasses import replace
+from pathlib import PurePath
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from longtake.endpoints import ENDPOINTS
+from longtake.queue.engine import stored_plan
+from longtake.service.auth import caller_if_valid, caller_of, visible_row
+from longtake.service.derivations import COPY, Wanted
+from longtake.service.download import download
+from longtake.service.files import readable_file
+from longtake.service.origins import refuse_other_pages
+from longtake.service.queue import status_of
+from longtake.service.responses import Headers, NotFound, invalid, json_response
+from longtake.service.state import ServerState
+from longtake.storage.derived import Derivation, DerivedFile
+from longtake.storage.files import StoredFile
+
+FRAMES, HEIGHT, POINTS = (1, 24, 64), (16, 72, 240), (1, 800, 4000)
+"""Smallest value, default and largest value of the parameters: frames of a strip, their height in pixels, and points of
+a waveform."""
+CACHED: Headers = {"cache-control": "private, max-age=3600", "x-content-type-options": "nosniff"}
+"""Headers of answers that never change, because the bytes of a stored file never do."""
+FRESH: Headers = {"cache-control": "no-store"}
+"""Headers of answers that change."""
+
+
+def routes(state: ServerState) -> list[BaseRoute]:
+    """Returns the routes under `/media/<key of a file>`, and those of the joints of results."""
+
+    async def wanted(request: Request, kind: str, form: str = "", **arguments: int) -> Wanted:
+        refuse_other_pages(request)
+        key = request.path_params["key"]
+        file = await readable_file(request, state, key)
+        caller = await caller_if_valid(request)
+        # A caller without a key who may read the file uses the turns of its owner.
+        key_id = file.owner if caller is None else caller.key_id
+        return Wanted(Derivation(key, kind, form), file, key_id, arguments)
+
+    async def facts(request: Request) -> Response:
+        what = await wanted(request, "facts")
+        made, file = await state.derivations.made(request, what), what.file
+        stored = {"name": file.name, "content_type": file.content_type, "size": file.size}
+        return json_response({**made.facts, **stored}, headers=CACHED)
+
+    async def strip(request: Request) -> Response:
+        frames, height = _number(request, "frames", FRAMES), _number(request, "height", HEIGHT)
+        what = await wanted(request, "strip", f"{frames}x{height}", frames=frames, height=height)
+        made = await state.derivations.made(request, what)
+        size = ",".join(str(made.facts[name]) for name in ("count", "width", "height"))
+        return await _bytes(state, made, "image/jpeg", {"x-longtake-strip": size})
+
+    async def wave(request: Request) -> Response:
+        points = _number(request, "points", POINTS)
+        made = await state.derivations.made(request, await wanted(request, "wave", str(points), points=points))
+        return json_response(made.facts, headers=CACHED)
+
+    async def copy(request: Request) -> Response:
+        what = await wanted(request, COPY)
+        made = await state.derivations.copied(what)
+        if isinstance(made, float):
+            return json_response({"share": made}, 202, FRESH)
+        return await download(request, state, _copy_of(what.file, made))
+
+    return [
+        Route("/media/{key}/facts", facts),
+        Route("/media/{key}/strip", strip),
+        Route("/media/{key}/wave", wave),
+        Route("/media/{key}/copy", copy),
+        *(route for id in ENDPOINTS for route in _joint_routes(state, id)),
+    ]
+
+
+def _joint_routes(state: ServerState, endpoint: str) -> list[BaseRoute]:
+    """Returns the routes of the joints of an endpoint's results."""
+
+    async def joint(request: Request) -> Response:
+        made = await _joint(state, request, endpoint)
+        return json_response(made.facts, headers=CACHED)
+
+    async def picture(request: Request) -> Response:
+        made = await _joint(state, request, endpoint)
+        if made.blob is None:
+            raise NotFound
+        return await _bytes(state, made, "image/png")
+
+    address = f"/models/{endpoint}/requests/{{request_id}}/joint"
+    return [Route(address, joint), Route(f"{address}.png", picture)]
+
+
+async def _joint(state: ServerState, request: Request, endpoint: str) -> DerivedFile:
+    """Returns the measured joint of a request's result.
+
+    Raises NotFound if there is no such request of the endpoint, the caller may not see it, it has no stored result, or
+    its plan was deleted. Raises the errors of `Derivations.made`.
+    """
+    refuse_other_pages(request)
+    caller = await caller_of(request)
+    request_id = request.path_params["request_id"]
+    status = await status_of(state, request_id)
+    row = visible_row(caller, None if status is None else status.row)
+    plan = await state.call_with_retries(stored_plan, state.engine, request_id)
+    found = await state.call_with_retries(state.store.result_of, request_id)
+    if row.endpoint != endpoint or plan is None or found is None:
+        raise NotFound
+    key, file = found
+    arguments = {"plan": plan, "caption": f"request {request_id}"}
+    return await state.derivations.made(request, Wanted(Derivation(key, "joint"), file, caller.key_id, arguments))
+
+
+def _copy_of(file: StoredFile, made: DerivedFile) -> StoredFile:
+    """Returns the facts about the copy of a stored video, with which it can be sent."""
+    assert made.blob is not None
+    name = f"{PurePath(file.name).stem}.mp4"
+    return replace(file, blob=made.blob, size=made.size, name=name, content_type="video/mp4")
+
+
+async def _bytes(state: ServerState, made: DerivedFile, media_type: str, headers: Headers | None = None) -> Response:
+    """Returns the response with the bytes of a small derived file. Raises NotFound if they have just been deleted."""
+    assert made.blob is not None
+    try:
+        content = await state.call(lambda blob: b"".join(state.store.blobs.open(blob)), made.blob)
+    except FileNotFoundError:
+        raise NotFound from None
+    return Response(content, headers={**CACHED, **(headers or {})}, media_type=media_type)
+
+
+def _number(request: Request, name: str, range: tuple[int, int, int]) -> int:
+    """Returns a whole number in the query of a request. Raises ModelFailed (HTTP status 422) for an invalid one.
+
+    range: (smallest value, value if the query has none, largest value).
+    """
+    least, default, most = range
+    value = request.query_params.get(name)
+    if value is None:
+        return default
+    if not (value.isascii() and value.isdigit() and len(value) < 10 and least <= int(value) <= most):
+        raise invalid(name, f"Input should be a whole number from {least} to {most}", value, "query")
+    return int(value)

@@ -1,0 +1,107 @@
+"""What is made from stored files for the server's pages, such as a strip of a video's frames.
+
+It is stored with its file: it lives as long as the file, and is deleted with it.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from longtake import clock
+from longtake.database.connection import reading
+from longtake.database.tables import derived_files
+from longtake.storage.files import DERIVED, FileStore, disk_full_errors
+
+MOST_FORMS = 8
+"""Largest number of derived files of one kind that are stored for one file. Of more, the oldest is deleted."""
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """What can be made from a stored file.
+
+    `file_key`: the key of the file.
+    `kind`: what it is, such as "strip".
+    `form`: which one of this kind, such as "24x72"; empty if there is only one.
+    """
+
+    file_key: str
+    kind: str
+    form: str = ""
+
+
+@dataclass(frozen=True)
+class DerivedFile:
+    """What was made from a stored file.
+
+    `facts`: facts about it, a JSON object.
+    `blob`: the key of the blob with its bytes; None if it consists only of facts.
+    `size`: the size of the blob in bytes; 0 without one.
+    """
+
+    facts: Mapping[str, Any]
+    blob: str | None
+    size: int
+
+
+def find(store: FileStore, wanted: Derivation) -> DerivedFile | None:
+    """Returns what was made from a file. Returns None if it was not made yet, or its blob is missing."""
+    with reading(store.engine) as connection:
+        row = connection.execute(sa.select(derived_files).where(*_is(wanted))).first()
+    if row is None or (row.blob is not None and store.blobs.size(row.blob) is None):
+        return None
+    return DerivedFile(row.facts, row.blob, row.size)
+
+
+def add(store: FileStore, made: Derivation, facts: Mapping[str, Any], path: Path | None) -> DerivedFile | None:
+    """Stores what was made from a file, and returns it. It replaces an earlier one.
+
+    Returns None if the file is no longer stored. Raises DiskFull if a disk is full.
+
+    `facts`: facts about it.
+    `path`: a local file with its bytes, which remains; None if it consists only of facts.
+    """
+    with disk_full_errors():
+        blob = _put(store, path) if path is not None else None
+        stored = DerivedFile(facts, blob, path.stat().st_size if path is not None else 0)
+        row = {**vars(made), **vars(stored), "made_at": clock.now()}
+        try:
+            with store.engine.begin() as connection:
+                unused = [*_delete(connection, *_is(made)), *_delete_oldest(connection, made)]
+                connection.execute(sa.insert(derived_files).values(row))
+        except sa.exc.IntegrityError:  # there is no such file any more, or another server has stored the same
+            if blob is not None:
+                store.blobs.delete(blob)
+            return find(store, made)
+    for key in unused:
+        store.blobs.delete(key)
+    return stored
+
+
+def _put(store: FileStore, path: Path) -> str:
+    """Stores the bytes of a local file as a new blob, and returns the blob's key."""
+    blob = f"{DERIVED}/{secrets.token_hex(16)}"
+    store.blobs.put(blob, path)
+    return blob
+
+
+def _is(wanted: Derivation) -> list[sa.ColumnElement[bool]]:
+    return [derived_files.c[name] == value for name, value in vars(wanted).items()]
+
+
+def _delete_oldest(connection: sa.Connection, made: Derivation) -> list[str]:
+    """Deletes the oldest rows of this kind, so that there is room for one more. Returns the keys of their blobs."""
+    of_kind = [derived_files.c.file_key == made.file_key, derived_files.c.kind == made.kind]
+    newest = sa.select(derived_files.c.form).where(*of_kind).order_by(derived_files.c.made_at.desc())
+    forms = connection.scalars(newest).all()[MOST_FORMS - 1 :]
+    return _delete(connection, *of_kind, derived_files.c.form.in_(forms)) if forms else []
+
+
+def _delete(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[str]:
+    """Deletes rows, and returns the keys of their blobs."""
+    deleted = connection.scalars(sa.delete(derived_files).where(*conditions).returning(derived_files.c.blob))
+    return [blob for blob in deleted if blob is not None]
