@@ -25,6 +25,8 @@ from longtake.models.choice import named_model
 from longtake.models.registry import card, missing
 from longtake.prepare import Fetcher, Job, Overrides, prepare
 from longtake.runner import Result, Runner
+from longtake.safety import SafetyChecker
+from longtake.sampling.preview import Preview
 from longtake.settings import Settings, settings
 from longtake.video import Progress, Span
 from tests import raw
@@ -290,6 +292,31 @@ def test_a_cancelled_request_leaves_no_file(runner: Runner, clip: Path, tmp_path
     with ready(request(clip), overrides=Overrides(new_frames=NEW)) as job, pytest.raises(Cancelled):
         runner.run(job, tmp_path / "out.mp4", on_progress=on_progress)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("is_checked", [False, True])
+def test_frames_that_are_checked_have_no_preview(
+    runner: Runner, clip: Path, tmp_path: Path, is_checked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+
+    class Curious:
+        def is_due(self) -> bool:
+            steps.append(len(steps))
+            return False
+
+        def show(self, preview: Preview, cost_s: float) -> None:
+            raise AssertionError("no preview was due")
+
+    def on_progress(progress: Progress) -> None:
+        if progress.stage == "frames":
+            raise Cancelled
+
+    checker = SafetyChecker(lambda image: []) if is_checked else None
+    monkeypatch.setattr("longtake.runner.configured_checker", lambda settings: (checker, None))
+    with ready(request(clip), overrides=Overrides(new_frames=NEW)) as job, pytest.raises(Cancelled):
+        runner.run(job, tmp_path / "out.mp4", on_progress=on_progress, previews=Curious())
+    assert bool(steps) != is_checked
 
 
 def sources(folder: Path) -> Iterator[tuple[str, type[InvalidRequest]]]:

@@ -31,6 +31,7 @@ from longtake.output.writer import ProgressRelay, video_writer
 from longtake.plans import Plan
 from longtake.prepare import Job
 from longtake.safety import configured_checker
+from longtake.sampling.preview import Previews
 from longtake.sampling.resume import NO_RESUME, Resume
 from longtake.settings import Settings
 from longtake.video import OnProgress, Progress, VideoInfo, ignore_progress
@@ -135,6 +136,7 @@ class Runner:
         on_progress: OnProgress = ignore_progress,
         resume: Resume = NO_RESUME,
         caller: str | None = None,
+        previews: Previews | None = None,
     ) -> Result:
         """Runs a job and returns its result. The video appears at `path` only when it is complete.
 
@@ -144,6 +146,8 @@ class Runner:
             the result of an uninterrupted run. By default nothing is saved.
         `caller`: the id of the API key that sent the job; None for the user of this machine. LoRAs that were downloaded
             for one caller are not used for another.
+        `previews`: receives previews of the new frames. None, or a safety checker that checks the frames, turns them
+            off.
 
         Raises LongtakeError if the request cannot be served.
         """
@@ -166,7 +170,9 @@ class Runner:
                 torch.inference_mode(),
                 video_writer(path, plan, has_sound=has_sound, progress=progress) as writer,
             ):
-                run: PlanRun[Any, Any] = PlanRun(plan, model, self._settings, resume, progress, set_pass)
+                run: PlanRun[Any, Any] = PlanRun(
+                    plan, model, self._settings, resume, progress, set_pass, previews if checker is None else None
+                )
                 joiner = Joiner(plan, job.source, sound, writer, checker, carries, progress)
                 frames = joiner.start()
                 joint = frames[0 if plan.source_last else -1]

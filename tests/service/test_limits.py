@@ -21,6 +21,7 @@ from longtake.media import fetch, sandbox, tags
 from longtake.models import lora_downloads, lora_files, lora_header, lora_hub, lora_names, safe, text
 from longtake.outbound import PublicTransport
 from longtake.queue import engine, payloads, recent, requests, shares, short_inputs, status_cache, webhooks
+from longtake.sampling import preview
 from longtake.service import (
     app,
     auth,
@@ -39,11 +40,12 @@ from longtake.service import (
     uploads,
     usage,
 )
+from longtake.service import preview as preview_route
 from longtake.service.connections import Bounds
 from longtake.settings import Settings
 from longtake.storage import derived, lifecycle
 from longtake.storage.uploads import MAX_PARTS, MAX_PARTS_OF_KEY
-from longtake.worker import request_log
+from longtake.worker import channel, previews, request_log
 from tests.service.serving import INPUT, LTXV, serving, wait_for
 
 PAGE = (Path(__file__).parents[2] / "docs" / "server.md").read_text()
@@ -90,6 +92,12 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "bodies and uploads that are received": (state.BODY_THREADS, state.BODY_THREADS // 2),
     "reports of one key": (reports.MOST_OPEN,),
     "reports that are made": (state.REPORT_THREADS, state.REPORT_THREADS // 2),
+    "pictures of a preview": (preview.MOST_PICTURES, preview.MOST_PIXELS),
+    "time between two previews": (
+        1000 * previews.PAUSE_S,
+        100 * previews.MOST_SHARE,
+        channel.WATCHED_S + preview_route.ASK_EVERY_S,
+    ),
     "large bodies that are checked": (1, bodies.PROCESS_S),
     "requests of one key that wait or run": (None,),
     "waiting requests of a pool": (SETTINGS.max_waiting,),

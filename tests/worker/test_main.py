@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from pydantic_core import to_json
 
 from longtake.endpoints import ltx2, ltx23, ltxv098
@@ -30,10 +31,12 @@ from longtake.worker.messages import (
     FileFound,
     FileWanted,
     Planned,
+    Previewed,
     Proceed,
     ProgressReport,
     Run,
     ToWorker,
+    Watched,
     decode_to_server,
     encode_to_worker,
 )
@@ -178,6 +181,17 @@ def test_a_model_that_is_not_installed_is_a_503_before_any_file_is_fetched(tmp_p
     assert (failed.status, failed.body["detail"]) == (503, failed.error)
     assert outcomes.failed(failed).headers["x-fal-retryable"] == "false"
     assert first_model(current) is None
+
+
+def test_previews_come_while_somebody_looks(one: Worker) -> None:
+    one.send(Watched("watched"))
+    one.run(ltxv098.ENDPOINT.id, TWO_WINDOWS, name="watched")
+    preview = one.next(Previewed)
+    assert (preview.request_id, preview.steps, preview.windows) == ("watched", 2, 2)
+    with Image.open(BytesIO(preview.picture)) as picture:
+        assert picture.format == "WEBP"
+        assert 1 < picture.width <= 320
+    assert isinstance(one.end()[0], Done)
 
 
 def test_a_large_input_is_read_from_its_blob(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from longtake.worker.messages import (
     FileFound,
     FileWanted,
     Planned,
+    Previewed,
     Printed,
     Proceed,
     ProgressReport,
@@ -19,6 +20,7 @@ from longtake.worker.messages import (
     ToServer,
     ToWorker,
     Unusable,
+    Watched,
     decode_to_server,
     decode_to_worker,
     encode_to_server,
@@ -38,6 +40,7 @@ BODY = '{"prompt": "a \\"quoted\\" word,\\nand \\ud83d\\ude00"}'
         FileFound(None),
         FileFound("fetched/1.2", is_fetched=True, hub_name="a--b/1/c.safetensors"),
         Cancel("r"),
+        Watched("r"),
     ],
 )
 def test_messages_to_the_worker_survive_the_wire(message: ToWorker) -> None:
@@ -54,6 +57,7 @@ def test_messages_to_the_worker_survive_the_wire(message: ToWorker) -> None:
         ProgressReport("Sampling, step 1 of 4", "sampling", 0, 4, 1, 1),
         Planned({"seed": 3, "rate": "24/1"}),
         FileWanted("http://localhost/cdn/files/a.mp4"),
+        Previewed("r", b"RIFF\0\xff", 3, 8, 1, 2),
         Done(
             Path("/r"), "video/mp4", {"seed": 3}, Decimal(1), Decimal(2), True, "ltxv-tiny", {"load": 1}, 9, 3, ("a",)
         ),

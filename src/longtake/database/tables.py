@@ -114,6 +114,25 @@ fetches = sa.Table(
 `num_bytes`: the size of all these blobs together.
 """
 
+previews = sa.Table(
+    "previews",
+    metadata,
+    sa.Column("request_id", sa.String(64), sa.ForeignKey("requests.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("asked", sa.Integer, nullable=False),
+    sa.Column("attempt", sa.Integer),
+    sa.Column("picture", sa.LargeBinary),
+    sa.Column("step", sa.Integer),
+    sa.Column("steps", sa.Integer),
+    sa.Column("window", sa.Integer),
+    sa.Column("windows", sa.Integer),
+)
+"""The previews of requests that have not ended: one row for each request for which somebody has asked for previews.
+
+`asked`: how often. It grows while somebody looks.
+`attempt`: the attempt at the request that has made the newest preview; null, like the following, before the first one.
+The other columns are explained at `queue.previews.StoredPreview`.
+"""
+
 deleted_requests = sa.Table(
     "deleted_requests",
     metadata,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from longtake.media.planes import RGBFrames
     from longtake.media.sound import Samples
+    from longtake.sampling.preview import Previews
     from longtake.sampling.resume import Resume
 
 Rows = Sequence[tuple[str, str]]
@@ -127,6 +128,7 @@ class PlanRun(Generic[PlanT, ModelT]):
     `on_progress`: the callback that receives the progress.
     `set_pass`: a function that sets the LoRAs' strengths for a pass. It is called as `set_pass(n)` before pass n (from
         0).
+    `previews`: receives previews of the new frames while they are sampled; None for no previews.
     """
 
     plan: PlanT
@@ -135,6 +137,7 @@ class PlanRun(Generic[PlanT, ModelT]):
     resume: "Resume"
     on_progress: OnProgress
     set_pass: Callable[[int], None] = lambda number: None
+    previews: "Previews | None" = None
 
 
 @dataclass(frozen=True)

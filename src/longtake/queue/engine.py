@@ -22,7 +22,7 @@ from longtake import clock
 from longtake.database.batches import CHANGED_BATCH
 from longtake.database.connection import lock, reading
 from longtake.database.tables import deliveries, events, requests, servers
-from longtake.queue import fetches, payloads
+from longtake.queue import fetches, payloads, previews
 from longtake.queue.requests import (
     CANCELLED,
     LogLine,
@@ -360,7 +360,7 @@ def _update(engine: sa.Engine, condition: sa.ColumnElement[bool], values: dict[s
 def _end(engine: sa.Engine, condition: sa.ColumnElement[bool], state: State, outcome: Outcome) -> bool:
     """Ends a request: stores its state and outcome, and schedules its webhook. Returns True if it did.
 
-    Also marks the download of the request's files as ended, so that they are deleted.
+    Also marks the download of the request's files as ended, so that they are deleted, and deletes its preview.
 
     `condition`: an SQL condition on the table `requests`, which at most one request meets.
     `state`: the request's state after its end.
@@ -377,6 +377,7 @@ def _end(engine: sa.Engine, condition: sa.ColumnElement[bool], state: State, out
         ).first()
         if ended is not None:
             fetches.end(connection, ended.id)
+            previews.end(connection, ended.id)
             _schedule_webhook(connection, ended, now)
     return ended is not None
 

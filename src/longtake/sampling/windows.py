@@ -19,6 +19,14 @@ OnStep = Callable[[int, int], None]
 It stops the sampling by raising an exception.
 """
 
+Estimate = Callable[[], Tensor]
+"""A function that returns the sampler's present estimate of a window's clean video latents, [1, C, F, H, W]."""
+
+OnEstimate = Callable[[int, int, Estimate], None]
+"""A callback in each step, after the model has predicted. Its arguments are the step's number (from 0), the number of
+steps, and a function that returns the estimate. It must not change the estimate.
+"""
+
 Tensors = Mapping[str, Tensor]
 """The tensors of a sampled window, by the names under which they are saved."""
 
@@ -33,6 +41,15 @@ def ignore_step(step: int, steps: int) -> None:
 def ignore_steps(number: int) -> OnStep:
     """Returns the default step callback, `ignore_step`. The pass's number is not used."""
     return ignore_step
+
+
+def ignore_estimate(step: int, steps: int, estimate: Estimate) -> None:
+    """Does nothing; the default callback for estimates."""
+
+
+def ignore_estimates(number: int) -> OnEstimate:
+    """Returns the default callback for estimates, `ignore_estimate`. The pass's number is not used."""
+    return ignore_estimate
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from longtake.service import (
     origins,
     pages,
     platform,
+    preview,
     proxy,
     queue,
     run,
@@ -52,6 +53,7 @@ ROUTES: Mapping[Service | None, Sequence[Callable[[ServerState], list[BaseRoute]
         sharing.routes,
         models.routes,
         keys.routes,
+        preview.routes,
         health.routes,
     ),
 }

@@ -29,6 +29,8 @@ EXPOSED_HEADERS = b", ".join(
         b"x-longtake-price-usd",
         b"x-longtake-model",
         b"x-longtake-stand-in",
+        b"x-longtake-step",
+        b"x-longtake-window",
         b"etag",
         b"content-length",
         b"content-range",

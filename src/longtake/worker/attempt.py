@@ -9,9 +9,10 @@ from typing import Any, Literal, TypeVar
 
 from longtake.database.connection import RetriesStopped, is_temporary, retry_until_stopped
 from longtake.queue import engine as queue
-from longtake.queue import fetches
+from longtake.queue import fetches, previews
 from longtake.queue.addresses import file_url
 from longtake.queue.payloads import MAX_VIDEO_INSIDE, move_result_out, move_video_inside
+from longtake.queue.previews import StoredPreview
 from longtake.queue.requests import CANCELLED, LogLine, Outcome, RequestRow
 from longtake.storage.files import NewFile
 from longtake.worker import outcomes
@@ -25,10 +26,12 @@ from longtake.worker.messages import (
     Failed,
     FileWanted,
     Planned,
+    Previewed,
     Printed,
     Proceed,
     ProgressReport,
     Run,
+    Watched,
 )
 from longtake.worker.request_files import find_file, missing_files
 from longtake.worker.request_log import RequestLog, log_line, printed_line
@@ -79,6 +82,7 @@ class Attempt:
         self._log = RequestLog()
         self._done: Done | None = None
         self._check_at = time.monotonic() + CHECK_EVERY_S
+        self._times_asked: int | None = None  # for previews
 
     def run(self) -> None:
         """Carries out the request. Then stores its outcome, or puts the request back into the queue.
@@ -142,6 +146,7 @@ class Attempt:
                 self._check_at = now + CHECK_EVERY_S
                 if self._claim_state() != "held":
                     return self._reason_to_stop()
+                self._notice_watchers()
             if now >= self._log.due_at:
                 self._log.store(self._write_log)
 
@@ -156,6 +161,8 @@ class Attempt:
         match self._worker.receive(due_at - time.monotonic()):
             case ProgressReport() as report:
                 self._log.report(report)
+            case Previewed() as preview if preview.request_id == self._row.id:
+                self._store_preview(preview)
             case Printed() as printed:
                 self._log.add(printed_line(printed))
             case Planned(plan, lines):
@@ -190,6 +197,22 @@ class Attempt:
         return self._try(
             lambda: queue.claim_state(self._engine, self._row), "held", action="checking whether it is still claimed"
         )
+
+    def _notice_watchers(self) -> None:
+        """Tells the worker process if somebody has asked for previews of the request since the last call."""
+        asked = self._try(
+            lambda: previews.times_asked(self._engine, self._row.id), None, action="checking who wants previews"
+        )
+        if asked is None:
+            return
+        # The first count may be of questions from long ago, when the request was still waiting.
+        if self._times_asked is not None and asked > self._times_asked:
+            self._worker.send(Watched(self._row.id))
+        self._times_asked = asked
+
+    def _store_preview(self, preview: Previewed) -> None:
+        stored = StoredPreview(preview.picture, preview.step, preview.steps, preview.window, preview.windows)
+        self._try(lambda: previews.store(self._engine, self._row, stored), None, action="storing a preview")
 
     def _reason_to_stop(self) -> Literal["cancelled", "lost"]:
         state = self._retry(lambda: queue.claim_state(self._engine, self._row))

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -17,9 +18,16 @@ from longtake.worker.messages import (
     Run,
     ToServer,
     ToWorker,
+    Watched,
     decode_to_worker,
     encode_to_server,
 )
+
+WATCHED_S = 9.0
+"""Seconds for which a request counts as watched after the server's message.
+
+The server's message comes up to a second after somebody has looked, and previews end ten seconds after that.
+"""
 
 ReplyT = TypeVar("ReplyT", Proceed, FileFound)
 
@@ -34,15 +42,20 @@ class Channel:
 
     def __init__(self, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
         self._outgoing = outgoing
+        self._sending = threading.Lock()
         self._inbox: SimpleQueue[ToWorker | None] = SimpleQueue()
         self._closed = threading.Event()
         self._current: str | None = None
         self._cancelled: str | None = None
+        self._watched: tuple[str, float] | None = None  # a request's id, and until when it is watched
         threading.Thread(target=self._read, args=(incoming,), daemon=True).start()
 
     def send(self, message: ToServer) -> None:
-        self._outgoing.write(encode_to_server(message))
-        self._outgoing.flush()
+        """Sends a message to the server. May be called from any thread."""
+        line = encode_to_server(message)
+        with self._sending:
+            self._outgoing.write(line)
+            self._outgoing.flush()
 
     def messages(self) -> Iterator[ToWorker]:
         """Yields the server's messages until the server closes the connection."""
@@ -66,6 +79,11 @@ class Channel:
         """Raises Cancelled if the server has cancelled the current request or closed the connection."""
         if self._closed.is_set() or (self._current is not None and self._current == self._cancelled):
             raise Cancelled
+
+    def is_watched(self, request_id: str) -> bool:
+        """Returns whether somebody has looked at this request within the last seconds (WATCHED_S)."""
+        watched = self._watched
+        return watched is not None and watched[0] == request_id and time.monotonic() < watched[1]
 
     def find_file(self, url: str) -> FileFound:
         """Asks the server which stored file a URL names, and returns its reply.
@@ -99,6 +117,9 @@ class Channel:
                     self._cancelled = None
                 case Cancel(request_id):
                     self._cancelled = request_id
+                case Watched(request_id):
+                    self._watched = (request_id, time.monotonic() + WATCHED_S)
+                    continue
             # Cancellations are put here, too, because they have to end the wait in `_reply`.
             self._inbox.put(message)
         if self._current is not None:

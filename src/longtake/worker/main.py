@@ -162,6 +162,7 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTra
     Raises LongtakeError if the request is invalid, fails, or is cancelled.
     """
     from longtake.sampling.resume import Resume
+    from longtake.worker.previews import PreviewSender
 
     started = time.perf_counter()
     endpoint = ENDPOINTS[run.endpoint]
@@ -186,7 +187,10 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTra
                 channel.store_plan(Planned(without_prompts(document), (made_by(job.plan), *job.plan.notes)))
             path = run.folder / f"longtake-{job.plan.seed}{job.plan.output_format.suffix}"
             resume = Resume(steps_folder(run.folder, document))
-            result = runner.run(job, path, on_progress=reporter, resume=resume, caller=run.caller)
+            with PreviewSender(channel, run.request_id) as previews:
+                result = runner.run(
+                    job, path, on_progress=reporter, resume=resume, caller=run.caller, previews=previews
+                )
     reporter.enter(None)
     return Done(
         path=result.path,

@@ -6,7 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Discriminator, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Discriminator, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from longtake.errors import LongtakeError, echo
@@ -68,6 +68,17 @@ class Cancel:
 
 
 @dataclass(frozen=True)
+class Watched:
+    """Server to worker: somebody looks at this request, so send previews of its new frames for some seconds.
+
+    Has no effect if it is not the current request.
+    """
+
+    request_id: str
+    type: Literal["watched"] = "watched"
+
+
+@dataclass(frozen=True)
 class Ready:
     """Worker to server: the first model is loaded or could not be loaded, and requests may be sent."""
 
@@ -106,6 +117,26 @@ class ProgressReport:
     pass_number: int = 1
     passes: int = 1
     type: Literal["progress"] = "progress"
+
+
+@dataclass(frozen=True)
+class Previewed:
+    """Worker to server: a preview of the new frames that are being sampled.
+
+    `picture`: an animated WebP.
+    `step`, `steps`: the number of finished steps of the sampling pass, and the number of all its steps.
+    `window`, `windows`: the number of the current window, from 1, and the number of all windows.
+    """
+
+    __pydantic_config__ = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
+    request_id: str
+    picture: bytes
+    step: int
+    steps: int
+    window: int
+    windows: int
+    type: Literal["previewed"] = "previewed"
 
 
 @dataclass(frozen=True)
@@ -212,8 +243,8 @@ class CancelRequested:
     request_id: str
 
 
-ToWorker = Run | Proceed | FileFound | Cancel
-ToServer = Ready | Unusable | ProgressReport | Planned | FileWanted | Done | Failed
+ToWorker = Run | Proceed | FileFound | Cancel | Watched
+ToServer = Ready | Unusable | ProgressReport | Previewed | Planned | FileWanted | Done | Failed
 FromProcess = ToServer | Printed | Died
 """Everything that a slot can receive from its worker process."""
 

@@ -8,7 +8,7 @@ from queue import Empty, SimpleQueue
 from typing import Literal
 
 from longtake.settings import Settings
-from longtake.worker.messages import CancelRequested, Died, FromProcess, Ready, ToWorker, Woken
+from longtake.worker.messages import CancelRequested, Died, FromProcess, Ready, ToWorker, Watched, Woken
 from longtake.worker.process import WorkerProcess
 
 log = logging.getLogger(__name__)
@@ -138,7 +138,8 @@ class Supervisor:
         """Sends a message to the process, if one runs."""
         if self._process is not None:
             self._process.send(message)
-            self._active_at = time.monotonic()
+            if not isinstance(message, Watched):  # Somebody who looks at a process that hangs must not keep it alive.
+                self._active_at = time.monotonic()
 
     def kill(self) -> None:
         """Kills the process, if one runs. Its messages that were not received yet are dropped."""

@@ -22,6 +22,7 @@ from longtake.media.sound import Samples, num_samples
 from longtake.models.audiovisual import Stream
 from longtake.plans import Size, latent_length
 from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_from, audio_latents, to_latent
+from longtake.sampling.preview import Fit, fitted_once
 from longtake.sampling.vae import encode_clip, padded_to_canvas
 
 HISTORY_FRAMES = 25
@@ -42,11 +43,14 @@ class WindowConditioning:
     `video`: the video track of each pass.
     `shapes`: the shape [1, C, F, H, W] of the window's video latents in each pass.
     `audio`: the audio track of the first pass; None if the plan makes no sound. `tracks` returns that of a later pass.
+    `fits`: for each pass, the function that fits the decoder of previews to the context; None if the pass has no
+        context.
     """
 
     video: Sequence[Track]
     shapes: Sequence[tuple[int, ...]]
     audio: Track | None
+    fits: Sequence[Fit | None] = ()
 
     def tracks(self, pass_number: int) -> dict[Stream, Track]:
         """Returns the tracks of pass `pass_number` (from 0) by modality: `video`, and `audio` if the plan makes sound.
@@ -78,10 +82,12 @@ def window_conditioning(model: LTX2Model, plan: LTX2Plan, number: int, context: 
         in every other window the end image must be None.
     """
     window, (strength, audio_strength) = plan.windows[number], plan.context_strengths(number)
+    passes = [video_conditioning(model, plan, window, context, strength, canvas) for canvas in plan.canvases]
     return WindowConditioning(
-        video=[video_conditioning(model, plan, window, context, strength, canvas) for canvas in plan.canvases],
+        video=[track for track, _ in passes],
         shapes=[latent_shape(model, window, canvas) for canvas in plan.canvases],
         audio=audio_conditioning(model, plan, window, context.sound, audio_strength) if plan.sound else None,
+        fits=[fit for _, fit in passes],
     )
 
 
@@ -98,8 +104,9 @@ def latent_shape(model: LTX2Model, window: Window, canvas: Size) -> tuple[int, i
 
 def video_conditioning(
     model: LTX2Model, plan: LTX2Plan, window: Window, context: Context, strength: float, canvas: Size
-) -> Track:
-    """Returns the video track of a window in one pass: its tokens, with the context and the end image in place.
+) -> tuple[Track, Fit | None]:
+    """Returns the video track of a window in one pass: its tokens, with the context and the end image in place. Also
+    returns the function that fits the decoder of previews to the context, or None without a context.
 
     `context`: the frames that the window continues, which are its context, and the end image or None.
     `strength`: how strongly the context's frames are held, 0 (ignored) to 1 (unchanged).
@@ -115,29 +122,42 @@ def video_conditioning(
     """
     grid = Grid(model.card.temporal_compression, model.card.spatial_compression, plan.rate)
 
-    def encoded(frames: RGBFrames) -> Tensor:
-        return encode_clip(model.vae, padded_to_canvas(frames, plan.canvases[-1]), canvas, model.device)
+    def padded(frames: RGBFrames) -> RGBFrames:
+        return padded_to_canvas(frames, plan.canvases[-1])
 
     placed: list[PlacedLatents] = []
+    fit: Fit | None = None
     before = window.context_start(plan.direction)
     if strength and window.context_frames:
         # A backward context is extended by its own frames in reverse order. Those before it are for the encoder, which
         # also needs earlier frames; their latents are dropped. Those after it fill its last latent.
         history = min(before, HISTORY_FRAMES)
         after = window.sampled_frames - before - window.context_frames if before else 0
-        frames = np.pad(context.frames, ((history, after), (0, 0), (0, 0), (0, 0)), mode="reflect")
-        latent = encoded(frames)[:, :, latent_length(history, grid.temporal) if history else 0 :]
+        frames = padded(np.pad(context.frames, ((history, after), (0, 0), (0, 0), (0, 0)), mode="reflect"))
+        encoded = encode_clip(model.vae, frames, canvas, model.device)
+        fit = fitted_once(encoded, frames)
+        latent = encoded[:, :, latent_length(history, grid.temporal) if history else 0 :]
         index = latent_length(before, grid.temporal) if before else 0
         placed.append(PlacedLatents(latent, index, strength))
     keyframe = None
     if context.end_image is not None and plan.end_image_strength:
-        image = encoded(context.end_image[None])
+        image = encode_clip(model.vae, padded(context.end_image[None]), canvas, model.device)
         at = before - window.new_frames if before else window.context_frames + window.new_frames - 1
         if at:
             keyframe = Keyframe(image, at, plan.end_image_strength)
         else:
             placed.append(PlacedLatents(image, 0, plan.end_image_strength))
-    return video_track(grid, latent_shape(model, window, canvas), placed, keyframe, device=model.device)
+    return video_track(grid, latent_shape(model, window, canvas), placed, keyframe, device=model.device), fit
+
+
+def new_latents(plan: LTX2Plan, window: Window, temporal: int) -> range:
+    """Returns the numbers of the latent frames of a window that have no context frame, but new ones.
+
+    `temporal`: the number of frames that a latent frame covers.
+    """
+    if plan.direction == "backward":
+        return range(latent_length(window.context_start(plan.direction), temporal))
+    return range(latent_length(window.context_frames, temporal), latent_length(window.sampled_frames, temporal))
 
 
 def audio_conditioning(

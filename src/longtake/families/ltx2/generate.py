@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from longtake.families.family import Context, GeneratedClip, PlanRun
-from longtake.families.ltx2.conditioning import latent_shape, window_conditioning
+from longtake.families.ltx2.conditioning import latent_shape, new_latents, window_conditioning
 from longtake.families.ltx2.decoding import SPARE_SAMPLES, TailRecorder, WindowDecoder, to_rgb
 from longtake.families.ltx2.guidance import UNGUIDED, Guide
 from longtake.families.ltx2.model import LTX2Model, load
@@ -25,9 +25,10 @@ from longtake.media.sound import Samples, at_least, loudness, num_samples
 from longtake.models.audiovisual import Stream
 from longtake.models.memory import predictions_at_once
 from longtake.prompts import expand as expand_prompt
+from longtake.sampling.preview import Made, previewing
 from longtake.sampling.schedules import SECOND_PASS_LEVELS, sigmas
 from longtake.sampling.vae import Statistics
-from longtake.sampling.windows import Loop, Tensors, WindowRun, sample_windows
+from longtake.sampling.windows import Loop, OnEstimate, Tensors, WindowRun, sample_windows
 from longtake.video import Progress
 
 __all__ = ["expand", "generate", "load"]
@@ -165,7 +166,15 @@ class _Windows:
         image = self.end_image if current.is_last else None
         shown = Context(context.frames[nearest], context.sound, image)
         conditioning = window_conditioning(self.run.model, plan, current.number, shown)
-        return sample_window(self.setup, conditioning, current.noise, current.on_step).to_tensors()
+
+        temporal = self.run.model.card.temporal_compression
+        latents = new_latents(plan, window, temporal)
+        made = Made(latents, temporal / plan.rate, current.number + 1, current.count)
+
+        def on_estimate(pass_number: int) -> OnEstimate:
+            return previewing(self.run.previews, conditioning.fits[pass_number], made)
+
+        return sample_window(self.setup, conditioning, current.noise, current.on_step, on_estimate).to_tensors()
 
     def forward(
         self, current: WindowRun, context: _WindowContext, tensors: Tensors

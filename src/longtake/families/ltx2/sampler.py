@@ -7,6 +7,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from longtake.sampling.levels import Acceleration
 from longtake.sampling.noise import Noise
 from longtake.sampling.positions import to_tokens
 from longtake.sampling.vae import Statistics, upsample
-from longtake.sampling.windows import OnStep, ignore_step, ignore_steps
+from longtake.sampling.windows import OnEstimate, OnStep, ignore_estimates, ignore_step, ignore_steps
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,16 @@ def trajectory(
         yield tokens
 
 
+OnClean = Callable[[int, int, Tokens], None]
+"""A callback in each step, after the model has predicted. Its arguments are the step's number (from 0), the number of
+steps, and the predicted clean tokens [1, n, C] of each modality.
+"""
+
+
+def ignore_clean(step: int, steps: int, clean: Tokens) -> None:
+    """Does nothing; the default callback for predicted tokens."""
+
+
 @dataclass(frozen=True)
 class PassSetup:
     """The set-up of one pass over a window.
@@ -136,6 +147,7 @@ def sample(
     noise: Noise,
     init: Tokens | None = None,
     on_step: OnStep = ignore_step,
+    on_clean: OnClean = ignore_clean,
 ) -> dict[Stream, Tensor]:
     """Returns the clean tokens [1, n, C] of each modality after one pass over a window.
 
@@ -146,6 +158,7 @@ def sample(
         The `extra` tokens of a keyframe (`Track.extra`) are not in `init`. If `init` is None, the pass starts from
         noise alone.
     `on_step`: a callback before each step. It gets the step's number (from 0) and the number of steps.
+    `on_clean`: a callback in each step, after the model has predicted.
     """
     positioned = PositionedTracks.of(setup.guide.transformer, tracks)
 
@@ -154,7 +167,13 @@ def sample(
 
     sampler = setup.sampler
     cached = with_step_cache(predict_clean, sampler.sigmas, setup.acceleration)
-    return deque(trajectory(tracks, sampler, cached, noise, init, on_step), maxlen=1).pop()
+
+    def watched(tokens: Tokens, step: int, sigma: float) -> Tokens:
+        clean = cached(tokens, step, sigma)
+        on_clean(step, len(sampler.sigmas) - 1, clean)
+        return clean
+
+    return deque(trajectory(tracks, sampler, watched, noise, init, on_step), maxlen=1).pop()
 
 
 @dataclass(frozen=True)
@@ -197,6 +216,7 @@ def sample_window(
     conditioning: WindowConditioning,
     noise: Callable[[int], Noise],
     on_step: Callable[[int], OnStep] = ignore_steps,
+    on_estimate: Callable[[int], OnEstimate] = ignore_estimates,
 ) -> SampledWindow:
     """Samples one window in one pass or two. Returns its video latents and, if it has sound, its audio tokens.
 
@@ -204,19 +224,25 @@ def sample_window(
     `conditioning`: the window's tracks in each pass.
     `noise`: a function of a pass's number (from 0). It returns the function that draws the noise of that pass.
     `on_step`: a function of a pass's number (from 0). It returns the callback before each step of that pass.
+    `on_estimate`: a function of a pass's number (from 0). It returns the callback for the estimates of that pass.
 
     - The first pass makes the video latents and the audio.
     - The second pass, if there is one, refines the video latents at twice the height and width. It starts from the
       first pass's video and audio with noise added. The audio that it predicts is discarded.
     - So the returned audio is always that of the first pass.
     """
+
+    def on_clean(number: int) -> OnClean:
+        estimated = on_estimate(number)
+        return lambda step, steps, clean: estimated(step, steps, partial(conditioning.latent, number, clean["video"]))
+
     setup.set_pass(0)
-    first = sample(setup.passes[0], conditioning.tracks(0), noise(0), on_step=on_step(0))
+    first = sample(setup.passes[0], conditioning.tracks(0), noise(0), on_step=on_step(0), on_clean=on_clean(0))
     video = conditioning.latent(0, first["video"])
     for number, pass_ in enumerate(setup.passes[1:], 1):
         setup.set_pass(number)
         larger = upsample(setup.upsampler, video, setup.statistics)
         init = {**first, "video": to_tokens(larger)}
-        refined = sample(pass_, conditioning.tracks(number), noise(number), init, on_step(number))
+        refined = sample(pass_, conditioning.tracks(number), noise(number), init, on_step(number), on_clean(number))
         video = conditioning.latent(number, refined["video"])
     return SampledWindow(video, first.get("audio"))

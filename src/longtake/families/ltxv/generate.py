@@ -3,7 +3,8 @@
 Read from the top: `generate` decodes the latents that `sampler.py` samples window by window.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import chain
 
 import torch
@@ -23,6 +24,7 @@ from longtake.plans import latent_length
 from longtake.prompts import expand as expand_prompt
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid
+from longtake.sampling.preview import Made, fitted_once, previewing
 from longtake.sampling.schedules import noise_levels
 from longtake.sampling.vae import (
     Latents,
@@ -33,7 +35,7 @@ from longtake.sampling.vae import (
     noised_for_decoder,
     to_pixels,
 )
-from longtake.sampling.windows import Loop
+from longtake.sampling.windows import Loop, OnEstimate, ignore_estimate
 from longtake.video import Progress
 
 __all__ = ["expand", "generate", "load"]
@@ -82,7 +84,9 @@ def generate(run: LTXVRun, prompt: str, context: Context) -> Iterator[GeneratedC
     if plan.preprocess:
         frames = preprocess(frames, plan.guide, run.settings)
     setup = make_setup(run, prompt)
-    decoded = decoded_frames(run, setup, context_items(run, frames))
+    items = context_items(run, frames)
+    setup = replace(setup, on_estimate=estimates_shown(run, frames, items))
+    decoded = decoded_frames(run, setup, items)
     rendition: Tensor | None = None
     if plan.keeps_source:
         opening = next(decoded)
@@ -144,6 +148,33 @@ def context_items(run: LTXVRun, frames: RGBFrames) -> list[Items]:
     is_guide = plan.guide != "rgb"
     latents = (encode_clip(model.vae, frames, pass_.canvas, model.device) for pass_ in plan.passes)
     return [[ConditioningItem(latent, 0, plan.strength, is_guide)] for latent in latents]
+
+
+def estimates_shown(run: LTXVRun, frames: RGBFrames, context: list[Items]) -> Callable[[int, int], OnEstimate]:
+    """Returns a function of a pass's and a window's number (both from 0), which returns the callback that makes the
+    previews of that pass over that window.
+
+    There are no previews if the model sees nothing of the source, or depth, pose or edge pictures instead of it.
+
+    `run`: the plan, the loaded model, and the receiver of the previews.
+    `frames`: the frames of the context, [T, H, W, 3].
+    `context`: the conditioning items of the first window, from `context_items`.
+    """
+    plan = run.plan
+    latents = [item.latent for items in context for item in items if not item.is_guide]
+    fits = [fitted_once(latent, frames) for latent in latents]
+    latent_s = run.model.card.temporal_compression / plan.rate
+
+    def on_estimate(pass_number: int, window: int) -> OnEstimate:
+        if not fits:
+            return ignore_estimate
+        place = plan.windows[window]
+        known = latents[pass_number].shape[2] if window == 0 else plan.overlap_latents
+        new = range(known, place.stop - place.start)
+        made = Made(new, latent_s, window + 1, plan.num_windows, plan.reversed_at_end)
+        return previewing(run.previews, fits[pass_number], made)
+
+    return on_estimate
 
 
 def decoded_frames(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator[Tensor]:

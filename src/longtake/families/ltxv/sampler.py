@@ -6,6 +6,7 @@ Read from the bottom: `sample_video` runs the windows, `sample_window` the passe
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,16 @@ from longtake.sampling.levels import Acceleration, evaluates_model
 from longtake.sampling.noise import Noise
 from longtake.sampling.positions import Grid, to_latent
 from longtake.sampling.vae import Statistics, upsample
-from longtake.sampling.windows import Loop, OnStep, Tensors, WindowRun, ignore_step, sample_windows
+from longtake.sampling.windows import (
+    Loop,
+    OnEstimate,
+    OnStep,
+    Tensors,
+    WindowRun,
+    ignore_estimate,
+    ignore_step,
+    sample_windows,
+)
 
 CONDITIONING_NOISE = 0.15
 """The share of noise that is added to held tokens at noise level 1, as the published models expect. At a lower level it
@@ -53,8 +63,22 @@ class PassSetup:
     conditioning_noise: float = CONDITIONING_NOISE
 
 
+OnClean = Callable[[int, int, Callable[[], Tensor]], None]
+"""A callback in each step, after the model has predicted. Its arguments are the step's number (from 0), the number of
+steps, and a function that returns the clean tokens [1, n, C] as predicted now, with the extra tokens.
+"""
+
+
+def ignore_clean(step: int, steps: int, clean: Callable[[], Tensor]) -> None:
+    """Does nothing; the default callback for predicted tokens."""
+
+
 def trajectory(
-    setup: PassSetup, sequence: TokenSequence, noise: Noise, on_step: OnStep = ignore_step
+    setup: PassSetup,
+    sequence: TokenSequence,
+    noise: Noise,
+    on_step: OnStep = ignore_step,
+    on_clean: OnClean = ignore_clean,
 ) -> Iterator[Tensor]:
     """Runs the steps of a pass. Yields the tokens of `sequence` [1, n, C] after each step, with its extra tokens.
 
@@ -73,6 +97,7 @@ def trajectory(
     `noise`: a function that returns the noise of one draw, from the draw's name and shape. The draws are named
         `step.000`, `step.001` and so on.
     `on_step`: the callback before each step. It gets the step's number (from 0) and the number of steps.
+    `on_clean`: the callback in each step, after the model has predicted.
 
     Source: LTX-Video's pipeline.
     """
@@ -91,20 +116,34 @@ def trajectory(
             known = [*known[-1:], (level, velocity)]
         else:
             velocity = extrapolated(known, level)
+        on_clean(step, len(levels), partial(moved, tokens, time, velocity))
         moves = (level - EPSILON < 1 - mask)[..., None]
-        tokens = torch.where(moves, tokens - (time - end)[..., None] * velocity, tokens)
+        tokens = torch.where(moves, moved(tokens, time - end, velocity), tokens)
         yield tokens
 
 
-def denoise(setup: PassSetup, sequence: TokenSequence, noise: Noise, on_step: OnStep = ignore_step) -> Tensor:
+def moved(tokens: Tensor, time: Tensor, velocity: Tensor) -> Tensor:
+    """Returns tokens [1, n, C] after they have moved along their velocity by `time` [1, n], which lowers their noise
+    level by as much."""
+    return tokens - time[..., None] * velocity
+
+
+def denoise(
+    setup: PassSetup,
+    sequence: TokenSequence,
+    noise: Noise,
+    on_step: OnStep = ignore_step,
+    on_clean: OnClean = ignore_clean,
+) -> Tensor:
     """Runs all steps of a pass. Returns the video's tokens [1, n, C] after the last step.
 
     `sequence`: the tokens before the first step. Its extra tokens, which are not the video's own, are left out of the
         result.
     `noise`: a function that returns the noise of one draw, from the draw's name and shape.
     `on_step`: the callback before each step.
+    `on_clean`: the callback in each step, after the model has predicted.
     """
-    tokens = deque(trajectory(setup, sequence, noise, on_step), maxlen=1).pop()
+    tokens = deque(trajectory(setup, sequence, noise, on_step, on_clean), maxlen=1).pop()
     return tokens[:, sequence.extra :]
 
 
@@ -116,6 +155,7 @@ def sample(
     *,
     init: Tensor | None = None,
     on_step: OnStep = ignore_step,
+    on_estimate: OnEstimate = ignore_estimate,
 ) -> Tensor:
     """Samples one window in one pass. Returns its normalised latents, of `shape` = [1, C, F, H, W].
 
@@ -125,9 +165,14 @@ def sample(
     `init`: latents of the same shape that the pass refines: it starts from them, noised to the first noise level. If
         `init` is None, the pass starts from noise alone.
     `on_step`: the callback before each step.
+    `on_estimate`: the callback for the estimates of the clean latents.
     """
     sequence = place(items, shape, setup.grid, noise, init=init, level=float(setup.levels[0]))
-    return to_latent(denoise(setup, sequence, noise, on_step), shape)
+
+    def on_clean(step: int, steps: int, clean: Callable[[], Tensor]) -> None:
+        on_estimate(step, steps, lambda: to_latent(clean()[:, sequence.extra :], shape))
+
+    return to_latent(denoise(setup, sequence, noise, on_step, on_clean), shape)
 
 
 @dataclass(frozen=True)
@@ -168,6 +213,8 @@ class Setup:
     `statistics`: the mean and standard deviation of the VAE's latents.
     `set_pass`: a function that sets the LoRAs' strengths for a pass. It is called as `set_pass(n)` before pass n (from
         0).
+    `on_estimate`: a function of a pass's and a window's number (both from 0). It returns the callback for the estimates
+        of that pass over that window.
     """
 
     passes: tuple[PassSetup, ...]
@@ -178,6 +225,7 @@ class Setup:
     upsampler: Any | None
     statistics: Statistics
     set_pass: Callable[[int], None] = lambda number: None
+    on_estimate: Callable[[int, int], OnEstimate] = lambda pass_number, window: ignore_estimate
 
     def shape(self, window: Window, pass_: PassSetup) -> tuple[int, int, int, int, int]:
         """Returns the shape [1, C, F, H, W] of a window's latents in a pass."""
@@ -217,7 +265,17 @@ def sample_window(setup: Setup, context: Sequence[Items], video: Video | None, c
         init = adain(upsample(setup.upsampler, sampled[-1], setup.statistics), sampled[-1]) if sampled else None
         items = context[number] if video is None else [setup.overlap(video.latents[number])]
         shape = setup.shape(window, pass_)
-        sampled.append(sample(pass_, shape, items, current.noise(number), init=init, on_step=current.on_step(number)))
+        sampled.append(
+            sample(
+                pass_,
+                shape,
+                items,
+                current.noise(number),
+                init=init,
+                on_step=current.on_step(number),
+                on_estimate=setup.on_estimate(number, current.number),
+            )
+        )
     if video is None:
         return Video(tuple(sampled), tuple(sampled))
     fused = (

@@ -1,0 +1,77 @@
+"""Previews of running requests in the database: who asks for them, and the newest one of each request.
+
+The server that a client asks for a preview need not be the one that carries out the request. The first counts the
+questions in the database. The second sees the count grow, and stores previews. A count needs no common clock.
+"""
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from longtake.database.connection import reading
+from longtake.database.tables import previews, requests
+from longtake.queue.requests import RequestRow
+
+
+@dataclass(frozen=True)
+class StoredPreview:
+    """The newest preview of a running request.
+
+    `picture`: an animated WebP.
+    `step`, `steps`: the number of finished steps of the sampling pass, and the number of all its steps.
+    `window`, `windows`: the number of the window, from 1, and the number of all windows.
+    """
+
+    picture: bytes
+    step: int
+    steps: int
+    window: int
+    windows: int
+
+
+def ask(engine: sa.Engine, request_id: str) -> None:
+    """Counts that somebody wants previews of a request. Does nothing if the request has ended."""
+    counted = sa.update(previews).where(previews.c.request_id == request_id).values(asked=previews.c.asked + 1)
+    open_request = sa.select(requests.c.id, sa.literal(1)).where(
+        requests.c.id == request_id, requests.c.completed_at.is_(None)
+    )
+    try:
+        with engine.begin() as connection:
+            if connection.execute(counted).rowcount == 0:
+                connection.execute(sa.insert(previews).from_select(["request_id", "asked"], open_request))
+    except sa.exc.IntegrityError:
+        pass  # another server has inserted the row in the same moment, and so has counted
+
+
+def times_asked(engine: sa.Engine, request_id: str) -> int:
+    """Returns how often `ask` was called for a request that has not ended."""
+    with reading(engine) as connection:
+        asked = connection.scalar(sa.select(previews.c.asked).where(previews.c.request_id == request_id))
+    return asked or 0
+
+
+def store(engine: sa.Engine, row: RequestRow, preview: StoredPreview) -> None:
+    """Replaces the preview of the claimed request `row`. Does nothing if nobody has asked, or the request has ended."""
+    values = {**vars(preview), "attempt": row.attempt}
+    with engine.begin() as connection:
+        connection.execute(sa.update(previews).where(previews.c.request_id == row.id).values(values))
+
+
+def newest(engine: sa.Engine, row: RequestRow) -> StoredPreview | None:
+    """Returns the newest preview of the present attempt at the running request `row`, or None if there is none."""
+    names = ("picture", "step", "steps", "window", "windows")
+    with reading(engine) as connection:
+        found = connection.execute(
+            sa.select(*(previews.c[name] for name in names)).where(
+                previews.c.request_id == row.id, previews.c.attempt == row.attempt
+            )
+        ).first()
+    return None if found is None else StoredPreview(bytes(found.picture), *found[1:])
+
+
+def end(connection: sa.Connection, request_id: str) -> None:
+    """Deletes the preview of a request.
+
+    `connection`: a connection whose present transaction ends the request.
+    """
+    connection.execute(sa.delete(previews).where(previews.c.request_id == request_id))

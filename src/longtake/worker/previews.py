@@ -1,0 +1,98 @@
+"""Sends previews of a request's new frames to the server while they are sampled."""
+
+import io
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from longtake.sampling.preview import Preview
+from longtake.worker.channel import Channel
+from longtake.worker.messages import Previewed
+
+PAUSE_S = 0.5
+"""The shortest time in seconds between two previews."""
+
+MOST_SHARE = 0.02
+"""The largest share of the time of sampling that previews may cost."""
+
+QUALITY = 60
+"""The quality of a preview's pictures, 0..100."""
+
+
+class PreviewSender:
+    """Receives the previews of one request, and sends them to the server.
+
+    - A preview is due while the server says that somebody looks at the request.
+    - Two previews are at least half a second (PAUSE_S) apart. If a preview costs more than 10 ms, the pause after it is
+      so long that the cost is at most 2 % (MOST_SHARE) of both together.
+    - The pictures are encoded in a thread. Meanwhile no other preview is due.
+
+    `channel`: the connection to the server.
+    `request_id`: the request.
+
+    Leaving the context waits for the thread.
+    """
+
+    def __init__(self, channel: Channel, request_id: str) -> None:
+        self._channel = channel
+        self._request_id = request_id
+        self._encoder = ThreadPoolExecutor(1, "preview")
+        self._next_at = 0.0
+        self._encoding: Future[None] | None = None
+
+    def __enter__(self) -> "PreviewSender":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._encoder.shutdown()
+
+    def is_due(self) -> bool:
+        """Returns whether a preview should be made now."""
+        is_busy = self._encoding is not None and not self._encoding.done()
+        return not is_busy and time.monotonic() >= self._next_at and self._channel.is_watched(self._request_id)
+
+    def show(self, preview: Preview, cost_s: float) -> None:
+        """Encodes a preview in the thread, which then sends it. Making it has delayed the sampling by `cost_s`
+        seconds."""
+        self._encoding = self._encoder.submit(self._send, preview, cost_s)
+
+    def _send(self, preview: Preview, cost_s: float) -> None:
+        started = time.thread_time()
+        picture = animated_webp(preview)
+        # The thread may use a processor that the model would have used.
+        cost_s += time.thread_time() - started
+        self._next_at = time.monotonic() + max(PAUSE_S, cost_s / MOST_SHARE)
+        self._channel.send(
+            Previewed(self._request_id, picture, preview.step, preview.steps, preview.window, preview.windows)
+        )
+
+
+def animated_webp(preview: Preview) -> bytes:
+    """Returns a preview's pictures as an animated WebP that repeats without end.
+
+    Each picture is encoded by itself, which takes half as long as Pillow's encoder for animations.
+    """
+    height, width = preview.pictures.shape[1:3]
+    size = _number(width - 1, 3) + _number(height - 1, 3)
+    shown = _number(round(preview.picture_s * 1000), 3)
+    pictures = (_chunk(b"ANMF", bytes(6) + size + shown + b"\2" + _picture(one)) for one in preview.pictures)
+    header = _chunk(b"VP8X", _number(2, 4) + size)  # 2: it is an animation
+    return _chunk(b"RIFF", b"WEBP" + header + _chunk(b"ANIM", bytes(6)) + b"".join(pictures))
+
+
+def _picture(pixels: NDArray[np.uint8]) -> bytes:
+    """Returns a picture [h, w, 3] as the part of a WebP file that has its pixels."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "WEBP", quality=QUALITY, method=0)
+    return buffer.getvalue()[12:]  # without the head of the file
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return name + _number(len(content), 4) + content + bytes(len(content) % 2)
+
+
+def _number(value: int, length: int) -> bytes:
+    return value.to_bytes(length, "little")
