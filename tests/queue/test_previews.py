@@ -25,11 +25,11 @@ def num_rows(engine: sa.Engine) -> int:
 
 def test_each_question_is_counted_and_the_newest_preview_returned(engine: sa.Engine) -> None:
     waiting = submit(engine)
-    assert previews.times_asked(engine, waiting.id) == 0
+    assert previews.num_questions(engine, waiting.id) == 0
     previews.ask(engine, waiting.id)
     row = claimed(engine)
     previews.ask(engine, row.id)
-    assert previews.times_asked(engine, row.id) == 2
+    assert previews.num_questions(engine, row.id) == 2
     assert previews.newest(engine, row) is None
     later = StoredPreview(bytes(300_000), 5, 8, 2, 2)
     for preview in (FIRST, later):

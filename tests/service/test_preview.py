@@ -52,11 +52,11 @@ def test_interest_is_stored_once_a_second(served: Served) -> None:
         row = running(served, client)
         for _ in range(5):
             asked(client, row.id)
-        assert previews.times_asked(served.engine, row.id) == 1
+        assert previews.num_questions(served.engine, row.id) == 1
 
         def is_counted_again() -> bool:
             asked(client, row.id)
-            return previews.times_asked(served.engine, row.id) == 2
+            return previews.num_questions(served.engine, row.id) == 2
 
         wait_for(is_counted_again)
 
@@ -84,7 +84,7 @@ def test_what_there_is_not_and_other_pages_get_nothing(served: Served) -> None:
         assert asked(client, "unknown").status_code == 404
         assert client.get(f"/models/some/app/requests/{row.id}/preview").status_code == 404
         assert asked(client, row.id, **{"sec-fetch-site": "cross-site"}).status_code == 403
-        assert previews.times_asked(served.engine, row.id) == 0
+        assert previews.num_questions(served.engine, row.id) == 0
 
 
 def test_a_key_with_too_many_open_reports_is_refused(served: Served) -> None:

@@ -88,4 +88,4 @@ def test_previews_are_stored_while_somebody_asks(engine: sa.Engine, serve: Any, 
     assert (found.picture, found.step, found.steps) == (b"RIFF", 3, 8)
     (tmp_path / "gate").touch()
     assert end_of(engine, row).status_code == 200
-    assert previews.times_asked(engine, row.id) == 0
+    assert previews.num_questions(engine, row.id) == 0

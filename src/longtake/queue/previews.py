@@ -43,7 +43,7 @@ def ask(engine: sa.Engine, request_id: str) -> None:
         pass  # another server has inserted the row in the same moment, and so has counted
 
 
-def times_asked(engine: sa.Engine, request_id: str) -> int:
+def num_questions(engine: sa.Engine, request_id: str) -> int:
     """Returns how often `ask` was called for a request that has not ended."""
     with reading(engine) as connection:
         asked = connection.scalar(sa.select(previews.c.asked).where(previews.c.request_id == request_id))

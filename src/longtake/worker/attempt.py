@@ -82,7 +82,7 @@ class Attempt:
         self._log = RequestLog()
         self._done: Done | None = None
         self._check_at = time.monotonic() + CHECK_EVERY_S
-        self._times_asked: int | None = None  # for previews
+        self._num_questions: int | None = None  # for previews
 
     def run(self) -> None:
         """Carries out the request. Then stores its outcome, or puts the request back into the queue.
@@ -201,14 +201,14 @@ class Attempt:
     def _notice_watchers(self) -> None:
         """Tells the worker process if somebody has asked for previews of the request since the last call."""
         asked = self._try(
-            lambda: previews.times_asked(self._engine, self._row.id), None, action="checking who wants previews"
+            lambda: previews.num_questions(self._engine, self._row.id), None, action="checking who wants previews"
         )
         if asked is None:
             return
         # The first count may be of questions from long ago, when the request was still waiting.
-        if self._times_asked is not None and asked > self._times_asked:
+        if self._num_questions is not None and asked > self._num_questions:
             self._worker.send(Watched(self._row.id))
-        self._times_asked = asked
+        self._num_questions = asked
 
     def _store_preview(self, preview: Previewed) -> None:
         stored = StoredPreview(preview.picture, preview.step, preview.steps, preview.window, preview.windows)
