@@ -76,7 +76,7 @@ def here() -> None:
         engine = open_database(configured)
         store = open_store(engine, configured)
         command = (sys.executable, "-S", "-E", "-c", WORKER, str(gaps), str(WORK_S))
-        slots = Slots(engine, configured, store, lambda _: None, command=command)
+        slots = Slots(configured, store, lambda _: None, command=command)
         watch = LeaseWatch(engine, configured, lambda _: None, slots.wake)
         slots.start()
         watch.start()

@@ -10,8 +10,11 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
 from re import _compiler, _parser  # type: ignore[attr-defined]
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -99,35 +102,60 @@ def character(item: tuple[Any, Any]) -> str:
 
 
 def patterns() -> set[tuple[re.Pattern[Any], str]]:
-    """Returns (pattern, method) for each constant pattern of the package and each method that is called on it.
+    """Returns (pattern, method) for each pattern of the package and each method that is called on it.
 
-    The patterns that Starlette makes of the routes' paths are among them.
+    Patterns that a function makes of its own variables are not among them, but those that Starlette makes of the
+    routes' paths are. A pattern in a tuple or dictionary is tried with `search`.
     """
     methods: dict[str, set[str]] = defaultdict(set)  # the pattern's name -> what is called on it
     named: list[tuple[str, re.Pattern[Any]]] = []
     found: set[tuple[re.Pattern[Any], str]] = set()
-    for path in sorted(Path(longtake.__file__).parent.rglob("*.py")):
+    root = Path(longtake.__file__).parents[1]
+    for path in sorted(root.joinpath("longtake").rglob("*.py")):
         source = path.read_text()
-        for node in ast.walk(ast.parse(source if re.search(r"\bre\.|Route\(|match\(", source) else "")):
+        tree = ast.parse(source if re.search(r"\bre\.|Route\(|match\(", source) else "")
+        module = cache(partial(import_module, ".".join(path.relative_to(root).with_suffix("").parts)))
+        for node in ast.walk(tree):
             match node:
-                case ast.Assign(targets=[ast.Name(name)], value=ast.Call(func=ast.Attribute(ast.Name("re"))) as call):
-                    named += [(name, pattern) for pattern in written(call)]
+                case (
+                    ast.Assign(targets=[ast.Name(name)], value=value)
+                    | ast.AnnAssign(target=ast.Name(name), value=ast.Call() as value)
+                ) if "re.compile(" in ast.unparse(value):
+                    named += [(name, pattern) for pattern in compiled(getattr(module(), name))]
                 case ast.Call(func=ast.Attribute(ast.Name("re"), method)) if method in METHODS:
-                    found |= {(pattern, method) for pattern in written(node)}
+                    found |= {(pattern, method) for pattern in written(node, module)}
                 case ast.Call(func=ast.Attribute(owner, method)) if method in METHODS:
                     methods[ast.unparse(owner).rpartition(".")[2]].add(method)
                 case ast.Call(func=ast.Name("Route"), args=[ast.Constant(str(route)), *_]):
                     found.add((compile_path(route)[0], "match"))
-    return found | {(pattern, method) for name, pattern in named for method in methods[name]}
+    return found | {(pattern, method) for name, pattern in named for method in methods[name] or ("search",)}
 
 
-def written(call: ast.Call) -> list[re.Pattern[Any]]:
-    """Returns the pattern that is the first argument of a call of the module `re`; none if it is not a constant."""
-    match call.args:
-        case [ast.Constant(str() | bytes() as text), *rest]:
-            flags = [getattr(re, name) for one in rest for name in re.findall(r"\bre\.([A-Z]+)", ast.unparse(one))]
-            return [re.compile(text, sum(flags))]
-    return []
+def compiled(value: Any) -> Iterator[re.Pattern[Any]]:
+    """Yields a compiled pattern, or all that are in a tuple or dictionary."""
+    match value:
+        case re.Pattern():
+            yield value
+        case tuple():
+            for item in value:
+                yield from compiled(item)
+        case dict():
+            yield from compiled(tuple(value.items()))
+
+
+def written(call: ast.Call, module: Callable[[], ModuleType]) -> list[re.Pattern[Any]]:
+    """Returns the pattern that is the first argument of a call of the module `re`, if only constants are in it.
+
+    `module` returns the module with the call. None of its constants are needed for most patterns.
+    """
+    text, *rest = call.args
+    names = {} if isinstance(text, ast.Constant) else vars(module())
+    try:
+        pattern = eval(ast.unparse(text), dict(names))
+    except NameError:  # it contains a variable of a function
+        return []
+    flags = [getattr(re, name) for one in rest for name in re.findall(r"\bre\.([A-Z]+)", ast.unparse(one))]
+    return [re.compile(pattern, sum(flags))]
 
 
 def test_every_pattern_is_linear() -> None:

@@ -50,8 +50,24 @@ def sweep(settings: Settings, *, old_s: float = OLD_S) -> None:
     than Linux.
     """
     for folder in (settings.data_dir / PLACE).glob("*"):
-        if _has_ended(folder.name) or clock.now() - _changed_at(folder) > old_s:
+        if _has_ended(folder.name):
             shutil.rmtree(folder, ignore_errors=True)
+        else:
+            delete_unchanged(folder, clock.now() - old_s)
+
+
+def delete_unchanged(path: Path, since: float) -> None:
+    """Deletes a file, or a folder with its content, if nothing in it has changed since the Unix time `since`.
+
+    Does nothing if a part of it is moved or deleted meanwhile, and ignores other errors of the operating system, too.
+    """
+    with suppress(OSError):
+        if max(item.lstat().st_mtime for item in (path, *path.rglob("*"))) >= since:
+            return
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
 
 
 def _place(settings: Settings) -> Path | None:
@@ -78,12 +94,3 @@ def _has_ended(name: str) -> bool:
     """
     machine, pid, born, *_ = (*name.split("."), "", "", "")
     return machine != "" and machine == _machine() and pid.isdigit() and str(start_ticks(int(pid))) != born
-
-
-def _changed_at(folder: Path) -> float:
-    """Returns the Unix time in seconds of the last change in a folder; now if it is deleted meanwhile."""
-    newest = 0.0
-    for path in (folder, *folder.rglob("*")):
-        with suppress(OSError):
-            newest = max(newest, path.stat().st_mtime)
-    return newest or clock.now()

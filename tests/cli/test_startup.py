@@ -1,7 +1,9 @@
-"""What the command line imports, and how quickly it starts."""
+"""What the command line imports, how quickly it starts, and how it ends if it is interrupted meanwhile."""
 
 import json
+import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +45,21 @@ def test_help_and_version_take_less_than_a_second_of_processor_time(args: list[s
     subprocess.run([sys.executable, "-m", "longtake", *args], check=True, capture_output=True, timeout=300)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_modules_are_imported_ends_with_one_line(tmp_path: Path, number: signal.Signals) -> None:
+    # A slow library, which takes any exception for a missing part of itself
+    slow = (
+        "import os, time\nos.write(1, b'.')\ntry:\n    time.sleep(60)\nexcept BaseException:\n    raise ImportError\n"
+    )
+    (tmp_path / "typer.py").write_text(slow)
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "longtake", "doctor"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(1) == b"."
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, b"Interrupted.\n")

@@ -57,7 +57,7 @@ def url(tmp_path: Path) -> Iterator[str]:
     """A server with one slot, whose worker process knows the endpoint."""
     with serving(tmp_path / "data") as served:
         chosen = served.state.settings.model_copy(update={"slots": ("cpu",)})
-        slots = Slots(served.engine, chosen, served.state.store, served.state.statuses.mark_changed, command=WORKER)
+        slots = Slots(chosen, served.state.store, served.state.statuses.mark_changed, command=WORKER)
         slots.start()
         yield served.url
         slots.stop()

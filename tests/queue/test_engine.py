@@ -53,9 +53,9 @@ def at_once(number: int, do: Callable[[int], Any]) -> list[Any]:
 
 def test_a_request_from_submit_to_result(engine: sa.Engine) -> None:
     row, new = queue.submit(engine, submission(windows=2))
-    assert (new, row.state, row.attempt, row.worker) == (True, "IN_QUEUE", 0, None)
+    assert (new, row.state, row.attempt, row.server) == (True, "IN_QUEUE", 0, None)
     claimed_row = claimed(engine)
-    assert (claimed_row.id, claimed_row.state, claimed_row.attempt, claimed_row.worker) == (
+    assert (claimed_row.id, claimed_row.state, claimed_row.attempt, claimed_row.server) == (
         row.id,
         "IN_PROGRESS",
         1,
@@ -241,7 +241,7 @@ def test_a_request_that_was_started_in_time_may_wait_after_its_worker_died(engin
     assert queue.expire(engine, LATE) == []
 
 
-def test_orphans_are_claimed_by_workers_without_a_row(engine: sa.Engine) -> None:
+def test_orphans_are_claimed_by_servers_without_a_row(engine: sa.Engine) -> None:
     submit(engine), submit(engine)
     with engine.begin() as connection:
         connection.execute(
@@ -249,7 +249,7 @@ def test_orphans_are_claimed_by_workers_without_a_row(engine: sa.Engine) -> None
         )
     lost, _held = claimed(engine, "dead"), claimed(engine, "alive")
     assert [row.id for row in queue.orphans(engine)] == [lost.id]
-    assert [row.worker for row in queue.claimed_by(engine, "alive")] == ["alive"]
+    assert [row.server for row in queue.claimed_by(engine, "alive")] == ["alive"]
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -287,7 +287,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _holds(self, row: RequestRow) -> bool:
         one = self.model[row.id]
-        return bool(one["state"] == "IN_PROGRESS" and one["hold"] == (row.worker, row.attempt))
+        return bool(one["state"] == "IN_PROGRESS" and one["hold"] == (row.server, row.attempt))
 
     @rule(row=holds)
     def finish(self, row: RequestRow | None) -> None:

@@ -158,7 +158,7 @@ def test_a_request_is_sent_back_for_files_that_a_machine_lacks(engine: sa.Engine
     assert queue.send_back(engine, running, {IMAGE.url})
     assert not queue.send_back(engine, running, {IMAGE.url})
     now = current(engine, row)
-    assert (now.state, now.ready, now.attempt, now.worker) == ("IN_QUEUE", False, 0, None)
+    assert (now.state, now.ready, now.attempt, now.server) == ("IN_QUEUE", False, 0, None)
     again = claimed(engine)
     assert again.downloads == Downloads(
         (SOURCE, replace(IMAGE, must_be_stored=True)),

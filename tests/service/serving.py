@@ -143,7 +143,8 @@ def serving_with(chosen: Settings, blobs: Blobs | None = None, bounds: Bounds = 
     def serve() -> None:
         server.run(sockets=[bound])
         status_cache.stop()
-        state.executor.shutdown(wait=False, cancel_futures=True)
+        for executor in (state.short_executor, state.executor):
+            executor.shutdown(wait=False, cancel_futures=True)
         engine.dispose()
 
     threading.Thread(target=serve, daemon=True).start()

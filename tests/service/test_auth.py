@@ -1,11 +1,15 @@
 """Authentication, and which requests a caller may see."""
 
+import asyncio
+import threading
+
 import httpx
 import pytest
 
+from longtake.access.keys import Caller
 from longtake.access.tokens import Tokens
-from longtake.service.auth import MALFORMED, MISSING, UNKNOWN
-from tests.service.serving import INPUT, LTX2, LTXV, Served, wait_for
+from longtake.service.auth import CHECKS, MALFORMED, MISSING, UNKNOWN, Authenticator
+from tests.service.serving import INPUT, LTX2, LTXV, PATIENCE_S, Served, wait_for
 
 Secrets = dict[str, str]
 
@@ -105,3 +109,42 @@ def test_a_token_in_the_url_replaces_a_key(served: Served, client: httpx.Client,
         assert post(client, None, f"?fal_jwt_token={bad}").status_code == 401, bad
     upload = Tokens(served.engine).issue(key_id, "upload", within_s=60)
     assert post(client, f"Bearer {upload}").status_code == 401
+
+
+def test_requests_share_the_check_of_a_header_and_few_headers_are_checked_at_once(
+    served: Served, keys: Secrets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    go_on, verify = threading.Event(), served.state.keys.verify
+
+    def slow_verify(key: str) -> Caller | None:
+        begun.append(key)
+        go_on.wait(PATIENCE_S)
+        return verify(key)
+
+    monkeypatch.setattr(served.state.keys, "verify", slow_verify)
+
+    async def run() -> None:
+        authenticator = Authenticator(served.state)
+
+        def ask(key: str, address: str = "10.0.0.1") -> "asyncio.Task[Caller]":
+            return asyncio.create_task(authenticator.caller(f"Key {key}", {"client": (address, 1)}))
+
+        shared = [ask(keys["one"]) for _ in range(20)]
+        unknown = [ask(f"{number}:x") for number in range(20)]
+        await asyncio.sleep(0)
+        shared.pop().cancel()
+        while len(begun) < 2:
+            await asyncio.sleep(0.01)
+        other = ask(keys["two"], "10.0.0.2")
+        while keys["two"] not in begun:
+            await asyncio.sleep(0.01)
+        assert len(begun) == CHECKS
+        go_on.set()
+        assert {caller.key_id for caller in await asyncio.gather(*shared)} == {keys["one"].partition(":")[0]}
+        assert (await other).key_id == keys["two"].partition(":")[0]
+        refused = await asyncio.gather(*unknown, return_exceptions=True)
+        assert [getattr(error, "status", None) for error in refused] == [401] * 20
+
+    asyncio.run(run())
+    assert sorted(begun) == sorted({*begun})

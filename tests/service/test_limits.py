@@ -89,6 +89,7 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "submitted requests per minute": (SETTINGS.key_requests_per_minute,),
     "bytes per hour": (SETTINGS.key_bytes_per_hour,),
     "requests with a wrong key": (auth.MOST_REFUSED,),
+    "keys and tokens that are checked": (auth.CHECKS, auth.CHECKS // 2 + 1, state.SHORT_THREADS),
     "bodies and uploads that are received": (state.BODY_THREADS, state.BODY_THREADS // 2),
     "reports of one key": (reports.MOST_OPEN,),
     "reports that are made": (state.REPORT_THREADS, state.REPORT_THREADS // 2),

@@ -270,7 +270,7 @@ def test_a_failure_has_its_status_headers_and_body(served: Served, client: httpx
         {"detail": "not started in time", "error_type": "request_timeout"},
         error="not started in time",
         error_type="request_timeout",
-        headers={"X-Fal-Request-Timeout-Type": "user", "x-fal-error-type": "request_timeout"},
+        headers={"X-Fal-Request-Timeout-Type": "user"},
     )
     served.finish(served.claim(), late)
     status = client.get(submitted["status_url"]).json()

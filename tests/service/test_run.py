@@ -22,7 +22,6 @@ FAILED = Outcome(
     {"detail": "The worker died.", "error_type": "runner_server_error"},
     error="The worker died.",
     error_type="runner_server_error",
-    headers={"x-fal-error-type": "runner_server_error"},
 )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 
-from longtake.service.state import BODY_THREADS, THREADS
+from longtake.service.state import BODY_THREADS
 from tests.service.serving import PATIENCE_S, Served
 
 
@@ -11,7 +11,9 @@ def test_a_key_that_keeps_its_threads_busy_delays_no_other(served: Served) -> No
     end = threading.Event()
 
     async def run() -> None:
-        waiting = [asyncio.create_task(served.state.call_for("a", end.wait, PATIENCE_S)) for _ in range(THREADS * 2)]
+        waiting = [
+            asyncio.create_task(served.state.call_for("a", end.wait, PATIENCE_S)) for _ in range(BODY_THREADS * 2)
+        ]
         await asyncio.sleep(0)
         async with asyncio.timeout(PATIENCE_S / 2):
             assert await served.state.call_for("b", len, "xy") == 2
@@ -27,12 +29,14 @@ def test_many_keys_leave_threads_for_other_calls(served: Served) -> None:
     end = threading.Event()
 
     async def run() -> None:
-        waiting = [asyncio.create_task(served.state.call_for(str(key), end.wait, PATIENCE_S)) for key in range(THREADS)]
+        waiting = [
+            asyncio.create_task(served.state.call_for(str(key), end.wait, PATIENCE_S))
+            for key in range(BODY_THREADS * 2)
+        ]
         await asyncio.sleep(0)
         async with asyncio.timeout(PATIENCE_S / 2):
             assert await served.state.call(len, "x") == 1
         end.set()
         await asyncio.gather(*waiting)
 
-    assert BODY_THREADS < THREADS
     asyncio.run(run())

@@ -48,7 +48,7 @@ class Server:
         self.changes: list[str] = []
         self.settings = chosen
         store = store or slow_store(engine, chosen.data_dir)
-        self.slots = Slots(engine, chosen, store, self.changes.append, command=command)
+        self.slots = Slots(chosen, store, self.changes.append, command=command)
         self.watch = LeaseWatch(engine, chosen, self.changes.append, self.slots.wake)
 
     def start(self) -> "Server":

@@ -199,7 +199,7 @@ def test_two_servers_share_a_queue(database_url: str, engine: sa.Engine, tmp_pat
         (folder / "slow").touch()  # each server holds its first request until both have one
     with another_server(database_url, folders[0]), another_server(database_url, folders[1]):
         rows = [submit(engine, effects=str(effects)) for _ in range(12)]
-        eventually(lambda: len({current(engine, row).worker for row in rows} - {None}) == 2)
+        eventually(lambda: len({current(engine, row).server for row in rows} - {None}) == 2)
         for folder in folders:
             (folder / "slow").unlink()
         for row in rows:

@@ -136,7 +136,7 @@ def test_the_requests_of_silent_servers_go_back_and_those_of_beating_ones_stay(
     assert time.monotonic() - started >= 1.0
     assert (changed, woken) == ([lost.id], ["default"])
     assert set(server_rows(engine)) == {alive}
-    assert current(engine, held).worker == alive
+    assert current(engine, held).server == alive
     assert current(engine, lost).attempt == 1
     lease.stop()
 

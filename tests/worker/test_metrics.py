@@ -16,7 +16,7 @@ from tests.worker.server import QUICK, WORKER, slow_store
 def test_a_stored_result_is_reported_for_the_metrics(engine: sa.Engine, tmp_path: Path) -> None:
     reported: list[Done] = []
     chosen = settings(**QUICK | {"data_dir": tmp_path})
-    slots = Slots(engine, chosen, slow_store(engine, tmp_path), lambda _: None, on_done=reported.append, command=WORKER)
+    slots = Slots(chosen, slow_store(engine, tmp_path), lambda _: None, on_done=reported.append, command=WORKER)
     slots.start()
     end_of(engine, submit(engine))
     slots.stop()

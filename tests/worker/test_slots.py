@@ -54,7 +54,6 @@ def test_a_request_is_carried_out(engine: sa.Engine, serve: Serve, tmp_path: Pat
     assert (ended.status_code, ended.price_usd, ended.timings) == (200, "0.02", {"inference_time": 0.1})
     assert ended.headers == {
         "x-fal-billable-units": "1",
-        "x-longtake-price-usd": "0.02",
         "x-longtake-model": "ltxv-tiny",
         "x-longtake-stand-in": "ltxv-tiny stands in.",
     }
@@ -123,12 +122,7 @@ def test_an_error_is_the_outcome(engine: sa.Engine, serve: Serve) -> None:
     serve()
     ended = end_of(engine, submit(engine, at="start", do="fail"))
     assert (ended.status_code, ended.error_type) == (422, "file_download_error")
-    assert ended.headers == {
-        "x-fal-billable-units": "0",
-        "x-fal-retryable": "false",
-        "x-fal-needs-retry": "false",
-        "x-fal-error-type": "file_download_error",
-    }
+    assert ended.headers == {"x-fal-retryable": "false", "x-fal-needs-retry": "false"}
 
 
 @pytest.mark.parametrize(
@@ -280,7 +274,7 @@ def test_a_request_that_is_not_finished_in_time_is_resumed_later(
     eventually(lambda: effects_of(effects, "window"))
     server.slots.drain(0.2)
     returned = current(engine, row)
-    assert (returned.state, returned.attempt, returned.worker) == ("IN_QUEUE", 0, None)
+    assert (returned.state, returned.attempt, returned.server) == ("IN_QUEUE", 0, None)
     serve()
     ended = end_of(engine, row)
     assert (ended.status_code, ended.attempt) == (200, 1)

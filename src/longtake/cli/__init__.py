@@ -22,7 +22,6 @@ from longtake.cli.console import (
 )
 from longtake.cli.output import check_output, make_output_safe
 from longtake.cli.requests import RequestOptions
-from longtake.errors import Cancelled
 from longtake.media.formats import Quality, WriteMode
 from longtake.version import __version__
 from longtake.video import Progress
@@ -148,12 +147,10 @@ def doctor(data_dir: DataDirOption = None, json: JsonOption = False, debug: Debu
 
 
 def main() -> None:
-    """Runs the command line. This is the entry point of the program `longtake`."""
+    """Runs the command line with the arguments of this process."""
     make_output_safe()
     try:
         app()
-    except KeyboardInterrupt:  # before a command began; `reporting` handles later ones
-        raise SystemExit(Cancelled.exit_code) from None
     except SystemExit as end:
         if not end.code:
             check_output()

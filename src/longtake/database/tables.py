@@ -34,7 +34,7 @@ requests = sa.Table(
     sa.Column("started_at", sa.Double),
     sa.Column("completed_at", sa.Double),
     sa.Column("cancel_at", sa.Double),
-    sa.Column("worker", sa.String(64)),
+    sa.Column("server", sa.String(64)),
     sa.Column("attempt", sa.Integer, nullable=False, default=0),
     sa.Column("version", sa.Integer, nullable=False, default=0),
     sa.Column("plan", Json),

@@ -205,8 +205,9 @@ class _Program(ctypes.Structure):
 
 def _refuse_calls(machine: str) -> bool:
     """Takes from this process, with seccomp, all system calls except CALLS. Returns False if that failed."""
-    steps = ctypes.create_string_buffer(call_filter(machine))
-    program = _Program(len(call_filter(machine)) // 8, ctypes.addressof(steps))
+    steps = call_filter(machine)
+    memory = ctypes.create_string_buffer(steps)
+    program = _Program(len(steps) // 8, ctypes.addressof(memory))
     return _call(getattr(_SECCOMP, machine), _SECCOMP_SET_FILTER, _ALL_THREADS, ctypes.addressof(program)) == 0
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from longtake import clock
 from longtake.periodic import Repeating
 from longtake.settings import Settings, make_folder
+from longtake.temporary import delete_unchanged
 
 FETCHED = ".fetched"
 """The name of the folder of downloaded LoRAs, inside the LoRA folder. Requests cannot name files in it."""
@@ -84,11 +84,7 @@ def sweep(settings: Settings, *, abandoned_s: float = ABANDONED_S) -> None:
     known = {_HUB, _CALLERS, _UNFINISHED}
     outdated = [path for path in root.glob("*") if path.name not in known]
     for path in (*outdated, *(root / _UNFINISHED).glob("*"), *root.rglob("*.incomplete")):
-        if _last_change(path) < before:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+        delete_unchanged(path, before)
 
 
 def last_use(path: Path) -> float:
@@ -115,14 +111,6 @@ def mark_used(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _last_change(path: Path) -> float:
-    """Returns the Unix time in seconds at which a file, or anything in a folder, last changed."""
-    try:
-        return max(item.lstat().st_mtime for item in (path, *path.rglob("*")))
-    except FileNotFoundError:  # the download ended meanwhile
-        return clock.now()
 
 
 def lora_sweeper(settings: Settings, *, every_s: float = SWEEP_S, abandoned_s: float = ABANDONED_S) -> Repeating:

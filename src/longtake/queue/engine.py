@@ -1,8 +1,8 @@
 """The queue's state machine: functions that submit, claim, finish, cancel and read requests in the database.
 
 To claim a request means to assign it to a server, which then carries it out. A request that names files on other hosts
-can be claimed only after they are downloaded (see `queue.fetches`). In this module `worker` is the id of a server in
-the table `servers`.
+can be claimed only after they are downloaded (see `queue.fetches`). The column `server` has the id of a server in the
+table `servers`.
 
 Every change of state is one conditional UPDATE. If two processes try the same change, exactly one of them succeeds.
 
@@ -131,12 +131,12 @@ def waiting(engine: sa.Engine, pool: str) -> dict[str, int]:
         return {row.id: row.priority for row in found}
 
 
-def claim(engine: sa.Engine, pool: str, worker: str) -> RequestRow | None:
+def claim(engine: sa.Engine, pool: str, server: str) -> RequestRow | None:
     """Claims the next ready request of a pool (a named group of devices) for a server, and returns its row.
 
     A request is ready if all files that it names on other hosts are downloaded. Returns None if no ready request waits.
 
-    `worker`: the id of the server. The returned row contains it, and an `attempt` that is greater by 1 than before.
+    `server`: the id of the server. The returned row contains it, and an `attempt` that is greater by 1 than before.
     """
     next_id = (
         sa.select(requests.c.id)
@@ -148,7 +148,7 @@ def claim(engine: sa.Engine, pool: str, worker: str) -> RequestRow | None:
     )
     values = {
         "state": "IN_PROGRESS",
-        "worker": worker,
+        "server": server,
         "started_at": clock.now(),
         "attempt": requests.c.attempt + 1,
         **NEXT_VERSION,
@@ -164,11 +164,11 @@ def claim(engine: sa.Engine, pool: str, worker: str) -> RequestRow | None:
 
 
 def _still_claimed(row: RequestRow) -> sa.ColumnElement[bool]:
-    """Returns an SQL condition: the server `row.worker` still holds the request `row.id` in attempt `row.attempt`."""
+    """Returns an SQL condition: the server `row.server` still holds the request `row.id` in attempt `row.attempt`."""
     return sa.and_(
         requests.c.id == row.id,
         requests.c.state == "IN_PROGRESS",
-        requests.c.worker == row.worker,
+        requests.c.server == row.server,
         requests.c.attempt == row.attempt,
     )
 
@@ -177,7 +177,7 @@ def store_plan(engine: sa.Engine, row: RequestRow, plan: Mapping[str, Any]) -> b
     """Stores the plan of the claimed request `row`, so that a later attempt makes the same video.
 
     `plan` is the JSON form of the plan without its prompts, which says how the video is made, including the seed.
-    Returns False, and stores nothing, if the server `row.worker` no longer holds the request.
+    Returns False, and stores nothing, if the server `row.server` no longer holds the request.
     """
     return _update(engine, _still_claimed(row), {"plan": dict(plan)})
 
@@ -196,7 +196,7 @@ def add_log_lines(
 
     `progress`: the new value of the request's column `progress`; None leaves the old one.
 
-    Returns False, and stores nothing, if the server `row.worker` no longer holds the request.
+    Returns False, and stores nothing, if the server `row.server` no longer holds the request.
     """
     with engine.begin() as connection:
         values = NEXT_VERSION if progress is None else {"progress": dict(progress), **NEXT_VERSION}
@@ -230,7 +230,7 @@ def finish(engine: sa.Engine, row: RequestRow, outcome: Outcome) -> bool:
     """Ends the claimed request `row` and stores its outcome.
 
     Its state becomes CANCELLED if the outcome's `error_type` is "client_cancelled", otherwise COMPLETED.
-    Returns False, and stores nothing, if the server `row.worker` no longer holds the request.
+    Returns False, and stores nothing, if the server `row.server` no longer holds the request.
     """
     state: State = "CANCELLED" if outcome.error_type == "client_cancelled" else "COMPLETED"
     return _end(engine, _still_claimed(row), state, outcome)
@@ -251,11 +251,11 @@ def return_to_queue(engine: sa.Engine, row: RequestRow, *, attempt_failed: bool)
 
     This function does not check that maximum. If no further attempt is allowed, the caller must call `finish` instead.
 
-    Returns False, and changes nothing, if the server `row.worker` no longer holds the request.
+    Returns False, and changes nothing, if the server `row.server` no longer holds the request.
     """
     attempt = requests.c.attempt if attempt_failed else requests.c.attempt - 1
     not_cancelled = sa.and_(_still_claimed(row), requests.c.cancel_at.is_(None))
-    returned = _update(engine, not_cancelled, {"state": "IN_QUEUE", "worker": None, "attempt": attempt})
+    returned = _update(engine, not_cancelled, {"state": "IN_QUEUE", "server": None, "attempt": attempt})
     return returned or finish(engine, row, CANCELLED)
 
 
@@ -266,9 +266,9 @@ def send_back(engine: sa.Engine, row: RequestRow, missing: Collection[str]) -> b
 
     `missing`: the URLs of the files that are not on the machine of the claimed device.
 
-    Returns False, and changes nothing, if the server `row.worker` no longer holds the request.
+    Returns False, and changes nothing, if the server `row.server` no longer holds the request.
     """
-    values = {"state": "IN_QUEUE", "worker": None, "attempt": requests.c.attempt - 1, "ready": False, **NEXT_VERSION}
+    values = {"state": "IN_QUEUE", "server": None, "attempt": requests.c.attempt - 1, "ready": False, **NEXT_VERSION}
     not_cancelled = sa.and_(_still_claimed(row), requests.c.cancel_at.is_(None))
     with engine.begin() as connection:
         is_sent = connection.execute(sa.update(requests).where(not_cancelled).values(values)).rowcount == 1
@@ -278,7 +278,7 @@ def send_back(engine: sa.Engine, row: RequestRow, missing: Collection[str]) -> b
 
 
 def claim_state(engine: sa.Engine, row: RequestRow) -> Literal["held", "cancelled", "lost"]:
-    """Returns whether the server `row.worker` still holds the request `row`.
+    """Returns whether the server `row.server` still holds the request `row`.
 
     "held": the server holds it, and no client has cancelled it.
     "cancelled": the server holds it, but a client has cancelled it.
@@ -291,12 +291,12 @@ def claim_state(engine: sa.Engine, row: RequestRow) -> Literal["held", "cancelle
     return "held" if found.cancel_at is None else "cancelled"
 
 
-def claimed_by(engine: sa.Engine, worker: str) -> list[RequestRow]:
-    """Returns the rows of the running requests that a server holds. `worker` is the id of the server.
+def claimed_by(engine: sa.Engine, server: str) -> list[RequestRow]:
+    """Returns the rows of the running requests that a server holds. `server` is the id of the server.
 
     The rows have no payloads (see `get_without_payloads`).
     """
-    return _in_progress(engine, requests.c.worker == worker)
+    return _in_progress(engine, requests.c.server == server)
 
 
 def orphans(engine: sa.Engine) -> list[RequestRow]:
@@ -304,7 +304,7 @@ def orphans(engine: sa.Engine) -> list[RequestRow]:
 
     The rows have no payloads (see `get_without_payloads`).
     """
-    return _in_progress(engine, requests.c.worker.not_in(sa.select(servers.c.id)))
+    return _in_progress(engine, requests.c.server.not_in(sa.select(servers.c.id)))
 
 
 def _in_progress(engine: sa.Engine, condition: sa.ColumnElement[bool]) -> list[RequestRow]:

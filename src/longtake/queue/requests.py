@@ -170,7 +170,7 @@ class RequestRow:
     `started_at`: the Unix time in seconds at which a server last claimed the request; None before the first claim.
     `completed_at`: the Unix time in seconds at which the request ended; None before its end.
     `cancel_at`: the Unix time in seconds at which a client cancelled the running request, otherwise None.
-    `worker`: the id of the server that works on the request or, after its end, worked on it last. None while the
+    `server`: the id of the server that works on the request or, after its end, worked on it last. None while the
         request waits, and if it ended while it waited.
     `attempt`: the number of attempts so far, including the current one. An attempt that ended because its server was
         stopped does not count.
@@ -207,7 +207,7 @@ class RequestRow:
     started_at: float | None
     completed_at: float | None
     cancel_at: float | None
-    worker: str | None
+    server: str | None
     attempt: int
     version: int
     plan: dict[str, Any] | None
@@ -237,6 +237,5 @@ CANCELLED = Outcome(
     {"detail": "Request was cancelled", "error_type": "client_cancelled"},
     error="Request was cancelled",
     error_type="client_cancelled",
-    headers={"x-fal-error-type": "client_cancelled"},
 )
 """The outcome of every cancelled request."""

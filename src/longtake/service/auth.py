@@ -1,5 +1,6 @@
 """Authentication: checks the Authorization header of a request, or the token in its URL, against the API keys."""
 
+import asyncio
 from urllib.parse import parse_qs
 
 from cachetools import TTLCache
@@ -14,6 +15,7 @@ from longtake.service.connections import peer_of
 from longtake.service.origins import refuse_other_pages
 from longtake.service.responses import NotFound, RequestFailed, limit_reached
 from longtake.service.state import ServerState
+from longtake.service.turns import Turns
 
 CACHE_S = 1.0
 """Seconds for which an accepted header is not checked again. A waiting client sends about ten requests in that time."""
@@ -26,6 +28,9 @@ KNOWN_S = 3600.0
 MOST_REFUSED = 600
 """Maximum number of requests with an invalid header that one client may send per minute. Each of them may need a query
 to the database. Requests without a header do not count."""
+CHECKS = 3
+"""Maximum number of headers that are checked at the same time. With many more threads in Python, the thread that
+answers all other requests would wait for its turn too long."""
 
 MALFORMED = "Invalid Key Authorization header format. Expected '<key_id>:<key_secret>'."
 UNKNOWN = "No user found for Key ID and Secret"
@@ -42,6 +47,9 @@ class Authenticator:
     checked, and it gets status 429. Headers that were accepted within the last hour (KNOWN_S), and not refused since
     then, are still checked. A request without a header does not count, because it needs no query to the database.
 
+    At most 3 headers (CHECKS) are checked at the same time; clients take turns. Requests that wait for the check of the
+    same header share it.
+
     Its methods may be called only in the thread of the event loop.
     """
 
@@ -51,6 +59,8 @@ class Authenticator:
         self._cache: TTLCache[str, Caller] = TTLCache(CACHE_SIZE, CACHE_S)
         self._known: TTLCache[str, bool] = TTLCache(CACHE_SIZE, KNOWN_S)
         self._refused = Budget(MOST_REFUSED, MINUTE_S)
+        self._checks: dict[str, asyncio.Future[Caller]] = {}  # the header -> its check
+        self._turns = Turns(CHECKS)
 
     async def caller(self, authorization: str, scope: Scope) -> Caller:
         """Returns the caller whom this Authorization header identifies. `scope` is the ASGI scope of its request.
@@ -69,12 +79,11 @@ class Authenticator:
         seconds = 0 if is_empty or authorization in self._known else self._refused.seconds_left(peer)
         if seconds:
             raise limit_reached(
-                f"Your address has sent {MOST_REFUSED} requests with an invalid key in a minute, as many as it may. "
-                f"Ask again in {seconds} s.",
+                f"Your address has sent {MOST_REFUSED} requests with an invalid key in a minute, as many as it may.",
                 seconds,
             )
         try:
-            caller = await self._state.call_with_retries(self._authenticate, authorization)
+            caller = await self._check(authorization, peer)
         except RequestFailed:
             if not is_empty:
                 self._refused.use(peer, 1)
@@ -85,6 +94,26 @@ class Authenticator:
             if caller.key_id != ANONYMOUS.key_id:  # An open proxy makes a new token for each request.
                 self._known[authorization] = True
         return caller
+
+    async def _check(self, authorization: str, peer: str) -> Caller:
+        """Returns the caller whom a header identifies, or raises RequestFailed with status 401. Requests share a check.
+
+        peer: the client of the request.
+        """
+
+        async def attempt() -> Caller:
+            async with self._turns.turn(peer):
+                return await self._state.call(self._authenticate, authorization)
+
+        def end(check: "asyncio.Future[Caller]") -> None:
+            del self._checks[authorization]
+            _ = check.cancelled() or check.exception()  # asyncio logs an error that nobody looks at
+
+        check = self._checks.get(authorization)
+        if check is None:
+            check = self._checks[authorization] = asyncio.ensure_future(self._state.repeated(attempt))
+            check.add_done_callback(end)
+        return await asyncio.shield(check)
 
     def _authenticate(self, authorization: str) -> Caller:
         keys = self._state.keys

@@ -173,7 +173,7 @@ async def checked_body(state: ServerState, endpoint_id: str, body: ReceivedBody)
     """
     if body.size > PROCESS_BYTES or body.structure.size > PROCESS_STRUCTURE_BYTES:
         async with state.large_bodies.turn(body.key_id):
-            return await state.call(_checked_apart, endpoint_id, body)
+            return await state.call_long(_checked_apart, endpoint_id, body)
     if body.size > THREAD_BYTES:
         return await state.call_for(body.key_id, lambda: check(endpoint_id, body.read()))
     return check(endpoint_id, body.read())

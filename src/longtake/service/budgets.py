@@ -74,9 +74,7 @@ class Budgets:
         self.check_bytes(key_id)
         seconds = self._requests.seconds_left(key_id)
         if seconds:
-            raise limit_reached(
-                f"This key has submitted as many requests per minute as it may. {_later(seconds)}", seconds
-            )
+            raise limit_reached("This key has submitted as many requests per minute as it may.", seconds)
         self._requests.use(key_id, 1)
 
     def check_bytes(self, key_id: str, declared: int = 0) -> None:
@@ -107,11 +105,5 @@ class Budgets:
     def _refuse_bytes(self, seconds: int) -> None:
         if seconds:
             raise limit_reached(
-                f"This key may send {self._most_bytes} bytes per hour, and too few are left. {_later(seconds)}",
-                seconds,
-                CLOSE,
+                f"This key may send {self._most_bytes} bytes per hour, and too few are left.", seconds, CLOSE
             )
-
-
-def _later(seconds: int) -> str:
-    return f"Ask again in {seconds} s."

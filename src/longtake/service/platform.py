@@ -1,6 +1,6 @@
 """fal's platform API: models, prices, usage, past requests and the deletion of their payloads."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -32,6 +32,7 @@ from longtake.service.usage import (
     MAX_BUCKETS,
     TIMEFRAMES_S,
     USAGE_SPANS_S,
+    all_prices,
     iso_time,
     price,
     summary,
@@ -58,14 +59,17 @@ def routes(state: ServerState) -> list[BaseRoute]:
         selected = _endpoints(request) or list(ENDPOINTS)
         queue_url = request.scope["longtake.base_url"] if "openapi-3.0" in _expand(request) else None
         return await report(
-            state, request, caller.key_id, lambda: _listing("models", _models(state.settings, selected, queue_url))
+            state,
+            request,
+            caller.key_id,
+            lambda: _page({"models": _array(_models(state.settings, selected, queue_url))}),
         )
 
     async def pricing(request: Request) -> Response:
         await caller_of(request)
         selected = _endpoints(request) or list(ENDPOINTS)
         entries = [{"endpoint_id": endpoint, **price(state.settings, endpoint)} for endpoint in selected]
-        return json_response(_page({"prices": entries}))
+        return Response(_page({"prices": to_json(entries)}), media_type="application/json")
 
     async def estimate(request: Request) -> Response:
         caller = await caller_with_key(request)
@@ -89,19 +93,18 @@ def routes(state: ServerState) -> list[BaseRoute]:
         expand = _expand(request) or {"time_series"}
 
         def summed() -> bytes:
-            members: list[bytes] = []
-            cursor = None
+            units, cursor = all_prices(state.settings), None
+            members: dict[str, bytes] = {}
             if "time_series" in expand:
                 rest = selected if after is None else replace(selected, start=float(after))
                 limit = (MAX_BUCKETS + 1) * len(ENDPOINTS)
                 found = history.costs(state.engine, rest, TIMEFRAMES_S[timeframe], limit)
-                entries, cursor = time_series(state.settings, found)
+                entries, cursor = time_series(units, found)
                 # One call for all of them would stop the other threads for 100 ms.
-                members.append(b'"time_series":[%s]' % b",".join(map(to_json, entries)))
+                members["time_series"] = _array(map(to_json, entries))
             if "summary" in expand:
-                costs = history.costs(state.engine, selected)
-                members.append(b'"summary":' + to_json(summary(state.settings, costs)))
-            return b"{" + b",".join([*members, to_json(_page({}, cursor))[1:]])
+                members["summary"] = to_json(summary(units, history.costs(state.engine, selected)))
+            return _page(members, cursor)
 
         return await report(state, request, caller.key_id, summed)
 
@@ -119,7 +122,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
                 state.engine, selected, limit=limit + 1, before=before, codes=codes, request_id=request_id or None
             )
             items = _past_requests(state, rows[:limit], payloads=payloads)
-            return _listing("items", items, str(rows[len(items) - 1].seq) if len(rows) > len(items) else None)
+            return _page({"items": _array(items)}, str(rows[len(items) - 1].seq) if len(rows) > len(items) else None)
 
         return await report(state, request, caller.key_id, listed)
 
@@ -222,13 +225,18 @@ def _payload_members(state: ServerState, row: RequestRow) -> bytes:
     return b',"json_input":' + (body or b"null") + b',"json_output":' + (output or b"null")
 
 
-def _page(body: Mapping[str, Any], cursor: str | None = None) -> dict[str, Any]:
-    return {**body, "next_cursor": cursor, "has_more": cursor is not None}
+def _page(members: Mapping[str, bytes], cursor: str | None = None) -> bytes:
+    """Returns a page as JSON: an object with `members` and the cursor of the next page; None if this is the last page.
+
+    `members`: name -> value, which is JSON.
+    """
+    whole = {**members, "next_cursor": to_json(cursor), "has_more": to_json(cursor is not None)}
+    return b"{%s}" % b",".join(b'"%s":%s' % (name.encode(), value) for name, value in whole.items())
 
 
-def _listing(name: str, items: Sequence[bytes], cursor: str | None = None) -> bytes:
-    """Returns a page of `items` as JSON. The items are JSON, too. In the page the list of them has this name."""
-    return b'{"%s":[%s],' % (name.encode(), b",".join(items)) + to_json(_page({}, cursor))[1:]
+def _array(items: Iterable[bytes]) -> bytes:
+    """Returns a JSON array of `items`, which are JSON."""
+    return b"[%s]" % b",".join(items)
 
 
 def _models(settings: Settings, endpoints: Sequence[str], queue_url: str | None) -> list[bytes]:

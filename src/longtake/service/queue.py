@@ -79,7 +79,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
 
     async def cancellation(request: Request) -> Response:
         row = (await find_status(state, request)).row
-        code, word = await cancel(state, row.id)
+        code, word = await cancel(state, row)
         return json_response({"status": word}, code, {"x-fal-request-id": row.id})
 
     return [
@@ -256,18 +256,18 @@ async def _status_events(state: ServerState, status: RequestStatus, *, logs: boo
         last, lines_sent = without_logs, len(current.log_lines)
 
 
-async def cancel(state: ServerState, request_id: str) -> tuple[int, str]:
-    """Cancels the request with this id. Returns (HTTP status, fal's status word) of the answer to the client:
+async def cancel(state: ServerState, row: RequestRow) -> tuple[int, str]:
+    """Cancels the request of a row. Returns (HTTP status, fal's status word) of the answer to the client:
 
     - (200, "OK"): the request was waiting, and has ended now.
     - (202, "CANCELLATION_REQUESTED"): the request is running, and will be stopped.
     - (400, "ALREADY_COMPLETED"): the request had already ended.
     - (404, "NOT_FOUND"): there is no such request.
     """
-    outcome = await state.call_with_retries(queue.cancel, state.engine, request_id)
-    state.statuses.mark_changed(request_id)
+    outcome = await state.call_for_with_retries(row.key_id, queue.cancel, state.engine, row.id)
+    state.statuses.mark_changed(row.id)
     if outcome == "requested":
-        state.cancel_running(request_id)
+        state.cancel_running(row.id)
     return CANCEL_ANSWERS[outcome]
 
 
@@ -287,6 +287,7 @@ async def result_response(state: ServerState, row: RequestRow) -> Response:
     headers = {
         "x-fal-billable-units": "0",
         "x-longtake-price-usd": row.price_usd,
+        **({"x-fal-error-type": row.error_type} if row.error_type else {}),
         **retry_headers(row.status_code),
         **{name.lower(): value for name, value in (row.headers or {}).items()},
         "x-fal-request-id": row.id,

@@ -32,7 +32,7 @@ async def report(
         async with state.report_threads.turn(key_id):
             if await request.is_disconnected():
                 raise ClientDisconnect
-            return await state.call(make)
+            return await state.call_long(make)
 
     with ExitStack() as stack:
         stack.enter_context(state.reports.opened(key_id, MOST_OPEN))

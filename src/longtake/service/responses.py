@@ -136,14 +136,16 @@ def limit_reached(detail: str, retry_after_s: int | None = None, headers: Header
     """Returns the error (HTTP status 429) for a key that has used up one of its limits.
 
     detail: a sentence for the user.
-    retry_after_s: seconds after which the limit allows more, for the header `retry-after`; None if they are not known.
+    retry_after_s: seconds after which the limit allows more, for the header `retry-after` and a second sentence. None
+        if they are not known.
     headers: additional headers of the response.
     """
     # fal's clients expect the value 1 with status 429. It replaces the value `true` of `retry_headers`.
-    after = {} if retry_after_s is None else {"retry-after": str(retry_after_s)}
-    return RequestFailed(
-        429, detail, "concurrent_requests_limit", {**after, **(headers or {}), "x-fal-needs-retry": "1"}
-    )
+    retried = {**(headers or {}), "x-fal-needs-retry": "1"}
+    if retry_after_s is not None:
+        detail += f" Ask again in {retry_after_s} s."
+        retried["retry-after"] = str(retry_after_s)
+    return RequestFailed(429, detail, "concurrent_requests_limit", retried)
 
 
 def internal_error() -> Response:

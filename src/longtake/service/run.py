@@ -69,7 +69,7 @@ async def _unless_disconnected(
     """Returns the result of `wait`. If the client disconnects first, cancels the queued request and returns None.
 
     request: the client's HTTP request.
-    status: any status of the queued request; only the request's id in it is used.
+    status: any status of the queued request; only the request's row in it is used.
     wait: waits for the queued request, and returns its new status.
     """
     waiting = asyncio.ensure_future(wait)
@@ -78,7 +78,7 @@ async def _unless_disconnected(
         await asyncio.wait((waiting, disconnect), return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():
             return waiting.result()
-        await cancel(state, status.row.id)
+        await cancel(state, status.row)
         return None
     finally:
         waiting.cancel()
@@ -142,7 +142,7 @@ async def _progress_events(state: ServerState, status: RequestStatus) -> AsyncIt
     finally:
         if not last.row.has_ended:
             with CancelScope(shield=True):  # A disconnect also cancels this task. The shield lets the next call finish.
-                await cancel(state, last.row.id)
+                await cancel(state, last.row)
 
 
 def progress(line: StoredLogLine) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def run(
         with contextlib.suppress(InvalidStateError):  # another slot was first
             unusable.set_result(reason)
 
-    slots = Slots(engine, settings, store, statuses.mark_changed, on_done=on_done, on_unusable=on_unusable)
+    slots = Slots(settings, store, statuses.mark_changed, on_done=on_done, on_unusable=on_unusable)
     metrics.slots = slots.states
     watch = LeaseWatch(engine, settings, statuses.mark_changed, slots.wake)
     state = ServerState(

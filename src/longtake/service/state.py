@@ -29,15 +29,19 @@ T = TypeVar("T")
 PAUSES_S = (0.05, 0.2, 0.5, 1.0, 2.0, 2.0)
 """Seconds before each repetition of a failed database call. Their sum, about 6, is enough for a database to restart."""
 
-BODY_THREADS, REPORT_THREADS = 12, 4
-"""How many threads may work on bodies and uploads, and on reports."""
-THREADS = BODY_THREADS + REPORT_THREADS + PLACES + COPY_PLACES + 4
-"""The number of threads for blocking functions. Some wait for the programs of `derivations`, and four are left for
-short work, such as the check of a key, which so finds a free thread."""
+SHORT_THREADS, BODY_THREADS, REPORT_THREADS = 4, 12, 4
+"""The number of threads for short work such as the check of a key, for bodies and uploads, and for reports. Only one
+thread of Python runs at a time, and with more threads for short work the event loop would wait too long for its turn
+while many new clients ask at once."""
+
+
+def _short_executor() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(SHORT_THREADS, "short")
 
 
 def _executor() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS, "work")
+    others = 1 + PLACES + COPY_PLACES  # for `large_bodies` and the programs of `derivations`
+    return ThreadPoolExecutor(BODY_THREADS + REPORT_THREADS + others, "work")
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ class ServerState:
     streams: the open event streams of each key.
     reports: the open reports of each key.
     draining: set when the server begins to shut down.
-    executor: the threads in which `call` runs blocking functions.
+    short_executor: the threads in which `call` runs blocking functions.
+    executor: the threads in which `call_long` runs them.
     """
 
     settings: Settings
@@ -78,6 +83,7 @@ class ServerState:
     streams: OpenAnswers = field(default_factory=lambda: OpenAnswers("event streams"))
     reports: OpenAnswers = field(default_factory=lambda: OpenAnswers("reports"))
     draining: threading.Event = field(default_factory=threading.Event)
+    short_executor: ThreadPoolExecutor = field(default_factory=_short_executor)
     executor: ThreadPoolExecutor = field(default_factory=_executor)
 
     @cached_property
@@ -93,7 +99,7 @@ class ServerState:
     @cached_property
     def derivations(self) -> Derivations:
         """Makes what the server's pages show of stored files."""
-        return Derivations(self.store, self.settings, self.call)
+        return Derivations(self.store, self.settings, self.call_long)
 
     @cached_property
     def pools(self) -> Mapping[str, str]:
@@ -116,8 +122,13 @@ class ServerState:
     async def call(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Returns the result of `work(*args, **kwargs)`, called in a thread, so that the event loop stays free.
 
-        Use it for functions that may wait for the database or the disk.
+        Use it for functions that read a little from the database or the disk. At most four (SHORT_THREADS) run at the
+        same time.
         """
+        return await asyncio.get_running_loop().run_in_executor(self.short_executor, lambda: work(*args, **kwargs))
+
+    async def call_long(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Returns the same as `call`, for functions that may take long. The caller must hold a place of a `Turns`."""
         return await asyncio.get_running_loop().run_in_executor(self.executor, lambda: work(*args, **kwargs))
 
     async def call_with_retries(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -131,7 +142,7 @@ class ServerState:
         return await self.repeated(lambda: self.call(work, *args, **kwargs))
 
     async def call_for(self, key_id: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Returns the same as `call`. Use it for work on the body of a request or on an upload.
+        """Returns the same as `call`. Use it for work on the body of a request or on an upload, and for writes.
 
         Keys share the threads for such work fairly, so that a key with much of it does not stop the work for other
         keys.
@@ -139,7 +150,7 @@ class ServerState:
         key_id: the key for whose request the work is done.
         """
         async with self.body_threads.turn(key_id):
-            return await self.call(work, *args, **kwargs)
+            return await self.call_long(work, *args, **kwargs)
 
     async def call_for_with_retries(self, key_id: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Returns the same as `call_for`, and repeats the call after the same errors as `call_with_retries`."""

@@ -220,9 +220,7 @@ def _invalid(found: list[dict[str, Any]]) -> Outcome:
     `found` are the problems of the input, in the form of fal's `detail` list.
     """
     summary = "; ".join(f"{dotted(entry['loc']) or 'the body'}: {entry['msg']}" for entry in found)
-    return Outcome(
-        422, {"detail": found}, error=summary.replace("\0", " ")[:1000], headers={"x-fal-billable-units": "0"}
-    )
+    return Outcome(422, {"detail": found}, error=summary.replace("\0", " ")[:1000])
 
 
 def _store(state: ServerState, submission: Submission, caller: Caller, source: str) -> Submitted:

@@ -29,19 +29,20 @@ def price(settings: Settings, endpoint: str) -> dict[str, Any]:
     return {"unit_price": float(tariff.usd), "unit": tariff.unit, "currency": "USD"}
 
 
-def summary(settings: Settings, costs: Iterable[Cost]) -> list[dict[str, Any]]:
+def all_prices(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Returns the price of one unit of each endpoint: endpoint id -> the result of `price`."""
+    return {endpoint: price(settings, endpoint) for endpoint in ENDPOINTS}
+
+
+def summary(units: Mapping[str, Mapping[str, Any]], costs: Iterable[Cost]) -> list[dict[str, Any]]:
     """Returns the sum for each endpoint in `costs`: {endpoint_id, unit_price, unit, currency, quantity, cost}.
 
-    `quantity` is in units of the endpoint, `unit_price` and `cost` are in US dollars.
+    `units` is the result of `all_prices`. `quantity` is in units of the endpoint, `unit_price` and `cost` are in US
+    dollars.
 
     `costs` have no quantities. The quantity of an endpoint is therefore its cost divided by its current unit price, or
     0 if the unit price is 0. Unknown endpoints are left out.
     """
-    return _summary({name: price(settings, name) for name in ENDPOINTS}, costs)
-
-
-def _summary(units: Mapping[str, Mapping[str, Any]], costs: Iterable[Cost]) -> list[dict[str, Any]]:
-    """Returns the same as `summary`. `units` has the result of `price` for each endpoint."""
     sums: dict[str, Decimal] = defaultdict(Decimal)
     for cost in costs:
         sums[cost.endpoint] += cost.price_usd
@@ -54,21 +55,22 @@ def _summary(units: Mapping[str, Mapping[str, Any]], costs: Iterable[Cost]) -> l
     return entries
 
 
-def time_series(settings: Settings, costs: Sequence[Cost]) -> tuple[list[dict[str, Any]], str | None]:
+def time_series(
+    units: Mapping[str, Mapping[str, Any]], costs: Sequence[Cost]
+) -> tuple[list[dict[str, Any]], str | None]:
     """Returns (entries, cursor): the sums of `costs` for each span of time that they contain.
 
     entries: {bucket, results} for each span, the earliest first, at most 1440 (MAX_BUCKETS). `bucket` is the span's
         beginning as ISO 8601 text. `results` are the entries that `summary` returns for the costs of the span.
     cursor: the beginning, in Unix seconds and as text, of the first span that is left out. None if none is left out.
+
+    `units` is the result of `all_prices`.
     """
     buckets: dict[float, list[Cost]] = defaultdict(list)
     for cost in costs:
         buckets[cost.start].append(cost)
     starts = sorted(buckets)
-    units = {name: price(settings, name) for name in ENDPOINTS}
-    entries = [
-        {"bucket": iso_time(start), "results": _summary(units, buckets[start])} for start in starts[:MAX_BUCKETS]
-    ]
+    entries = [{"bucket": iso_time(start), "results": summary(units, buckets[start])} for start in starts[:MAX_BUCKETS]]
     return entries, f"{starts[MAX_BUCKETS]:.0f}" if len(starts) > MAX_BUCKETS else None
 
 

@@ -7,9 +7,8 @@ its bytes. A crash between the two leaves a blob without a row, which `sweep_str
 import errno
 import hmac
 import secrets
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +28,7 @@ from longtake.storage import legacy, lifecycle, open_blobs
 from longtake.storage.blobs import Blobs
 from longtake.storage.keys import KEY, suffix
 from longtake.storage.local import SCRATCH
+from longtake.temporary import delete_unchanged
 
 PAYLOADS = "payloads"
 """The folder of blobs that are large inputs and results of requests. Their keys are `payloads/<id>.<sha256>`."""
@@ -196,7 +196,7 @@ class FileStore:
         """Deletes what crashes left: scratch files, and blobs without a row, that are older than one day (STRAY_S)."""
         before = clock.now() - STRAY_S
         for path in self.scratch.glob("*"):
-            _delete_older(path, before)
+            delete_unchanged(path, before)
         old = (blob.key for blob in self.blobs.list() if blob.modified_at < before)
         for keys in batches(old):
             in_use = self._blobs_in_use(keys)
@@ -319,14 +319,3 @@ def _owners(folder: str, blobs: Sequence[str]) -> dict[str, str]:
     `blobs`: keys of blobs. Those in other folders are left out.
     """
     return {blob: blob.removeprefix(f"{folder}/").partition(".")[0] for blob in blobs if blob.startswith(f"{folder}/")}
-
-
-def _delete_older(path: Path, before: float) -> None:
-    """Deletes a file, or a folder with its content, if it was last changed before the Unix time `before` in seconds."""
-    with suppress(FileNotFoundError):  # it was moved into the store in the meantime
-        if path.stat().st_mtime >= before:
-            return
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink()

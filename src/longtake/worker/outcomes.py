@@ -4,9 +4,6 @@ from longtake.errors import LongtakeError
 from longtake.queue.requests import Outcome
 from longtake.worker.messages import Done, Failed
 
-NOT_BILLED = {"x-fal-billable-units": "0"}
-"""Headers of a result that is not billed."""
-
 NOT_RETRIED = {"x-fal-retryable": "false", "x-fal-needs-retry": "false"}
 """Headers that tell clients that the same request would fail again."""
 
@@ -16,17 +13,12 @@ def service_error(status_code: int, sentence: str, error_type: str, **headers: s
 
     `sentence`: the error as text for the user.
     `error_type`: one of fal's error types.
-    `headers`: response headers in addition to those that say the error type and that nothing is billed.
+    `headers`: additional headers of the response.
 
     The outcome's body is {"detail": `sentence`, "error_type": `error_type`}.
     """
-    return Outcome(
-        status_code,
-        {"detail": sentence, "error_type": error_type},
-        error=sentence,
-        error_type=error_type,
-        headers=NOT_BILLED | {"x-fal-error-type": error_type} | headers,
-    )
+    body = {"detail": sentence, "error_type": error_type}
+    return Outcome(status_code, body, error=sentence, error_type=error_type, headers=headers)
 
 
 NOT_STARTED_IN_TIME = service_error(
@@ -84,7 +76,6 @@ def done(message: Done, url: str) -> Outcome:
         response,
         headers={
             "x-fal-billable-units": str(message.billable_units),
-            "x-longtake-price-usd": str(message.price_usd),
             "x-longtake-model": message.model,
             **({} if message.stand_in is None else {"x-longtake-stand-in": message.stand_in}),
         },
@@ -100,11 +91,6 @@ def not_fetched(error: LongtakeError) -> Outcome:
 
 def failed(message: Failed) -> Outcome:
     """Returns the outcome of a request that ended with the error in `message`. The request is not billed."""
-    error_header = {"x-fal-error-type": message.error_type} if message.error_type else {}
     return Outcome(
-        message.status,
-        message.body,
-        error=message.error,
-        error_type=message.error_type,
-        headers=NOT_BILLED | NOT_RETRIED | error_header,
+        message.status, message.body, error=message.error, error_type=message.error_type, headers=NOT_RETRIED
     )

@@ -6,8 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-import sqlalchemy as sa
-
 from longtake.settings import DEFAULT_POOL, Settings
 from longtake.storage.files import FileStore
 from longtake.worker.claims import Claims
@@ -32,9 +30,8 @@ class Slots:
 
     Also runs what the slots need: the server's lease, and the threads that download the files of waiting requests.
 
-    `engine`: the engine of the server's database.
     `settings`: the server's settings.
-    `store`: the store to which results and the files of waiting requests are moved.
+    `store`: the store to which results and the files of waiting requests are moved. The requests are in its database.
     `on_change`: called with a request's id after each change of the request, from a thread of this object.
     `on_done`: called with a worker process's message `Done` after the result was stored, from the slot's thread.
     `on_unusable`: called with a sentence, from a slot's thread, if no worker process can work on this machine.
@@ -43,7 +40,6 @@ class Slots:
 
     def __init__(
         self,
-        engine: sa.Engine,
         settings: Settings,
         store: FileStore,
         on_change: Callable[[str], None],
@@ -52,8 +48,7 @@ class Slots:
         on_unusable: Callable[[str], None] = lambda _: None,
         command: Sequence[str] = COMMAND,
     ) -> None:
-        self._engine = engine
-        self._settings = settings
+        engine = store.engine
         self._lease = Lease(engine, settings.lease_s)
         self._claims = Claims(engine, self._lease)
         self._stopped = threading.Event()

@@ -1,0 +1,10 @@
+"""Renames the column with the id of the server that works on a request: it is no worker process."""
+
+from alembic import op
+
+revision = "0016"
+down_revision = "0015"
+
+
+def upgrade() -> None:
+    op.execute("ALTER TABLE requests RENAME COLUMN worker TO server")
