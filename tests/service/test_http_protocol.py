@@ -1,10 +1,13 @@
-"""Bounds of the headers of a request and of the chunks of its body. Sockets are the clients."""
+"""Bounds of the headers of a request and of the chunks of its body, and turns at parsing. Sockets are the clients."""
 
+import asyncio
 import time
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 
 import pytest
 
+from longtake.service import connections, http_protocol
 from longtake.service.ports import Ports
 from tests.service.small_server import PATIENT, asks, connected, rest, served
 
@@ -60,3 +63,47 @@ def test_any_number_of_small_chunks_that_come_slowly_is_served() -> None:
             time.sleep(0.01)
         line.sendall(b"0\r\n\r\n")
         assert rest(line).endswith(b"200")
+
+
+def test_much_that_is_received_at_once_is_parsed_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "TURN_S", 0.0)
+    monkeypatch.setattr(http_protocol, "PIECE_BYTES", 100)
+    chunks = (b"80\r\n" + b"x" * 128 + b"\r\n") * 700
+    requests = (
+        (CHUNKED + chunks + b"0\r\n\r\n", b"89600"),
+        (b"POST /count HTTP/1.1\r\nContent-Length: 90000\r\n\r\n" + b"x" * 90000, b"90000"),
+        (b"POST /nowhere HTTP/1.1\r\nContent-Length: 90000\r\n\r\n" + b"x" * 90000, b"Not Found"),
+        (b"GET /health HTTP/1.1\r\nX: " + b"x" * 3000 + b"\r\nConnection: close\r\n\r\n", b"ok"),
+    )
+    with served(Ports.http, PATIENT) as port, ExitStack() as stack:
+        lines = [stack.enter_context(connected(port)) for _ in range(3)]
+        for line in lines:
+            line.sendall(b"".join(request for request, _ in requests))
+        for line in lines:
+            answers = rest(line).split(b"HTTP/1.1 ")[1:]
+            assert [answer.partition(b"\r\n\r\n")[2] for answer in answers] == [answer for _, answer in requests]
+
+
+def test_connections_parse_one_after_the_other_and_others_are_served_between() -> None:
+    rounds: list[str] = []
+
+    @dataclass
+    class Received:
+        name: str
+        pieces: int
+
+        def parse(self, seconds: float) -> bool:
+            rounds.append(self.name)
+            self.pieces -= 1
+            return self.pieces > 0
+
+    async def run() -> None:
+        all_of_them = connections.Connections(PATIENT)
+        for name, pieces in (("a", 3), ("b", 2), ("c", 1)):
+            all_of_them.parse_in_turn(Received(name, pieces))
+        for _ in range(7):
+            rounds.append(".")
+            await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert "".join(rounds) == ".a.b.c.a.b.a."

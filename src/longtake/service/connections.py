@@ -7,7 +7,7 @@ new ones.
 
 import asyncio
 import ipaddress
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +17,9 @@ from longtake import system
 
 RESERVED_FILES = 128
 """Open files that the server needs beside its connections: for the database, worker processes, webhooks, downloads."""
+
+TURN_S = 0.001
+"""Seconds for which one connection parses what it has received, before other connections have their turn."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -82,6 +85,13 @@ class Connection(Protocol):
         """Closes the connection at once."""
 
 
+class Parser(Protocol):
+    """One connection that has received much."""
+
+    def parse(self, seconds: float) -> bool:
+        """Parses what was received, for about so many seconds. Returns True if some of it is left."""
+
+
 class Connections:
     """The open connections. Its methods may be called only in the thread of the event loop.
 
@@ -94,6 +104,7 @@ class Connections:
         self._busy: dict[Connection, str] = {}
         self._per_peer: Counter[str] = Counter()
         self._check: asyncio.TimerHandle | None = None
+        self._parsing: deque[Parser] = deque()
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._busy)
@@ -138,6 +149,23 @@ class Connections:
         self._count_one_less(old)
         self._per_peer[peer] += 1
         return True
+
+    def parse_in_turn(self, connection: Parser) -> None:
+        """Calls `connection.parse` in the next rounds of the event loop, until nothing is left to parse.
+
+        In each round one connection parses for at most about 1 ms (TURN_S), so that many connections that send much do
+        not delay the others.
+        """
+        self._parsing.append(connection)
+        if len(self._parsing) == 1:
+            asyncio.get_running_loop().call_soon(self._parse_next)
+
+    def _parse_next(self) -> None:
+        connection = self._parsing.popleft()
+        if self._parsing:
+            asyncio.get_running_loop().call_soon(self._parse_next)
+        if connection.parse(TURN_S):
+            self.parse_in_turn(connection)
 
     def begin(self, connection: Connection) -> None:
         """Marks a waiting connection as busy. Must be called when a whole request of it has been received.

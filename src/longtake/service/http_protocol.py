@@ -1,11 +1,12 @@
 """HTTP/1.1 on one connection: uvicorn's protocol, with the parser httptools and the limits of `service.connections`."""
 
 import asyncio
+import time
 from collections import deque
 from typing import Any
 
 from starlette.responses import Response
-from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from longtake import system
@@ -15,6 +16,8 @@ from longtake.service.responses import request_error
 
 BUSY = "The server has too many open connections. Ask again later."
 MALFORMED = "This is not a valid HTTP request."
+PIECE_BYTES = 8192
+"""Bytes that are parsed at a time. If more are received at once, connections take turns at parsing them."""
 MOST_QUEUED = 1000
 """Maximum number of requests of one connection that wait until the ones before them are answered."""
 
@@ -27,20 +30,22 @@ class _Refused(Exception):
 
 
 class _Reading(FlowControl):
-    """uvicorn's flow control, but it resumes reading only if at most one request is queued.
+    """uvicorn's flow control, but it resumes reading only if at most one request is queued and all bytes are parsed.
 
     A queued request has arrived, but earlier requests of its connection are not answered yet. While one is queued, the
     server still reads, because otherwise it would not notice that the client goes away.
 
     queued: the queued requests.
+    unparsed: the received bytes that are not parsed yet.
     """
 
-    def __init__(self, transport: asyncio.Transport, queued: deque[Any]) -> None:
+    def __init__(self, transport: asyncio.Transport, queued: deque[Any], unparsed: bytearray) -> None:
         super().__init__(transport)
         self._queued = queued
+        self._unparsed = unparsed
 
     def resume_reading(self) -> None:
-        if len(self._queued) <= 1:
+        if len(self._queued) <= 1 and not self._unparsed:
             super().resume_reading()
 
 
@@ -81,6 +86,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._is_chunked = False  # The present body comes in chunks.
         self._last_bytes = b""  # up to five
         self._waits_since = 0.0
+        self._received = bytearray()  # What is not parsed yet
         self._unparsed_bytes = 0  # received since the parser finished a head, a piece of a body or a chunk's size
         self._body_bytes = 0
         self._chunks = 0.0  # received, less those that the time and the bytes since then allow
@@ -93,7 +99,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.flow = _Reading(transport, self.pipeline)
+        self.flow = _Reading(transport, self.pipeline, self._received)
         self._peer = peer_of(self.client[0]) if self.client else "unknown"
         self._is_from_proxy = self.client is not None and is_in(self.client[0], self._proxies)
         self._waits_since = self.loop.time()
@@ -120,11 +126,21 @@ class HttpProtocol(HttpToolsProtocol):
         self._allow_chunks((now - self._received_at) * self._bounds.chunks_per_s)
         self._received_at = now
         self._last_bytes = (self._last_bytes + data[-5:])[-5:]
+        if not self._has_begun and not self._in_body:
+            self._has_begun, self._waits_since = True, now
+        if len(data) <= PIECE_BYTES and not self._received:
+            self._parse_piece(data)
+            return
+        if not self._received:
+            self._connections.parse_in_turn(self)
+        self._received += data
+        self.flow.pause_reading()
+
+    def _parse_piece(self, data: bytes) -> None:
+        """Parses the next received bytes."""
         if self._in_body and self._is_chunked and self.cycle.response_complete:
             self._drop_rest()
             return
-        if not self._has_begun and not self._in_body:
-            self._has_begun, self._waits_since = True, now
         self._unparsed_bytes += len(data)
         super().data_received(data)
         if self._unparsed_bytes > self._bounds.head_bytes and not self.transport.is_closing():
@@ -210,6 +226,21 @@ class HttpProtocol(HttpToolsProtocol):
 
     # What `Connections` calls
 
+    def parse(self, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while self._received:
+            if self._is_refused or self.transport.is_closing():
+                self._received.clear()
+                break
+            piece = bytes(self._received[:PIECE_BYTES])
+            del self._received[:PIECE_BYTES]
+            self._parse_piece(piece)
+            if self._received and time.monotonic() > until:
+                return True
+        if not self.transport.is_closing() and not self._waits_for_application():
+            self.flow.resume_reading()
+        return False
+
     def close_if_late(self, now: float) -> None:
         if self._is_refused:
             if now - self._waits_since > self._bounds.linger_s:
@@ -249,6 +280,11 @@ class HttpProtocol(HttpToolsProtocol):
         # are a chunk of size 0.
         if self._last_bytes == b"0\r\n\r\n":
             self.transport.close()
+
+    def _waits_for_application(self) -> bool:
+        """Returns True if the application has to read from the present body before more of it is received."""
+        cycle = self.cycle
+        return cycle is not None and not cycle.response_complete and len(cycle.body) > HIGH_WATER_LIMIT
 
     def _is_unread(self) -> bool:
         """Returns True if the server has written bytes, and has nothing to do until the client has received them."""
