@@ -158,3 +158,23 @@ def test_the_largest_list_is_served(tmp_path: Path) -> None:
     with serving(tmp_path) as served, served.client() as client:
         request_id = submit(client, {**INPUT, "loras": [{"path": "a"}] * MOST_LORAS})["request_id"]
         assert stored(served, request_id)[1] is None
+
+
+def test_one_body_after_the_other_is_parsed_in_this_process(
+    served: Served, client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, together = [0], []
+
+    def slowly_checked(endpoint_id: str, raw: bytes) -> CheckedBody:
+        running[0] += 1
+        together.append(running[0])
+        time.sleep(0.02)
+        running[0] -= 1
+        return check(endpoint_id, raw)
+
+    monkeypatch.setattr(bodies, "check", slowly_checked)
+    large = {**INPUT, "prompt": "x" * bodies.THREAD_BYTES}
+    with ThreadPoolExecutor(4) as pool:
+        for one in [pool.submit(submit, client, large) for _ in range(4)]:
+            one.result()
+    assert together == [1] * 4

@@ -99,6 +99,7 @@ VALUES: dict[str, tuple[float | None, ...]] = {
         100 * previews.MOST_SHARE,
         channel.WATCHED_S + preview_route.ASK_EVERY_S,
     ),
+    "other JSON bodies above 64 KiB": (1,),
     "large bodies that are checked": (1, bodies.PROCESS_S),
     "requests of one key that wait or run": (None,),
     "waiting requests of a pool": (SETTINGS.max_waiting,),

@@ -28,7 +28,8 @@ MOST_VALUES = 50_000
 """Maximum number of lists, objects and commas in such a body. While the parser makes so many values, all threads of
 this process stop for about 20 ms. The largest useful body, the list of an upload's 10,000 parts, has 30,000."""
 THREAD_BYTES = 64 * 1024
-"""Size in bytes above which a body is checked in a thread, so that the event loop stays free."""
+"""Size in bytes above which a body is checked in a thread, one body after the other, so that the event loop stays
+free."""
 SPOOL_BYTES = 256 * 1024
 """Size in bytes above which a body is on the disk. Smaller ones stay in memory, up to one for each connection."""
 PROCESS_BYTES, PROCESS_STRUCTURE_BYTES = 5_000_000, 20_000
@@ -154,7 +155,8 @@ async def read_json(request: Request, state: ServerState, key_id: str, limit: in
         if body.structure.values > MOST_VALUES:
             raise _too_large(f"The body has more than {MOST_VALUES} lists, objects and commas.")
         try:
-            return await state.call_for(key_id, lambda: parse(body.read()))
+            async with state.parsing.turn(key_id):
+                return await state.call_long(lambda: parse(body.read()))
         except (ValueError, RecursionError) as error:
             raise ModelFailed([json_problem(error)]) from None
 
@@ -175,7 +177,8 @@ async def checked_body(state: ServerState, endpoint_id: str, body: ReceivedBody)
         async with state.large_bodies.turn(body.key_id):
             return await state.call_long(_checked_apart, endpoint_id, body)
     if body.size > THREAD_BYTES:
-        return await state.call_for(body.key_id, lambda: check(endpoint_id, body.read()))
+        async with state.parsing.turn(body.key_id):
+            return await state.call_long(lambda: check(endpoint_id, body.read()))
     return check(endpoint_id, body.read())
 
 

@@ -40,7 +40,7 @@ def _short_executor() -> ThreadPoolExecutor:
 
 
 def _executor() -> ThreadPoolExecutor:
-    others = 1 + PLACES + COPY_PLACES  # for `large_bodies` and the programs of `derivations`
+    others = 2 + PLACES + COPY_PLACES  # for `large_bodies`, `parsing` and the programs of `derivations`
     return ThreadPoolExecutor(BODY_THREADS + REPORT_THREADS + others, "work")
 
 
@@ -59,6 +59,8 @@ class ServerState:
     wake_fetches: called after a request with files on other hosts was submitted, so that their download begins at once.
     metrics: the figures that `/metrics` shows, and the state of each device.
     large_bodies: lets one large body after the other be checked, because each needs much memory. Keys take turns.
+    parsing: lets one body after the other be parsed in a thread, because the parser stops all other threads. Keys take
+        turns.
     body_threads: the threads that may work on bodies and uploads at the same time. Keys share them.
     report_threads: the threads that may make reports at the same time (see `service.reports`). Keys share them.
     streams: the open event streams of each key.
@@ -78,6 +80,7 @@ class ServerState:
     wake_fetches: Callable[[], None] = lambda: None
     metrics: Metrics = field(default_factory=Metrics)
     large_bodies: Turns = field(default_factory=lambda: Turns(1))
+    parsing: Turns = field(default_factory=lambda: Turns(1))
     body_threads: Turns = field(default_factory=lambda: Turns(BODY_THREADS))
     report_threads: Turns = field(default_factory=lambda: Turns(REPORT_THREADS))
     streams: OpenAnswers = field(default_factory=lambda: OpenAnswers("event streams"))
