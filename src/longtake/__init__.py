@@ -4,12 +4,13 @@
 many videos. Importing this package loads neither torch nor a model.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from longtake.version import __version__
 
+TYPE_CHECKING = False  # The module `typing` is slow to import, and before `__main__` runs, Ctrl-C prints a traceback.
+
 if TYPE_CHECKING:
+    from typing import Any
+
     from longtake import errors
     from longtake.library import Model, extend, load, plan
     from longtake.plans import Plan
@@ -27,7 +28,9 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
+    from importlib import import_module
+
     if name == "errors":
         return import_module("longtake.errors")
     if name in _HOMES:

@@ -67,7 +67,9 @@ def check(endpoint_id: str, raw: bytes) -> CheckedBody:
     """
     try:
         value = parse(raw)
-        compact = to_json(value)  # `json.dumps` would stop all threads for longer
+        compact = to_json(value, inf_nan_mode="constants")  # `json.dumps` would stop all threads for longer
+        if b"Infinity" in compact:  # perhaps of 1e999, which the parser takes for infinity
+            from_json(compact, allow_inf_nan=False)
     except (ValueError, RecursionError) as error:
         return CheckedBody(b"null", [json_problem(error)], [])
     endpoint = ENDPOINTS[endpoint_id]
