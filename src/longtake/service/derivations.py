@@ -79,7 +79,7 @@ class Derivations:
 
     store: the stored files.
     settings: limit the videos that are read.
-    call: runs a function in a thread and returns its result.
+    call: runs a function that may take long in a thread, and returns its result.
     program_s, copy_s, unasked_s: see PROGRAM_S, COPY_S and UNASKED_S.
     """
 
