@@ -89,7 +89,6 @@ COVERED_IN = {
     "media.decode_server": "media/test_source.py",
     "media.movie": "media/test_encode.py",
     "media.packets": "media/test_probe.py",
-    "media.tags": "derived/test_facts.py",
     "media.webp": "media/test_probe.py",
     "models.layout": "models/test_layouts.py",
     "models.layout_ltx2": "models/test_checkpoints_ltx2.py",

@@ -1,6 +1,7 @@
 """A request for video from file to file, on the embedded model."""
 
 import base64
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -273,6 +275,12 @@ def test_every_output_type(run: Run, kind: OutputType, suffix: str) -> None:
     assert output.result.path.suffix == suffix
     assert len(output.frames) == FRAMES + NEW
     assert output.result.has_sound == (suffix != ".gif")
+    with av.open(str(output.result.path)) as file:
+        tags = {name.lower(): text for name, text in file.metadata.items()}
+    made = json.loads(tags["comment"])
+    assert made["endpoint"] == ltxv098.ENDPOINT.id
+    assert made["input"]["seed"] == output.result.plan.seed
+    assert "video_url" not in made["input"]["video"]
 
 
 def test_a_data_uri_is_a_source(clip: Path) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from longtake.endpoints import Endpoint, prices
+from longtake.endpoints.label import label
 from longtake.endpoints.validation import errors_at
 from longtake.errors import InvalidRequest, NotSupported
 from longtake.families.family import Options
@@ -48,6 +49,7 @@ class Job:
     `adapters`: the adapters of the plan, with their full sources. In the plan itself, which is stored and shown, a
         source that is a data URI is shortened. To read an adapter, use this field.
     `end_image`: the picture that the new frames lead to, RGB [H, W, 3], not scaled yet; None if the request has none.
+    `label`: the comment for the output file, which says what made it (see `endpoints.label`); empty for none.
     """
 
     endpoint: Endpoint[Any, Any]
@@ -56,6 +58,7 @@ class Job:
     plan: Plan
     adapters: tuple[PlannedAdapter, ...] = ()
     end_image: NDArray[np.uint8] | None = None
+    label: str = ""
 
     @property
     def card(self) -> ModelCard:
@@ -100,6 +103,23 @@ class Overrides:
             quality=self.quality or options.quality,
             write_mode=self.write_mode or options.write_mode,
         )
+
+    def fields(self, endpoint: Endpoint[Any, Any]) -> dict[str, Any]:
+        """Returns the fields of the endpoint's request that mean the same as these values: field -> value.
+
+        A field whose value `new_frames` replaces is None.
+        """
+        output = endpoint.output_fields
+        named = [
+            (output.type, self.output),
+            (output.quality, self.quality),
+            (output.write_mode, self.write_mode),
+            (endpoint.match_rate_field, self.own_rate or None),
+        ]
+        fields: dict[str, Any] = {name: value for name, value in named if name is not None and value is not None}
+        if endpoint.count_field is not None and self.new_frames is not None:
+            fields[endpoint.count_field] = None
+        return fields
 
 
 @dataclass(frozen=True)
@@ -207,7 +227,9 @@ def prepare(
                 fetcher.fetch(options.end_image, "end_image", home, settings) as path,
             ):
                 image = open_still(path, limits=limits, check=fetcher.check)
-        yield Job(endpoint, model, source, plan, with_whole_sources(plan.adapters, options.adapters), image)
+        adapters = with_whole_sources(plan.adapters, options.adapters)
+        made_with = label(endpoint, request, {**overrides.fields(endpoint), "seed": plan.seed})
+        yield Job(endpoint, model, source, plan, adapters, image, made_with)
 
 
 def with_whole_sources(

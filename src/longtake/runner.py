@@ -168,7 +168,7 @@ class Runner:
             with (
                 applied(model.transformer, adapters, progress.repeat) as set_pass,
                 torch.inference_mode(),
-                video_writer(path, plan, has_sound=has_sound, progress=progress) as writer,
+                video_writer(path, plan, has_sound=has_sound, progress=progress, comment=job.label) as writer,
             ):
                 run: PlanRun[Any, Any] = PlanRun(
                     plan, model, self._settings, resume, progress, set_pass, previews if checker is None else None

@@ -75,7 +75,7 @@ def test_a_request_becomes_a_file_and_the_endpoint_s_response(one: Worker) -> No
         "seed": 5,
         "use_multiscale": False,
     }
-    one.run(ltx23.ENDPOINT.id, body, name="av")
+    one.run(ltx23.ENDPOINT.id, body, name="av", is_labelled=False)
     planned = one.next(Planned)
     assert planned.plan["seed"] == 5
     assert planned.lines == ("ltx2-tiny makes 9 new frames.", *planned.plan["notes"])
@@ -89,6 +89,7 @@ def test_a_request_becomes_a_file_and_the_endpoint_s_response(one: Worker) -> No
     with open_source(done.path) as file:
         assert (file.facts.width, file.facts.height, file.facts.num_frames) == (256, 160, 33 + 9)
         assert file.facts.sound is not None
+        assert file.tags().comment == "", "the client does not let the server store the input"
     ltx2.Response.model_validate(done.response)
     assert done.response["seed"] == 5
     assert done.billable_units == 2, "256 x 160 x 34 pixels in begun megapixels"

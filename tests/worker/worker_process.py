@@ -60,8 +60,17 @@ class Worker:
         self.process.stdin.write(encode_to_worker(message))
         self.process.stdin.flush()
 
-    def run(self, endpoint: str, body: Mapping[str, Any], plan: dict[str, Any] | None = None, name: str = "r") -> None:
-        self.send(Run(name, endpoint, to_json(body).decode(), plan, self.folder / name, "key"))
+    def run(
+        self,
+        endpoint: str,
+        body: Mapping[str, Any],
+        plan: dict[str, Any] | None = None,
+        name: str = "r",
+        *,
+        is_labelled: bool = True,
+    ) -> None:
+        run = Run(name, endpoint, to_json(body).decode(), plan, self.folder / name, "key", is_labelled=is_labelled)
+        self.send(run)
 
     def receive(self) -> ToServer:
         """Returns the next message other than a file look-up, which is answered."""

@@ -98,6 +98,7 @@ class Encoder:
         before the frame or soon after it.
     check: callback that can cancel the encoding by raising an exception. It is called 20 times a second while the
         caller waits for the encoder, also at the end of the `with` block, where a large GIF can take minutes.
+    comment: the comment in the file, at most 60,000 bytes in UTF-8 (tags.MOST_COMMENT_BYTES); empty for none.
 
     The attribute `num_frames` is the number of frames written so far.
 
@@ -115,6 +116,7 @@ class Encoder:
         *,
         sound_rate: int | None = SOUND_RATE,
         check: Check = no_check,
+        comment: str = "",
     ) -> None:
         if output_format.needs_even_size and (width % 2 or height % 2):
             raise InvalidRequest(
@@ -131,6 +133,7 @@ class Encoder:
         self._rate = rate
         self._with_sound = sound_rate is not None
         self._check = check
+        self._comment = comment
         self._partial = path.with_name(f".longtake-{secrets.token_hex(8)}.part")
         self._queue: queue.Queue[_Item | None] = queue.Queue(maxsize=1)
         self._abandoned = threading.Event()
@@ -251,5 +254,7 @@ class Encoder:
 
     def _open(self) -> _Writer:
         if self._format.palette is not None:
-            return GifWriter(self._partial, self._format, *self._size, self._rate)
-        return MovieWriter(self._partial, self._format, *self._size, self._rate, with_sound=self._with_sound)
+            return GifWriter(self._partial, self._format, *self._size, self._rate, comment=self._comment)
+        return MovieWriter(
+            self._partial, self._format, *self._size, self._rate, with_sound=self._with_sound, comment=self._comment
+        )

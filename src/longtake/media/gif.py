@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import shutil
 import tempfile
 from collections.abc import Iterator
 from fractions import Fraction
@@ -26,6 +27,13 @@ _SHORTEST_TICKS = 2
 _DITHER = "dither=bayer:bayer_scale=5:diff_mode=rectangle"
 """FFmpeg's least visible dither. Frames are dithered only where they change."""
 
+_HEAD_BYTES, _FLAGS, _HAS_COLOURS = 13, 10, 0x80
+"""The number of bytes of a GIF's head, the place of its flags, and the flag that says that a table of colours follows.
+The number of colours in it is 2 to the power of n + 1, where n are the lowest three bits of the flags."""
+
+_COMMENT = b"\x21\xfe"
+"""The bytes that begin a comment."""
+
 _PALETTE_FRAMES = 16
 """Largest number of frames from which the palette is made."""
 
@@ -39,12 +47,15 @@ class GifWriter:
     Frames that are wider than `output_format.max_width` are scaled down. If `rate` (frames per second) is above
     `output_format.max_rate`, frames are left out. The start time of each frame is rounded to 1/100 s; the rounding
     errors do not add up, so the GIF is as long as the video. Until `finish` is called, the frames are stored in an
-    unnamed temporary file in the folder of `path`.
+    unnamed temporary file in the folder of `path`. `comment` is a text that is stored in the file; empty for none.
     """
 
-    def __init__(self, path: Path, output_format: OutputFormat, width: int, height: int, rate: Fraction) -> None:
+    def __init__(
+        self, path: Path, output_format: OutputFormat, width: int, height: int, rate: Fraction, *, comment: str = ""
+    ) -> None:
         assert output_format.palette is not None
         self._path = path
+        self._comment = comment
         self._palette = output_format.palette
         self._width, self._height = fit_width(width, height, output_format.max_width)
         self._rate = rate
@@ -67,6 +78,8 @@ class GifWriter:
         error."""
         with self._spool:
             self._paint(self._make_palette(), check)
+        if self._comment:
+            _insert_comment(self._path, self._comment)
 
     def discard(self) -> None:
         self._spool.close()
@@ -151,6 +164,26 @@ class GifWriter:
                     shown.time_base = clock
                     file.mux(stream.encode(shown))
             file.mux(stream.encode(None))
+
+
+def _insert_comment(path: Path, comment: str) -> None:
+    """Adds a comment to a finished GIF, because FFmpeg writes none.
+
+    It is put before the first frame. After the last one, FFmpeg would read another duration of that frame.
+    """
+    content = comment.encode()
+    blocks = [content[start : start + 255] for start in range(0, len(content), 255)]
+    with path.open("rb") as plain, tempfile.TemporaryFile(dir=path.parent) as commented:
+        head = plain.read(_HEAD_BYTES)
+        flags = head[_FLAGS]
+        colours = plain.read(3 << (flags & 7) + 1 if flags & _HAS_COLOURS else 0)
+        commented.write(head + colours + _COMMENT)
+        commented.writelines(bytes([len(block)]) + block for block in blocks)
+        commented.write(b"\0")
+        shutil.copyfileobj(plain, commented)
+        commented.seek(0)
+        with path.open("wb") as file:
+            shutil.copyfileobj(commented, file)
 
 
 def _held(painted: Any, before: Any, picture: NDArray[np.uint8], tolerance: int) -> Any:

@@ -21,6 +21,7 @@ class MovieWriter:
 
     The frames are in `output_format.frame_format` with `width` x `height` pixels; `rate` is their number per second.
     The sound is float32 samples [2, n] at the sample rate of `output_format.sound`. If that is None, sound is ignored.
+    `comment` is a text that is stored in the file; empty for none.
 
     Samples wait in this object until the frames that they belong to are encoded. Encoded frames wait in the muxer until
     their sound is written. `finish` makes both tracks equally long by adding silence or dropping samples.
@@ -35,12 +36,15 @@ class MovieWriter:
         rate: Fraction,
         *,
         with_sound: bool = False,
+        comment: str = "",
     ) -> None:
         self._path = path
         self._rate = rate
         # With 0 the muxer waits without limit for the packets of the other track, instead of 10 s.
         options = {**output_format.container_options, "max_interleave_delta": "0"}
         self._file = av.open(str(path.absolute()), "w", format=output_format.container, container_options=options)
+        if comment:
+            self._file.metadata["comment"] = comment
         self._picture = self._file.add_stream(output_format.codec, rate=rate, options=dict(output_format.options))
         self._picture.width, self._picture.height = width, height
         self._picture.pix_fmt = output_format.pix_fmt

@@ -61,7 +61,9 @@ class VideoWriter(Protocol):
 
 
 @contextmanager
-def video_writer(path: Path, plan: Plan, *, has_sound: bool, progress: ProgressRelay) -> Iterator[VideoWriter]:
+def video_writer(
+    path: Path, plan: Plan, *, has_sound: bool, progress: ProgressRelay, comment: str = ""
+) -> Iterator[VideoWriter]:
     """Yields a writer for the output file, for use in a `with` block.
 
     The complete file is at `path` when the block ends; after an exception there is no file. If the plan plays the video
@@ -71,12 +73,20 @@ def video_writer(path: Path, plan: Plan, *, has_sound: bool, progress: ProgressR
     has_sound: False writes a file without sound.
     progress: receives the progress of the reversal. Its `repeat` is called during long waits for the encoder, so that
         the job can be cancelled then.
+    comment: the comment in the file; empty for none.
     """
     rate = SOUND_RATE if has_sound else None
     output_format = plan.output_format
     frame_format = output_format.frame_format
     with Encoder(
-        path, output_format, plan.width, plan.height, plan.rate, sound_rate=rate, check=progress.repeat
+        path,
+        output_format,
+        plan.width,
+        plan.height,
+        plan.rate,
+        sound_rate=rate,
+        check=progress.repeat,
+        comment=comment,
     ) as encoder:
         if not plan.reversed_at_end:
             yield _ForwardWriter(encoder, frame_format, has_sound)

@@ -121,7 +121,7 @@ class Attempt:
     def _first_message(self) -> Run:
         row, folder = self._row, work_folder(self._context.settings, self._row.id)
         self._retry(lambda: folder.mkdir(parents=True, exist_ok=True))
-        return Run(row.id, row.endpoint, row.body.decode(), row.plan, folder, row.key_id, row.body_blob)
+        return Run(row.id, row.endpoint, row.body.decode(), row.plan, folder, row.key_id, row.body_blob, row.store_io)
 
     def _follow(self) -> Ending:
         """Handles the worker process's messages until the attempt ends. Returns how the attempt ended.

@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -187,6 +188,8 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTra
                 channel.store_plan(Planned(without_prompts(document), (made_by(job.plan), *job.plan.notes)))
             path = run.folder / f"longtake-{job.plan.seed}{job.plan.output_format.suffix}"
             resume = Resume(steps_folder(run.folder, document))
+            if not run.is_labelled:
+                job = replace(job, label="")
             with PreviewSender(channel, run.request_id) as previews:
                 result = runner.run(
                     job, path, on_progress=reporter, resume=resume, caller=run.caller, previews=previews

@@ -22,6 +22,8 @@ class Run:
     `plan`: the JSON form of the plan that an earlier attempt stored; None if no attempt has stored one.
     `folder`: the request's work folder, in which the worker process writes its files.
     `caller`: the id of the API key that sent the request.
+    `is_labelled`: False if the client does not let the server store the input. Then the result's file does not say what
+        made it.
     """
 
     request_id: str
@@ -31,6 +33,7 @@ class Run:
     folder: Path
     caller: str
     body_blob: str | None = None
+    is_labelled: bool = True
     type: Literal["run"] = "run"
 
 
