@@ -14,7 +14,7 @@ from longtake.families import FAMILIES
 
 ROOT = Path(longtake.__file__).parent
 OPEN_TO_ALL = {
-    "endpoints": {"body_check", "endpoint", "fields", "tariff", "validation"},
+    "endpoints": {"body_check", "endpoint", "fields", "label", "tariff", "validation"},
     "families": {"family"},
 }
 """The modules of these rooms that belong to no single endpoint or family."""
