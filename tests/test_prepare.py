@@ -18,8 +18,9 @@ from longtake.errors import InvalidRequest, LongtakeError, NotSupported, VideoTo
 from longtake.families import plan_from_json, plan_to_json
 from longtake.models.choice import ModelChoice
 from longtake.models.registry import ModelCard, card, missing
+from longtake.planning import Overrides
 from longtake.plans import Plan, PlannedAdapter, check_repeats
-from longtake.prepare import Fetcher, Job, Overrides, prepare, without_prompts
+from longtake.prepare import Fetcher, Job, prepare, without_prompts
 from longtake.settings import Settings
 from longtake.video import VideoInfo
 from tests.media.clips import FASTSTART, X264_SHORT_GOP, Clip, write_gif

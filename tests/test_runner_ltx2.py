@@ -18,7 +18,8 @@ from longtake.media.sound import FADE_SAMPLES, num_samples
 from longtake.media.source import open_source
 from longtake.models.choice import named_model
 from longtake.models.registry import card, missing
-from longtake.prepare import Fetcher, Overrides, prepare
+from longtake.planning import Overrides
+from longtake.prepare import Fetcher, prepare
 from longtake.runner import Result, Runner
 from longtake.settings import settings
 from tests import raw

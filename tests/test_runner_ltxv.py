@@ -25,7 +25,8 @@ from longtake.media.movie import MovieWriter
 from longtake.media.source import open_source
 from longtake.models.choice import named_model
 from longtake.models.registry import card, missing
-from longtake.prepare import Fetcher, Job, Overrides, prepare
+from longtake.planning import Overrides
+from longtake.prepare import Fetcher, Job, prepare
 from longtake.runner import Result, Runner
 from longtake.safety import SafetyChecker
 from longtake.sampling.preview import Preview

@@ -22,7 +22,7 @@ from longtake.endpoints.validation import dotted, parse
 from longtake.errors import InvalidRequest
 from longtake.media.formats import OutputType, Quality, WriteMode
 from longtake.models.choice import ModelChoice, named_model
-from longtake.prepare import Overrides, check_family
+from longtake.planning import Overrides, check_family
 from longtake.settings import Settings
 
 NEW_FRAMES = 96

@@ -3,39 +3,31 @@
 These are steps 2 and 3 of "The way of a request" in README.md. This module imports no torch.
 """
 
-import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from longtake.endpoints import Endpoint, prices
+from longtake.endpoints import Endpoint
 from longtake.endpoints.label import label
 from longtake.endpoints.validation import errors_at
-from longtake.errors import InvalidRequest, NotSupported
-from longtake.families.family import Options
 from longtake.media.fetch import fetch_file, pace_of
-from longtake.media.formats import OutputType, Quality, WriteMode
 from longtake.media.source import Limits, SourceReader, open_source
 from longtake.media.still import open_still
 from longtake.models.choice import ModelChoice
 from longtake.models.lora_files import OpenOwn, no_own_file
-from longtake.models.registry import CARDS, ModelCard, adapter, located, missing
-from longtake.plans import Plan, PlannedAdapter, check_repeats, shortened_url
+from longtake.models.registry import ModelCard
+from longtake.planning import NO_OVERRIDES, Overrides, check_family, check_parts, planned
+from longtake.plans import Plan, PlannedAdapter, shortened_url
 from longtake.settings import Settings
 from longtake.temporary import temporary_folder
-from longtake.video import Check, VideoInfo, no_check
-
-LARGEST_SEED = 2**31 - 1
-"""The upper limit of random seeds. Every client's integer type can hold smaller numbers."""
-
-OptionsT = TypeVar("OptionsT", bound=Options)
+from longtake.video import Check, no_check
 
 
 @dataclass(frozen=True)
@@ -64,62 +56,6 @@ class Job:
     def card(self) -> ModelCard:
         """The card of the model."""
         return self.model.card
-
-
-@dataclass(frozen=True)
-class Overrides:
-    """Values from the command line or the library that replace a request's options. None leaves an option unchanged.
-
-    `new_frames`: the number of frames that are added to the whole source.
-    `own_rate`: True if the output plays at the source's rate; False leaves the option unchanged.
-    `seed`: the seed of all random numbers.
-    `adapters`: LoRAs that are applied in addition to the request's own ones, before them.
-    `output`: the codec and file type of the output.
-    `quality`: the picture quality of the output.
-    `write_mode`: how the output's encoder trades speed for file size.
-    """
-
-    new_frames: int | None = None
-    own_rate: bool = False
-    seed: int | None = None
-    adapters: tuple[PlannedAdapter, ...] = ()
-    output: OutputType | None = None
-    quality: Quality | None = None
-    write_mode: WriteMode | None = None
-
-    def apply(self, options: OptionsT) -> OptionsT:
-        """Returns a copy of the request's `options` in which the values of this object replace those of the same name.
-
-        Values that are None, and `own_rate` if it is False, replace nothing. `adapters` are not replaced: those of this
-        object are put in front of the request's own ones.
-        """
-        return replace(
-            options,
-            new_frames=options.new_frames if self.new_frames is None else self.new_frames,
-            own_rate=self.own_rate or options.own_rate,
-            seed=options.seed if self.seed is None else self.seed,
-            adapters=(*self.adapters, *options.adapters),
-            output=self.output or options.output,
-            quality=self.quality or options.quality,
-            write_mode=self.write_mode or options.write_mode,
-        )
-
-    def fields(self, endpoint: Endpoint[Any, Any]) -> dict[str, Any]:
-        """Returns the fields of the endpoint's request that mean the same as these values: field -> value.
-
-        A field whose value `new_frames` replaces is None.
-        """
-        output = endpoint.output_fields
-        named = [
-            (output.type, self.output),
-            (output.quality, self.quality),
-            (output.write_mode, self.write_mode),
-            (endpoint.match_rate_field, self.own_rate or None),
-        ]
-        fields: dict[str, Any] = {name: value for name, value in named if name is not None and value is not None}
-        if endpoint.count_field is not None and self.new_frames is not None:
-            fields[endpoint.count_field] = None
-        return fields
 
 
 @dataclass(frozen=True)
@@ -181,7 +117,7 @@ def prepare(
     model: ModelChoice,
     settings: Settings,
     *,
-    overrides: Overrides = Overrides(),
+    overrides: Overrides = NO_OVERRIDES,
     fetcher: Fetcher = Fetcher(),
     plan: Plan | None = None,
 ) -> Iterator[Job]:
@@ -200,8 +136,7 @@ def prepare(
 
     Raises LongtakeError, whose `loc` is the request's field at fault.
     """
-    card = model.card
-    check_family(endpoint, card)
+    check_family(endpoint, model.card)
     limits = Limits(max_pixels=settings.max_source_pixels, max_duration_s=settings.max_source_duration_s)
     with ExitStack() as stack:
         home = fetcher.folder or stack.enter_context(temporary_folder(settings))
@@ -210,16 +145,10 @@ def prepare(
             source = stack.enter_context(open_source(video, limits=limits, check=fetcher.check))
         options = overrides.apply(endpoint.options(request, source.facts))
         if plan is None:
-            if options.acceleration is None:
-                options = replace(options, acceleration=settings.acceleration)
-            seed = secrets.randbelow(LARGEST_SEED) if options.seed is None else options.seed
-            plan = endpoint.plan(options, source.facts, card, seed, prices(settings))
-            with errors_at(endpoint.source_field, endpoint.source_url(request)):
-                check_repeats(plan, source.facts)
-            plan = replace(plan, notes=(*model_notes(model), *source_notes(source.facts, plan), *plan.notes))
+            plan = planned(endpoint, request, options, model, source.facts, settings)
         else:
             plan = replace(plan, prompt=options.prompt, negative_prompt=options.negative_prompt)
-        check_parts(endpoint, plan, card, settings)
+            check_parts(endpoint, plan, model.card, settings)
         image = None
         if options.end_image is not None:
             with (
@@ -251,50 +180,3 @@ def without_prompts(document: Mapping[str, Any]) -> dict[str, Any]:
     The request has them already, and they can be many megabytes. `prepare` puts them back.
     """
     return dict(document) | {"prompt": "", "negative_prompt": ""}
-
-
-def model_notes(model: ModelChoice) -> tuple[str, ...]:
-    """Returns sentences for the user about the model: that it stands in for another, or is not installed."""
-    return () if model.note is None else (model.note,)
-
-
-def source_notes(source: VideoInfo, plan: Plan) -> tuple[str, ...]:
-    """Returns sentences for the user about the source.
-
-    Those about its sound are left out if the output does not play that sound.
-    """
-    plays_sound = plan.shown_frames > 0 and plan.output_format.sound is not None
-    return (*source.notes, *source.sound_notes) if plays_sound else source.notes
-
-
-def check_family(endpoint: Endpoint[Any, Any], card: ModelCard) -> None:
-    """Raises InvalidRequest if the model does not belong to the endpoint's family."""
-    if card.family != endpoint.family.name:
-        able = [name for name, other in CARDS.items() if other.family == endpoint.family.name]
-        raise InvalidRequest(
-            f"{card.name} cannot do what {endpoint.id} asks for; {', '.join(able)} can.",
-            loc=("model",),
-            value=card.name,
-            ctx={"supported": able},
-        )
-
-
-def check_parts(endpoint: Endpoint[Any, Any], plan: Plan, card: ModelCard, settings: Settings) -> None:
-    """Raises NotSupported if this machine lacks a part of the model that the plan needs.
-
-    The part is an upsampler or one of the model's own adapters. The error's `loc` is the request's field that needs the
-    part. If the whole model is not on this machine, nothing is raised, because a plan can still be made; only loading
-    the model fails then.
-    """
-    if missing(card, settings):
-        return
-    if plan.num_passes > 1 and "upsampler" not in located(card, settings):
-        field = endpoint.second_pass_field
-        raise NotSupported(
-            f"{field or endpoint.id} needs a latent upsampler, and {card.name} has none on this machine.",
-            loc=("body", field) if field else ("body",),
-            value=True,
-        )
-    for one in plan.adapters:
-        if one.own:
-            adapter(card, one.source, settings, field=one.field)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from longtake.cli.plans import price_text
+from longtake.plan_text import price_text
 from tests.cli.calls import V23, call_of, plan_of
 from tests.cli.running import run
 

@@ -30,6 +30,7 @@ from longtake.service import (
     files,
     history,
     http_protocol,
+    imports,
     logs,
     media,
     platform,
@@ -40,10 +41,12 @@ from longtake.service import (
     uploads,
     usage,
 )
+from longtake.service import plans as service_plans
 from longtake.service import preview as preview_route
 from longtake.service.connections import Bounds
 from longtake.settings import Settings
 from longtake.storage import derived, lifecycle
+from longtake.storage import imports as stored_imports
 from longtake.storage.uploads import MAX_PARTS, MAX_PARTS_OF_KEY
 from longtake.worker import channel, previews, request_log
 from tests.service.serving import INPUT, LTXV, serving, wait_for
@@ -93,6 +96,9 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "bodies and uploads that are received": (state.BODY_THREADS, state.BODY_THREADS // 2),
     "reports of one key": (reports.MOST_OPEN,),
     "reports that are made": (state.REPORT_THREADS, state.REPORT_THREADS // 2),
+    "bytes of a body that is planned": (service_plans.MOST_BYTES,),
+    "files that are imported": (imports.PLACES, imports.PLACES // 2, imports.MOST_OPEN, stored_imports.FRESH_S),
+    "time for which a failed import": (imports.FAILED_S,),
     "pictures of a preview": (preview.MOST_PICTURES, preview.MOST_PIXELS),
     "time between two previews": (
         1000 * previews.PAUSE_S,

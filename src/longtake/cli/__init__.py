@@ -114,7 +114,7 @@ def plan(ctx: typer.Context) -> None:
     options: RequestOptions = ctx.obj
     with options.request() as (local, settings):
         from longtake import library
-        from longtake.cli.plans import plan_document, plan_sections
+        from longtake.plan_text import plan_document, plan_sections
 
         with library.open_job(local, settings) as job:
             if options.json:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from longtake.cli.console import Rows, bytes_text
 from longtake.cli.inspection import InspectedJoint, inspect_joint
-from longtake.cli.plans import frames_text, plan_document, price_text, rate_text
 from longtake.media.source import open_source
+from longtake.plan_text import frames_text, plan_document, price_text, rate_text
 
 if TYPE_CHECKING:
     from longtake.runner import Result

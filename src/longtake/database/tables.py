@@ -240,6 +240,23 @@ derived_files = sa.Table(
 `size`: the size of the blob in bytes; 0 without one.
 """
 
+imports = sa.Table(
+    "imports",
+    metadata,
+    sa.Column("key_id", sa.String(64), primary_key=True),
+    sa.Column("url_hash", sa.String(64), primary_key=True),
+    sa.Column("file_key", sa.String(200), sa.ForeignKey("files.key", ondelete="CASCADE"), nullable=False),
+    sa.Column("imported_at", sa.Double, nullable=False),
+    sa.Index("imports_of_file", "file_key"),
+)
+"""The files that were fetched from elsewhere and stored as uploads (see `storage.imports`).
+
+`key_id`: the id of the API key for which the file was fetched.
+`url_hash`: the SHA-256 of the URL in hex, because the URL may be a secret.
+`file_key`: the key of the stored file.
+`imported_at`: when it was stored.
+"""
+
 uploads = sa.Table(
     "uploads",
     metadata,

@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from longtake.media.source import SourceReader
 from longtake.media.tags import FileTags
 from longtake.video import VideoInfo
@@ -43,6 +45,12 @@ def file_facts(source: SourceReader) -> dict[str, Any]:
         "settings": settings_in(tags.comment),
         "notes": [*facts.notes, *facts.sound_notes],
     }
+
+
+def source_facts(source: SourceReader) -> dict[str, Any]:
+    """Returns all facts about a video from which plans are made, as the JSON form of `video.VideoInfo`."""
+    facts: dict[str, Any] = TypeAdapter(VideoInfo).dump_python(source.facts, mode="json")
+    return facts
 
 
 def is_playable(facts: VideoInfo, tags: FileTags) -> bool:

@@ -36,6 +36,12 @@ def _facts(source: SourceReader, out: Path, report: Report, arguments: Mapping[s
     return file_facts(source)
 
 
+def _source(source: SourceReader, out: Path, report: Report, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    from longtake.derived.facts import source_facts
+
+    return source_facts(source)
+
+
 def _strip(source: SourceReader, out: Path, report: Report, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     from longtake.derived.strip import draw_strip
 
@@ -65,7 +71,14 @@ def _joint(source: SourceReader, out: Path, report: Report, arguments: Mapping[s
     return inspected(source, out, plan, arguments["caption"])
 
 
-MAKERS: Mapping[str, Maker] = {"facts": _facts, "strip": _strip, "wave": _wave, "copy": _copy, "joint": _joint}
+MAKERS: Mapping[str, Maker] = {
+    "facts": _facts,
+    "source": _source,
+    "strip": _strip,
+    "wave": _wave,
+    "copy": _copy,
+    "joint": _joint,
+}
 """Name -> the function that makes such a file. Each imports only what it needs, so that the program starts quickly."""
 
 

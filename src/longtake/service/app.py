@@ -25,6 +25,7 @@ from longtake.service import (
     openapi,
     origins,
     pages,
+    plans,
     platform,
     preview,
     proxy,
@@ -54,6 +55,7 @@ ROUTES: Mapping[Service | None, Sequence[Callable[[ServerState], list[BaseRoute]
         models.routes,
         keys.routes,
         preview.routes,
+        plans.routes,
         health.routes,
     ),
 }

@@ -117,7 +117,7 @@ class Derivations:
         with self._open.opened(wanted.key_id, MOST_OPEN):
             job = self._begun(wanted)
             job.waiting += 1
-            gone = asyncio.ensure_future(_wait_for_disconnect(request))
+            gone = asyncio.ensure_future(wait_for_disconnect(request))
             try:
                 await asyncio.wait((job.task, gone), return_when=asyncio.FIRST_COMPLETED)
                 if not job.task.done():
@@ -216,6 +216,7 @@ class Derivations:
         return stored
 
 
-async def _wait_for_disconnect(request: Request) -> None:
+async def wait_for_disconnect(request: Request) -> None:
+    """Returns when the client of a request, whose body has been received, has gone."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -32,6 +32,7 @@ from longtake.queue import engine as queue
 from longtake.queue import fetches
 from longtake.queue.fetches import Fetch, Group
 from longtake.queue.requests import Outcome, RemoteFile
+from longtake.storage import imports
 from longtake.storage.files import FETCHED
 from longtake.temporary import temporary_folder
 from longtake.worker import outcomes
@@ -321,6 +322,7 @@ class FetchPlaces:
     def _download(self, place: Place, file: RemoteFile, hub_names: dict[str, str]) -> Iterator[Path | None]:
         """Context manager that downloads one file of the request of `place`, and gives its path.
 
+        A video or picture that the request's API key has just imported (see `storage.imports`) is not downloaded again.
         It gives None for a LoRA of the hub that needs no blob: this machine has its newest version already, and no
         other machine lacks it. The path of such a LoRA in the folder for LoRAs of the hub is written to `hub_names`.
 
@@ -332,6 +334,12 @@ class FetchPlaces:
             found = download_from_hub(lora_at(file.url), settings, sources)
             hub_names[file.url] = found.path.relative_to(public_folder(settings)).as_posix()
             yield found.path if found.is_new or file.must_be_stored else None
+            return
+        store = self._context.store
+        imported = self._retry(place, lambda: imports.find(store, place.key_id, file.url))
+        if imported is not None and file.kind != "lora":
+            with store.blobs.local(imported[1].blob) as path:
+                yield path
             return
         with temporary_folder(settings) as folder:
             yield fetch_file(

@@ -1,12 +1,12 @@
-"""Describes a plan as rows for a terminal."""
+"""Describes a plan as rows of text for people, and as a JSON document."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
 
-from longtake.cli.console import Rows
 from longtake.families import FAMILIES, plan_to_json
+from longtake.families.family import Rows
 from longtake.plans import Plan, PlannedAdapter
 from longtake.video import VideoInfo
 
@@ -26,7 +26,7 @@ def price_text(plan: Plan) -> str:
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:
-    """Returns the plan as the JSON document that the command line prints.
+    """Returns the plan as the JSON document that the command line prints and the server sends.
 
     Each fraction is a number. Beside a rate, `<name>_exact` has its exact value as text, such as `24000/1001`.
     """

@@ -1,0 +1,231 @@
+"""The routes that plan a request before it is submitted, and that import files from elsewhere.
+
+A plan says how a request would be carried out, and its price. The source is probed by a program of its own (see
+`service.derivations`), once for each stored file. This process only computes.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import floor
+from typing import Any
+
+from cachetools import TTLCache
+from pydantic import TypeAdapter
+from pydantic_core import from_json
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from longtake import prompts
+from longtake.endpoints import ENDPOINTS, Endpoint
+from longtake.endpoints.body_check import CheckedBody
+from longtake.endpoints.validation import errors_at, parse
+from longtake.errors import ExpansionFailed
+from longtake.models.choice import ModelChoice
+from longtake.plan_text import plan_document, plan_sections
+from longtake.planning import planned
+from longtake.plans import Plan, shortened_url
+from longtake.queue.addresses import file_url
+from longtake.service.auth import caller_with_key
+from longtake.service.bodies import PROCESS_BYTES, checked_body, read_json, received_body
+from longtake.service.derivations import Wanted
+from longtake.service.imports import Imported, Imports
+from longtake.service.origins import refuse_other_pages
+from longtake.service.reports import MOST_OPEN
+from longtake.service.responses import Headers, ModelFailed, invalid, json_response
+from longtake.service.state import ServerState
+from longtake.settings import Settings
+from longtake.storage.derived import Derivation
+from longtake.version import __version__
+from longtake.video import VideoInfo
+
+MOST_BYTES = PROCESS_BYTES
+"""Maximum size in bytes of a body that is planned or imported. A larger one contains a file, which can be uploaded."""
+EXPANDED_S = 600.0
+"""Seconds for which an expanded prompt is remembered."""
+NOT_STORED: Headers = {"cache-control": "no-store"}
+
+_FACTS: TypeAdapter[VideoInfo] = TypeAdapter(VideoInfo)
+
+
+def routes(state: ServerState) -> list[BaseRoute]:
+    """Returns the route of each endpoint's plans, and the route of imports."""
+    imports = Imports(state.store, state.settings, state.budgets, state.call, state.draining)
+    planner = Planner(state, imports, Expansions(state.settings))
+
+    async def imported(request: Request) -> Response:
+        refuse_other_pages(request)
+        caller = await caller_with_key(request)
+        body = await read_json(request, state, caller.key_id, MOST_BYTES)
+        url = body.get("url") if isinstance(body, dict) else None
+        if not isinstance(url, str):
+            raise invalid("url", "Input should be a valid string", url)
+        with errors_at(("url",), url):
+            key, _ = await imports.stored(request, caller.key_id, url)
+        base = request.scope["longtake.base_url"]
+        return json_response({"url": file_url(base, key), "file": relative_address(key)}, headers=NOT_STORED)
+
+    def plan(endpoint: Endpoint[Any, Any]) -> Route:
+        async def planning(request: Request) -> Response:
+            refuse_other_pages(request)
+            key_id = (await caller_with_key(request)).key_id
+            with state.reports.opened(key_id, MOST_OPEN):
+                async with received_body(request, state, key_id, MOST_BYTES) as body:
+                    checked = await checked_body(state, endpoint.id, body)
+                if checked.problems:
+                    raise ModelFailed(checked.problems)
+                return json_response(await planner.plan(request, endpoint, key_id, checked), headers=NOT_STORED)
+
+        return Route(f"/models/{endpoint.id}/plan", planning, methods=["POST"])
+
+    return [*(plan(endpoint) for endpoint in ENDPOINTS.values()), Route("/media/import", imported, methods=["POST"])]
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Makes the answers to clients who ask for plans.
+
+    imports: fetches the sources of requests.
+    expansions: expands their prompts.
+    """
+
+    state: ServerState
+    imports: Imports
+    expansions: "Expansions"
+
+    async def plan(
+        self, request: Request, endpoint: Endpoint[Any, Any], key_id: str, checked: CheckedBody
+    ) -> dict[str, Any]:
+        """Returns the plan of a valid request, as the JSON object that the client gets.
+
+        request: the client's HTTP request.
+        key_id: the client's key.
+        checked: the request to plan.
+
+        Raises LongtakeError, whose `loc` is the field at fault, and the errors of `Imports.stored` and
+        `Derivations.made`.
+        """
+        state = self.state
+        wanted = await state.call_for(key_id, lambda: parse(endpoint.Request, from_json(checked.compact)))
+        url = endpoint.source_url(wanted)
+        with errors_at(endpoint.source_field, url):
+            file = await self.imports.stored(request, key_id, url)
+            what = Derivation(file[0], "source", __version__)
+            made = await state.derivations.made(request, Wanted(what, file[1], key_id))
+        facts = _FACTS.validate_python(made.facts)
+
+        def make() -> tuple[Plan, ModelChoice]:
+            model = endpoint.model_choice(state.settings)
+            return planned(endpoint, wanted, endpoint.options(wanted, facts), model, facts, state.settings), model
+
+        async with state.report_threads.turn(key_id):
+            plan, model = await state.call(make)
+        expanded, failure = await self.expansions.expanded(key_id, plan)
+        notes = [*plan.notes, *([failure] if failure else [])]
+        expands = plan.expand_prompt and (self.expansions.is_configured or can_write(model))
+        prompt = {"prompt": {"expands": expands, "expanded": expanded}}
+        return document(plan, model, facts, url, file, notes) | prompt
+
+
+def document(
+    plan: Plan, model: ModelChoice, facts: VideoInfo, url: str, file: Imported, notes: list[str]
+) -> dict[str, Any]:
+    """Returns a plan and its source as the JSON object that clients get.
+
+    facts, url, file: the facts about the source, the URL that the request names, and the stored file with its bytes.
+    notes: sentences for people about the plan.
+    """
+    first, stop = seen_frames(plan, facts)
+    return {
+        "plan": plan_document(plan),
+        "sections": [{"title": title, "rows": rows} for title, rows in plan_sections(plan, facts, shortened_url(url))],
+        "price_usd": float(plan.price_usd),
+        "billed_units": float(plan.billed_units),
+        "unit": plan.unit,
+        "model": plan.model,
+        "stand_in": model.note if model.stands_in_for else None,
+        "notes": notes,
+        "source": {
+            "file": relative_address(file[0]),
+            "container": facts.container,
+            "codec": facts.codec,
+            "width": facts.width,
+            "height": facts.height,
+            "fps": float(facts.rate),
+            "duration": facts.duration_s,
+            "num_frames": facts.num_frames,
+            "has_audio": facts.sound is not None,
+        },
+        "context": {
+            "first": first,
+            "stop": stop,
+            "new_first": plan.new_first,
+            "new_frames": plan.new_frames,
+            "num_frames": plan.num_frames,
+        },
+    }
+
+
+def relative_address(key: str) -> str:
+    """Returns the address of a stored file, relative to the server's root."""
+    return f"cdn/files/{key}"
+
+
+def seen_frames(plan: Plan, facts: VideoInfo) -> tuple[int, int]:
+    """Returns which frames of the source the model sees: the number of the first one, and of the one after the last.
+
+    The frames are counted at the source's own rate, from 0. Both numbers are equal if the model sees none.
+    """
+    count = min(plan.context_frames, len(plan.context))
+    span = plan.context.head(count) if plan.source_last else plan.context.tail(count)
+    if not count:
+        return span.start, span.start
+
+    def at_own_rate(frame: int) -> int:
+        shown_at = (frame + Fraction(1, 2)) / span.rate + span.shift
+        return min(max(floor(shown_at * facts.rate), 0), facts.num_frames - 1)
+
+    return at_own_rate(span.start), at_own_rate(span.stop - 1) + 1
+
+
+def can_write(model: ModelChoice) -> bool:
+    """Returns True if the model's own text encoder can expand prompts, as Gemma can, the one of LTX-2.3."""
+    return model.card.family == "ltx2" and not model.card.embedded and model.installed
+
+
+@dataclass
+class Expansions:
+    """Expands prompts with the language model of the operator. Its method may be called only in the event loop.
+
+    settings: name the server of the language model, if there is one.
+    """
+
+    settings: Settings
+    _known: TTLCache[tuple[str, str], str] = field(default_factory=lambda: TTLCache(1000, EXPANDED_S))
+    _free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+
+    @property
+    def is_configured(self) -> bool:
+        return self.settings.expansion_url is not None
+
+    async def expanded(self, key_id: str, plan: Plan) -> tuple[str | None, str | None]:
+        """Returns (the expanded prompt, a sentence about a failure). Each is None if there is none.
+
+        No prompt is expanded if the plan does not ask for it, the prompt is empty, or there is no language model. An
+        expanded prompt is remembered for ten minutes (EXPANDED_S).
+        """
+        if not (self.is_configured and plan.expand_prompt and plan.prompt.strip()):
+            return None, None
+        known = self._known.get((key_id, plan.prompt))
+        if known is not None:
+            return known, None
+        async with self._free:
+            try:
+                text, note = await asyncio.to_thread(prompts.expand, plan.prompt, self.settings)
+            except ExpansionFailed as error:
+                return None, error.message
+        if note is not None:
+            return None, note
+        self._known[key_id, plan.prompt] = text
+        return text, None

@@ -1,0 +1,237 @@
+"""Plans of requests before they are submitted, and files that the server imports for them."""
+
+import base64
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from longtake.endpoints import ENDPOINTS
+from longtake.service import imports as service_imports
+from longtake.service import plans
+from longtake.service.reports import MOST_OPEN
+from longtake.storage import imports
+from tests.service.serving import INPUTS, LTX2, LTXV, Served, serving
+
+CLIP = (Path(__file__).parents[2] / "examples" / "clip.mp4").read_bytes()
+DATA_URI = "data:video/mp4;base64," + base64.b64encode(CLIP).decode()
+
+
+class Elsewhere:
+    """A web server with one video, which answers `/later` when `go` is set. `paths`: the paths of all its requests."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self.go = threading.Event()
+        elsewhere = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                elsewhere.paths.append(self.path)
+                if self.path == "/later.mp4":
+                    elsewhere.go.wait(30)
+                content = CLIP if self.path.endswith(".mp4") else b"<html>no video</html>"
+                self.send_response(404 if self.path == "/missing" else 200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}{path}"
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[Elsewhere]:
+    site = Elsewhere()
+    yield site
+    site.go.set()
+    site.server.shutdown()
+
+
+@contextmanager
+def served_to(folder: Path, **settings: Any) -> Iterator[tuple[Served, httpx.Client]]:
+    with serving(folder, trusted_hosts=("127.0.0.1",), **settings) as served, served.client() as client:
+        yield served, client
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, httpx.Client]]:
+    with served_to(tmp_path_factory.mktemp("plans")) as both:
+        yield both
+
+
+def planned(client: httpx.Client, endpoint: str, url: str, **fields: Any) -> httpx.Response:
+    body = INPUTS[endpoint] | fields
+    body = body | ({"video": body["video"] | {"video_url": url}} if "video" in body else {"video_url": url})
+    return client.post(f"/models/{endpoint}/plan", json=body)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_every_endpoint_has_plans(server: tuple[Served, httpx.Client], elsewhere: Elsewhere, endpoint: str) -> None:
+    _, client = server
+    answer = planned(client, endpoint, elsewhere.url("/clip.mp4"))
+    assert answer.status_code == 200, answer.text
+    plan = answer.json()
+    assert plan["plan"]["endpoint"] == endpoint
+    assert plan["price_usd"] == plan["plan"]["price_usd"] > 0
+    assert (plan["billed_units"] > 0, plan["unit"]) == (True, plan["plan"]["unit"])
+    assert plan["stand_in"] in plan["notes"]
+    assert [section["title"] for section in plan["sections"]] == ["What goes in", "What comes out", "How"]
+    assert ["endpoint", endpoint] in plan["sections"][2]["rows"]
+    source, context = plan["source"], plan["context"]
+    assert (source["width"], source["height"], source["num_frames"], source["fps"]) == (112, 64, 33, 24)
+    assert client.get(f"/{source['file']}").content == CLIP
+    assert context["num_frames"] == context["new_frames"] + plan["plan"]["shown_frames"]
+    assert 0 <= context["first"] < context["stop"] <= 33
+    assert context["stop"] == 33, "the new frames follow the source"
+
+
+def test_a_source_is_fetched_and_probed_once_for_plans_imports_and_the_request(
+    tmp_path: Path, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = elsewhere.url("/once.mp4")
+    with served_to(tmp_path) as (served, client):
+        first = planned(client, LTX2, url).json()
+        answer = client.post("/media/import", json={"url": url}).json()
+        assert answer["file"] == first["source"]["file"]
+        assert answer["url"].endswith(f"/{answer['file']}")
+        monkeypatch.setattr("longtake.service.derivations.Execution", None)  # no program can start
+        second = planned(client, LTX2, url, num_frames=57).json()
+        assert second["context"]["num_frames"] != first["context"]["num_frames"]
+        assert planned(client, LTX2, answer["url"]).json()["source"]["file"] == answer["file"]
+        found = imports.find(served.state.store, "local", url)
+        assert found is not None
+        assert imports.find(served.state.store, "another", url) is None
+        assert f"cdn/files/{found[0]}" == answer["file"]
+    assert elsewhere.paths.count("/once.mp4") == 1
+
+
+def test_the_context_is_where_the_new_frames_are(server: tuple[Served, httpx.Client]) -> None:
+    _, client = server
+    backward = planned(client, LTX2, DATA_URI, extend_direction="backward", num_context_frames=8).json()["context"]
+    assert (backward["first"], backward["stop"], backward["new_first"]) == (0, 8, True)
+    forward = planned(client, LTX2, DATA_URI, num_context_frames=9).json()["context"]
+    assert (forward["first"], forward["stop"], forward["new_first"]) == (24, 33, False)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "fields", "url", "loc", "type"),
+    [
+        (LTX2, {"num_frames": "many"}, "/clip.mp4", ["body", "num_frames"], "int_parsing"),
+        (LTX2, {}, "/missing", ["body", "video_url"], "file_download_error"),
+        (LTXV, {}, "/page", ["body", "video", "video_url"], "unsupported_video_format"),
+        (LTX2, {}, "file:///etc/passwd", ["body", "video_url"], "value_error"),
+    ],
+)
+def test_an_error_names_its_field(
+    server: tuple[Served, httpx.Client],
+    elsewhere: Elsewhere,
+    endpoint: str,
+    fields: dict[str, Any],
+    url: str,
+    loc: list[str],
+    type: str,
+) -> None:
+    _, client = server
+    answer = planned(client, endpoint, elsewhere.url(url) if url.startswith("/") else url, **fields)
+    assert answer.status_code == 422, answer.text
+    (detail,) = answer.json()["detail"]
+    assert (detail["loc"], detail["type"]) == (loc, type)
+
+
+def test_a_field_that_the_source_does_not_allow_is_named(server: tuple[Served, httpx.Client]) -> None:
+    _, client = server
+    body = INPUTS[LTXV] | {"video": {"video_url": DATA_URI, "start_frame_num": 40}}
+    answer = client.post(f"/models/{LTXV}/plan", json=body)
+    assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body", "video", "start_frame_num"])
+
+
+def test_what_is_not_public_is_not_fetched(tmp_path: Path, elsewhere: Elsewhere) -> None:
+    with serving(tmp_path) as served, served.client() as client:
+        answer = client.post("/media/import", json={"url": elsewhere.url("/private.mp4")})
+        assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body", "url"])
+        assert client.post("/media/import", json={"url": 7}).status_code == 422
+        assert client.post("/media/import", json={"url": "data:,x"}, headers=CROSS_SITE).status_code == 403
+    assert "/private.mp4" not in elsewhere.paths
+
+
+CROSS_SITE = {"sec-fetch-site": "cross-site"}
+
+
+def test_each_key_has_its_own_imports_and_needs_to_be_one(tmp_path: Path, elsewhere: Elsewhere) -> None:
+    url = elsewhere.url("/keys.mp4")
+    with served_to(tmp_path) as (served, client):
+        keys = [served.state.keys.create(name, "run") for name in ("one", "other")]
+        assert planned(client, LTX2, url).status_code == 401
+        files = []
+        for key in keys:
+            headers = {"authorization": f"Key {key}"}
+            files.append(client.post("/media/import", json={"url": url}, headers=headers).json()["file"])
+        assert files[0] != files[1]
+        token = client.post("/rest/tokens/", json={}, headers={"authorization": f"Key {keys[0]}"}).json()
+        answer = client.post("/media/import", json={"url": url}, headers={"authorization": f"Bearer {token}"})
+        assert answer.status_code == 403
+    assert elsewhere.paths.count("/keys.mp4") == 2
+
+
+def test_plans_and_imports_are_limited_per_key(tmp_path: Path, elsewhere: Elsewhere) -> None:
+    with served_to(tmp_path, key_requests_per_minute=2) as (served, client):
+        served.state.reports._open["local"] = MOST_OPEN
+        assert planned(client, LTX2, elsewhere.url("/a.mp4")).status_code == 429
+        del served.state.reports._open["local"]
+        for name in ("/a.mp4", "/b.mp4", "/a.mp4"):
+            assert client.post("/media/import", json={"url": elsewhere.url(name)}).status_code == 200
+        answer = client.post("/media/import", json={"url": elsewhere.url("/c.mp4")})
+        assert (answer.status_code, "retry-after" in answer.headers) == (429, True)
+        large = {"video_url": "x" * plans.MOST_BYTES, "prompt": "x"}
+        assert client.post(f"/models/{LTX2}/plan", json=large).status_code == 413
+
+
+def test_a_failure_is_remembered_for_a_moment(tmp_path: Path, elsewhere: Elsewhere) -> None:
+    with served_to(tmp_path) as (_, client):
+        for _ in range(3):
+            assert client.post("/media/import", json={"url": elsewhere.url("/missing")}).status_code == 422
+    assert service_imports.FAILED_S <= 30
+    assert elsewhere.paths.count("/missing") <= 2, "one request of this test, and one of another"
+
+
+def test_an_import_ends_when_its_client_has_gone(tmp_path: Path, elsewhere: Elsewhere) -> None:
+    with served_to(tmp_path) as (served, client):
+        with pytest.raises(httpx.ReadTimeout):
+            client.post("/media/import", json={"url": elsewhere.url("/later.mp4")}, timeout=0.3)
+        assert imports.find(served.state.store, "local", elsewhere.url("/later.mp4")) is None
+        answer = client.post("/media/import", json={"url": elsewhere.url("/clip.mp4")})
+        assert answer.status_code == 200
+
+
+def test_the_operator_s_language_model_expands_the_prompt_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def expand(prompt: str, settings: Any) -> tuple[str, None]:
+        calls.append(prompt)
+        return f"{prompt}, in detail", None
+
+    monkeypatch.setattr("longtake.prompts.expand", expand)
+    with served_to(tmp_path, expansion_url="http://127.0.0.1:1/v1", expansion_model="m") as (_, client):
+        for _ in range(2):
+            answer = planned(client, LTX2, DATA_URI, enable_prompt_expansion=True).json()
+            assert answer["prompt"] == {"expands": True, "expanded": "a cat, in detail"}
+        answer = planned(client, LTX2, DATA_URI, enable_prompt_expansion=False).json()
+        assert answer["prompt"] == {"expands": False, "expanded": None}
+    assert calls == ["a cat"]
+
+
+def test_without_a_language_model_no_prompt_is_expanded(server: tuple[Served, httpx.Client]) -> None:
+    answer = planned(server[1], LTX2, DATA_URI, enable_prompt_expansion=True).json()
+    assert answer["prompt"] == {"expands": False, "expanded": None}
