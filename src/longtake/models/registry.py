@@ -71,6 +71,7 @@ class ModelCard:
     max_context_frames: the largest number of context frames of a window. LTX-Video has more context if one window holds
         the whole video.
     prompt_tokens: the number of tokens of an encoded prompt. Shorter prompts are padded, longer ones are cut.
+    writes_prompts: True if the text encoder can also expand prompts.
     """
 
     name: str
@@ -87,6 +88,7 @@ class ModelCard:
     window_frames: int = 257
     max_context_frames: int = 121
     prompt_tokens: int = 256
+    writes_prompts: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,6 +224,7 @@ CARDS: Mapping[str, ModelCard] = {
         ),
         LTX2Card(
             name="ltx-2.3",
+            writes_prompts=True,
             title="LTX-2.3 22B, development, with its distilled and camera adapters",
             licence=(
                 "LTX-2 Community License (Lightricks) and Gemma Terms of Use (Google): weights are fetched by you "

@@ -123,8 +123,8 @@ class Planner:
             plan, model = await state.call(make)
         expanded, failure = await self.expansions.expanded(key_id, plan)
         notes = [*plan.notes, *([failure] if failure else [])]
-        expands = plan.expand_prompt and (self.expansions.is_configured or can_write(model))
-        prompt = {"prompt": {"expands": expands, "expanded": expanded}}
+        has_writer = self.expansions.is_configured or (model.installed and model.card.writes_prompts)
+        prompt = {"prompt": {"expands": plan.expand_prompt and has_writer, "expanded": expanded}}
         return document(plan, model, facts, url, file, notes) | prompt
 
 
@@ -187,11 +187,6 @@ def seen_frames(plan: Plan, facts: VideoInfo) -> tuple[int, int]:
         return min(max(floor(shown_at * facts.rate), 0), facts.num_frames - 1)
 
     return at_own_rate(span.start), at_own_rate(span.stop - 1) + 1
-
-
-def can_write(model: ModelChoice) -> bool:
-    """Returns True if the model's own text encoder can expand prompts, as Gemma can, the one of LTX-2.3."""
-    return model.card.family == "ltx2" and not model.card.embedded and model.installed
 
 
 @dataclass
