@@ -9,7 +9,7 @@ from longtake.endpoints import ENDPOINTS, ltx23_lora, ltxv098
 from longtake.endpoints.label import label, public_address
 from longtake.endpoints.validation import parse
 from longtake.media.tags import MOST_COMMENT_BYTES
-from longtake.prepare import Overrides
+from longtake.planning import Overrides
 from longtake.version import __version__
 from tests.service.serving import INPUTS
 
