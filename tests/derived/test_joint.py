@@ -24,5 +24,5 @@ def written(path: Path, num_frames: int) -> Path:
 def test_the_place_of_the_joint(direction: Literal["forward", "backward"], frame: int, seconds: float) -> None:
     facts = VideoInfo("mp4", "h264", 160, 96, RATE, SHOWN + NEW - 1)
     position = joint_position(facts, make_plan(direction))
-    assert (position.frame, position.sound_s, position.num_frames) == (frame, seconds, SHOWN + NEW - 1)
+    assert (position.frame, float(position.sound_s), position.num_frames) == (frame, seconds, SHOWN + NEW - 1)
     assert position.new_first == (direction == "backward")
