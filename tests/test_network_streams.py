@@ -1,15 +1,19 @@
-"""Connections of downloads: one at a time works on what has arrived, and long work makes the next reads small."""
+"""Connections to hosts that users name: one at a time works on what has arrived, long work makes the next reads small,
+and the head of an answer has an end."""
 
+import contextlib
 import socket
 import threading
 import time
 from collections.abc import Iterator
 
 import httpcore
+import httpx
 import pytest
 
-from longtake import network_streams
+from longtake import network_streams, outbound
 from longtake.network_streams import LEAST_BYTES, MOST_BYTES, TURN_S, CheckedStream
+from longtake.outbound import PublicTransport
 from longtake.video import no_check
 
 turn = threading.Lock()
@@ -84,3 +88,47 @@ def test_the_reads_are_as_small_as_the_work_is_long(listener: socket.socket) -> 
     stream.close()
     other.close()
     sender.join()
+
+
+HINT = b"HTTP/1.1 103 Early Hints\r\n"
+
+
+@pytest.mark.parametrize("piece", [HINT + b"\r\n", HINT + b"a: b\r\n" * 90 + b"\r\n"], ids=["short", "long"])
+def test_an_answer_whose_head_does_not_end_is_given_up(listener: socket.socket, piece: bytes) -> None:
+    sent, enough = 0, 1000 * outbound.MAX_HEAD_BYTES
+
+    def flood() -> None:
+        nonlocal sent
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            while sent < enough:
+                sent += connection.send(piece * 200)
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    with (
+        httpx.Client(transport=PublicTransport(["localhost"]), timeout=60) as web,
+        pytest.raises(httpx.RemoteProtocolError, match="the head of the answer is too large"),
+    ):
+        web.post(f"http://localhost:{listener.getsockname()[1]}/")
+    thread.join()
+    assert sent < enough
+
+
+def test_a_large_body_after_a_small_head_is_read(listener: socket.socket) -> None:
+    body = bytes(3 * outbound.MAX_HEAD_BYTES)
+
+    def answer() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(10_000)
+            connection.sendall(HINT + b"\r\nHTTP/1.1 200 OK\r\n\r\n" + body)
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    with httpx.Client(transport=PublicTransport(["localhost"]), timeout=60) as web:
+        with web.stream("GET", f"http://localhost:{listener.getsockname()[1]}/") as response:
+            assert outbound._TURN.locked()
+            assert response.read() == body
+        assert not outbound._TURN.locked()
+    thread.join()

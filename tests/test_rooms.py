@@ -41,6 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("settings", "shim"),
     ("video", "atomic", "clock", "flow", "imports", "periodic", "threads"),
     ("errors", "system", "version"),
+    ("printable",),
 )
 """The rooms (folders and single modules) from the top floor down. A room imports only rooms of lower floors."""
 

@@ -9,6 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
+from longtake.printable import printable
+
 TEMPORARY = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO),
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL),
@@ -47,7 +49,7 @@ def entry(
         echoed = "..."
     made = {
         "loc": echo(list(loc)),
-        "msg": echo(msg),
+        "msg": printable(echo(msg)),
         "type": type,
         "url": f"https://docs.fal.ai/errors#{type}",
         "input": echoed,
@@ -86,7 +88,8 @@ def echo(value: Any, depth: int = 4) -> Any:
 class LongtakeError(Exception):
     """The base class of all errors that are reported to users.
 
-    message: one sentence about what is wrong, with which value, and what would be right.
+    message: one sentence about what is wrong, with which value, and what would be right. Unprintable characters in it
+        become escapes (see `printable`).
     loc: path of the wrong field; empty if the error is about no single field.
     value: the wrong value; None if there is none.
     ctx: facts for clients, such as limits and supported values.
@@ -100,8 +103,8 @@ class LongtakeError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, *, loc: Loc = (), value: Any = None, ctx: Mapping[str, Any] | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = printable(message)
+        super().__init__(self.message)
         self.loc = loc
         self.value = value
         self.ctx = dict(ctx or {})

@@ -1,6 +1,6 @@
-"""Two kinds of network connections: with a deadline, and for downloads.
+"""The network connections of requests to hosts that users name.
 
-A download's connection reads in turn with those of other downloads, so that other threads of the process can run.
+They read in turn, so that other threads of the process can run.
 """
 
 import math
@@ -18,7 +18,7 @@ WRITTEN_BYTES = 16_384
 """Largest number of bytes that are sent between two checks of the deadline."""
 
 LEAST_BYTES, MOST_BYTES = 1024, 65_536
-"""The bounds of the number of bytes that one read of a download returns at most. It begins with the first of them.
+"""The bounds of the number of bytes that one read returns at most. It begins with the first of them.
 """
 
 TURN_S = 0.005
@@ -31,57 +31,16 @@ AT_ONCE_S = 0.001
 """Seconds within which bytes that have arrived are read."""
 
 
-class DeadlineStream(httpcore.NetworkStream):
-    """A connection whose operations all end by a deadline. They raise httpcore.TimeoutException if they are not done.
+class CheckedStream(httpcore.NetworkStream):
+    """A connection with bounds, which calls a function while it waits, and whose thread works in turn with others.
 
     stream: the connection.
-    deadline: the time (`time.monotonic`) of the deadline. If it is None, only the timeout of each operation applies.
-    """
-
-    def __init__(self, stream: httpcore.NetworkStream, deadline: float | None) -> None:
-        self._stream = stream
-        self.deadline = deadline
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._bounded(timeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        for start in range(0, len(buffer), WRITTEN_BYTES):
-            self._stream.write(buffer[start : start + WRITTEN_BYTES], self._bounded(timeout))
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        return self._like(self._stream.start_tls(ssl_context, server_hostname, self._bounded(timeout)))
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
-
-    def _like(self, stream: httpcore.NetworkStream) -> "DeadlineStream":
-        return DeadlineStream(stream, self.deadline)
-
-    def _bounded(self, timeout: float | None) -> float | None:
-        """Returns the seconds that the next operation may take: at most `timeout`, and at most until the deadline.
-
-        None means no limit. Raises ReadTimeout after the deadline.
-        """
-        if self.deadline is None:
-            return timeout
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise httpcore.ReadTimeout("no answer in time")
-        return left if timeout is None else min(left, timeout)
-
-
-class CheckedStream(DeadlineStream):
-    """A connection that calls a function while it waits, and whose thread works in turn with those of others.
-
-    stream, deadline: see `DeadlineStream`.
+    deadline: the time (`time.monotonic`) by which each operation must end. After it, httpcore.TimeoutException is
+        raised. If it is None, only the timeout of each operation applies.
     check: is called again and again while `read` waits. What it raises ends the read.
     turn: a lock that all such connections of the process share.
+    bytes_left: the number of bytes that may still be read. After it, `read` raises httpcore.RemoteProtocolError. None
+        means no limit. The last read may return more than are left.
 
     A connection holds the lock from the arrival of bytes until it waits for the next ones. Meanwhile the others wait,
     but not longer than a quarter of a second. Without the lock, ten threads that download would compete with the thread
@@ -90,9 +49,16 @@ class CheckedStream(DeadlineStream):
     """
 
     def __init__(
-        self, stream: httpcore.NetworkStream, deadline: float | None, check: Check, turn: threading.Lock
+        self,
+        stream: httpcore.NetworkStream,
+        deadline: float | None,
+        check: Check,
+        turn: threading.Lock,
+        bytes_left: int | None = None,
     ) -> None:
-        super().__init__(stream, deadline)
+        self.deadline = deadline
+        self.bytes_left = bytes_left
+        self._stream = stream
         self._check = check
         self._turn = turn
         self._has_turn = False
@@ -101,6 +67,31 @@ class CheckedStream(DeadlineStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         self._end_turn()
+        if self.bytes_left is not None and self.bytes_left <= 0:
+            raise httpcore.RemoteProtocolError("the head of the answer is too large")
+        data = self._read(max_bytes, timeout)
+        if self.bytes_left is not None:
+            self.bytes_left -= len(data)
+        return data
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        for start in range(0, len(buffer), WRITTEN_BYTES):
+            self._stream.write(buffer[start : start + WRITTEN_BYTES], self._bounded(timeout))
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        stream = self._stream.start_tls(ssl_context, server_hostname, self._bounded(timeout))
+        return CheckedStream(stream, self.deadline, self._check, self._turn, self.bytes_left)
+
+    def close(self) -> None:
+        self._end_turn()
+        self._stream.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+    def _read(self, max_bytes: int, timeout: float | None) -> bytes:
         read_by = math.inf if timeout is None else time.monotonic() + timeout
         while True:
             self._check()
@@ -114,12 +105,17 @@ class CheckedStream(DeadlineStream):
             if time.monotonic() >= read_by:
                 raise httpcore.ReadTimeout("no answer in time")
 
-    def close(self) -> None:
-        self._end_turn()
-        super().close()
+    def _bounded(self, timeout: float | None) -> float | None:
+        """Returns the seconds that the next operation may take: at most `timeout`, and at most until the deadline.
 
-    def _like(self, stream: httpcore.NetworkStream) -> "CheckedStream":
-        return CheckedStream(stream, self.deadline, self._check, self._turn)
+        None means no limit. Raises ReadTimeout after the deadline.
+        """
+        if self.deadline is None:
+            return timeout
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise httpcore.ReadTimeout("no answer in time")
+        return left if timeout is None else min(left, timeout)
 
     def _has_bytes(self, timeout: float) -> bool:
         """Waits until bytes or the end of the connection have arrived. Returns False after `timeout` seconds."""

@@ -22,8 +22,8 @@ import httpcore
 import httpx
 
 from longtake.errors import InvalidRequest, machine_error
-from longtake.network_streams import CheckedStream, DeadlineStream
-from longtake.video import Check
+from longtake.network_streams import CheckedStream
+from longtake.video import Check, no_check
 
 Resolve = Callable[[str, int], Sequence[str]]
 """Function that returns the IP addresses of (host, port), the best one first. It raises OSError or ValueError."""
@@ -38,8 +38,15 @@ CONNECT_S = 10.0
 MAX_ADDRESSES = 8
 """Largest number of addresses of one host name to which a connection is tried."""
 
+MAX_HEAD_BYTES = 64 * 1024
+"""Largest number of bytes of an answer's head: its first line, its headers and all informational answers (1xx) before
+it."""
+
 MAX_URL_LENGTH = 8000
 """Largest number of characters of a URL."""
+
+_TURN = threading.Lock()
+"""The lock of all connections (see `CheckedStream`)."""
 
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
@@ -187,9 +194,10 @@ class PublicTransport(httpx.BaseTransport):
     A request to any other host raises AddressRefused. Each request gets its own connection and uses no proxy. httpx's
     read timeout limits the whole time until the response's headers are complete, and then each single read of the body.
     A request can carry a function as the extension "longtake.check" (CHECK). It is called again and again while the
-    request waits, and can end it by raising an exception. Requests with such a function take turns to process the bytes
-    that they have received (see `CheckedStream`), so that downloads leave time for other threads. Raises OSError if
-    this machine cannot resolve a host (see `errors.machine_error`), for example because too many files are open.
+    request waits, and can end it by raising an exception. All requests take turns to process the bytes that they have
+    received (see `CheckedStream`), so that they leave time for other threads. An answer whose head has more than 64 KiB
+    (MAX_HEAD_BYTES) raises httpx.RemoteProtocolError. Raises OSError if this machine cannot resolve a host (see
+    `errors.machine_error`), for example because too many files are open.
 
     trusted_hosts: hosts that are allowed although they are not public: names or IP addresses, in upper or lower case.
     resolve: function that returns the addresses of a host.
@@ -202,7 +210,6 @@ class PublicTransport(httpx.BaseTransport):
         self._trusted = frozenset(host.lower() for host in trusted_hosts)
         self._resolve = resolve
         self._tls = verify or _authorities()
-        self._turn = threading.Lock()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         try:
@@ -214,8 +221,8 @@ class PublicTransport(httpx.BaseTransport):
         timeout = timeout | {"connect": min(timeout.get("connect") or CONNECT_S, CONNECT_S)}
         read_s = timeout.get("read")
         deadline = None if read_s is None else time.monotonic() + read_s
-        check: Check | None = request.extensions.get(CHECK)
-        network = _PublicNetwork(self._trusted, self._resolve, deadline, check, self._turn)
+        check: Check = request.extensions.get(CHECK, no_check)
+        network = _PublicNetwork(self._trusted, self._resolve, deadline, check)
         url = httpcore.URL(scheme=parsed.raw_scheme, host=_host(parsed), port=parsed.port, target=parsed.raw_path)
         connection = httpcore.HTTPConnection(url.origin, self._tls, network_backend=network)
         extensions = request.extensions | {"timeout": timeout}
@@ -225,7 +232,8 @@ class PublicTransport(httpx.BaseTransport):
                     request.method, url, headers=request.headers.raw, content=request.stream, extensions=extensions
                 )
             )
-        response.extensions["network_stream"].deadline = None
+        stream = response.extensions["network_stream"]
+        stream.deadline = stream.bytes_left = None
         return httpx.Response(
             response.status,
             headers=response.headers,
@@ -241,15 +249,13 @@ class _PublicNetwork(httpcore.NetworkBackend):
     trusted: hosts that are allowed although they are not public: names or IP addresses, in lower case.
     resolve: function that returns the addresses of a host.
     deadline: time (`time.monotonic`) by which the response's headers must be complete; None means no deadline.
-    check: function that is called while the connection waits for the other side; None calls none.
-    turn: see `CheckedStream`; used only with `check`.
+    check: function that is called while the connection waits for the other side.
     """
 
     trusted: Collection[str]
     resolve: Resolve
     deadline: float | None
-    check: Check | None
-    turn: threading.Lock
+    check: Check
 
     def connect_tcp(
         self,
@@ -266,9 +272,7 @@ class _PublicNetwork(httpcore.NetworkBackend):
             share_s = (connect_by - time.monotonic()) / (len(addresses) - number)
             try:
                 stream = httpcore.SyncBackend().connect_tcp(address, port, max(share_s, 0.001), *args, **options)
-                if self.check is None:
-                    return DeadlineStream(stream, self.deadline)
-                return CheckedStream(stream, self.deadline, self.check, self.turn)
+                return CheckedStream(stream, self.deadline, self.check, _TURN, MAX_HEAD_BYTES)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as failure:
                 ours = machine_error(failure)
                 if ":" in address and ours is not None and ours.errno == errno.EADDRNOTAVAIL:

@@ -215,7 +215,7 @@ class Settings(BaseSettings):
 
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ("127.0.0.1", "::1")
     """Addresses of reverse proxies, or networks of them such as `10.0.0.0/8`, separated by commas. Their headers
-    X-Forwarded-For and X-Forwarded-Proto are believed."""
+    X-Forwarded-For and X-Forwarded-Proto are believed. An address of this machine stands for every program on it."""
     max_connections: Positive = 1000
     """Largest number of open connections. It is smaller if the process may open fewer than about twice as many files.
     When it is reached, the connection that has waited longest without a complete request is closed."""

@@ -253,6 +253,15 @@ def test_names_that_are_no_paths_are_left_out(hub: Hub, settings: Settings) -> N
     assert get(Lora("some/lora"), settings).read_bytes() == bytes(500)
 
 
+@pytest.mark.parametrize("tag", ["../../../../x", "/tmp/x", "7", "..", "a" * 5000])
+def test_a_version_is_no_path(hub: Hub, settings: Settings, monkeypatch: pytest.MonkeyPatch, tag: str) -> None:
+    monkeypatch.setattr("tests.models.stand_in_hub._etag", lambda *_: tag)
+    path = get(LARGE, settings)
+    assert kept(settings) == [path]
+    assert path.parents[2] == public_folder(settings)
+    assert len(path.parent.name) == 16
+
+
 def test_a_name_of_both_a_file_and_a_folder(hub: Hub, settings: Settings) -> None:
     hub.repos["some/lora"]["s.safetensors/s.safetensors"] = bytes(500)
     both = (LARGE, Lora("some/lora", "s.safetensors/s.safetensors"))

@@ -217,6 +217,13 @@ def test_a_request_without_a_host_header_is_served(served: Served) -> None:
         assert connection.recv(100).startswith(b"HTTP/1.1 200")
 
 
+def test_two_host_headers_are_refused(served: Served) -> None:
+    host, port = served.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 400")
+
+
 def test_a_head_request_has_no_body(client: httpx.Client) -> None:
     submitted = client.post(f"/queue/{LTXV}", json=INPUT).json()
     answer = client.head(submitted["status_url"])

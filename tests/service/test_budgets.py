@@ -103,8 +103,9 @@ def test_a_body_of_unknown_length_is_refused_while_it_arrives(tmp_path: Path, pa
 
 @pytest.fixture
 def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[httpx.Client, str]]:
-    """A client of a server with a key, and the key. An address may send 3 refused keys per minute."""
+    """A client of a server with a key, and the key. An address may send 3 refused keys per minute, and a proxy 5."""
     monkeypatch.setattr(auth, "MOST_REFUSED", 3)
+    monkeypatch.setattr(auth, "MOST_REFUSED_OF_PROXY", 5)
     with serving(tmp_path) as served, served.client() as client:
         yield client, served.state.keys.create("a", "run")
 
@@ -134,6 +135,25 @@ def test_a_key_that_is_known_works_from_an_address_with_refused_keys(
     assert [client.get("/v1/models", headers=bad).status_code for _ in range(4)] == [401, 401, 401, 429]
     assert client.get("/v1/models", headers=good).status_code == 200
     assert client.get("/v1/models", headers={"Authorization": f"Key  {key}"}).status_code == 429
+
+
+def test_names_that_are_no_addresses_are_one_client(guarded: tuple[httpx.Client, str]) -> None:
+    headers = [{"Authorization": "Key a:b", "X-Forwarded-For": name} for name in ("x", "y" * 60_000, "z", "")]
+    assert [guarded[0].get("/v1/models", headers=each).status_code for each in headers] == [401, 401, 401, 429]
+
+
+def test_the_clients_of_one_proxy_may_send_so_many_refused_keys(
+    guarded: tuple[httpx.Client, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, key = guarded
+    monkeypatch.setattr(auth, "CACHE_S", 0.0)
+    good = {"Authorization": f"Key {key}", "X-Forwarded-For": "9.9.9.9"}
+    assert client.get("/v1/models", headers=good).status_code == 200
+    bad = [{"Authorization": "Key a:b", "X-Forwarded-For": f"9.9.8.{number}"} for number in range(6)]
+    assert [client.get("/v1/models", headers=each).status_code for each in bad] == [401] * 5 + [429]
+    assert client.get("/v1/models", headers=good).status_code == 200
+    direct = {"Authorization": "Key a:b"}
+    assert client.get("/v1/models", headers=direct).status_code == 401
 
 
 def test_requests_without_a_key_are_no_refused_keys(guarded: tuple[httpx.Client, str]) -> None:

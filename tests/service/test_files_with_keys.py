@@ -72,6 +72,9 @@ def test_access_rules_decide_who_may_read(locked: tuple[Served, str, str]) -> No
     with served.client(headers={"authorization": f"Key {user}"}) as client:
         hidden = stored(client, b"x", {"x-fal-object-lifecycle": ruled("hide")})
         forbidden = stored(client, b"x", {"x-fal-object-lifecycle": ruled("forbid")})
+        opened = stored(client, b"x", {"x-fal-object-lifecycle": ruled("allow")})
+        caching = [client.get(url).headers.get("cache-control") for url in (hidden, forbidden, opened)]
+        assert caching == ["private, no-store", "private, no-store", None]
     stranger = Keys(served.engine).create("stranger", "run")
     assert [seen(hidden, key) for key in (None, stranger, friend, user, admin)] == [404, 404, 200, 200, 200]
     assert [seen(forbidden, key) for key in (None, stranger, friend, user, admin)] == [403, 403, 200, 200, 200]

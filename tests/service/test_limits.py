@@ -43,7 +43,7 @@ from longtake.service import (
 )
 from longtake.service import plans as service_plans
 from longtake.service import preview as preview_route
-from longtake.service.connections import Bounds
+from longtake.service.connections import MOST_FORWARDED, Bounds
 from longtake.settings import Settings
 from longtake.storage import derived, lifecycle
 from longtake.storage import imports as stored_imports
@@ -74,6 +74,7 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "bytes that a refused client": (BOUNDS.linger_bytes, BOUNDS.linger_s),
     "new connections that wait": (ports.BACKLOG,),
     "open connections |": (SETTINGS.max_connections,),
+    "entries of `X-Forwarded-For`": (MOST_FORWARDED,),
     "open connections of one peer": (SETTINGS.max_connections_per_peer,),
     "part of a JSON body": (bodies.SPOOL_BYTES,),
     "JSON body of a request": (SETTINGS.max_body_bytes,),
@@ -91,7 +92,7 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "problems of one request": (validation.MOST_PROBLEMS,),
     "submitted requests per minute": (SETTINGS.key_requests_per_minute,),
     "bytes per hour": (SETTINGS.key_bytes_per_hour,),
-    "requests with a wrong key": (auth.MOST_REFUSED,),
+    "requests with a wrong key": (auth.MOST_REFUSED, auth.MOST_REFUSED_OF_PROXY),
     "keys and tokens that are checked": (auth.CHECKS, auth.CHECKS // 2 + 1, state.SHORT_THREADS),
     "bodies and uploads that are received": (state.BODY_THREADS, state.BODY_THREADS // 2),
     "reports of one key": (reports.MOST_OPEN,),
@@ -142,6 +143,7 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "time to resolve": (outbound.CONNECT_S, outbound.MAX_ADDRESSES, fetch._MAX_REDIRECTS),
     "size of a file": (SETTINGS.max_source_bytes,),
     "time without a change": (temporary.OLD_S,),
+    "bytes of the head of an answer": (outbound.MAX_HEAD_BYTES,),
     "characters of a URL": (outbound.MAX_URL_LENGTH,),
     "webhooks that are sent": (webhooks.SENDERS, 6, webhooks.SENDERS // 2),
     "time for one attempt at a webhook": (SETTINGS.webhook_timeout_s,),

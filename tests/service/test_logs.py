@@ -75,6 +75,22 @@ def test_the_format_can_be_configured(format: Any, terminal: bool, is_json: bool
     assert ("\x1b" in out.getvalue()) == (terminal and not is_json)
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_nobody_writes_lines_or_commands_into_the_log(terminal: bool) -> None:
+    out = Terminal() if terminal else io.StringIO()
+    setup(Settings(log_format="console" if terminal else "json"), out)
+    hostile = "\x1b[31m\nINJECTED\x9b31m\u2028\u202e\x85"
+    structlog.get_logger("longtake.http").warning(
+        "answered", path=hostile, error=ValueError(hostile), nested={hostile: [hostile]}
+    )
+    logging.getLogger("longtake.worker").warning("failed: %s", hostile)
+    shown = out.getvalue().replace("\x1b[0m", "").replace("\x1b[1m", "")
+    assert "\\x9b31m\\u2028\\u202e\\x85" in shown.replace("\\\\", "\\")
+    assert not set("\x9b\u2028\u202e\x85") & set(shown)
+    assert "\x1b[31m\\nINJ" not in shown
+    assert len(out.getvalue().split("\n")) == 3
+
+
 def test_tracebacks_do_not_show_the_values_of_variables() -> None:
     for stream in (io.StringIO(), Terminal()):
         setup(Settings(), stream)

@@ -12,6 +12,9 @@ from longtake.storage.keys import KEY, key_in_url, new_key
         ("clip", "video/mp4; x=1", ".mp4"),
         ("clip", "no/such", ""),
         ("a.b c", "", ""),
+        ("a", "application/manifest+json", ""),
+        ("a.webmanifest", "video/mp4", ".mp4"),
+        ("a.mp4\n", "no/such", ""),
     ],
 )
 def test_a_new_key_ends_with_the_suffix_of_the_file(name: str, kind: str, suffix: str) -> None:

@@ -148,6 +148,28 @@ def test_a_missing_part_is_named(store: FileStore, etag: str) -> None:
     assert uploads.complete(store, upload, [first]) == upload.file_key
 
 
+@pytest.mark.parametrize("step", ["find", "size"])
+def test_a_completion_that_another_one_overtakes_has_the_same_answer(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """The other one ends after the first look for the file, or for the part."""
+    upload = new_upload(store, multipart=True)
+    listed = [add_part(store, upload, 1, b"one")]
+    owner = FileStore if step == "find" else type(store.blobs)
+    real = getattr(owner, step)
+
+    def overtaken(self: object, key: str) -> object:
+        found = real(self, key)
+        monkeypatch.setattr(owner, step, real)
+        uploads.complete(store, upload, listed)
+        return found
+
+    before = {*store.scratch.iterdir()}
+    monkeypatch.setattr(owner, step, overtaken)
+    assert uploads.complete(store, upload, listed) == upload.file_key
+    assert {*store.scratch.iterdir()} == before
+
+
 def test_a_sweep_deletes_uploads_whose_time_is_over(store: FileStore) -> None:
     current, late = new_upload(store, multipart=True), new_upload(store, multipart=True, within_s=0.001)
     number, etag = add_part(store, current, 1, b"one")

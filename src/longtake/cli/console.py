@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import sys
 import threading
@@ -18,6 +17,7 @@ import typer
 from longtake.cli.output import holds
 from longtake.errors import Cancelled, FolderNotMade, InvalidRequest, LongtakeError, is_out_of_memory
 from longtake.imports import TORCH_MODULES, import_sentence
+from longtake.printable import printable_lines
 from longtake.video import OnProgress, Progress, ignore_progress
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
@@ -111,7 +111,7 @@ def _end(error: LongtakeError, as_json: bool) -> None:
         print_json({"detail": [error.detail()]})
     typer.secho("Error: ", fg="red", bold=True, nl=False, err=True)
     option = "".join(f"{note}: " for note in getattr(error, "__notes__", []))
-    typer.echo(f"{option}{without_controls(error.message)}", err=True)
+    typer.echo(f"{option}{printable_lines(error.message)}", err=True)
     raise typer.Exit(error.exit_code)
 
 
@@ -182,18 +182,10 @@ def print_rows(title: str, rows: Rows) -> None:
     typer.secho(title, bold=True)
     width = max((len(name) for name, _ in rows), default=0)
     for name, value in rows:
-        first, *more = without_controls(value).split("\n")
+        first, *more = printable_lines(value).split("\n")
         typer.echo(f"  {name:<{width}}  {first}".rstrip())
         for line in more:
             typer.echo(f"  {'':<{width}}  {line}")
-
-
-def without_controls(text: str) -> str:
-    r"""Returns a text in which control characters, which could command the terminal, are escapes such as `\x1b`.
-
-    Line breaks stay.
-    """
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda one: f"\\x{ord(one[0]):02x}", text)
 
 
 def bytes_text(count: int) -> str:

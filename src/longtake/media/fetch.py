@@ -364,13 +364,16 @@ def environment_proxy(url: str) -> str | None:
 
 
 def _check_redirect(response: httpx.Response) -> None:
-    """Raises DownloadFailed if the response redirects to something other than http or https, such as a data URI."""
-    scheme = re.match(r"\s*([a-z][a-z0-9+.-]*):", response.headers.get("location", ""), re.IGNORECASE)
-    if response.has_redirect_location and scheme is not None and scheme[1].lower() not in ("http", "https"):
-        kind = "a data URI" if scheme[1].lower() == "data" else f"a {scheme[1].lower()[:20]}: address"
-        raise DownloadFailed(
-            f"{shown_url(response.url)} redirects to {kind}. Only redirects to http and https addresses are followed."
-        )
+    """Raises DownloadFailed if the response redirects from https to http, or to neither, such as to a data URI."""
+    found = re.match(r"\s*([a-z][a-z0-9+.-]*):", response.headers.get("location", ""), re.IGNORECASE)
+    if not response.has_redirect_location or found is None:  # a relative address keeps the scheme
+        return
+    scheme, name = found[1].lower(), shown_url(response.url)
+    if scheme == "http" and response.url.scheme == "https":
+        raise DownloadFailed(f"{name} redirects to an http address. An https address may only lead to https addresses.")
+    if scheme not in ("http", "https"):
+        kind = "a data URI" if scheme == "data" else f"a {scheme[:20]}: address"
+        raise DownloadFailed(f"{name} redirects to {kind}. Only redirects to http and https addresses are followed.")
 
 
 def _retry_after_s(header: str) -> float | None:

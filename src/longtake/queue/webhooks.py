@@ -16,6 +16,7 @@ from longtake.database.connection import RetriesStopped, is_temporary, reading, 
 from longtake.database.tables import deliveries
 from longtake.outbound import PublicTransport
 from longtake.periodic import Repeating
+from longtake.printable import printable
 from longtake.queue import engine as queue
 from longtake.queue import payloads
 from longtake.queue.requests import RequestRow
@@ -226,7 +227,8 @@ class Deliverer:
                     request_id=delivery.request_id,
                 )
                 failure = f"{type(error).__name__}: {error}"
-            retry_until_stopped(lambda: self._store_result(delivery, failure), self._loop.stopping)
+            reason = None if failure is None else printable(failure)
+            retry_until_stopped(lambda: self._store_result(delivery, reason), self._loop.stopping)
         except RetriesStopped:
             pass  # The server stops. The webhook becomes due again, and the attempt is repeated.
         except Exception:

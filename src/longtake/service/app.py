@@ -101,13 +101,14 @@ class Application:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
+        has_many_hosts = sum(name == b"host" for name, _ in scope["headers"]) > 1
         host = headers[b"host"].decode("latin-1") if b"host" in headers else _own_host(scope)
         target = destination(host, scope["path"].rstrip("/") or "/")
         answer = _Answer(send, self._cors.headers(headers.get(b"origin")))
         started = time.perf_counter()
         try:
-            if not is_valid_host(host):
-                raise RequestFailed(400, "The Host header is not a host.", "bad_request")
+            if has_many_hosts or not is_valid_host(host):
+                raise RequestFailed(400, "A request has one Host header, which names a host.", "bad_request")
             if scope["query_string"].count(b"&") >= MOST_PARAMETERS:
                 raise RequestFailed(400, f"The query string has more than {MOST_PARAMETERS} parameters.", "bad_request")
             if len(target.path) > MAX_PATH or not target.path.isprintable():

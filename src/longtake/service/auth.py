@@ -28,6 +28,9 @@ KNOWN_S = 3600.0
 MOST_REFUSED = 600
 """Maximum number of requests with an invalid header that one client may send per minute. Each of them may need a query
 to the database. Requests without a header do not count."""
+MOST_REFUSED_OF_PROXY = 6000
+"""The same for all clients of one trusted proxy together. Without it, a program at a trusted address could name another
+client in each request. By default every program on this machine is at one."""
 CHECKS = 3
 """Maximum number of headers that are checked at the same time. With many more threads in Python, the thread that
 answers all other requests would wait for its turn too long."""
@@ -45,7 +48,8 @@ class Authenticator:
 
     If 600 headers (MOST_REFUSED) from one client's address are refused within a minute, its next headers are not
     checked, and it gets status 429. Headers that were accepted within the last hour (KNOWN_S), and not refused since
-    then, are still checked. A request without a header does not count, because it needs no query to the database.
+    then, are still checked. The same holds for all clients of one trusted proxy together, and 6000 headers
+    (MOST_REFUSED_OF_PROXY). A request without a header does not count, because it needs no query to the database.
 
     At most 3 headers (CHECKS) are checked at the same time; clients take turns. Requests that wait for the check of the
     same header share it.
@@ -59,6 +63,7 @@ class Authenticator:
         self._cache: TTLCache[str, Caller] = TTLCache(CACHE_SIZE, CACHE_S)
         self._known: TTLCache[str, bool] = TTLCache(CACHE_SIZE, KNOWN_S)
         self._refused = Budget(MOST_REFUSED, MINUTE_S)
+        self._refused_of_proxies = Budget(MOST_REFUSED_OF_PROXY, MINUTE_S)
         self._checks: dict[str, asyncio.Future[Caller]] = {}  # the header -> its check
         self._turns = Turns(CHECKS)
 
@@ -75,18 +80,17 @@ class Authenticator:
         if cached is not None:
             return cached
         peer = peer_of(scope["client"][0]) if scope.get("client") else "unknown"
+        proxy: str | None = scope.get("longtake.proxy")
         is_empty = not authorization.strip()
-        seconds = 0 if is_empty or authorization in self._known else self._refused.seconds_left(peer)
-        if seconds:
-            raise limit_reached(
-                f"Your address has sent {MOST_REFUSED} requests with an invalid key in a minute, as many as it may.",
-                seconds,
-            )
+        if not is_empty and authorization not in self._known:
+            self._check_refused(peer, proxy)
         try:
             caller = await self._check(authorization, peer)
         except RequestFailed:
             if not is_empty:
                 self._refused.use(peer, 1)
+                if proxy is not None:
+                    self._refused_of_proxies.use(proxy, 1)
             self._known.pop(authorization, None)
             raise
         if len(authorization) <= MAX_CACHED_LENGTH:
@@ -94,6 +98,25 @@ class Authenticator:
             if caller.key_id != ANONYMOUS.key_id:  # An open proxy makes a new token for each request.
                 self._known[authorization] = True
         return caller
+
+    def _check_refused(self, peer: str, proxy: str | None) -> None:
+        """Raises RequestFailed with status 429 if too many headers of a client or a proxy were refused.
+
+        peer: the client. proxy: the trusted proxy through which it has sent its request; None without one.
+        """
+        of_peer = self._refused.seconds_left(peer)
+        of_proxy = 0 if proxy is None else self._refused_of_proxies.seconds_left(proxy)
+        if of_peer:
+            raise limit_reached(
+                f"Your address has sent {MOST_REFUSED} requests with an invalid key in a minute, as many as it may.",
+                of_peer,
+            )
+        if of_proxy:
+            raise limit_reached(
+                f"All clients of your proxy have sent {MOST_REFUSED_OF_PROXY} requests with an invalid key in a "
+                "minute, as many as they may.",
+                of_proxy,
+            )
 
     async def _check(self, authorization: str, peer: str) -> Caller:
         """Returns the caller whom a header identifies, or raises RequestFailed with status 401. Requests share a check.

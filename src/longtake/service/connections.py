@@ -10,7 +10,6 @@ import ipaddress
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Protocol
 
 from longtake import system
@@ -20,6 +19,8 @@ RESERVED_FILES = 128
 
 TURN_S = 0.001
 """Seconds for which one connection parses what it has received, before other connections have their turn."""
+MOST_FORWARDED = 20
+"""Maximum number of entries of X-Forwarded-For that are read. The last ones count."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -223,51 +224,61 @@ class Connections:
         self._check = loop.call_later(self.bounds.check_s, self._close_late) if len(self) else None
 
 
-@lru_cache(4096)
+def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Returns an IP address without its zone. An IPv4 address within an IPv6 address (`::ffff:1.2.3.4`) becomes itself.
+
+    Returns None if `address` is no IP address.
+    """
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return None
+    return found.ipv4_mapped or found if isinstance(found, ipaddress.IPv6Address) else found
+
+
 def peer_of(address: str) -> str:
     """Returns the name under which all connections of one client are counted. `address` is the client's IP address.
 
     - IPv4: the address itself, also if it is written as an IPv6 address such as `::ffff:1.2.3.4`.
     - IPv6: the address's network of 64 bits, because one client can use all addresses of it.
-    - Text that is no IP address: the text.
+    - Text that is no IP address: `unknown`.
     """
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(found, ipaddress.IPv4Address):
-        return str(found)
-    if found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped)
-    return str(ipaddress.ip_network((found, 64), strict=False))
+    found = _parsed(address)
+    if isinstance(found, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((found, 64), strict=False))
+    return "unknown" if found is None else str(found)
 
 
-@lru_cache(4096)
 def is_in(address: str, networks: tuple[Network, ...]) -> bool:
     """Returns True if `address` is an IP address in one of these networks."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return False
-    return any(found in network for network in networks)
+    found = _parsed(address)
+    return found is not None and any(found in network for network in networks)
 
 
-def forwarded_peer(headers: Iterable[tuple[bytes, bytes]], proxies: tuple[Network, ...]) -> str | None:
-    """Returns the client for which trusted proxies have forwarded a request, as `peer_of` names it.
+def forwarded_address(headers: Iterable[tuple[bytes, bytes]], proxies: tuple[Network, ...]) -> str | None:
+    """Returns the IP address of the client for which trusted proxies have forwarded a request.
 
     Each proxy appends the address of its own client to the header X-Forwarded-For. The result is the last address there
-    that is not one of a trusted proxy. The addresses before it do not count, because the client may have invented them.
-    Returns None if there is no such address.
+    that is not one of a trusted proxy. What is before it does not count, because the client may have invented it.
+    Returns None if there is no such address among the last 20 entries (MOST_FORWARDED), or if an entry after it is no
+    IP address.
 
     headers: the names, in lower case, and the values of the request's headers.
     proxies: the networks of the trusted proxies.
     """
-    values = [value for name, value in headers if name == b"x-forwarded-for"]
-    if not values:
-        return None
-    addresses = [_without_port(part.strip()) for part in b",".join(values).decode("latin-1").split(",")]
-    last = next((one for one in reversed(addresses) if one and not is_in(one, proxies)), None)
-    return None if last is None else peer_of(last[:64])
+    entries = b",".join(value for name, value in headers if name == b"x-forwarded-for").rsplit(b",", MOST_FORWARDED)
+    for entry in reversed(entries[-MOST_FORWARDED:]):
+        address = _without_port(entry.decode("latin-1").strip())
+        if address and not is_in(address, proxies):
+            found = _parsed(address)
+            return None if found is None else str(found)
+    return None
+
+
+def forwarded_scheme(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Returns the scheme in the last header X-Forwarded-Proto, `http` or `https`. Returns None for any other value."""
+    values = [value.strip() for name, value in headers if name == b"x-forwarded-proto"]
+    return values[-1].decode() if values and values[-1] in (b"http", b"https") else None
 
 
 def _without_port(address: str) -> str:

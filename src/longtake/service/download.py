@@ -8,6 +8,7 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from longtake.access.files import decide
 from longtake.service.responses import NotFound
 from longtake.service.state import ServerState
 from longtake.storage.files import StoredFile
@@ -49,6 +50,8 @@ def _headers(file: StoredFile) -> dict[str, str]:
     name = quote(file.name)
     named = f'filename="{name}"' if name == file.name else f"filename*=utf-8''{name}"
     return {
+        # A cache could send the file to another reader, whom its access rules do not allow.
+        **({} if decide(file, None) == "allow" else {"cache-control": "private, no-store"}),
         "accept-ranges": "bytes",
         "content-disposition": f"{disposition}; {named}",
         "etag": f'"{file.blob}"',  # The bytes of a blob never change.

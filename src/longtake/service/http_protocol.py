@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from typing import Any
+from typing import Any, cast
 
 from starlette.responses import Response
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
@@ -11,7 +11,15 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from longtake import system
 from longtake.flow import Flow
-from longtake.service.connections import Connection, Connections, Network, forwarded_peer, is_in, peer_of
+from longtake.service.connections import (
+    Connection,
+    Connections,
+    Network,
+    forwarded_address,
+    forwarded_scheme,
+    is_in,
+    peer_of,
+)
 from longtake.service.responses import request_error
 
 BUSY = "The server has too many open connections. Ask again later."
@@ -53,8 +61,9 @@ class HttpProtocol(HttpToolsProtocol):
     """The HTTP protocol of one connection. It closes the connection if the client exceeds a limit of `Bounds`.
 
     connections: all connections of the server, and their limits.
-    proxies: the networks of the trusted proxies. A request from one of them counts for the client that its header
-        X-Forwarded-For names.
+    proxies: the networks of the trusted proxies. A request from one of them has the client and the scheme that its
+        headers X-Forwarded-For and X-Forwarded-Proto name. Then the ASGI scope has one more entry, `longtake.proxy`:
+        the proxy's own name (see `peer_of`).
     opening: the object that stands for this connection in `connections` during the TLS handshake. The protocol removes
         it there and adds itself instead. None without TLS.
     uvicorn: the arguments of uvicorn's own protocol.
@@ -166,10 +175,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._refusal = self._too_large()
             raise _Refused
         if self._is_from_proxy:
-            peer = forwarded_peer(self.headers, self._proxies)
-            if peer is not None and not self._connections.move(self, peer):
-                self._refusal = _error(503, BUSY)
-                raise _Refused
+            self._believe_proxy()
         super().on_headers_complete()
         self._unanswered.append(self.cycle)
         self.flow.resume_reading()
@@ -266,6 +272,21 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     # Details
+
+    def _believe_proxy(self) -> None:
+        """Makes the client and the scheme of the request those that the headers of a trusted proxy name.
+
+        Refuses the request with status 503 if that client has too many connections.
+        """
+        self.scope["scheme"] = forwarded_scheme(self.headers) or self.scope["scheme"]
+        address = forwarded_address(self.headers, self._proxies)
+        if address is None:
+            return
+        if not self._connections.move(self, peer_of(address)):
+            self._refusal = _error(503, BUSY)
+            raise _Refused
+        cast(dict[str, Any], self.scope)["longtake.proxy"] = self._peer
+        self.scope["client"] = (address, 0)
 
     def _allow_chunks(self, count: float) -> None:
         """Lets the client send so many more chunks, but never more than `chunks` of the bounds at once."""

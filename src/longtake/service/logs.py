@@ -8,6 +8,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor
 
+from longtake.printable import printable, printable_lines
 from longtake.settings import Settings
 
 QUIET_LOGGERS = ("httpcore", "httpx", "alembic", "asyncio", "uvicorn")
@@ -63,7 +64,7 @@ def setup(settings: Settings, stream: TextIO | None = None) -> None:
     else:
         end = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
     formatter = structlog.stdlib.ProcessorFormatter(
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, end],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, without_controls, end],
         foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *common],
     )
     handler = logging.StreamHandler(out)
@@ -88,6 +89,19 @@ def without_secrets(_: Any, __: str, event: EventDict) -> EventDict:
             event[name] = redacted(value)
         elif isinstance(value, dict | list | tuple | bytes):
             event[name] = redacted(repr(value))
+    return event
+
+
+def without_controls(_: Any, __: str, event: EventDict) -> EventDict:
+    """A structlog processor that returns a log line whose unprintable characters are escapes (see `printable`).
+
+    `event` has the values of the line by their names. Only a traceback may have several lines.
+    """
+    for name, value in event.items():
+        if name == "exception":
+            event[name] = printable_lines(value)
+        elif not isinstance(value, bool | int | float | None):
+            event[name] = printable(str(value))
     return event
 
 

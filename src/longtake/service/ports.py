@@ -70,7 +70,7 @@ class Ports:
             server_header=False,
             timeout_keep_alive=math.ceil(self.connections.bounds.idle_s),
             timeout_graceful_shutdown=self.grace_s,
-            forwarded_allow_ips=[str(network) for network in self.proxies],
+            proxy_headers=False,  # The protocol reads them, because uvicorn believes texts that are no addresses.
             backlog=BACKLOG,
         )
 

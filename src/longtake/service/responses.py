@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from longtake.database.connection import is_damaged, is_temporary
 from longtake.endpoints.validation import problem
 from longtake.errors import DiskFull, LongtakeError
+from longtake.printable import printable
 
 Headers = Mapping[str, str]
 
@@ -86,12 +87,12 @@ async def body_of(response: Response) -> bytes:
 def request_error(status: int, detail: str, error_type: str | None = None, headers: Headers | None = None) -> Response:
     """Returns the response for an error of the request, with this HTTP status and the body `{detail, error_type}`.
 
-    detail: a sentence for the user.
+    detail: a sentence for the user. Unprintable characters in it become escapes (see `printable`).
     error_type: fal's name for the type of the error. It is also sent in the header `x-fal-error-type`. If it is None,
         it is left out of the body and the headers.
     headers: additional headers of the response.
     """
-    body = {"detail": detail} | ({"error_type": error_type} if error_type else {})
+    body = {"detail": printable(detail)} | ({"error_type": error_type} if error_type else {})
     type_header = {"x-fal-error-type": error_type} if error_type else {}
     return json_response(body, status, {**type_header, **retry_headers(status), **unbilled(status), **(headers or {})})
 

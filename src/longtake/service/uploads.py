@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 from starlette.requests import Request
 
 from longtake.errors import FileTooLarge, InvalidRequest
+from longtake.printable import UNPRINTABLE
 from longtake.service.bodies import declared_bytes
 from longtake.service.responses import CLOSE, RequestFailed, limit_reached
 from longtake.service.state import ServerState
@@ -28,8 +29,6 @@ MAX_NAME = 200
 """Maximum length in characters of a file's name, and of its MIME type."""
 
 MIME_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+(; ?charset=[\w-]+)?", re.ASCII)
-INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Control characters, and the characters that change the direction of text. They are removed from file names."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,8 @@ def listed_parts(value: Any) -> list[tuple[int, str]]:
     """Returns the (number, etag) of each part of an upload, from the list that a client sends.
 
     `value` is that list: [{"partNumber": 1, "etag": "..."}, ...]. The etags are returned without quotes. Raises
-    RequestFailed with status 400 if `value` is not such a list, is empty, has more than 10,000 entries (MAX_PARTS) or
-    lists a number twice.
+    RequestFailed with status 400 if `value` is not such a list, is empty, has more than 10,000 entries (MAX_PARTS),
+    lists a number twice, or has a number that is not from 1 to 10,000.
     """
     invalid = RequestFailed(400, "parts must be a list of {partNumber, etag}, each number once.", "bad_request")
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_PARTS:
@@ -116,8 +115,10 @@ def listed_parts(value: Any) -> list[tuple[int, str]]:
     found: dict[int, str] = {}
     for part in value:
         number, etag = (part.get("partNumber"), part.get("etag")) if isinstance(part, dict) else (None, None)
-        if not isinstance(number, int) or isinstance(number, bool) or not isinstance(etag, str) or number in found:
+        if type(number) is not int or not isinstance(etag, str) or number in found:
             raise invalid
+        if not 1 <= number <= MAX_PARTS:
+            raise RequestFailed(400, f"Parts are numbered 1 to {MAX_PARTS}.", "bad_request")
         found[number] = etag.strip('"')
     return list(found.items())
 
@@ -144,13 +145,12 @@ def header_name(request: Request) -> str:
 def file_name(value: Any) -> str:
     """Returns a safe form of the file name that a client sends, or `upload.bin` if nothing of the name is left.
 
-    - Folders and invisible characters are removed.
+    - Folders and unprintable characters are removed.
     - Spaces and dots at the ends of the name are removed.
     - If the name has more than 200 characters (MAX_NAME), its beginning is removed.
     """
     last = re.split(r"[/\\]", value)[-1] if isinstance(value, str) else ""
-    name = INVISIBLE.sub("", last).encode("utf-8", "ignore").decode()
-    return name.strip(" .")[-MAX_NAME:] or "upload.bin"
+    return UNPRINTABLE.sub("", last).strip(" .")[-MAX_NAME:] or "upload.bin"
 
 
 def media_type(value: Any) -> str:

@@ -160,7 +160,7 @@ def _num_bytes(connection: sa.Connection, upload: Upload) -> int:
 def complete(store: FileStore, upload: Upload, parts: Iterable[tuple[int, str]]) -> str:
     """Joins the parts of an upload, stores the result as the upload's file, and returns the file's key.
 
-    If the upload is already finished, only returns the key.
+    If the upload is already finished, or is finished meanwhile by another call, only returns the key.
 
     `parts`: a pair (number, etag) for each part. The parts are joined in the order of their numbers. The etag is the
         MD5 of the part's bytes in hex.
@@ -169,22 +169,37 @@ def complete(store: FileStore, upload: Upload, parts: Iterable[tuple[int, str]])
     """
     if store.find(upload.file_key) is not None:
         return upload.file_key
-    keys = []
-    for number, etag in sorted(parts):
-        key = _part_key(upload.token, number, etag) if ETAG.fullmatch(etag) else None
-        if key is None or store.blobs.size(key) is None:
-            raise InvalidRequest(f"Part {number} with the etag {etag[:80]!r} has not been uploaded.", loc=("parts",))
-        keys.append(key)
     whole = store.scratch_path()
     try:
+        keys = [_key_of_stored(store, upload, number, etag) for number, etag in sorted(parts)]
         with disk_full_errors(), whole.open("xb") as target:
             for key in keys:
                 target.writelines(store.blobs.open(key))
         finish(store, upload, whole)
+    except (_NoPart, FileNotFoundError, AlreadyUploaded):
+        # Another call that has finished meanwhile has deleted the parts.
+        if store.find(upload.file_key) is None:
+            raise
+        return upload.file_key
     finally:
         whole.unlink(missing_ok=True)
     _delete_parts(store, upload.token)
     return upload.file_key
+
+
+class _NoPart(InvalidRequest):
+    """A part of an upload is not stored."""
+
+    def __init__(self, number: int, etag: str) -> None:
+        super().__init__(f"Part {number} with the etag {etag[:80]!r} has not been uploaded.", loc=("parts",))
+
+
+def _key_of_stored(store: FileStore, upload: Upload, number: int, etag: str) -> str:
+    """Returns the key of a part's blob. Raises _NoPart if the part is not stored."""
+    key = _part_key(upload.token, number, etag)
+    if not ETAG.fullmatch(etag) or store.blobs.size(key) is None:
+        raise _NoPart(number, etag)
+    return key
 
 
 def sweep(store: FileStore, limit: int = CHANGED_BATCH) -> int:

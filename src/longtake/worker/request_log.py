@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from longtake import clock
+from longtake.printable import printable
 from longtake.queue.requests import LogLine
 from longtake.worker.messages import Printed, ProgressReport
 
@@ -101,5 +102,5 @@ def printed_line(printed: Printed) -> LogLine:
 
 
 def log_line(text: str, *, level: str = "INFO", labels: Mapping[str, str] = {}) -> LogLine:
-    """Returns a log line with the current time. NUL characters are removed, because PostgreSQL cannot store them."""
-    return LogLine(clock.now(), level, text.replace("\0", ""), labels)
+    """Returns a log line with the current time. Unprintable characters in it become escapes (see `printable`)."""
+    return LogLine(clock.now(), level, printable(text), labels)
