@@ -162,7 +162,7 @@ class Runner:
                 adapter.check_fit(model.transformer)
             adapters = read_adapters(opened, self._adapters, progress.repeat)
             checker, safety_note = configured_checker(self._settings) if plan.check_safety else (None, None)
-            sound = source_sound(job.source, plan)
+            sound = source_sound(job.source, plan, progress)
             has_sound = plan.makes_sound or sound is not None
             carries = carries_detail(job, self._settings)
             with (

@@ -55,6 +55,18 @@ def pictures(video: ProbedVideo, span: Span, size: tuple[int, int] | None = None
     return np.concatenate(list(frames(video, span, size, chunk)))
 
 
+def count_calls(monkeypatch: pytest.MonkeyPatch, name: str) -> list[int]:
+    """Counts the calls of a function of `frame_reader`. The number is the only element of the returned list."""
+    calls, function = [0], getattr(frame_reader, name)
+
+    def counting(*arguments: Any) -> Any:
+        calls[0] += 1
+        return function(*arguments)
+
+    monkeypatch.setattr(frame_reader, name, counting)
+    return calls
+
+
 def whole(video: ProbedVideo) -> Span:
     return Span(0, video.facts.num_frames, video.facts.rate)
 
@@ -201,6 +213,16 @@ def test_a_long_group_of_pictures_is_read_backwards_in_blocks(tmp_path: Path, mo
     monkeypatch.setattr(frame_reader, "BACKWARD_BYTES", 7 * 128 * 96 * 3)
     seen = [number_of(picture) for picture in pictures(video, Span(3, 40, video.facts.rate, reverse=True))]
     assert seen == list(range(39, 2, -1))
+
+
+def test_many_keyframes_are_read_backwards_with_one_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time as many groups of pictures are decoded as fit into the memory: here two of three frames."""
+    video = probed(Clip("clip.mp4", frames=60, options=(("x264-params", "keyint=3"),)).write(tmp_path))
+    monkeypatch.setattr(frame_reader, "BACKWARD_BYTES", 7 * 128 * 96 * 3)
+    openings, readings = count_calls(monkeypatch, "opened"), count_calls(monkeypatch, "_from_keyframe")
+    seen = [number_of(picture) for picture in pictures(video, replace(whole(video), reverse=True))]
+    assert seen == list(range(59, -1, -1))
+    assert (openings[0], readings[0]) == (1, 10)
 
 
 def test_reading_the_end_decodes_only_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

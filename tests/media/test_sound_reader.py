@@ -274,6 +274,20 @@ def test_sound_that_cannot_be_decoded_is_noted(tmp_path: Path) -> None:
     assert facts.sound_notes == ("The source's sound cannot be decoded and was left out.",)
 
 
+def test_sound_of_a_rate_that_no_device_plays_is_left_out(tmp_path: Path) -> None:
+    video = probed(tmp_path / "fast.mkv", Track(noise(9)[:, :3000], rate=800_000))
+    note = "The source's sound has 800000 samples per second (at most 768000 can be read) and was left out."
+    assert (video.facts.sound, video.facts.sound_notes) == (None, (note,))
+
+
+def test_a_few_tracks_are_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Track(noise(8)[:, :5000], codec="aac", is_broken=True)
+    path = write(tmp_path / "many.mp4", broken, broken, Track(noise(8)[:, :5000], codec="aac", bit_rate=32_000))
+    assert probe(path, "mp4", Limits()).facts.sound is not None
+    monkeypatch.setattr("longtake.media.probe.MOST_TRIED_TRACKS", 2)
+    assert probe(path, "mp4", Limits()).facts.sound is None
+
+
 def test_a_second_track_is_noted(tmp_path: Path) -> None:
     mono = Track(noise(10, 1), "mono", "aac", bit_rate=32_000)
     facts = probed(tmp_path / "two.mkv", mono, Track(noise(11), codec="aac", bit_rate=128_000)).facts

@@ -20,6 +20,7 @@ from longtake.media.sandbox import DecodeProcess, Limits
 from longtake.media.source import open_source
 from longtake.video import SoundInfo, Span, VideoInfo
 from tests.media.clips import X264_SHORT_GOP, Clip, Tone, number_of, write_webp
+from tests.media.sound_files import Track, write
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +68,19 @@ def test_long_sound_comes_in_one_piece(tmp_path: Path) -> None:
     tone = Tone(codec="pcm_s16le", rate=8_000, seconds=50, hertz=100)
     path = Clip("long.mov", frames=4, rate=Fraction(1), sound=tone).write(tmp_path)
     with open_source(path) as source:
-        samples = source.sound(Fraction(0), Fraction(50), 8_000)
+        reports: list[tuple[int, int]] = []
+        samples = source.sound(Fraction(0), Fraction(50), 8_000, lambda *report: reports.append(report))
+        assert reports == [(seconds * 8_000, 400_000) for seconds in (0, 20, 40, 50)]
     assert samples is not None
     assert np.abs(samples - tone.samples()).max() < 1e-4
+
+
+def test_loud_surround_sound_is_mixed_and_limited(tmp_path: Path) -> None:
+    loud = np.full((6, 24_000), 0.9, np.float32)
+    with open_source(write(tmp_path / "loud.mkv", Track(loud, "5.1"))) as source:
+        samples = source.sound(Fraction(0), Fraction(1, 2))
+        assert samples is not None
+        assert samples[:, 2000:22_000].min() == pytest.approx(1, abs=1e-3)
 
 
 def test_no_sound(tmp_path: Path) -> None:

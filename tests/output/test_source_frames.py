@@ -9,7 +9,7 @@ import pytest
 
 from longtake.endpoints import ltxv098
 from longtake.output.source_frames import context_frames, shown_frames, source_sound
-from longtake.video import Progress, Span, VideoInfo
+from longtake.video import Progress, Span, VideoInfo, ignore_progress
 from tests.endpoints.planning import plan_of
 
 SHOWN = 49
@@ -28,7 +28,7 @@ class Source:
             chunk = numbers[start : start + 16, None, None, None]
             yield np.broadcast_to(chunk, (len(chunk), size[1], size[0], 3))
 
-    def sound(self, start: Fraction, stop: Fraction) -> None:
+    def sound(self, start: Fraction, stop: Fraction, report: Any) -> None:
         return None
 
 
@@ -60,4 +60,16 @@ def test_the_context_is_next_to_the_joint() -> None:
 
 def test_a_silent_source_has_no_sound() -> None:
     source: Any = Source()
-    assert source_sound(source, plan()) is None
+    assert source_sound(source, plan(), ignore_progress) is None
+
+
+def test_reading_sound_reports_progress() -> None:
+    class Heard(Source):
+        def sound(self, start: Fraction, stop: Fraction, report: Any) -> Any:
+            for done in (0, 20, 40):
+                report(done * 48_000, 40 * 48_000)
+            return np.zeros((2, round((stop - start) * 48_000)), np.float32)
+
+    source, reports = cast(Any, Heard()), list[Progress]()
+    source_sound(source, plan(), reports.append)
+    assert reports == [Progress("context sound", done, 40) for done in (0, 20, 40)]

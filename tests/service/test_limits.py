@@ -17,7 +17,7 @@ from longtake.access import tokens
 from longtake.database import connection as database
 from longtake.derived import copies, program
 from longtake.endpoints import fields, validation
-from longtake.media import fetch, sandbox, tags
+from longtake.media import fetch, matroska, probe, sandbox, tags
 from longtake.models import lora_downloads, lora_files, lora_header, lora_hub, lora_names, safe, text
 from longtake.outbound import PublicTransport
 from longtake.queue import engine, payloads, recent, requests, shares, short_inputs, status_cache, webhooks
@@ -116,6 +116,8 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "open event streams": (SETTINGS.max_streams_per_key,),
     "length of a source video": (SETTINGS.max_source_duration_s, READING.max_frames),
     "pixels of a frame": (SETTINGS.max_source_pixels,),
+    "sample rate of sound": (probe.HIGHEST_SOUND_RATE, probe.MOST_TRIED_TRACKS),
+    "tags of a Matroska": (matroska.MOST_TAGS,),
     "pixels of all stored frames": (READING.max_animation_pixels,),
     "bytes of a LoRA file |": (SETTINGS.max_lora_bytes,),
     "bytes of a LoRA file's header": (

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
+from numpy.fft import irfft, rfft  # here, because the process that decodes cannot import later
 from numpy.typing import NDArray
 
+from longtake.media.gaps import batches, gap, is_gap
 from longtake.media.sound import Samples
 
 _HALF = 0.7071
@@ -40,6 +42,10 @@ _DEFAULT_CHANNELS = {
 REACH_S = 0.005
 """Seconds before and after a loud sample over which the limiter lowers the sound. A change of gain over this time is
 heard neither as a click nor as a change of loudness."""
+
+_BATCH = 28
+"""The limiter works on at least this many times `reach` samples at a time, because each time it needs 4 x `reach`
+samples more, and with them it fills a block of the Fourier transform well."""
 
 
 def mixed(planes: Samples, names: tuple[str, ...]) -> Samples:
@@ -81,14 +87,16 @@ def limited(stream: Iterator[Samples], rate: int) -> Iterator[Samples]:
     """
     reach = max(1, round(REACH_S * rate))
     # The gain of a sample depends on 2 x `reach` samples on each side.
-    waiting = np.zeros((2, 2 * reach), np.float32)
-    for piece in stream:
-        waiting = np.concatenate([waiting, piece], axis=1)
+    kept = gap(2 * reach)
+    for piece in batches(stream, _BATCH * reach):
+        is_long = is_gap(piece, _BATCH * reach)
+        waiting = np.concatenate([kept, piece[:, : 4 * reach] if is_long else piece], axis=1)
         if waiting.shape[1] > 4 * reach:
             yield _lowered(waiting, reach)
-            waiting = waiting[:, -4 * reach :]
-    waiting = np.concatenate([waiting, np.zeros((2, 2 * reach), np.float32)], axis=1)
-    yield _lowered(waiting, reach)
+        kept = waiting[:, -4 * reach :]
+        if is_long:
+            yield piece[:, 4 * reach :]
+    yield _lowered(np.concatenate([kept, gap(2 * reach)], axis=1), reach)
 
 
 def _lowered(samples: Samples, reach: int) -> Samples:
@@ -111,8 +119,29 @@ def _gain(peaks: NDArray[np.float32], reach: int) -> NDArray[np.float64]:
     """
     needed = 1 / np.maximum(peaks, 1.0).astype(np.float64)
     # The lowest gain that any sample within `reach` samples needs.
-    lowest = np.lib.stride_tricks.sliding_window_view(needed, 2 * reach + 1).min(axis=1)
+    lowest = _minima(needed, 2 * reach + 1)
     # The average of these gains over `reach` samples on each side. It is low enough for the sample in the middle,
     # because each of the averaged gains is.
     window = np.hanning(2 * reach + 3)[1:-1]
-    return np.convolve(lowest, window / window.sum(), "valid")
+    return _averages(lowest, window / window.sum())
+
+
+def _minima(values: NDArray[np.float64], length: int) -> NDArray[np.float64]:
+    """Returns the smallest of each `length` consecutive values [n], as an array [n - length + 1]."""
+    # The minima of 1, 2, 4, ... values. Two of them that overlap give those of any other number.
+    have = 1
+    while have < length:
+        step = min(have, length - have)
+        values = np.minimum(values[:-step], values[step:])
+        have += step
+    return values
+
+
+def _averages(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the weighted sum of each len(weights) consecutive values [n], as an array [n - len(weights) + 1].
+
+    `weights` are symmetric. The time is nearly proportional to n, for any number of weights (a Fourier transform).
+    """
+    size = 1 << (len(values) - 1).bit_length()
+    averages = irfft(rfft(values, size) * rfft(weights, size), size)
+    return averages[len(weights) - 1 : len(values)]

@@ -3,9 +3,11 @@
 import math
 from bisect import bisect_right
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
+from functools import cached_property
 from itertools import chain, groupby
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import av
 import numpy as np
@@ -22,6 +24,9 @@ from longtake.video import Span
 
 BACKWARD_BYTES = 192 << 20
 """Maximum size in bytes of the decoded frames in memory while a video is read backwards."""
+
+_BACKWARD_FRAMES = 1024
+"""Maximum number of these frames, so that the first ones come soon also if they are small."""
 
 
 def frames(
@@ -59,45 +64,122 @@ def _pictures(video: ProbedVideo, numbers: list[int], converter: FrameConverter,
     if numbers[0] <= numbers[-1]:
         runs = [numbers]
     else:
-        block = max(1, BACKWARD_BYTES // bytes_each)
+        block = max(1, min(_BACKWARD_FRAMES, BACKWARD_BYTES // bytes_each))
         runs = list(_backward_runs(video, numbers, block))
-    for run in runs:
-        rising = run if run[0] <= run[-1] else run[::-1]
-        wanted = set(rising)
-        if rising is run:
-            repeats = {number: sum(1 for _ in same) for number, same in groupby(run)}
-            for number, frame in stored_frames(video, rising[0], rising[-1]):
-                if number in wanted:
-                    picture = converter.convert(frame)
-                    for _ in range(repeats[number]):
-                        yield picture
-        else:
-            frames = stored_frames(video, rising[0], rising[-1])
-            pictures = {number: converter.convert(frame) for number, frame in frames if number in wanted}
-            yield from (pictures[number] for number in run)
+    with FrameFile(video) as file:
+        for run in runs:
+            rising = run if run[0] <= run[-1] else run[::-1]
+            wanted = set(rising)
+            if rising is run:
+                repeats = {number: sum(1 for _ in same) for number, same in groupby(run)}
+                for number, frame in stored_frames(file, rising[0], rising[-1]):
+                    if number in wanted:
+                        picture = converter.convert(frame)
+                        for _ in range(repeats[number]):
+                            yield picture
+            else:
+                frames = stored_frames(file, rising[0], rising[-1])
+                pictures = {number: converter.convert(frame) for number, frame in frames if number in wanted}
+                yield from (pictures[number] for number in run)
 
 
 def _backward_runs(video: ProbedVideo, numbers: list[int], block: int) -> Iterator[list[int]]:
     """Splits `numbers`, indices of stored frames in falling order, into runs of at most `block` indices.
 
-    A run never crosses a keyframe, so that all its frames can be decoded from the same keyframe.
+    Each run begins at a keyframe, so that no frame before it is decoded, unless the frames from one keyframe to the
+    next are more than `block`.
     """
     keyframes = sorted({_number_at(video, time) for time in video.keyframe_times})
+    run: list[int] = []
     for _, group in groupby(numbers, key=lambda number: bisect_right(keyframes, number)):
-        run = list(group)
-        for start in range(0, len(run), block):
-            yield run[start : start + block]
+        frames = list(group)
+        if run and len(run) + len(frames) > block:
+            yield run
+            run = []
+        run += frames
+        while len(run) > block:
+            yield run[:block]
+            run = run[block:]
+    if run:
+        yield run
 
 
 def _number_at(video: ProbedVideo, time: int) -> int:
     return max(0, bisect_right(video.timeline.pts, time) - 1)
 
 
-def stored_frames(video: ProbedVideo, first: int, last: int) -> Iterator[tuple[int, Any]]:
+class FrameFile:
+    """A video file whose frames are decoded from one keyframe after another. It is opened only once for all of them.
+
+    It is open within the `with` block, from the first reading on. Only one reading can be under way at a time.
+
+    video: the probed file.
+    """
+
+    def __init__(self, video: ProbedVideo) -> None:
+        self.video = video
+        self._opening = ExitStack()
+        self._media: Any = None
+        self._decoder: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._opening.close()
+
+    def decoded_from(self, key: int | None) -> Generator[tuple[int, Any], None, None]:
+        """Yields (index, frame) for the stored frames from a keyframe to the end of the file.
+
+        `key` is the keyframe's time in ticks of the video stream; None means the beginning of the file.
+        """
+        video = self.video
+        if video.container == "webp":
+            yield from enumerate(frame for frame, _ in webp.pictures(video.file))
+            return
+        if key is None or self._media is None:
+            self._open()
+        stream = video_stream(self._media)
+        if key is not None:
+            try:
+                self._media.seek(key, stream=stream, backward=True)
+            except av.FFmpegError:
+                return
+            self._decoder.flush_buffers()
+        packets = shown_packets(self._media, stream)
+        if key is not None:
+            packets = _from_keyframe(packets, None if video.has_timestamps else key)
+        frames = decoded(packets, self._decoder)
+        if video.picture.interlaced:
+            frames = deinterlaced(frames)
+        if not video.has_timestamps:
+            yield from enumerate(frames, 0 if key is None else _number_at(video, key))
+            return
+        for frame in frames:
+            number = self._numbers.get(frame.pts)
+            if number is not None:
+                yield number, frame
+
+    def _open(self) -> None:
+        """Opens the file, again if it is open, so that reading begins at its beginning."""
+        self._opening.close()
+        self._media = self._opening.enter_context(opened(self.video.file, self.video.container))
+        self._decoder = decoder_of(video_stream(self._media), self.video.limits)
+
+    @cached_property
+    def _numbers(self) -> dict[int, int]:
+        """The presentation time of each stored frame -> its index."""
+        return {time: number for number, time in enumerate(self.video.timeline.pts)}
+
+
+def stored_frames(file: FrameFile, first: int, last: int) -> Iterator[tuple[int, Any]]:
     """Yields (index, decoded frame) for the stored frames with the indices `first` to `last`, both included.
 
     Raises UnsupportedVideo if one of these frames cannot be decoded.
     """
+    video = file.video
     pts = video.timeline.pts
     # The deinterlacing filter also needs the frame before `first`.
     lead = max(0, first - 1) if video.picture.interlaced else first
@@ -107,7 +189,7 @@ def stored_frames(video: ProbedVideo, first: int, last: int) -> Iterator[tuple[i
     keys = list(video.keyframe_times[: bisect_right(video.keyframe_times, pts[lead])])
     while True:
         key = keys.pop() if keys else None
-        with closing(decoded_from(video, key)) as run:
+        with closing(file.decoded_from(key)) as run:
             start = _start(run, lead, first, accept_any=key is None)
             if start is None and key is not None:
                 continue
@@ -144,38 +226,6 @@ def _start(run: Iterator[tuple[int, Any]], lead: int, first: int, accept_any: bo
         if number == first:
             return (number, frame) if accept_any or not frame.is_corrupt else None
     return None
-
-
-def decoded_from(video: ProbedVideo, key: int | None) -> Generator[tuple[int, Any], None, None]:
-    """Yields (index, frame) for the stored frames from a keyframe to the end of the file.
-
-    `key` is the keyframe's time in ticks of the video stream; None means the beginning of the file.
-    """
-    if video.container == "webp":
-        yield from enumerate(frame for frame, _ in webp.pictures(video.file))
-        return
-    with opened(video.file, video.container) as media:
-        stream = video_stream(media)
-        decoder = decoder_of(stream, video.limits)
-        if key is not None:
-            try:
-                media.seek(key, stream=stream, backward=True)
-            except av.FFmpegError:
-                return
-        packets = shown_packets(media, stream)
-        if key is not None:
-            packets = _from_keyframe(packets, None if video.has_timestamps else key)
-        frames = decoded(packets, decoder)
-        if video.picture.interlaced:
-            frames = deinterlaced(frames)
-        if not video.has_timestamps:
-            yield from enumerate(frames, 0 if key is None else _number_at(video, key))
-            return
-        numbers = {time: number for number, time in enumerate(video.timeline.pts)}
-        for frame in frames:
-            number = numbers.get(frame.pts)
-            if number is not None:
-                yield number, frame
 
 
 def _from_keyframe(packets: Iterator[Any], time: int | None) -> Iterator[Any]:

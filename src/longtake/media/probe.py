@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from longtake.errors import UnsupportedVideo, VideoTooLarge, VideoTooLong
 from longtake.media import webp
+from longtake.media.matroska import check_tags
 from longtake.media.packets import frame_times, shown_packets
 from longtake.media.picture import PictureFormat, picture_format
 from longtake.media.sandbox import Limits
@@ -44,6 +45,12 @@ _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _SOUND_PROBE_PACKETS = 100
 """Number of packets of a sound track that are tried. If none of them can be decoded, the track counts as
 undecodable."""
+
+MOST_TRIED_TRACKS = 16
+"""Number of sound tracks that are tried. If none of them can be decoded, the video counts as silent."""
+
+HIGHEST_SOUND_RATE = 768_000
+"""The highest sample rate in Hz of sound that is read. No device records or plays a higher one."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +142,8 @@ def probe(file: Openable, container: str, limits: Limits) -> ProbedVideo:
     if container == "webp":
         return _probe_webp(file, limits)
     try:
+        if container in ("matroska", "webm"):
+            check_tags(file)
         with opened(file, container) as media:
             stream = video_stream(media)
             _check_size(stream.codec_context.width, stream.codec_context.height, limits)
@@ -284,32 +293,35 @@ def _sound(file: Openable, container: str, tracks: list[int]) -> tuple[SoundInfo
     """Returns (track, notes): the sound track to use, and sentences for the user about the file's sound tracks.
 
     `tracks` are the numbers of the sound tracks from 0, in the order in which they are tried. The first one that can be
-    decoded is used; `track` is None if there is none. Tracks without any packet are ignored.
+    decoded and has a usable sample rate is used; `track` is None if there is none among the first MOST_TRIED_TRACKS.
+    Tracks without any packet are ignored.
     """
-    undecodable: list[int] = []
-    for position, track in enumerate(tracks):
+    unusable: dict[int, str] = {}
+    for position, track in enumerate(tracks[:MOST_TRIED_TRACKS]):
         with opened(file, container) as media:
             stream = media.streams.audio[track]
             packets = list(islice(shown_packets(media, stream), _SOUND_PROBE_PACKETS))
             frame = next(decoded(iter(packets), stream.codec_context), None) if stream.codec_context else None
-        if frame is not None and frame.sample_rate and frame.layout.nb_channels:
+        if frame is not None and frame.sample_rate > HIGHEST_SOUND_RATE:
+            excess = f"has {frame.sample_rate} samples per second (at most {HIGHEST_SOUND_RATE} can be read)"
+            unusable[track + 1] = excess
+        elif frame is not None and frame.sample_rate and frame.layout.nb_channels:
             info = SoundInfo(frame.sample_rate, frame.layout.nb_channels, frame.layout.name, track + 1)
-            num_unused = len(tracks) - position - 1
-            return info, _sound_notes(info, undecodable, num_unused)
-        if packets:
-            undecodable.append(track + 1)
-    return None, ("The source's sound cannot be decoded and was left out.",) if undecodable else ()
+            return info, _sound_notes(info, unusable, len(tracks) - position - 1)
+        elif packets:
+            unusable[track + 1] = "cannot be decoded"
+    return None, tuple(f"The source's sound {reason} and was left out." for reason in [*unusable.values()][:1])
 
 
-def _sound_notes(used: SoundInfo, undecodable: list[int], num_unused: int) -> tuple[str, ...]:
+def _sound_notes(used: SoundInfo, unusable: dict[int, str], num_unused: int) -> tuple[str, ...]:
     """Returns sentences for the user about the sound track that is used and about the other sound tracks.
 
     used: the track that is used.
-    undecodable: numbers (from 1) of tracks that were tried first and cannot be decoded.
+    unusable: number (from 1) of each track that was tried first and is not used -> the end of a sentence that says why.
     num_unused: number of tracks that were not tried.
     """
-    notes = [f"Sound track {number} of the source cannot be decoded." for number in undecodable]
-    if others := len(undecodable) + num_unused:
+    notes = [f"Sound track {number} of the source {reason}." for number, reason in unusable.items()]
+    if others := len(unusable) + num_unused:
         notes.append(f"Of the source's {others + 1} sound tracks, only track {used.track} was used.")
     if used.channels > 2:
         # FFmpeg's names of layouts without a name of their own contain the word "channels".

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from contextlib import closing
 from dataclasses import replace
 
-from longtake.media.frame_reader import decoded_from
+from longtake.media.frame_reader import FrameFile
 from longtake.media.probe import ProbedVideo
 
 _MOST_CHECKED_PIXELS = 1 << 29
@@ -56,15 +56,16 @@ def _end(video: ProbedVideo) -> tuple[int, bool]:
     # Decoding starts at the last keyframe. If that cannot be decoded, decoding starts again 1, 3, 7, ... keyframes
     # earlier. It is given up if there is no such keyframe, or if too many frames would have to be decoded.
     step = 1
-    while keys:
-        if len(pts) - bisect_left(pts, keys[-1]) > most:
-            break
-        with closing(decoded_from(video, keys[-1])) as frames:
-            found = {number: frame.interlaced_frame for number, frame in frames if not frame.is_corrupt}
-        # In a transport stream the first decoded frame may be a later keyframe.
-        if found and min(found) in starts:
-            count = next((number for number in range(min(found), len(pts)) if number not in found), len(pts))
-            return count, any(found.values())
-        del keys[-step:]
-        step *= 2
+    with FrameFile(video) as file:
+        while keys:
+            if len(pts) - bisect_left(pts, keys[-1]) > most:
+                break
+            with closing(file.decoded_from(keys[-1])) as frames:
+                found = {number: frame.interlaced_frame for number, frame in frames if not frame.is_corrupt}
+            # In a transport stream the first decoded frame may be a later keyframe.
+            if found and min(found) in starts:
+                count = next((number for number in range(min(found), len(pts)) if number not in found), len(pts))
+                return count, any(found.values())
+            del keys[-step:]
+            step *= 2
     return len(pts), False

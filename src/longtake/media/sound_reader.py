@@ -9,6 +9,7 @@ import numpy as np
 
 from longtake.errors import UnsupportedVideo
 from longtake.media.downmix import limited, mixed
+from longtake.media.gaps import gap, is_gap
 from longtake.media.packets import shown_packets
 from longtake.media.probe import ProbedVideo, decoded, opened
 from longtake.media.sound import Samples
@@ -58,16 +59,16 @@ def _blocks(stream: Iterator[Samples], skip: int, count: int, block: int) -> Ite
     have = 0
     for piece in stream:
         piece, skip = piece[:, skip:], max(0, skip - piece.shape[1])
-        waiting.append(piece)
-        have += piece.shape[1]
-        while min(block, count) and have >= min(block, count):
-            joined = np.concatenate(waiting, axis=1)
+        while piece.shape[1] and count:
             size = min(block, count)
-            yield joined[:, :size]
-            waiting, have, count = [joined[:, size:]], have - size, count - size
+            waiting.append(piece[:, : size - have])
+            piece, have = piece[:, size - have :], have + waiting[-1].shape[1]
+            if have == size:
+                yield np.concatenate(waiting, axis=1)
+                waiting, have, count = [], 0, count - size
         if not count:
             return
-    rest = np.concatenate([*waiting, np.zeros((2, count), np.float32)], axis=1)
+    rest = np.concatenate([*waiting, np.zeros((2, count - have), np.float32)], axis=1)
     for start in range(0, count, block):
         yield rest[:, start : min(start + block, count)]
 
@@ -81,7 +82,7 @@ def _filled(pieces: Iterator[tuple[int, Samples]], begin: int, end: int) -> Iter
     reached = begin
     for position, samples in pieces:
         if position > reached:
-            yield from _silence(min(position, end) - reached)
+            yield gap(min(position, end) - reached)
             reached = min(position, end)
         samples = samples[:, reached - position : end - position] if position < end else samples[:, :0]
         if samples.shape[1]:
@@ -89,13 +90,7 @@ def _filled(pieces: Iterator[tuple[int, Samples]], begin: int, end: int) -> Iter
             reached += samples.shape[1]
         if reached >= end:
             return
-    yield from _silence(end - reached)
-
-
-def _silence(count: int) -> Iterator[Samples]:
-    step = 1 << 16
-    for start in range(0, count, step):
-        yield np.zeros((2, min(step, count - start)), np.float32)
+    yield gap(end - reached)
 
 
 def _stereo_pieces(video: ProbedVideo, begin: int) -> Iterator[tuple[int, Samples]]:
@@ -173,9 +168,20 @@ def _stereo(video: ProbedVideo, frame: Any) -> Samples:
 
 
 def _resampled(stream: Iterator[Samples], own: int, rate: int) -> Iterator[Samples]:
+    """Yields the sound of `stream` with `rate` instead of `own` samples per second. Long gaps are not computed."""
     resampler = av.AudioResampler(format="fltp", layout="stereo", rate=rate)
+    ratio = Fraction(own, rate)
     for piece in stream:
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(piece), format="fltp", layout="stereo")
+        fed = piece
+        skipped = 0
+        if is_gap(piece, 2 * _MARGIN):
+            # After this much silence the resampler holds nothing but silence. It has the same phase again after every
+            # `numerator` stored samples, so any multiple of them can be left out.
+            skipped = (piece.shape[1] - 2 * _MARGIN) // ratio.numerator
+            fed = piece[:, skipped * ratio.numerator :]
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(fed), format="fltp", layout="stereo")
         frame.sample_rate = own
         for out in resampler.resample(frame):
             yield out.to_ndarray()
+        if skipped:
+            yield gap(skipped * ratio.denominator)

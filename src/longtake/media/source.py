@@ -105,12 +105,20 @@ class SourceReader:
 
         return self._read(_Stream(request, form, axis=0, total=len(span)))
 
-    def sound(self, start_s: Fraction, stop_s: Fraction, rate: int = 48_000) -> NDArray[np.float32] | None:
+    def sound(
+        self,
+        start_s: Fraction,
+        stop_s: Fraction,
+        rate: int = 48_000,
+        report: Callable[[int, int], None] = lambda done, total: None,
+    ) -> NDArray[np.float32] | None:
         """Returns stereo samples [2, n] in -1..1 from `start_s` to `stop_s`, or None if the video has no sound.
 
         Times are in seconds from the first frame. `rate` is the sample rate of the result in Hz, and n is
-        round((stop_s - start_s) * rate). Times without stored sound are silent. Raises UnsupportedVideo if the sound
-        cannot be read.
+        round((stop_s - start_s) * rate). Times without stored sound are silent. `report` is called at the start and
+        after every 20 s of sound, with the numbers of samples that are read and of all.
+
+        Raises UnsupportedVideo if the sound cannot be read.
         """
         if self.facts.sound is None:
             return None
@@ -126,9 +134,11 @@ class SourceReader:
             return ArrayForm("float32", ((2, 2), (1, min(block, left))))
 
         filled = 0
+        report(filled, total)
         for samples_of_block in self._read(_Stream(request, form, axis=1, total=total)):
             samples[:, filled : filled + samples_of_block.shape[1]] = samples_of_block
             filled += samples_of_block.shape[1]
+            report(filled, total)
         return samples
 
     def tags(self) -> FileTags:

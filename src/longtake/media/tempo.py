@@ -8,15 +8,17 @@ import numpy as np
 
 from longtake.media.formats import SOUND_RATE
 from longtake.media.sound import Samples, fit_length
+from longtake.video import Check, no_check
 
 _BLOCK = 65_536
 
 
-def stretch(samples: Samples, speed: Fraction, length: int) -> Samples:
+def stretch(samples: Samples, speed: Fraction, length: int, check: Check = no_check) -> Samples:
     """Returns the sound [2, length] played `speed` times as fast, at the same pitch.
 
     `speed` is above 0. FFmpeg's `atempo` filter (WSOLA) misses the ideal length by up to a few hundred samples, so the
-    result is cut, or padded with silence, to `length` samples.
+    result is cut, or padded with silence, to `length` samples. `check` is called for each second or so of sound; it may
+    raise an exception to end the work.
     """
     if speed == 1:
         return fit_length(samples, length)
@@ -26,6 +28,7 @@ def stretch(samples: Samples, speed: Fraction, length: int) -> Samples:
     steps = [graph.add("atempo", f"{factor:.9f}") for factor in tempo_factors(speed)]
     graph.link_nodes(source, *steps, graph.add("aformat", "sample_fmts=fltp"), sink).configure()
     for start in range(0, samples.shape[1], _BLOCK):
+        check()
         block = np.ascontiguousarray(samples[:, start : start + _BLOCK])
         frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="stereo")
         frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, start, Fraction(1, SOUND_RATE)
@@ -33,6 +36,7 @@ def stretch(samples: Samples, speed: Fraction, length: int) -> Samples:
     source.push(None)
     pieces = []
     while True:
+        check()
         try:
             pieces.append(sink.pull().to_ndarray())
         except (av.error.EOFError, av.error.BlockingIOError):

@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 
 from longtake.media import sound
+from longtake.media.formats import SOUND_RATE
 from longtake.media.planes import Planes, RGBFrames
 from longtake.media.sound import Samples
 from longtake.media.source import SourceReader
@@ -40,19 +41,24 @@ def shown_frames(source: SourceReader, plan: Plan, on_progress: OnProgress) -> I
         yield chunk
 
 
-def source_sound(source: SourceReader, plan: Plan) -> Samples | None:
+def source_sound(source: SourceReader, plan: Plan, on_progress: OnProgress) -> Samples | None:
     """Returns the sound of the source frames that the output shows, [2, n] at SOUND_RATE Hz.
 
     It lasts exactly as long as these frames do in the output: it is made faster or slower if the output plays them at
     another speed than the source. It is reversed if they play backwards. Returns None if the source has no sound or the
-    output shows none of its frames.
+    output shows none of its frames. `on_progress` is called at the start and after every 20 s of sound.
     """
     if not plan.shown_frames:
         return None
     span = plan.context
-    samples = source.sound(Fraction(span.start) / span.rate, Fraction(span.stop) / span.rate)
+    samples = source.sound(
+        Fraction(span.start) / span.rate,
+        Fraction(span.stop) / span.rate,
+        report=lambda done, total: on_progress(Progress("context sound", done // SOUND_RATE, total // SOUND_RATE)),
+    )
     if samples is None:
         return None
     if span.reverse:
         samples = sound.reverse(samples)
-    return stretch(samples, plan.speed, sound.num_samples(plan.shown_frames, plan.rate))
+    length = sound.num_samples(plan.shown_frames, plan.rate)
+    return stretch(samples, plan.speed, length, lambda: on_progress(Progress("context sound", 1, 1)))
