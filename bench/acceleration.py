@@ -71,7 +71,7 @@ def prepare(endpoint: Endpoint[Any, Any], clock: Clock) -> tuple[Generate, int]:
         plan, family = job.plan, job.endpoint.family
         assert isinstance(plan, LTX2Plan | LTXVPlan)
         frames = context_frames(job.source, plan)
-        context = Context(frames, context_sound(source_sound(job.source, plan), plan))
+        context = Context(frames, context_sound(source_sound(job.source, plan, ignore_progress), plan))
     parts = family.load(call.model.card, here, ignore_progress)
     with open_adapters(plan.adapters, call.model.card, here) as opened:
         adapters = list(read_adapters(opened, LoraCache(10**9)))
