@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from longtake import clock
 from longtake.settings import Settings
 from longtake.system import boot_id
 from longtake.temporary import sweep, temporary_folder
@@ -82,3 +83,27 @@ def test_without_a_data_folder_the_system_s_folder_is_used(tmp_path: Path, monke
     (tmp_path / "file").touch()
     with temporary_folder(Settings(data_dir=tmp_path / "file" / "data")) as folder:
         assert folder.parent == tmp_path / "system"
+
+
+@pytest.mark.skipif(boot_id() == "", reason="only Linux tells whether the process of a folder has ended")
+def test_the_folder_of_a_living_process_stays_whatever_the_clock_says(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    with temporary_folder(settings) as folder:
+        (folder / "half").touch()
+        for path in (folder / "half", folder):
+            os.utime(path, (1, 1))
+        sweep(settings, old_s=-1)
+        assert (folder / "half").exists()
+
+
+def test_nothing_is_deleted_by_its_age_while_the_clock_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(data_dir=tmp_path)
+    left = old(tmp_path / "tmp" / "0123456789abcdef.1.2.xyz")
+    monkeypatch.setattr(clock, "is_steady", lambda: False)
+    sweep(settings)
+    assert left.exists()
+    monkeypatch.undo()
+    sweep(settings)
+    assert not left.exists()

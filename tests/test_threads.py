@@ -3,13 +3,17 @@
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
 
+from longtake.database.connection import is_temporary
+from longtake.errors import machine_error
 from longtake.runner import Runner
 from longtake.settings import settings
-from longtake.threads import prepare_threads
+from longtake.threads import prepare_threads, start
+from tests.no_threads import no_threads
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only GNU's OpenMP, which torch has on Linux, tells its settings")
@@ -49,3 +53,16 @@ def test_a_setting_chooses_the_number() -> None:
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_a_thread_that_cannot_start_is_this_machine_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    with no_threads(monkeypatch), pytest.raises(OSError, match="no more threads") as raised:
+        start(threading.Thread(target=print))
+    assert machine_error(raised.value) is not None
+    assert is_temporary(raised.value)
+    done = threading.Event()
+    thread = threading.Thread(target=done.set)
+    start(thread)
+    assert done.wait(60)
+    with pytest.raises(RuntimeError):
+        start(thread)

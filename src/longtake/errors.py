@@ -13,10 +13,11 @@ from longtake.printable import printable
 
 TEMPORARY = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO),
-    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOBUFS, errno.EADDRNOTAVAIL),
 )
 """Codes of operating system errors for which this machine is at fault, and which pass or which an operator can fix:
-no disk space, a read-only or failing disk, too many open files, no memory, or no free port for a connection."""
+no disk space, a read-only or failing disk, too many open files, processes or threads, no memory, or no free port for a
+connection."""
 
 Loc = tuple[str | int, ...]
 """Path of a field in a request, in pydantic's form, such as ("body", "video", "strength")."""

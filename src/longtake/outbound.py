@@ -23,6 +23,7 @@ import httpx
 
 from longtake.errors import InvalidRequest, machine_error
 from longtake.network_streams import CheckedStream
+from longtake.threads import start
 from longtake.video import Check, no_check
 
 Resolve = Callable[[str, int], Sequence[str]]
@@ -367,5 +368,5 @@ def _in_thread(work: Callable[[], Sequence[str]], timeout_s: float) -> Sequence[
         except Exception as error:
             result.set_exception(error)
 
-    threading.Thread(target=run, daemon=True, name="resolve").start()
+    start(threading.Thread(target=run, daemon=True, name="resolve"))
     return result.result(max(timeout_s, 0))

@@ -379,11 +379,11 @@ def start_ticks(pid: int) -> int | None:
     """Returns the time when the process `pid` started, in clock ticks since the machine's boot.
 
     Process ids are reused, so a process is identified by its id and this time. Returns None if the process has ended,
-    even if it remains as a zombie. Also returns None on systems other than Linux.
+    even if it remains as a zombie, and on systems other than Linux. Raises OSError if the system does not tell it.
     """
     try:
         _, _, rest = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
     state, *fields = rest.split()
     return None if state in (b"Z", b"X") else int(fields[18])

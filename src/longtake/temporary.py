@@ -2,10 +2,9 @@
 
 The name of a temporary folder begins with the identity of its process, so `sweep` can find out whether that process has
 ended. That is impossible if the process ran on another machine that shares the data folder. So `sweep` also deletes
-each folder in which nothing has changed for one day (OLD_S).
+each such folder in which nothing has changed for one day (OLD_S), unless the system's clock has just jumped.
 """
 
-import hashlib
 import os
 import shutil
 import tempfile
@@ -15,8 +14,8 @@ from pathlib import Path
 
 from longtake import clock
 from longtake.errors import InvalidRequest
+from longtake.processes import mark, state_of
 from longtake.settings import Settings, make_folder
-from longtake.system import boot_id, start_ticks
 
 PLACE = "tmp"
 """The name of the folder of temporary folders, inside the data folder."""
@@ -35,25 +34,31 @@ def temporary_folder(settings: Settings) -> Iterator[Path]:
     place = _place(settings)
     if place is not None:
         sweep(settings)
-    prefix = f"{_machine()}.{os.getpid()}.{start_ticks(os.getpid())}."
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=place, ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix=mark(), dir=place, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
 def sweep(settings: Settings, *, old_s: float = OLD_S) -> None:
-    """Deletes the temporary folders that are no longer needed:
+    """Deletes the temporary folders that are no longer needed (see `sweep_folders`)."""
+    sweep_folders(settings.data_dir / PLACE, old_s)
+
+
+def sweep_folders(place: Path, old_s: float) -> None:
+    """Deletes the folders in `place` that killed processes left:
 
     - Those of processes that are known to have ended.
-    - All others in which nothing has changed for `old_s` seconds.
+    - Those in which nothing has changed for `old_s` seconds, if it is not known whether their process has ended. They
+      stay while the system's clock cannot be trusted (see `clock.is_steady`).
 
     Whether a process has ended is not known if it ran on another machine, before the last boot, or on a system other
     than Linux.
     """
-    for folder in (settings.data_dir / PLACE).glob("*"):
-        if _has_ended(folder.name):
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
-            delete_unchanged(folder, clock.now() - old_s)
+    for folder in place.glob("*"):
+        match state_of(folder.name):
+            case False:
+                shutil.rmtree(folder, ignore_errors=True)
+            case None if clock.is_steady():
+                delete_unchanged(folder, clock.now() - old_s)
 
 
 def delete_unchanged(path: Path, since: float) -> None:
@@ -79,18 +84,3 @@ def _place(settings: Settings) -> Path | None:
     except (InvalidRequest, OSError):
         return None
     return place if os.access(place, os.W_OK) else None
-
-
-def _machine() -> str:
-    """Returns a short id of the machine's current boot; empty on systems other than Linux."""
-    boot = boot_id()
-    return boot and hashlib.sha256(boot.encode()).hexdigest()[:16]
-
-
-def _has_ended(name: str) -> bool:
-    """Returns True if the process that made the temporary folder `name` is known to have ended.
-
-    This is never known if the process ran on another machine, before the last boot, or on a system other than Linux.
-    """
-    machine, pid, born, *_ = (*name.split("."), "", "", "")
-    return machine != "" and machine == _machine() and pid.isdigit() and str(start_ticks(int(pid))) != born

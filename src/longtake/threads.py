@@ -1,8 +1,23 @@
-"""The threads with which torch computes on a CPU."""
+"""Starts threads, and prepares those with which torch computes on a CPU."""
 
+import errno
 import os
+import threading
 
 _DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE", "MKL_CBWR": "AUTO,STRICT"}
+
+
+def start(thread: threading.Thread) -> None:
+    """Starts a thread. Raises OSError (EAGAIN), as the start of a process does, if the system allows no more threads.
+
+    The caller must then undo what it has prepared for the thread.
+    """
+    try:
+        thread.start()
+    except RuntimeError as error:
+        if thread.ident is not None:
+            raise  # it was started before
+        raise OSError(errno.EAGAIN, "no more threads can be started") from error
 
 
 def prepare_threads() -> None:

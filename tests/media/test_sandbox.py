@@ -10,11 +10,12 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from longtake.errors import Cancelled, DecoderFailed, LongtakeError, UnsupportedVideo
+from longtake.errors import Cancelled, DecoderFailed, LongtakeError, UnsupportedVideo, machine_error
 from longtake.media.messages import timeout_error
 from longtake.media.sandbox import DecodeProcess, Limits
 from longtake.media.source import SourceReader, open_source
@@ -22,6 +23,7 @@ from longtake.video import Span
 from tests.descriptors import no_free_descriptor
 from tests.media.clips import X264_SHORT_GOP, Clip
 from tests.media.takeover import ROOT, taken_over
+from tests.no_threads import no_threads
 
 
 @pytest.fixture(scope="module")
@@ -321,3 +323,20 @@ def test_threads_can_read_at_the_same_time(clip: Path) -> None:
         assert len(seen) == 3
         for frames in seen:
             np.testing.assert_array_equal(frames, expected)
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_without_threads_no_decoder_starts(clip: Path, monkeypatch: pytest.MonkeyPatch, allowed: int) -> None:
+    began: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def note(*words: Any, **options: Any) -> "subprocess.Popen[bytes]":
+        began.append(popen(*words, **options))
+        return began[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", note)
+    with no_threads(monkeypatch, "decoder", allowed=allowed), pytest.raises(DecoderFailed, match="threads") as raised:
+        started(clip)
+    assert len(began) == allowed
+    assert [process.returncode for process in began] == [-signal.SIGKILL] * allowed
+    assert machine_error(raised.value) is not None

@@ -9,8 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from longtake.models.lora_downloads import FETCHED, lora_sweeper, private_folder, public_folder, sweep
+from longtake import clock
+from longtake.models.lora_downloads import (
+    FETCHED,
+    lora_sweeper,
+    private_folder,
+    public_folder,
+    sweep,
+    unfinished_folder,
+)
 from longtake.settings import Settings
+from longtake.system import boot_id
 from tests.service.serving import wait_for
 
 OLD = time.time() - 7200
@@ -75,9 +84,27 @@ def test_a_killed_download_is_deleted_by_the_thread(settings: Settings) -> None:
         process.send_signal(signal.SIGKILL)
     unfinished = settings.loras_dir / FETCHED / "unfinished"
     assert [path.name for path in unfinished.rglob("*") if path.is_file()] == ["half"]
-    sweep(settings)
-    assert len(list(unfinished.iterdir())) == 1
     thread = lora_sweeper(settings, every_s=0.02, abandoned_s=0)
     thread.start()
     wait_for(lambda: not list(unfinished.iterdir()), 30)
     thread.stop()
+
+
+def test_nothing_is_deleted_by_its_age_while_the_clock_is_not_believed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halves = [
+        write(settings.loras_dir / FETCHED / "unfinished" / "tmpabc" / "source-1"),
+        write(public_folder(settings) / "o--n" / "v" / ".cache" / "x.incomplete"),
+    ]
+    monkeypatch.setattr(clock, "is_steady", lambda: False)
+    sweep(settings)
+    assert [path for path in halves if not path.exists()] == []
+
+
+@pytest.mark.skipif(boot_id() == "", reason="only Linux tells whether the process of a folder has ended")
+def test_the_download_of_a_living_process_stays_whatever_the_clock_says(settings: Settings) -> None:
+    with unfinished_folder(settings) as folder:
+        write(folder / "source-1")
+        sweep(settings, abandoned_s=-1)
+        assert (folder / "source-1").exists()

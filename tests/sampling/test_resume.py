@@ -1,10 +1,12 @@
 """Finished windows and prompts of a plan, saved to disk."""
 
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from longtake.sampling.resume import NO_RESUME, Resume
@@ -55,3 +57,16 @@ def test_without_a_folder_nothing_is_saved() -> None:
     assert made == [1.0, 2.0]
     prompts = iter((("a boat", None), ("a ship", "a note")))
     assert [NO_RESUME.prompt(lambda: next(prompts)) for _ in range(2)] == [("a boat", None), ("a ship", "a note")]
+
+
+def test_a_full_disk_is_this_machine_s_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Safetensors reports it with an error of its own."""
+
+    def fill(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("longtake.sampling.resume.save_file", fill)
+    with pytest.raises(OSError, match="No space") as raised:
+        Resume(tmp_path).tensors("a", lambda: {"x": torch.zeros(1)}, CPU)
+    assert raised.value.errno == errno.ENOSPC
+    assert not list(tmp_path.iterdir())

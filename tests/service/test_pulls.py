@@ -1,5 +1,6 @@
 """The processes that download models."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from longtake import system
 from longtake.service.pulls import Pulls
 from longtake.settings import Settings
+from tests.no_threads import no_threads
 from tests.service.serving import wait_for
 
 
@@ -37,3 +39,18 @@ def test_a_download_ends_with_its_server() -> None:
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **system.SEPARATE_PROCESS)
     process.communicate(timeout=60)
     assert process.returncode == 1
+
+
+def test_a_download_without_its_thread_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pulls = Pulls(Settings(data_dir=tmp_path))
+    ended: list[subprocess.Popen[bytes]] = []
+
+    def kill(process: "subprocess.Popen[bytes]") -> None:
+        ended.append(process)
+        process.kill()
+
+    monkeypatch.setattr(system, "kill", kill)
+    with no_threads(monkeypatch), pytest.raises(BlockingIOError, match="no more threads"):
+        pulls.begin("ltx-2.3")
+    assert pulls.get("ltx-2.3") is None
+    assert [process.wait() for process in ended] == [-signal.SIGKILL]

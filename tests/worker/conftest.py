@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from longtake.settings import settings
 from longtake.worker import slot
 from tests.worker.server import QUICK, WORKER, Server
+from tests.worker.site import Site
 
 
 @pytest.fixture(autouse=True)
@@ -35,3 +36,12 @@ def serve(engine: sa.Engine, tmp_path: Path) -> Iterator[Callable[..., Server]]:
 @pytest.fixture
 def effects(tmp_path: Path) -> Path:
     return tmp_path / "effects"
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    made = Site()
+    yield made
+    made.release()
+    made.server.shutdown()
+    made.server.server_close()

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -15,7 +16,7 @@ from longtake.database.connection import reading
 from longtake.database.tables import files
 from longtake.database.tables import requests as table
 from longtake.queue import engine as queue
-from longtake.queue.requests import RequestRow, Submission
+from longtake.queue.requests import FileKind, RemoteFile, RequestRow, Submission
 from longtake.queue.rows import row_with_payloads
 from longtake.storage.blobs import Blobs
 from tests.processes import forked
@@ -41,6 +42,16 @@ def submission(pool: str = "default", *, key_id: str = "local", **body: Any) -> 
 
 def submit(engine: sa.Engine, pool: str = "default", **body: Any) -> RequestRow:
     return queue.submit(engine, submission(pool, **body))[0]
+
+
+def submit_with(
+    engine: sa.Engine, *urls: str, key_id: str = "local", start_timeout_s: float | None = None, **body: Any
+) -> RequestRow:
+    """Submits a request whose source is at the first URL, its end image at the second and a LoRA at the third one."""
+    kinds: tuple[FileKind, ...] = ("source", "end_image", "lora")
+    files = tuple(RemoteFile(url, (f"{kind}_url",), kind) for url, kind in zip(urls, kinds, strict=False))
+    plain = submission(key_id=key_id, **body)
+    return queue.submit(engine, replace(plain, files=files, start_timeout_s=start_timeout_s))[0]
 
 
 def eventually(condition: Callable[[], Any], within_s: float = PATIENCE_S) -> Any:

@@ -12,8 +12,8 @@ The keys of the body:
 - `wants`: a URL of which to ask the server. The key of its blob is in the response, as `blob`.
 - `lines`: texts to print to standard output.
 - `more`: keys to add to the response.
-- `at`, `do`: at a window, or at `start`, `planned` or `end`, to `crash`, `hang`, `fail` or `wait`. With the `do` of
-  `ignore` it ignores cancellations.
+- `at`, `do`: at a window, or at `start`, `planned` or `end`, to `crash`, `hang`, `fail`, `wait` or have a `full`
+  disk. With the `do` of `ignore` it ignores cancellations.
 - `once`: do it only in the first attempt that comes so far.
 - `gate`: the file for which `wait` waits.
 
@@ -88,6 +88,9 @@ def act(body: dict[str, Any], here: object, folder: Path) -> bool:
                 time.sleep(0.01)
         case "fail":
             fail(422, "file_download_error")
+            return False
+        case "full":
+            send("machine_failed", reason="No space left on device")
             return False
     return True
 

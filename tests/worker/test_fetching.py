@@ -1,6 +1,5 @@
 """Downloads for waiting requests: real servers, a scripted worker process, and a web site that waits for the test."""
 
-import errno
 import hashlib
 import json
 import threading
@@ -14,12 +13,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from longtake.media.fetch import fetch_file
 from longtake.models.lora_downloads import private_folder, public_folder
 from longtake.queue import engine as queue
 from longtake.queue import fetches
 from longtake.queue.fetches import Group
-from longtake.queue.requests import FileKind, RemoteFile, RequestRow
+from longtake.queue.requests import RemoteFile, RequestRow
 from longtake.settings import settings
 from longtake.storage.local import LocalBlobs
 from longtake.worker import fetching
@@ -27,18 +25,18 @@ from longtake.worker.fetching import Place, next_group
 from tests.database.fixtures import on_sqlite
 from tests.models.stand_in_hub import Hub, serving
 from tests.processes import kill
-from tests.worker.requests import another_server, current, effects_of, end_of, eventually, submission, submit
+from tests.worker.requests import (
+    another_server,
+    current,
+    effects_of,
+    end_of,
+    eventually,
+    submission,
+    submit,
+    submit_with,
+)
 from tests.worker.server import QUICK, Server, slow_store
 from tests.worker.site import BODY, Site
-
-
-@pytest.fixture
-def site() -> Iterator[Site]:
-    made = Site()
-    yield made
-    made.release()
-    made.server.shutdown()
-    made.server.server_close()
 
 
 @pytest.fixture
@@ -62,16 +60,6 @@ def serve(engine: sa.Engine, tmp_path: Path) -> Iterator[Serve]:
     yield start
     for server in started:
         server.stop()
-
-
-def submit_with(
-    engine: sa.Engine, *urls: str, key_id: str = "local", start_timeout_s: float | None = None, **body: Any
-) -> RequestRow:
-    """Submits a request whose source is at the first URL, its end image at the second and a LoRA at the third one."""
-    kinds: tuple[FileKind, ...] = ("source", "end_image", "lora")
-    files = tuple(RemoteFile(url, (f"{kind}_url",), kind) for url, kind in zip(urls, kinds, strict=False))
-    plain = submission(key_id=key_id, **body)
-    return queue.submit(engine, replace(plain, files=files, start_timeout_s=start_timeout_s))[0]
 
 
 def downloaded(folder: Path) -> list[bytes]:
@@ -152,27 +140,6 @@ def test_a_lora_is_downloaded_unless_it_is_here_for_the_caller(
     assert end_of(engine, submit_with(engine, *urls)).status_code == 200
     assert site.begun[3:] == ["/a", "/b"]
     assert end_of(engine, submit_with(engine, *urls, key_id="other")).status_code == 422
-
-
-@on_sqlite
-def test_a_download_waits_until_the_disk_has_room(
-    engine: sa.Engine, serve: Serve, site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tries: list[str] = []
-
-    def fetch_at_the_third_try(url: str, *places: Any, **limits: Any) -> Path:
-        tries.append(url)
-        if len(tries) < 3:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return fetch_file(url, *places, **limits)
-
-    monkeypatch.setattr(fetching, "fetch_file", fetch_at_the_third_try)
-    monkeypatch.setattr(fetching, "PAUSE_S", 0.01)
-    serve()
-    site.release()
-    row = submit_with(engine, site.url("/a"), wants=site.url("/a"))
-    assert end_of(engine, row).status_code == 200
-    assert tries == [site.url("/a")] * 3
 
 
 @on_sqlite

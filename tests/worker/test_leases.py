@@ -1,3 +1,4 @@
+import errno
 import os
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import sqlalchemy as sa
 from longtake.database import connection as database
 from longtake.database.tables import requests as rows_of_requests
 from longtake.database.tables import servers
+from longtake.processes import born
 from longtake.queue import engine as queue
 from longtake.queue.requests import RequestRow
 from longtake.settings import settings
@@ -191,16 +193,33 @@ def test_a_server_whose_row_changes_before_it_is_removed_is_not_dead(
     add_server(engine, "late", host=socket.gethostname(), boot=boot_id())
     held = claimed_by(engine, "late")
 
-    def beat(_: int) -> None:
+    def beat(*_: int) -> bool:
         with engine.begin() as connection:
             connection.execute(sa.update(servers).values(beats=servers.c.beats + 1))
+        return True
 
-    monkeypatch.setattr(leases, "start_ticks", beat)
+    monkeypatch.setattr(leases, "has_ended", beat)
     watcher, *_ = watch(engine, tmp_path, lease_s=3600)
     watcher.check()
     assert set(server_rows(engine)) == {"late"}
     assert current(engine, held).state == "IN_PROGRESS"
     assert "is dead" not in caplog.text
+
+
+@pytest.mark.skipif(not boot_id(), reason="this system has no boot id")
+def test_a_watcher_without_free_descriptors_calls_no_server_dead(
+    engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starve(_: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    add_server(engine, "alive", host=socket.gethostname(), boot=boot_id(), pid=os.getpid(), born=born(os.getpid()))
+    held = claimed_by(engine, "alive")
+    watcher, *_ = watch(engine, tmp_path, lease_s=3600)
+    monkeypatch.setattr("longtake.processes.start_ticks", starve)
+    watcher.check()
+    assert set(server_rows(engine)) == {"alive"}
+    assert current(engine, held).state == "IN_PROGRESS"
 
 
 def test_process_ids_of_another_machine_or_boot_are_ignored(engine: sa.Engine, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The real worker process on the embedded models, driven by its messages."""
 
+import errno
 import os
 import socket
 import threading
@@ -14,7 +15,15 @@ from PIL import Image
 from pydantic_core import to_json
 
 from longtake.endpoints import ltx2, ltx23, ltxv098
-from longtake.errors import BadCheckpoint, DownloadFailed
+from longtake.errors import (
+    BadCheckpoint,
+    Cancelled,
+    DecoderFailed,
+    DiskFull,
+    DownloadFailed,
+    LongtakeError,
+    UnsupportedVideo,
+)
 from longtake.media.source import open_source
 from longtake.models.lora_downloads import public_folder
 from longtake.models.lora_names import Lora
@@ -30,6 +39,7 @@ from longtake.worker.messages import (
     Failed,
     FileFound,
     FileWanted,
+    MachineFailed,
     Planned,
     Previewed,
     Proceed,
@@ -326,3 +336,38 @@ def test_a_different_plan_does_not_resume_from_the_steps_of_the_first(one: Worke
     end, reports = one.end()
     assert isinstance(end, Done)
     assert not any(report.stage == "sampling" for report in reports), "the same plan resumes from its finished steps"
+
+
+class _Sent:
+    """Takes the place of a connection to a server, and of a runner."""
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+
+    def send(self, message: Any) -> None:
+        self.messages.append(message)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EMFILE, errno.EROFS, errno.EAGAIN])
+@pytest.mark.parametrize("outer", [None, DecoderFailed("The process could not start."), DiskFull("The disk is full.")])
+def test_a_failing_machine_is_no_outcome(code: int, outer: Exception | None) -> None:
+    sent: Any = _Sent()
+    with reporting_failures(sent, sent):
+        try:
+            raise OSError(code, os.strerror(code))
+        except OSError as error:
+            if outer is None:
+                raise
+            raise outer from error
+    assert sent.messages == [MachineFailed(os.strerror(code))]
+
+
+@pytest.mark.parametrize("wrong", [UnsupportedVideo("The video cannot be read."), Cancelled()])
+def test_the_fault_of_a_request_is_its_outcome_although_the_machine_failed(wrong: LongtakeError) -> None:
+    sent: Any = _Sent()
+    with reporting_failures(sent, sent):
+        try:
+            raise OSError(errno.EIO, "Input/output error")
+        except OSError as error:
+            raise wrong from error
+    assert sent.messages == [Failed.of(wrong)]

@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from longtake.settings import settings
 from longtake.storage.blobs import Blobs
 from longtake.storage.files import FileStore
 from longtake.storage.local import LocalBlobs
+from longtake.worker import machine
 from tests.database.fixtures import Postgres, on_sqlite
 from tests.storage.fixtures import each_once, read
 from tests.worker.requests import PATIENCE_S, current, effects_of, end_of, eventually, stored_files, submission, submit
@@ -38,6 +40,12 @@ def serve(engine: sa.Engine, tmp_path: Path) -> Iterator[Callable[..., Server]]:
     yield start
     for server in started:
         server.stop()
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "PAUSE_S", 0.01)
+    monkeypatch.setattr(machine, "LOOK_S", 0.01)
 
 
 def has_more_than(effects: Path, made: int) -> bool:
@@ -237,3 +245,38 @@ def test_a_file_survives_a_database_that_fails_as_it_stores(
     (stored,) = stored_files(engine, row)
     assert read(blobs, stored.blob).decode() == str((ended.plan or {})["seed"])
     assert json.loads(ended.output or b"")["video"]["url"].endswith(stored.key)
+
+
+def test_a_machine_that_fails_for_a_moment_tries_again(engine: sa.Engine, serve: Callable[..., Server]) -> None:
+    serve()
+    row = end_of(engine, submit(engine, at="end", do="full", once=True))
+    assert (row.status_code, row.attempt) == (200, 2)
+
+
+def test_a_request_that_always_fills_the_disk_ends(engine: sa.Engine, serve: Callable[..., Server]) -> None:
+    serve()
+    row = end_of(engine, submit(engine, at="end", do="full"))
+    sentence = "This server failed while it worked on this request (No space left on device), 3 times."
+    assert (row.status_code, row.attempt, row.error) == (500, 3, sentence)
+    assert end_of(engine, submit(engine)).status_code == 200
+
+
+@pytest.mark.parametrize("end", ["room", "cancellation"])
+def test_while_the_disk_is_full_no_attempt_counts(
+    engine: sa.Engine, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str
+) -> None:
+    monkeypatch.setattr(machine, "ROOM_BYTES", 1 << 62)
+    serve(max_attempts=1)
+    row, _ = queue.submit(engine, replace(submission(at="planned", do="full", once=True), may_retry=False))
+    folder = tmp_path / "work" / row.id
+    eventually(lambda: current(engine, row).plan is not None and not folder.exists())
+    assert current(engine, row).state == "IN_PROGRESS"
+    if end == "room":
+        folder.mkdir()
+        (folder / "deed-planned").touch()
+        monkeypatch.setattr(machine, "ROOM_BYTES", 0)
+        ended = end_of(engine, row)
+        assert (ended.status_code, ended.attempt) == (200, 1)
+    else:
+        queue.cancel(engine, row.id)
+        assert end_of(engine, row).state == "CANCELLED"

@@ -14,6 +14,7 @@ from longtake import system
 from longtake.system import start_ticks
 from longtake.worker.messages import Cancel, Died, FromProcess, Planned, Printed, Ready, Run
 from longtake.worker.process import WorkerProcess
+from tests.no_threads import no_threads
 from tests.worker.requests import PATIENCE_S, eventually
 
 ECHO = """
@@ -158,3 +159,20 @@ def test_a_worker_whose_interpreter_is_held_ends_with_its_server() -> None:
     finally:
         with suppress(ProcessLookupError):
             os.kill(worker, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("allowed", [0, 1, 2])
+def test_a_process_without_its_threads_does_not_stay(
+    mail: Mail, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, allowed: int
+) -> None:
+    begun: list[subprocess.Popen[bytes]] = []
+
+    def kill(process: "subprocess.Popen[bytes]") -> None:
+        begun.append(process)
+        process.kill()
+
+    monkeypatch.setattr(system, "kill", kill)
+    with no_threads(monkeypatch, allowed=allowed), pytest.raises(BlockingIOError, match="no more threads"):
+        start(mail, "input()")
+    assert [process.returncode for process in begun] == [-signal.SIGKILL]
+    assert mail.empty()

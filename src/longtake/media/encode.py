@@ -18,6 +18,7 @@ from longtake.media.formats import SOUND_RATE, OutputFormat, PixelFormat
 from longtake.media.gif import GifWriter
 from longtake.media.movie import MovieWriter
 from longtake.media.planes import Planes, RGBPicture, frame_shape, frame_type, from_rgb
+from longtake.threads import start
 from longtake.video import Check, no_check
 
 _POLL_S = 0.05
@@ -142,7 +143,7 @@ class Encoder:
         self._thread = threading.Thread(target=self._run, name=f"encode {path.name}", daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        start(self._thread)
         return self
 
     def __exit__(

@@ -24,6 +24,7 @@ from longtake.errors import DecoderFailed, LongtakeError, UnsupportedVideo, mach
 from longtake.media import walls
 from longtake.media.messages import Answer, ArrayForm, Pipe, receive_answer, send_message, sent_error, timeout_error
 from longtake.media.shared_file import SharedFile
+from longtake.threads import start
 from longtake.video import CHECK_EVERY_S, Check, no_check
 
 T = TypeVar("T")
@@ -96,10 +97,13 @@ class DecodeProcess:
         started: Future[subprocess.Popen[bytes]] = Future()
         # One thread starts the child and exchanges messages with it. So a call can end at its time limit on every
         # operating system. On Linux the child ends when this thread ends, also if this process is killed.
-        threading.Thread(target=self._run, args=(module, path, argument, started), name="decoder", daemon=True).start()
+        _start_thread("decoder", self._run, module, path, argument, started)
         self._process = started.result()
         # A second thread watches the processor time and the child's threads, also between calls.
-        threading.Thread(target=self._watch, name="decoder's watcher", daemon=True).start()
+        try:
+            _start_thread("decoder's watcher", self._watch)
+        except DecoderFailed as error:
+            raise self._fail(error) from error.__cause__
 
     @property
     def pid(self) -> int:
@@ -338,6 +342,14 @@ def confine(limits: Limits) -> None:
     system.limit_resources(limits.memory_bytes, _OPEN_FILES)
     system.leave_root()
     walls.confine()
+
+
+def _start_thread(name: str, target: Callable[..., None], *args: Any) -> None:
+    """Calls `target` in a thread of its own. Raises DecoderFailed if the system allows no more threads."""
+    try:
+        start(threading.Thread(target=target, args=args, name=name, daemon=True))
+    except OSError as error:
+        raise DecoderFailed(f"The process that decodes files could not start: {error.strerror}.") from error
 
 
 def _started(module: str, path: Path, argument: dict[str, Any]) -> "subprocess.Popen[bytes]":

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from longtake import clock
 from longtake.periodic import Repeating
+from longtake.processes import mark
 from longtake.settings import Settings, make_folder
-from longtake.temporary import delete_unchanged
+from longtake.temporary import delete_unchanged, sweep_folders
 
 FETCHED = ".fetched"
 """The name of the folder of downloaded LoRAs, inside the LoRA folder. Requests cannot name files in it."""
@@ -53,7 +54,7 @@ def unfinished_folder(settings: Settings) -> Iterator[Path]:
     make_folder(settings.loras_dir, "loras_dir")
     parent = settings.loras_dir / FETCHED / _UNFINISHED
     parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix=mark(), dir=parent, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
@@ -77,13 +78,19 @@ def delete_oldest(settings: Settings) -> None:
 def sweep(settings: Settings, *, abandoned_s: float = ABANDONED_S) -> None:
     """Deletes unfinished downloads of processes that were killed, and downloads in folders that only version 0.1 used.
 
-    abandoned_s: an item of either kind is deleted only if it has not changed for this number of seconds.
+    abandoned_s: an item of either kind is deleted only if it has not changed for this number of seconds. This does not
+        apply to the folders of processes that are known to live or to have ended (see `temporary.sweep_folders`).
+
+    While the system's clock cannot be trusted (see `clock.is_steady`), only folders of ended processes are deleted.
     """
     root = settings.loras_dir / FETCHED
+    sweep_folders(root / _UNFINISHED, abandoned_s)
+    if not clock.is_steady():
+        return
     before = clock.now() - abandoned_s
     known = {_HUB, _CALLERS, _UNFINISHED}
     outdated = [path for path in root.glob("*") if path.name not in known]
-    for path in (*outdated, *(root / _UNFINISHED).glob("*"), *root.rglob("*.incomplete")):
+    for path in (*outdated, *root.rglob("*.incomplete")):
         delete_unchanged(path, before)
 
 

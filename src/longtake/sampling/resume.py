@@ -2,11 +2,13 @@
 the same result."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -31,6 +33,8 @@ class Resume:
         - Otherwise `make` is called, and its result is saved for `name`. The tensors stay on the device where `make`
           put them.
 
+        Raises OSError if the result cannot be saved, for example because the disk is full.
+
         name: the name of the file without its ending. Each dict of the plan needs a name of its own.
         """
         if self.folder is None:
@@ -40,7 +44,7 @@ class Resume:
             return load_file(path, device=str(device))
         made = dict(make())
         with replacing(path) as fresh:
-            save_file({key: tensor.contiguous() for key, tensor in made.items()}, fresh)
+            _save({key: tensor.contiguous() for key, tensor in made.items()}, fresh)
         return made
 
     def prompt(self, make: Callable[[], tuple[str, str | None]]) -> tuple[str, str | None]:
@@ -62,6 +66,17 @@ class Resume:
                 fresh.write_text(text)
         prompt, note = json.loads(path.read_text())
         return prompt, note
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    """Writes a file of tensors. Raises OSError if that fails, where safetensors has an error without a number."""
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), str(error)) from error
 
 
 NO_RESUME = Resume()

@@ -13,6 +13,7 @@ import structlog
 
 from longtake import system
 from longtake.settings import Settings
+from longtake.threads import start
 
 MOST_PULLS = 2
 """Maximum number of models that a server downloads at the same time."""
@@ -60,7 +61,7 @@ class Pulls:
     def begin(self, name: str) -> PullState:
         """Starts the download of the model with this name, unless it runs already. Returns the download.
 
-        Raises TooManyPulls if two (MOST_PULLS) others run.
+        Raises TooManyPulls if two (MOST_PULLS) others run, and OSError if no process or thread can start.
         """
         with self._lock:
             if name in self._processes:
@@ -77,7 +78,12 @@ class Pulls:
             )
             self._processes[name] = process
             self._pulls[name] = PullState()
-            threading.Thread(target=self._read, args=(name, process), daemon=True).start()
+            try:
+                start(threading.Thread(target=self._read, args=(name, process), daemon=True))
+            except OSError:
+                del self._processes[name], self._pulls[name]
+                system.kill(process)
+                raise
             return self._pulls[name]
 
     def cancel(self, name: str) -> bool:

@@ -18,6 +18,7 @@ from longtake.storage.files import NewFile
 from longtake.worker import outcomes
 from longtake.worker.context import SlotContext
 from longtake.worker.leases import is_last_attempt
+from longtake.worker.machine import wait_for_room
 from longtake.worker.messages import (
     Cancel,
     CancelRequested,
@@ -25,6 +26,7 @@ from longtake.worker.messages import (
     Done,
     Failed,
     FileWanted,
+    MachineFailed,
     Planned,
     Previewed,
     Printed,
@@ -43,15 +45,11 @@ log = logging.getLogger(__name__)
 CHECK_EVERY_S = 0.25
 """Seconds between two reads of the request's row, to notice a cancellation or a claim by another server."""
 
-TOO_LARGE_INSIDE = (
-    "The video has {size} bytes, which is too much for a data URI inside the response (at most {limit}): the response "
-    "has the URL of the video instead."
-)
-
-Ending = Outcome | Literal["cancelled", "died", "stopped", "lost", "missing"]
+Ending = Outcome | MachineFailed | Literal["cancelled", "died", "stopped", "lost", "missing"]
 """The ending of an attempt.
 
 An `Outcome` is the result or the error that the worker process reported.
+`MachineFailed`: this machine failed, for example because its disk is full.
 "cancelled": a client has cancelled the request.
 "died": the worker process ended without an outcome.
 "stopped": this server stops.
@@ -124,14 +122,9 @@ class Attempt:
         return Run(row.id, row.endpoint, row.body.decode(), row.plan, folder, row.key_id, row.body_blob, row.store_io)
 
     def _follow(self) -> Ending:
-        """Handles the worker process's messages until the attempt ends. Returns how the attempt ended.
+        """Handles the worker process's messages until the attempt ends. Returns how it ended.
 
-        An `Outcome`: the process reported a result or an error.
-        "cancelled": a client has cancelled the request.
-        "died": the process has ended, or was killed because it had stalled.
-        "stopped": this server stops.
-        "lost": the request has ended, or another attempt has claimed it.
-        "missing": a file that was downloaded before the claim is not on this machine.
+        "died" also means that the process was killed because it had stalled.
         """
         while True:
             ending = self._handle_next()
@@ -181,6 +174,8 @@ class Attempt:
                 return self._store_result(done)
             case Failed() as failed:
                 return outcomes.failed(failed)
+            case MachineFailed() as failure:
+                return failure
             case Died():
                 return "died"
             case CancelRequested(request_id) if request_id == self._row.id:
@@ -238,7 +233,7 @@ class Attempt:
             if size <= MAX_VIDEO_INSIDE:
                 outcome = outcomes.done(done, f"data:{done.content_type};base64,")
                 return self._retry(lambda: move_video_inside(self._context.store, row.id, outcome, done.path))
-            self._log.add(log_line(TOO_LARGE_INSIDE.format(size=size, limit=MAX_VIDEO_INSIDE)))
+            self._log.add(log_line(outcomes.TOO_LARGE_INSIDE.format(size=size, limit=MAX_VIDEO_INSIDE)))
         name = done.response.get("video", {}).get("file_name") or done.path.name
         file = NewFile(row.key_id, name, done.content_type, row.lifecycle)
         key = self._retry(lambda: self._context.store.add_result(row.id, file, done.path))
@@ -250,6 +245,7 @@ class Attempt:
         `ending` is how the attempt ended:
         - An `Outcome`, or "cancelled": stores the outcome, which ends the request.
         - "died": puts the request back, or stores an error as its outcome if no further attempt is allowed.
+        - `MachineFailed`: waits until the machine has room, then the same (see `machine.wait_for_room`).
         - "stopped": kills the worker process and puts the request back.
         - "lost": does nothing, because this attempt no longer holds the request.
         - "missing": puts the request back to wait for the files, or ends it if they were downloaded too often.
@@ -264,6 +260,8 @@ class Attempt:
                 return self._finish(outcomes.worker_died(row.attempt))
             case "died":
                 self._retry(lambda: queue.return_to_queue(self._engine, row, attempt_failed=True))
+            case MachineFailed() as failure:
+                return self._wait_for_machine(failure)
             case "stopped":
                 self._worker.kill()
                 self._retry(lambda: queue.return_to_queue(self._engine, row, attempt_failed=False))
@@ -274,6 +272,18 @@ class Attempt:
                     "Request %s has ended or another attempt has claimed it; the work of this attempt is dropped.",
                     row.id,
                 )
+        return False
+
+    def _wait_for_machine(self, failure: MachineFailed) -> bool:
+        """Waits until this machine may work again. Then puts the request back, or ends it and returns True."""
+        row, folder = self._row, work_folder(self._context.settings, self._row.id)
+        log.warning("Request %s waits, because this machine failed: %s.", row.id, failure.reason)
+        counts = wait_for_room(
+            folder, row.attempt, lambda seconds: self._stopping.wait(seconds) or self._claim_state() != "held"
+        )
+        if counts and row.attempt >= self._context.settings.max_attempts and self._claim_state() == "held":
+            return self._finish(outcomes.machine_failed(row.attempt, failure.reason))
+        self._retry(lambda: queue.return_to_queue(self._engine, row, attempt_failed=counts))
         return False
 
     def _send_back(self) -> bool:
@@ -335,7 +345,7 @@ class Attempt:
         self._worker.send(Cancel(self._row.id))
         until = time.monotonic() + self._context.settings.cancel_grace_s
         while (left_s := until - time.monotonic()) > 0 and not self._stopping.is_set():
-            if isinstance(self._worker.receive(left_s), Done | Failed | Died):
+            if isinstance(self._worker.receive(left_s), Done | Failed | MachineFailed | Died):
                 return
         self._worker.kill()
 

@@ -35,6 +35,7 @@ from longtake.queue.requests import Outcome, RemoteFile
 from longtake.storage import imports
 from longtake.storage.files import FETCHED
 from longtake.temporary import temporary_folder
+from longtake.threads import start
 from longtake.worker import outcomes
 from longtake.worker.context import SlotContext
 from longtake.worker.leases import Lease
@@ -203,11 +204,20 @@ class FetchPlaces:
             last.stop()
 
     def _begin(self, fetch: Fetch) -> None:
+        """Starts the claimed download `fetch` in a thread.
+
+        Raises OSError if the system allows no more threads. The next turn then makes the download wait again.
+        """
         place = Place(fetch, time.monotonic())
         self._begun_at[place.key_id] = place.began_at
         with self._lock:
             self._places[fetch.request_id] = place
-        threading.Thread(target=self._run, args=(place,), name=f"fetch {fetch.request_id}", daemon=True).start()
+        try:
+            start(threading.Thread(target=self._run, args=(place,), name=f"fetch {fetch.request_id}", daemon=True))
+        except OSError:
+            with self._lock:
+                del self._places[fetch.request_id]
+            raise
 
     def _run(self, place: Place) -> None:
         try:

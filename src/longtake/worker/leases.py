@@ -20,12 +20,13 @@ from longtake import clock
 from longtake.database.connection import is_temporary, reading
 from longtake.database.tables import servers
 from longtake.periodic import Repeating
+from longtake.processes import born, has_ended
 from longtake.queue import engine as queue
 from longtake.queue import fetches
 from longtake.queue.fetches import Fetch
 from longtake.queue.requests import RequestRow
 from longtake.settings import Settings
-from longtake.system import boot_id, start_ticks
+from longtake.system import boot_id
 from longtake.worker.outcomes import NOT_STARTED_IN_TIME, download_died, worker_died
 from longtake.worker.work_folders import remove_work_folder
 
@@ -96,7 +97,7 @@ class Lease:
                     host=socket.gethostname(),
                     pid=pid,
                     boot=boot_id(),
-                    born=start_ticks(pid) or 0,
+                    born=born(pid),
                     beats=0,
                     beat_at=clock.now(),
                 )
@@ -209,12 +210,12 @@ class LeaseWatch:
         return self._pause_s
 
     def _is_process_gone(self, row: Any) -> bool:
-        """Returns True if the server ran on this machine and its process has ended.
+        """Returns True if the server ran on this machine and it is certain that its process has ended.
 
         `row` is the server's row in the table `servers`.
         """
         _, boot = self._machine
-        return boot != "" and (row.host, row.boot) == self._machine and start_ticks(row.pid) != row.born
+        return boot != "" and (row.host, row.boot) == self._machine and has_ended(row.pid, row.born)
 
     def _remove(self, row: Any) -> None:
         """Deletes the row of a dead server, unless its count of heartbeats has changed since the row was read."""

@@ -28,11 +28,14 @@ from longtake.endpoints import ENDPOINTS, endpoint
 from longtake.endpoints.validation import parse
 from longtake.errors import (
     BadCheckpoint,
+    Cancelled,
     DownloadFailed,
+    InvalidRequest,
     LongtakeError,
     ModelNotInstalled,
     NotSupported,
     is_out_of_memory,
+    machine_error,
 )
 from longtake.families import plan_from_json, plan_to_json
 from longtake.imports import importing_models
@@ -52,7 +55,7 @@ from longtake.storage.blobs import Blobs
 from longtake.system import end_with_starter
 from longtake.threads import prepare_threads
 from longtake.worker.channel import Channel
-from longtake.worker.messages import Done, Failed, FileFound, Planned, Ready, Run, Unusable
+from longtake.worker.messages import Done, Failed, FileFound, MachineFailed, Planned, Ready, Run, Unusable
 from longtake.worker.progress import ProgressReporter
 
 if TYPE_CHECKING:
@@ -312,9 +315,10 @@ def to_decimal(value: Fraction) -> Decimal:
 
 @contextmanager
 def reporting_failures(channel: Channel, runner: "Runner") -> Iterator[None]:
-    """A context manager: sends an exception of its block to the server as a `Failed` message, and suppresses it.
+    """A context manager: sends an exception of its block to the server as a message, and suppresses it.
 
-    If the exception says that memory ran out, also unloads the model of `runner`.
+    The message is `MachineFailed` if this machine is at fault (see `errors.machine_error`), otherwise `Failed`. If the
+    exception says that memory ran out, also unloads the model of `runner`.
     """
     try:
         yield
@@ -324,9 +328,17 @@ def reporting_failures(channel: Channel, runner: "Runner") -> Iterator[None]:
         print(error.message, file=sys.stderr)  # not for clients, because it names paths of this machine
         sentence = "The model's files on the server are damaged or do not fit; the server's log says which."
         channel.send(Failed.of(LongtakeError(sentence)))
-    except LongtakeError as error:
+    except (InvalidRequest, Cancelled) as error:
         channel.send(Failed.of(error))
     except Exception as error:
+        ours = machine_error(error)
+        if ours is not None:
+            print(f"This machine failed: {ours}", file=sys.stderr)
+            channel.send(MachineFailed(ours.strerror or type(ours).__name__))
+            return
+        if isinstance(error, LongtakeError):
+            channel.send(Failed.of(error))
+            return
         traceback.print_exc()
         if is_out_of_memory(error):
             runner.release()

@@ -218,6 +218,17 @@ class Failed:
 
 
 @dataclass(frozen=True)
+class MachineFailed:
+    """Worker to server: this machine failed, for example because its disk is full. The request is not at fault.
+
+    `reason`: what the operating system says, such as "No space left on device".
+    """
+
+    reason: str
+    type: Literal["machine_failed"] = "machine_failed"
+
+
+@dataclass(frozen=True)
 class Printed:
     """A line of text from the worker process's output that is not a message. The server creates this object."""
 
@@ -247,7 +258,7 @@ class CancelRequested:
 
 
 ToWorker = Run | Proceed | FileFound | Cancel | Watched
-ToServer = Ready | Unusable | ProgressReport | Previewed | Planned | FileWanted | Done | Failed
+ToServer = Ready | Unusable | ProgressReport | Previewed | Planned | FileWanted | Done | Failed | MachineFailed
 FromProcess = ToServer | Printed | Died
 """Everything that a slot can receive from its worker process."""
 

@@ -4,6 +4,11 @@ from longtake.errors import LongtakeError
 from longtake.queue.requests import Outcome
 from longtake.worker.messages import Done, Failed
 
+TOO_LARGE_INSIDE = (
+    "The video has {size} bytes, which is too much for a data URI inside the response (at most {limit}): the response "
+    "has the URL of the video instead."
+)
+
 NOT_RETRIED = {"x-fal-retryable": "false", "x-fal-needs-retry": "false"}
 """Headers that tell clients that the same request would fail again."""
 
@@ -40,6 +45,15 @@ def worker_died(attempts: int) -> Outcome:
     asks for the result again and again, forever.
     """
     sentence = f"The worker died while it worked on this request, {_times(attempts)}."
+    return service_error(500, sentence, "runner_server_error")
+
+
+def machine_failed(attempts: int, reason: str) -> Outcome:
+    """Returns the outcome of a request in whose last attempt the machine failed, although its disk was not full after.
+
+    `attempts` is the number of attempts, `reason` what the operating system said.
+    """
+    sentence = f"This server failed while it worked on this request ({reason}), {_times(attempts)}."
     return service_error(500, sentence, "runner_server_error")
 
 

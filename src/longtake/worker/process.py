@@ -9,6 +9,7 @@ from queue import SimpleQueue
 from typing import IO
 
 from longtake import system
+from longtake.threads import start
 from longtake.worker.messages import Died, FromProcess, ToWorker, decode_to_server, encode_to_worker
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ class WorkerProcess:
     the server dies, the standard input of the process ends, and then the process ends by itself. On Linux the kernel
     also kills a process of `worker.main` when the thread that has created this object ends, so this thread must live as
     long as the process shall.
+
+    Raises OSError, and leaves no process, if the system allows no more processes, threads or open files.
     """
 
     def __init__(
@@ -46,9 +49,15 @@ class WorkerProcess:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         assert self._process.stderr is not None
-        threading.Thread(target=self._write, args=(self._process.stdin,), daemon=True).start()
-        threading.Thread(target=_log_lines, args=(self._process.stderr, self.pid), daemon=True).start()
-        threading.Thread(target=self._read, args=(self._process.stdout, on_message), daemon=True).start()
+        try:
+            start(threading.Thread(target=self._write, args=(self._process.stdin,), daemon=True))
+            start(threading.Thread(target=_log_lines, args=(self._process.stderr, self.pid), daemon=True))
+            start(threading.Thread(target=self._read, args=(self._process.stdout, on_message), daemon=True))
+        except OSError:
+            self.kill()
+            self._process.wait()
+            self.close()
+            raise
 
     @property
     def pid(self) -> int:

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from longtake.database.connection import RetriesStopped, is_temporary
 from longtake.worker.attempt import Attempt
 from longtake.worker.context import SlotContext
-from longtake.worker.messages import CancelRequested, Failed, Printed, ProgressReport, Unusable, Woken
+from longtake.worker.messages import CancelRequested, Failed, MachineFailed, Printed, ProgressReport, Unusable, Woken
 from longtake.worker.supervisor import ProcessState, SlotMessage, Supervisor
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,11 @@ class Slot:
                 pass
             except Exception as error:
                 if is_temporary(error):
-                    log.warning("%s is waiting for the database: %s", self.status.name, str(error).partition("\n")[0])
+                    log.warning(
+                        "%s is waiting for the database or this machine: %s",
+                        self.status.name,
+                        str(error).partition("\n")[0],
+                    )
                 else:
                     log.exception("%s failed with an unexpected error; it tries again.", self.status.name)
                 self._stopping.wait(POLL_S)
@@ -140,6 +144,8 @@ class Slot:
                 log.info("%s: %s", self.status.name, message.text)
             case Failed():
                 log.error("%s: %s", self.status.name, message.error)
+            case MachineFailed():
+                log.error("%s: this machine failed: %s", self.status.name, message.reason)
         self._enter(self._worker.state)
 
     def _enter(self, state: State) -> None:

@@ -1,0 +1,54 @@
+"""Downloads for waiting requests on a machine that fails for a while."""
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from longtake.media.fetch import fetch_file
+from longtake.worker import fetching
+from tests.database.fixtures import on_sqlite
+from tests.no_threads import no_threads
+from tests.worker.requests import end_of, eventually, submit_with
+from tests.worker.server import Server
+from tests.worker.site import Site
+
+Serve = Callable[..., Server]
+TRUSTED = ("127.0.0.1",)
+
+
+@on_sqlite
+def test_a_download_waits_until_the_disk_has_room(
+    engine: sa.Engine, serve: Serve, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+
+    def fetch_at_the_third_try(url: str, *places: Any, **limits: Any) -> Path:
+        tries.append(url)
+        if len(tries) < 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return fetch_file(url, *places, **limits)
+
+    monkeypatch.setattr(fetching, "fetch_file", fetch_at_the_third_try)
+    monkeypatch.setattr(fetching, "PAUSE_S", 0.01)
+    serve(trusted_hosts=TRUSTED)
+    site.release()
+    row = submit_with(engine, site.url("/a"), wants=site.url("/a"))
+    assert end_of(engine, row).status_code == 200
+    assert tries == [site.url("/a")] * 3
+
+
+@on_sqlite
+def test_a_download_for_which_no_thread_can_start_leaves_its_place(
+    engine: sa.Engine, serve: Serve, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(trusted_hosts=TRUSTED, fetch_places=1)
+    site.release()
+    with no_threads(monkeypatch, "fetch ") as refused:
+        row = submit_with(engine, site.url("/a"))
+        eventually(lambda: len(refused) > 2)
+    assert end_of(engine, row).status_code == 200
+    assert site.begun == ["/a"]
