@@ -48,7 +48,7 @@ from longtake.settings import Settings
 from longtake.storage import derived, lifecycle
 from longtake.storage import imports as stored_imports
 from longtake.storage.uploads import MAX_PARTS, MAX_PARTS_OF_KEY
-from longtake.worker import channel, previews, request_log
+from longtake.worker import channel, machine, previews, request_log
 from tests.service.serving import INPUT, LTXV, serving, wait_for
 
 PAGE = (Path(__file__).parents[2] / "docs" / "server.md").read_text()
@@ -146,6 +146,7 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "size of a file": (SETTINGS.max_source_bytes,),
     "time without a change": (temporary.OLD_S,),
     "bytes of the head of an answer": (outbound.MAX_HEAD_BYTES,),
+    "free disk space below": (machine.ROOM_BYTES, machine.PAUSE_S),
     "characters of a URL": (outbound.MAX_URL_LENGTH,),
     "webhooks that are sent": (webhooks.SENDERS, 6, webhooks.SENDERS // 2),
     "time for one attempt at a webhook": (SETTINGS.webhook_timeout_s,),
