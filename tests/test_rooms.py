@@ -39,7 +39,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("prompts", "safety", "outbound", "private", "temporary"),
     ("network_streams",),
     ("settings", "shim"),
-    ("video", "atomic", "clock", "flow", "imports", "periodic", "threads"),
+    ("video", "atomic", "clock", "flow", "imports", "periodic", "processes", "threads"),
     ("errors", "system", "version"),
     ("printable",),
 )
@@ -117,6 +117,7 @@ COVERED_IN = {
     "worker.attempt": "worker/test_slots.py",
     "worker.claims": "worker/test_outages.py",
     "worker.context": "worker/test_slots.py",
+    "worker.machine": "worker/test_outages.py",
     "worker.outcomes": "worker/test_slots.py",
     "worker.progress": "worker/test_main.py",
     "worker.slot": "worker/test_slots.py",
