@@ -166,10 +166,15 @@ def test_with_keys_only_those_who_may_read_the_file_get_anything(tmp_path: Path)
         hidden = uploaded(served, b"no video", **owner, **rules)
         for headers in (owner, boss):
             assert get(served, f"/media/{hidden}/facts", **headers).status_code == 422
+        clip = Clip("b.mp4", frames=2).write(tmp_path)
+        video = uploaded(served, clip.read_bytes(), **owner, **rules)
+        for what in ("facts", "strip"):
+            answer = get(served, f"/media/{video}/{what}", **owner)
+            assert (answer.status_code, answer.headers["cache-control"]) == (200, "private, no-store")
         for headers in (stranger, {}, {"authorization": "Key wrong:key"}):
             assert get(served, f"/media/{hidden}/facts", **headers).status_code == 404
             assert get(served, f"/media/{hidden}/copy", **headers).status_code == 404
-        request_id, _ = finished(served, Clip("b.mp4", frames=2).write(tmp_path), created[0])
+        request_id, _ = finished(served, clip, created[0])
         address = f"/models/{LTX2}/requests/{request_id}/joint"
         assert get(served, address, **stranger).status_code == 404
         assert get(served, address).status_code == 401

@@ -45,13 +45,18 @@ async def download(request: Request, state: ServerState, file: StoredFile) -> Re
     return StreamingResponse(pieces, status, headers, media_type=file.content_type)
 
 
+def restricted(file: StoredFile) -> dict[str, str]:
+    """Returns the header `cache-control` for answers about a file that not everybody may read; empty for any other."""
+    # A cache could give the answer to another reader, whom the file's access rules do not allow.
+    return {} if decide(file, None) == "allow" else {"cache-control": "private, no-store"}
+
+
 def _headers(file: StoredFile) -> dict[str, str]:
     disposition = "inline" if INLINE.fullmatch(file.content_type) else "attachment"
     name = quote(file.name)
     named = f'filename="{name}"' if name == file.name else f"filename*=utf-8''{name}"
     return {
-        # A cache could send the file to another reader, whom its access rules do not allow.
-        **({} if decide(file, None) == "allow" else {"cache-control": "private, no-store"}),
+        **restricted(file),
         "accept-ranges": "bytes",
         "content-disposition": f"{disposition}; {named}",
         "etag": f'"{file.blob}"',  # The bytes of a blob never change.

@@ -15,7 +15,7 @@ from longtake.endpoints import ENDPOINTS
 from longtake.queue.engine import stored_plan
 from longtake.service.auth import caller_if_valid, caller_of, visible_row
 from longtake.service.derivations import COPY, Wanted
-from longtake.service.download import download
+from longtake.service.download import download, restricted
 from longtake.service.files import readable_file
 from longtake.service.origins import refuse_other_pages
 from longtake.service.queue import status_of
@@ -28,7 +28,7 @@ FRAMES, HEIGHT, POINTS = (1, 24, 64), (16, 72, 240), (1, 800, 4000)
 """Smallest value, default and largest value of the parameters: frames of a strip, their height in pixels, and points of
 a waveform."""
 CACHED: Headers = {"cache-control": "private, max-age=3600", "x-content-type-options": "nosniff"}
-"""Headers of answers that never change, because the bytes of a stored file never do."""
+"""Headers of answers that never change, because the bytes of a stored file never do. `restricted` may replace them."""
 FRESH: Headers = {"cache-control": "no-store"}
 """Headers of answers that change."""
 
@@ -49,19 +49,20 @@ def routes(state: ServerState) -> list[BaseRoute]:
         what = await wanted(request, "facts")
         made, file = await state.derivations.made(request, what), what.file
         stored = {"name": file.name, "content_type": file.content_type, "size": file.size}
-        return json_response({**made.facts, **stored}, headers=CACHED)
+        return json_response({**made.facts, **stored}, headers={**CACHED, **restricted(file)})
 
     async def strip(request: Request) -> Response:
         frames, height = _number(request, "frames", FRAMES), _number(request, "height", HEIGHT)
         what = await wanted(request, "strip", f"{frames}x{height}", frames=frames, height=height)
         made = await state.derivations.made(request, what)
         size = ",".join(str(made.facts[name]) for name in ("count", "width", "height"))
-        return await _bytes(state, made, "image/jpeg", {"x-longtake-strip": size})
+        return await _bytes(state, made, "image/jpeg", {"x-longtake-strip": size, **restricted(what.file)})
 
     async def wave(request: Request) -> Response:
         points = _number(request, "points", POINTS)
-        made = await state.derivations.made(request, await wanted(request, "wave", str(points), points=points))
-        return json_response(made.facts, headers=CACHED)
+        what = await wanted(request, "wave", str(points), points=points)
+        made = await state.derivations.made(request, what)
+        return json_response(made.facts, headers={**CACHED, **restricted(what.file)})
 
     async def copy(request: Request) -> Response:
         what = await wanted(request, COPY)
@@ -83,21 +84,21 @@ def _joint_routes(state: ServerState, endpoint: str) -> list[BaseRoute]:
     """Returns the routes of the joints of an endpoint's results."""
 
     async def joint(request: Request) -> Response:
-        made = await _joint(state, request, endpoint)
-        return json_response(made.facts, headers=CACHED)
+        made, file = await _joint(state, request, endpoint)
+        return json_response(made.facts, headers={**CACHED, **restricted(file)})
 
     async def picture(request: Request) -> Response:
-        made = await _joint(state, request, endpoint)
+        made, file = await _joint(state, request, endpoint)
         if made.blob is None:
             raise NotFound
-        return await _bytes(state, made, "image/png")
+        return await _bytes(state, made, "image/png", restricted(file))
 
     address = f"/models/{endpoint}/requests/{{request_id}}/joint"
     return [Route(address, joint), Route(f"{address}.png", picture)]
 
 
-async def _joint(state: ServerState, request: Request, endpoint: str) -> DerivedFile:
-    """Returns the measured joint of a request's result.
+async def _joint(state: ServerState, request: Request, endpoint: str) -> tuple[DerivedFile, StoredFile]:
+    """Returns the measured joint of a request's result, and the facts about the result.
 
     Raises NotFound if there is no such request of the endpoint, the caller may not see it, it has no stored result, or
     its plan was deleted. Raises the errors of `Derivations.made`.
@@ -113,7 +114,8 @@ async def _joint(state: ServerState, request: Request, endpoint: str) -> Derived
         raise NotFound
     key, file = found
     arguments = {"plan": plan, "caption": f"request {request_id}"}
-    return await state.derivations.made(request, Wanted(Derivation(key, "joint"), file, caller.key_id, arguments))
+    made = await state.derivations.made(request, Wanted(Derivation(key, "joint"), file, caller.key_id, arguments))
+    return made, file
 
 
 def _copy_of(file: StoredFile, made: DerivedFile) -> StoredFile:
@@ -123,14 +125,14 @@ def _copy_of(file: StoredFile, made: DerivedFile) -> StoredFile:
     return replace(file, blob=made.blob, size=made.size, name=name, content_type="video/mp4")
 
 
-async def _bytes(state: ServerState, made: DerivedFile, media_type: str, headers: Headers | None = None) -> Response:
+async def _bytes(state: ServerState, made: DerivedFile, media_type: str, headers: Headers) -> Response:
     """Returns the response with the bytes of a small derived file. Raises NotFound if they have just been deleted."""
     assert made.blob is not None
     try:
         content = await state.call(lambda blob: b"".join(state.store.blobs.open(blob)), made.blob)
     except FileNotFoundError:
         raise NotFound from None
-    return Response(content, headers={**CACHED, **(headers or {})}, media_type=media_type)
+    return Response(content, headers={**CACHED, **headers}, media_type=media_type)
 
 
 def _number(request: Request, name: str, range: tuple[int, int, int]) -> int:

@@ -176,7 +176,7 @@ def complete(store: FileStore, upload: Upload, parts: Iterable[tuple[int, str]])
             for key in keys:
                 target.writelines(store.blobs.open(key))
         finish(store, upload, whole)
-    except (_NoPart, FileNotFoundError, AlreadyUploaded):
+    except (_NoPart, FileNotFoundError):
         # Another call that has finished meanwhile has deleted the parts.
         if store.find(upload.file_key) is None:
             raise
