@@ -141,3 +141,39 @@ def test_no_other_module_reads_the_systems_clock() -> None:
     """The signature of a webhook has the system's time, because its receiver compares it with a clock of its own."""
     sources = Path(clock.__file__).parent.rglob("*.py")
     assert {path.name for path in sources if "time.time()" in path.read_text()} == {"clock.py", "signing.py"}
+
+
+def test_a_clock_that_is_far_ahead_at_the_start_is_in_doubt_until_it_is_set(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = machine.wall
+    machine.wall += 8 * DAY_S
+    wrong = Machine()
+    wrong.wall = machine.wall
+    wrong.clock = Clock(lambda: wrong.wall, lambda: wrong.elapsed)
+    wrong.clock.doubt(known)
+    wrong.wait(20)
+    assert not wrong.clock.is_steady()
+    wrong.wall -= 8 * DAY_S
+    assert wrong.clock.is_steady()
+    assert wrong.clock.now() == wrong.wall == known + 20
+    first, second = caplog.messages
+    assert first.startswith("The system's clock is 8.0 days ahead of all that is stored. Nothing expired is deleted")
+    assert second == "The system's clock was set, and is not in doubt any more."
+
+
+def test_a_clock_in_doubt_is_believed_when_it_runs_evenly(machine: Machine) -> None:
+    machine.clock.doubt(machine.wall - 3 * DAY_S)
+    machine.wait(SETTLE_S / 2)
+    machine.wall += 100 * DAY_S
+    assert not machine.clock.is_steady()
+    machine.wait(SETTLE_S - 1)
+    assert not machine.clock.is_steady()
+    machine.wait(1)
+    assert machine.clock.is_steady()
+
+
+@pytest.mark.parametrize("ahead_s", [DAY_S - 1, 0, -8 * DAY_S])
+def test_a_clock_near_the_newest_stored_time_is_not_in_doubt(machine: Machine, ahead_s: float) -> None:
+    machine.clock.doubt(machine.wall - ahead_s)
+    assert machine.clock.is_steady()

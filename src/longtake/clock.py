@@ -2,6 +2,8 @@
 
 A clock that is wrong for a few seconds must not expire files and requests. So the time goes on evenly after a jump, as
 measured by a clock that nobody can set. If the system's clock then runs evenly for ten minutes, it is believed.
+
+At its start a server has no earlier time to compare. So it names the newest time that it finds stored (see `doubt`).
 """
 
 import logging
@@ -18,6 +20,10 @@ JUMP_S = 60.0
 """Largest difference in seconds that is believed at once. Corrections of a clock that runs are smaller."""
 SETTLE_S = 600.0
 """Seconds for which the system's clock must run evenly after a jump until it is believed."""
+
+
+DOUBT_S = 24 * 3600.0
+"""Seconds between the newest stored time and a start from which it is possible that the clock is wrong."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,8 @@ class Clock:
         self._lock = threading.Lock()
         self._offset_s = wall() - elapsed()
         self._jump: _Jump | None = None
+        self._doubted_since: float | None = None
+        self._known = 0.0
 
     def now(self) -> float:
         """Returns the Unix time in seconds. If the system's clock jumps, the time goes on as if it had not.
@@ -57,12 +65,31 @@ class Clock:
             return elapsed + self._offset_s
 
     def is_steady(self) -> bool:
-        """Returns False while a jump of the system's clock is not believed yet, otherwise True.
+        """Returns False while a jump of the system's clock is not believed yet, or its time is in doubt.
 
         Nothing should be deleted while it is False.
         """
         self.now()
-        return self._jump is None
+        return self._jump is None and self._doubted_since is None
+
+    def doubt(self, known: float) -> None:
+        """Compares the time with `known`, the newest time that is stored, as Unix time.
+
+        If more than a day (DOUBT_S) lies between them, the clock may be wrong, or nothing ran for so long. Then the
+        time counts as unsteady until the system's clock has run evenly for ten minutes (SETTLE_S). If it jumps
+        meanwhile, as when somebody sets it right, it is followed at once.
+        """
+        ahead_s = self.now() - known
+        if ahead_s <= DOUBT_S:
+            return
+        with self._lock:
+            self._doubted_since, self._known = self._elapsed(), known
+        log.warning(
+            "The system's clock is %s of all that is stored. Nothing expired is deleted until it has run evenly for "
+            "%d minutes. If it is wrong, set it now.",
+            _difference(ahead_s),
+            SETTLE_S / 60,
+        )
 
     def _compare(self, offset_s: float, elapsed: float) -> None:
         """Decides whether this clock follows the system's clock.
@@ -75,7 +102,9 @@ class Clock:
         elapsed: the result of the function `elapsed` at the same moment.
         """
         jump, ahead_s = self._jump, offset_s - self._offset_s
-        if abs(ahead_s) < JUMP_S:
+        if self._doubted_since is not None:
+            self._compare_in_doubt(offset_s, elapsed)
+        elif abs(ahead_s) < JUMP_S:
             if jump is not None:
                 log.warning("The system's clock is back. Expired files and requests are deleted again.")
             self._offset_s, self._jump = offset_s, None
@@ -90,6 +119,23 @@ class Clock:
         elif elapsed - jump.at >= SETTLE_S:
             self._offset_s, self._jump = offset_s, None
             log.warning("The system's clock is believed: from now on all times are %s.", _difference(ahead_s))
+
+    def _compare_in_doubt(self, offset_s: float, elapsed: float) -> None:
+        """Follows the system's clock, and decides whether its time is still in doubt.
+
+        The arguments are those of `_compare`.
+        """
+        assert self._doubted_since is not None
+        jumped = abs(offset_s - self._offset_s) >= JUMP_S
+        self._offset_s = offset_s
+        if jumped and offset_s + elapsed - self._known <= DOUBT_S:
+            self._doubted_since = None
+            log.warning("The system's clock was set, and is not in doubt any more.")
+        elif jumped:
+            self._doubted_since = elapsed
+        elif elapsed - self._doubted_since >= SETTLE_S:
+            self._doubted_since = None
+            log.warning("The system's clock is believed. Expired files and requests are deleted again.")
 
 
 def _difference(ahead_s: float) -> str:
@@ -118,3 +164,8 @@ def now() -> float:
 def is_steady() -> bool:
     """Returns False while a jump of the system's clock is not believed: delete nothing then. Otherwise returns True."""
     return _clock.is_steady()
+
+
+def doubt(known: float) -> None:
+    """Doubts the time for ten minutes if it is more than a day after `known`, the newest stored time (Unix time)."""
+    _clock.doubt(known)

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import sqlite3
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from longtake.database.connection import connect
+from longtake.service import readiness, state
 from longtake.service.readiness import database_problem, disk_problem
 from tests.service.serving import INPUT, LTXV, Served, serving
 
@@ -91,3 +94,36 @@ def test_a_folder_that_cannot_be_written(served: Served) -> None:
         "database": "works",
         "files": "the folder cannot be written: File exists",
     }
+
+
+@pytest.fixture
+def hanging(served: Served) -> Iterator[Served]:
+    """A server whose database hangs: another program holds its lock, as when it is frozen."""
+    with sqlite3.connect(served.engine.url.database or "", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield served
+        other.execute("ROLLBACK")
+
+
+def test_a_database_that_hangs_is_reported_in_time(
+    served: Served, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "WAIT_S", 0.2)
+    client = served.client()
+    assert client.get("/health").status_code == 200
+    request.getfixturevalue("hanging")
+    began = time.monotonic()
+    answers = [client.get("/ready") for _ in range(3)]
+    assert time.monotonic() - began < 20, "less than the time for which SQLite waits"
+    assert [(one.status_code, one.json()["database"], one.json()["files"]) for one in answers] == [
+        (503, "it does not answer", "works")
+    ] * 3
+
+
+def test_a_submission_to_a_database_that_hangs_is_refused_in_time(
+    hanging: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "ANSWER_S", 0.2)
+    answer = hanging.client().post(f"/queue/{LTXV}", json=INPUT)
+    assert answer.status_code == 503
+    assert "The database does not answer" in answer.json()["detail"]

@@ -171,6 +171,24 @@ def test_the_files_of_a_request_are_deleted(store: FileStore, tmp_path: Path) ->
     assert store.find(other) is not None
 
 
+def test_files_of_another_database_stay(
+    store: FileStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("longtake.storage.files.STRAY_S", -60)
+    eager = replace(store, retention_s=-60)
+    for name in ("a.mp4", "b.mp4"):
+        store.blobs.put(name, written(store.scratch_path(), b"a result"))
+    eager.sweep_strays()  # the database is empty
+    key = stored(store)
+    with store.engine.begin() as connection:  # as by a clock that is right to the second only
+        connection.execute(sa.update(files).values(created_at=time.time() + 5))
+    eager.sweep_strays()
+    assert {blob.key for blob in store.blobs.list()} == {"a.mp4", "b.mp4", found(store, key).blob}
+    assert [line[:60] for line in caplog.messages] == [
+        "2 stored files are older than all that the database knows; t"
+    ] * 2
+
+
 def test_strays_are_deleted_once_they_are_old(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
     key = stored(store)
     upload = uploads.create(store, CLIP, multipart=True, within_s=60)
@@ -182,12 +200,16 @@ def test_strays_are_deleted_once_they_are_old(store: FileStore, monkeypatch: pyt
         store.blobs.put(stray, written(store.scratch_path(), b"left by a crash"))
     old, fresh = written(store.scratch_path(), b"half"), written(store.scratch_path(), b"half")
     os.utime(old, (1, 1))
+    with store.engine.begin() as connection:
+        connection.execute(sa.update(files).values(created_at=1.0))
     store.sweep_strays()
     assert not old.exists()
     assert fresh.exists()
     assert store.blobs.size("orphan.mp4") is not None, "its row may follow"
     monkeypatch.setattr("longtake.storage.files.STRAY_S", -60)
     store.sweep_strays()
+    assert store.blobs.size("orphan.mp4") is not None, "its row may be in a newer copy of the database"
+    replace(store, retention_s=-60).sweep_strays()
     assert not fresh.exists()
     assert {blob.key for blob in store.blobs.list()} == {
         found(store, key).blob,

@@ -1,15 +1,18 @@
 """Downloads for waiting requests on a machine that fails for a while."""
 
 import errno
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from longtake.media.fetch import fetch_file
-from longtake.worker import fetching
+from longtake.worker import fetching, machine
 from tests.database.fixtures import on_sqlite
 from tests.no_threads import no_threads
 from tests.worker.requests import end_of, eventually, submit_with
@@ -52,3 +55,34 @@ def test_a_download_for_which_no_thread_can_start_leaves_its_place(
         eventually(lambda: len(refused) > 2)
     assert end_of(engine, row).status_code == 200
     assert site.begun == ["/a"]
+
+
+@on_sqlite
+@pytest.mark.parametrize("room", [True, False], ids=["the file is too large", "the disk is full"])
+def test_a_file_that_does_not_fit_ends_its_request_and_a_full_disk_does_not(
+    engine: sa.Engine, serve: Serve, site: Site, monkeypatch: pytest.MonkeyPatch, room: bool
+) -> None:
+    tries: list[float] = []
+    usage = shutil.disk_usage("/")
+
+    def full(_: Path) -> Any:
+        tries.append(time.monotonic())
+        return usage._replace(free=10)
+
+    monkeypatch.setattr("longtake.media.http_body.shutil", SimpleNamespace(disk_usage=full))
+    monkeypatch.setattr(machine, "ROOM_BYTES", 0 if room else 1 << 62)
+    monkeypatch.setattr(fetching, "PAUSE_S", 0.02)
+    serve(trusted_hosts=TRUSTED)
+    site.release()
+    row = submit_with(engine, site.url("/a"), wants=site.url("/a"))
+    if room:
+        ended = end_of(engine, row)
+        sentence = (
+            "This server failed while it downloaded the files of this request (No space left on device), 3 times."
+        )
+        assert (ended.status_code, ended.error, len(tries)) == (500, sentence, 3)
+        return
+    eventually(lambda: len(tries) >= 5)
+    assert tries[4] - tries[3] > tries[2] - tries[1] > 0.03
+    monkeypatch.undo()
+    assert end_of(engine, row).status_code == 200

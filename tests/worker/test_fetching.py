@@ -21,7 +21,8 @@ from longtake.queue.requests import RemoteFile, RequestRow
 from longtake.settings import settings
 from longtake.storage.local import LocalBlobs
 from longtake.worker import fetching
-from longtake.worker.fetching import Place, next_group
+from longtake.worker.fetching import next_group
+from longtake.worker.places import Place
 from tests.database.fixtures import on_sqlite
 from tests.models.stand_in_hub import Hub, serving
 from tests.processes import kill

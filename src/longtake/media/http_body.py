@@ -1,8 +1,12 @@
 """The body of an HTTP response: whether it is a whole file, and its bytes without compression."""
 
+import errno
+import os
 import re
+import shutil
 import zlib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import httpx
 
@@ -13,6 +17,12 @@ _WHOLE = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18}|\*)", re.ASCII)
 
 _WINDOW_BITS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 """Encoding -> the argument `wbits` of zlib's decompressor."""
+
+
+def check_room(num_bytes: int, folder: Path) -> None:
+    """Raises OSError (ENOSPC), as a full disk does, if a folder's disk has less free space than a file would need."""
+    if num_bytes > shutil.disk_usage(folder).free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def is_whole(headers: httpx.Headers) -> bool:

@@ -174,7 +174,7 @@ class Deliverer:
             ids = connection.scalars(sa.select(deliveries.c.request_id).where(mine).limit(POSTPONED)).all()
             these = sa.and_(deliveries.c.request_id.in_(ids), mine)
             more_s = sa.case((deliveries.c.attempts > 0, 0.0), else_=LAST_ATTEMPT_S)
-            is_over = deliveries.c.give_up_at + more_s < now
+            is_over = sa.and_(deliveries.c.give_up_at + more_s < now, sa.literal(clock.is_steady()))
             given_up = connection.execute(sa.update(deliveries).where(these, is_over).values(state="given_up"))
             connection.execute(sa.update(deliveries).where(these).values(next_at=now + pause_s))
         waiting = len(ids) - given_up.rowcount
@@ -278,7 +278,7 @@ class Deliverer:
         values: dict[str, Any]
         if failure is None:
             values = {"state": "delivered", "last_error": None}
-        elif attempts > RETRIES or next_at > delivery.give_up_at:
+        elif attempts > RETRIES or (next_at > delivery.give_up_at and clock.is_steady()):
             values = {"state": "given_up", "last_error": failure}
         else:
             values = {"next_at": next_at, "last_error": failure}

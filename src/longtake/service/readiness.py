@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -18,6 +18,8 @@ from longtake.system import flush
 
 CACHE_S = 1.0
 """Seconds for which a report is not renewed, because the tests write to the disk and everybody may ask for one."""
+WAIT_S = 2.0
+"""Seconds after which a test that has not ended counts as failed. It goes on, and a later report has its result."""
 WRITTEN_BYTES = 256 * 1024
 """Number of bytes that must fit on a disk. An accepted request needs less, a result more."""
 WORKS = "works"
@@ -34,9 +36,7 @@ class Readiness:
 
     def __init__(self, state: ServerState) -> None:
         self._state = state
-        self._lock = asyncio.Lock()
-        self._report: Mapping[str, str] = {}
-        self._tested_at = float("-inf")
+        self._tests = {"database": _Test(self._test_database), "files": _Test(self._test_files)}
         self._was_damaged = False
         event.listen(state.engine, "handle_error", self._note_damage)
 
@@ -48,25 +48,49 @@ class Readiness:
         files: whether the folder for incoming files, and the folder of a SQLite database, can be written and are not
             full.
 
-        The texts contain no secrets and no paths.
+        A part that does not answer within some seconds (WAIT_S) does not work. The texts contain no secrets and no
+        paths.
         """
-        async with self._lock:
-            if time.monotonic() - self._tested_at > CACHE_S:
-                self._report = await self._state.call(self._test)
-                self._tested_at = time.monotonic()
-            return self._report
+        results = await asyncio.gather(*(test.result() for test in self._tests.values()))
+        return dict(zip(self._tests, results, strict=True))
 
-    def _test(self) -> Mapping[str, str]:
+    def _test_database(self) -> str:
         database = database_problem(self._state.engine)
-        if self._was_damaged:
-            database = "it is damaged"
+        return "it is damaged" if self._was_damaged else database or WORKS
+
+    def _test_files(self) -> str:
         scratch = self._state.store.scratch
         file = database_file(self._state.engine)
-        problems = [disk_problem(folder) for folder in (scratch, *([] if file is None else [file.parent]))]
-        return {"database": database or WORKS, "files": next(filter(None, problems), WORKS)}
+        problems = (disk_problem(folder) for folder in (scratch, *([] if file is None else [file.parent])))
+        return next(filter(None, problems), WORKS)
 
     def _note_damage(self, context: sa.engine.ExceptionContext) -> None:
         self._was_damaged = self._was_damaged or is_damaged(context.original_exception)
+
+
+class _Test:
+    """A test that runs at most once at a time, in a thread, and whose result is kept for a second (CACHE_S)."""
+
+    def __init__(self, test: Callable[[], str]) -> None:
+        self._test = test
+        self._running: asyncio.Future[str] | None = None
+        self._result = ""
+        self._ended_at = float("-inf")
+
+    async def result(self) -> str:
+        """Returns the newest result, or "it does not answer" if the test does not end within some seconds (WAIT_S)."""
+        if self._running is None and time.monotonic() - self._ended_at <= CACHE_S:
+            return self._result
+        if self._running is None:
+            self._running = asyncio.ensure_future(asyncio.to_thread(self._test))
+            self._running.add_done_callback(self._end)
+        done, _ = await asyncio.wait({self._running}, timeout=WAIT_S)
+        return next((test.result() for test in done), "it does not answer")
+
+    def _end(self, test: "asyncio.Future[str]") -> None:
+        self._running = None
+        if not test.cancelled() and test.exception() is None:
+            self._result, self._ended_at = test.result(), time.monotonic()
 
 
 def database_problem(engine: sa.Engine) -> str | None:

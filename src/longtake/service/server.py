@@ -15,9 +15,10 @@ from typing import Protocol
 import sqlalchemy as sa
 import structlog
 
-from longtake import system
+from longtake import clock, system
 from longtake.access.keys import Keys
 from longtake.access.signing import Signer
+from longtake.database import times
 from longtake.endpoints import endpoint, prices
 from longtake.errors import NotSupported
 from longtake.models.lora_downloads import lora_sweeper
@@ -86,6 +87,9 @@ def run(
     NotSupported if worker processes cannot work on this machine, because their libraries cannot be imported.
     """
     store = open_store(engine, settings)
+    known = times.newest(engine)
+    if known is not None:
+        clock.doubt(known)
     statuses = StatusCache(engine)
     metrics = Metrics()
     deliverer = Deliverer(engine, settings, Signer(settings.data_dir))

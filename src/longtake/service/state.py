@@ -29,6 +29,9 @@ T = TypeVar("T")
 PAUSES_S = (0.05, 0.2, 0.5, 1.0, 2.0, 2.0)
 """Seconds before each repetition of a failed database call. Their sum, about 6, is enough for a database to restart."""
 
+ANSWER_S = 30.0
+"""Seconds after which a client is told that the database does not answer. A write may still succeed later."""
+
 SHORT_THREADS, BODY_THREADS, REPORT_THREADS = 4, 12, 4
 """The number of threads for short work such as the check of a key, for bodies and uploads, and for reports. Only one
 thread of Python runs at a time, and with more threads for short work the event loop would wait too long for its turn
@@ -161,12 +164,22 @@ class ServerState:
 
     @staticmethod
     async def repeated(attempt: Callable[[], Awaitable[T]]) -> T:
-        """Returns the result of `attempt()`, and repeats it after the same errors as `call_with_retries`."""
-        for pause_s in PAUSES_S:
-            try:
+        """Returns the result of `attempt()`, and repeats it after the same errors as `call_with_retries`.
+
+        Raises SQLAlchemy's TimeoutError, which is temporary, after 30 seconds (ANSWER_S): a database that hangs raises
+        no error itself. The thread of the attempt goes on.
+        """
+        try:
+            async with asyncio.timeout(ANSWER_S) as limit:
+                for pause_s in PAUSES_S:
+                    try:
+                        return await attempt()
+                    except Exception as error:
+                        if not is_temporary(error) or is_damaged(error):
+                            raise
+                        await asyncio.sleep(pause_s)
                 return await attempt()
-            except Exception as error:
-                if not is_temporary(error) or is_damaged(error):
-                    raise
-                await asyncio.sleep(pause_s)
-        return await attempt()
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise sa.exc.TimeoutError("The database does not answer.") from error

@@ -6,6 +6,7 @@ its bytes. A crash between the two leaves a blob without a row, which `sweep_str
 
 import errno
 import hmac
+import logging
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import sqlalchemy as sa
 
 from longtake import clock
 from longtake.atomic import make_lasting_folder
+from longtake.database import times
 from longtake.database.batches import CHANGED_BATCH, batches
 from longtake.database.connection import FULL, error_code, reading
 from longtake.database.secret import secret
@@ -41,6 +43,8 @@ FETCHED = "fetched"
 
 DERIVED = "derived"
 """The folder of blobs that were made from files, such as a strip of a video's frames (see `storage.derived`)."""
+
+log = logging.getLogger(__name__)
 
 STRAY_S = 24 * 3600.0
 """Age in seconds at which a blob without a row, or a scratch file, is deleted because a crash must have left it.
@@ -193,16 +197,38 @@ class FileStore:
         return self._delete_where(files.c.expires_at <= clock.now(), limit)
 
     def sweep_strays(self) -> None:
-        """Deletes what crashes left: scratch files, and blobs without a row, that are older than one day (STRAY_S)."""
-        before = clock.now() - STRAY_S
+        """Deletes what crashes left: scratch files that are older than one day (STRAY_S), and blobs without a row.
+
+        A blob without a row may be a file whose row is in another database, or in a newer copy of this one. So these
+        blobs stay:
+        - Those that are not older than `retention_s` and one day.
+        - Those that are older than all requests and files in the database. The log says how many there are.
+        """
         for path in self.scratch.glob("*"):
-            delete_unchanged(path, before)
-        old = (blob.key for blob in self.blobs.list() if blob.modified_at < before)
-        for keys in batches(old):
+            delete_unchanged(path, clock.now() - STRAY_S)
+        foreign: list[str] = []
+        for keys in batches(self._old_blobs(foreign)):
             in_use = self._blobs_in_use(keys)
             for key in keys:
                 if key not in in_use:
                     self.blobs.delete(key)
+        left = len(foreign) - sum(len(self._blobs_in_use(keys).intersection(keys)) for keys in batches(foreign))
+        if left:
+            log.warning(
+                "%d stored files are older than all that the database knows; they are kept. Does LONGTAKE_DATABASE_URL "
+                "name the right database? If nobody needs them, delete them.",
+                left,
+            )
+
+    def _old_blobs(self, foreign: list[str]) -> Iterator[str]:
+        """Yields the keys of the blobs that are deleted if they have no row. Adds those to `foreign` that stay."""
+        before, since = clock.now() - max(STRAY_S, self.retention_s), times.oldest(self.engine)
+        for blob in self.blobs.list():
+            if blob.modified_at < before:
+                if since is None or blob.modified_at < since:
+                    foreign.append(blob.key)
+                else:
+                    yield blob.key
 
     def _blobs_in_use(self, blobs: Sequence[str]) -> set[str]:
         """Returns those of `blobs`, keys of blobs, that belong to a file, a request, an upload or a download."""

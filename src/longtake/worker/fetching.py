@@ -13,14 +13,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from longtake.access.files import find_own
 from longtake.database.connection import RetriesStopped, is_temporary, retry_until_stopped
 from longtake.endpoints.validation import errors_at
-from longtake.errors import Cancelled, LongtakeError
+from longtake.errors import Cancelled, LongtakeError, machine_error
 from longtake.media.fetch import fetch_file, pace_of
 from longtake.models.lora_downloads import public_folder
 from longtake.models.lora_files import LoraSources, download_from_hub, needs_download
@@ -39,6 +38,8 @@ from longtake.threads import start
 from longtake.worker import outcomes
 from longtake.worker.context import SlotContext
 from longtake.worker.leases import Lease
+from longtake.worker.machine import has_room
+from longtake.worker.places import Place
 
 log = logging.getLogger(__name__)
 
@@ -48,48 +49,27 @@ POLL_S = 0.25
 STOP_S = 2.0
 """Seconds that a stopping server waits for its downloads to stop. After that it goes on without them."""
 
-PAUSE_S = 1.0
-"""Seconds that a place waits after a full disk, or another error of this machine, has ended a download."""
+PAUSE_S = 3.0
+"""Seconds that a place waits after a full disk, or another error of this machine, has ended a download.
+
+Each further pause for the same request is twice as long.
+"""
+
+LONGEST_PAUSE_S = 60.0
+"""The longest of these pauses in seconds."""
+
+MOST_PAUSES = 1000
+"""The largest number of requests whose pauses are remembered."""
 
 HEAR_S = 1.0
 """Seconds within which a stopped download usually ends. After that, another one may be stopped in its stead."""
 
 FAILED = LongtakeError("Something failed while the files were downloaded; the server's log has the traceback.")
 
-Ending = Outcome | Literal["done", "stopped"]
-"""The ending of a download: its error, or "done", or "stopped" before its end."""
+Ending = Outcome | Literal["done", "stopped", "failed"]
+"""The ending of a download: its error, or "done", or "stopped" before its end, or "failed", which counts."""
 
 Result = TypeVar("Result")
-
-
-@dataclass
-class Place:
-    """A running download of the files of one request.
-
-    `fetch`: the request's id, the files, and those that are downloaded already.
-    `began_at`: when the download began, in seconds of the monotonic clock.
-    `stopped`: set when the download must stop. Call `stop` to set it.
-    `stopped_at`: when that was, in seconds of the same clock; infinite if it is not set.
-    """
-
-    fetch: Fetch
-    began_at: float
-    stopped: threading.Event = field(default_factory=threading.Event)
-    stopped_at: float = math.inf
-
-    @property
-    def key_id(self) -> str:
-        return self.fetch.group.key_id
-
-    def stop(self) -> None:
-        """Makes the download stop."""
-        self.stopped_at = min(self.stopped_at, time.monotonic())
-        self.stopped.set()
-
-    def check(self) -> None:
-        """Raises Cancelled if the download must stop."""
-        if self.stopped.is_set():
-            raise Cancelled
 
 
 class FetchPlaces:
@@ -112,6 +92,7 @@ class FetchPlaces:
         self._hub_transport = hub_transport(context.settings)
         self._lock = threading.Lock()
         self._places: dict[str, Place] = {}  # request id -> place
+        self._pauses: dict[str, int] = {}  # request id -> how often its download has waited for this machine
         self._begun_at: dict[str, float] = {}  # key id -> when its last download began, in seconds of the same clock
         self._thread = Repeating(
             "fetch places", self._turn, failure="No files were downloaded", is_temporary=is_temporary, retry_s=POLL_S
@@ -236,7 +217,8 @@ class FetchPlaces:
         """Downloads the files of a request. Returns how the download ended.
 
         "done": all files are downloaded.
-        "stopped": the download had to stop before its end, or this machine fails for a moment (full disk).
+        "stopped": the download had to stop before its end, or this machine's disk is full.
+        "failed": this machine failed otherwise, or its disk is full only during the download.
         An `Outcome`: the error for which the request must end.
 
         `place`: the download.
@@ -254,13 +236,26 @@ class FetchPlaces:
             raise
         except Exception as error:
             if is_temporary(error):
-                log.warning(
-                    "The files of request %s wait, because this machine failed: %s", place.fetch.request_id, error
-                )
-                place.stopped.wait(PAUSE_S)
-                return "stopped"
+                return self._wait_for_machine(place, error)
             log.exception("The files of request %s could not be fetched: internal error.", place.fetch.request_id)
             return outcomes.not_fetched(FAILED)
+
+    def _wait_for_machine(self, place: Place, error: Exception) -> Ending:
+        """Waits a while after `error`, for which this machine is at fault. Returns how the download ended.
+
+        If the disk has room without the file, the attempt counts: perhaps the file needs more than this machine has.
+        """
+        fetch, settings = place.fetch, self._context.settings
+        log.warning("The files of request %s wait, because this machine failed: %s", fetch.request_id, error)
+        ours = machine_error(error)
+        counts = ours is not None and has_room(settings.data_dir)
+        if ours is not None and counts and fetch.downloads.attempt >= settings.max_attempts:
+            return outcomes.download_failed(fetch.downloads.attempt, ours.strerror or "an error")
+        self._pauses[fetch.request_id] = number = self._pauses.pop(fetch.request_id, -1) + 1
+        while len(self._pauses) > MOST_PAUSES:
+            del self._pauses[next(iter(self._pauses))]
+        place.stopped.wait(min(PAUSE_S * 2**number, LONGEST_PAUSE_S))
+        return "failed" if counts else "stopped"
 
     def _settle(self, place: Place, ending: Ending) -> None:
         """Stores in the database how the download of a request's files ended.
@@ -268,7 +263,7 @@ class FetchPlaces:
         `place`: the download.
         `ending`:
         - "done": makes the request ready to be claimed.
-        - "stopped": puts the download back, so that it can begin again.
+        - "stopped" or "failed": puts the download back, so that it can begin again.
         - An `Outcome`: ends the request with this error.
         """
         fetch = place.fetch
@@ -276,10 +271,11 @@ class FetchPlaces:
             case "done":
                 if self._retry(place, lambda: fetches.finish(self._engine, fetch)):
                     self._wake_slots(fetch.group.pool)
-            case "stopped":
+            case "stopped" | "failed":
+                counts = ending == "failed"
                 self._retry(
                     place,
-                    lambda: fetches.put_back(self._engine, fetch.request_id, fetch.server, attempt_failed=False),
+                    lambda: fetches.put_back(self._engine, fetch.request_id, fetch.server, attempt_failed=counts),
                 )
             case Outcome() as outcome:
                 if self._retry(place, lambda: queue.fail_fetch(self._engine, fetch, outcome)):

@@ -190,7 +190,7 @@ class LeaseWatch:
         - The running requests of dead servers go back to the queue. They end if they may not be tried again.
         - The downloads of dead servers wait again, so that other servers can continue them. Their requests end if the
           downloads may not be tried again.
-        - Requests that were not started in time end.
+        - Requests that were not started in time end, unless the system's clock is in doubt (see `clock.is_steady`).
         """
         with reading(self._engine) as connection:
             rows = connection.execute(sa.select(servers)).all()
@@ -202,8 +202,9 @@ class LeaseWatch:
             self._recover(orphan)
         for download in fetches.orphans(self._engine):
             self._recover_download(download)
-        for request_id in queue.expire(self._engine, NOT_STARTED_IN_TIME):
-            self._on_change(request_id)
+        if clock.is_steady():
+            for request_id in queue.expire(self._engine, NOT_STARTED_IN_TIME):
+                self._on_change(request_id)
 
     def _check(self) -> float:
         self.check()

@@ -66,6 +66,15 @@ def download_died(attempts: int) -> Outcome:
     return service_error(500, sentence, "runner_server_error")
 
 
+def download_failed(attempts: int, reason: str) -> Outcome:
+    """Returns the outcome of a request during whose last download the machine failed, although its disk has room now.
+
+    `attempts` is the number of downloads, `reason` what the operating system said.
+    """
+    sentence = f"This server failed while it downloaded the files of this request ({reason}), {_times(attempts)}."
+    return service_error(500, sentence, "runner_server_error")
+
+
 def files_missing(attempts: int) -> Outcome:
     """Returns the outcome of a request whose files were downloaded, and were missing again when it began.
 

@@ -1,0 +1,39 @@
+"""A place in which a server downloads the files of one waiting request."""
+
+import math
+import threading
+import time
+from dataclasses import dataclass, field
+
+from longtake.errors import Cancelled
+from longtake.queue.fetches import Fetch
+
+
+@dataclass
+class Place:
+    """A running download of the files of one request.
+
+    `fetch`: the request's id, the files, and those that are downloaded already.
+    `began_at`: when the download began, in seconds of the monotonic clock.
+    `stopped`: set when the download must stop. Call `stop` to set it.
+    `stopped_at`: when that was, in seconds of the same clock; infinite if it is not set.
+    """
+
+    fetch: Fetch
+    began_at: float
+    stopped: threading.Event = field(default_factory=threading.Event)
+    stopped_at: float = math.inf
+
+    @property
+    def key_id(self) -> str:
+        return self.fetch.group.key_id
+
+    def stop(self) -> None:
+        """Makes the download stop."""
+        self.stopped_at = min(self.stopped_at, time.monotonic())
+        self.stopped.set()
+
+    def check(self) -> None:
+        """Raises Cancelled if the download must stop."""
+        if self.stopped.is_set():
+            raise Cancelled
