@@ -17,7 +17,7 @@ import httpx
 from longtake.errors import DownloadFailed, InvalidRequest, machine_error
 from longtake.flow import Flow
 from longtake.media.data_uri import check_bytes, decode, is_bare_base64, no_address, shortened
-from longtake.media.http_body import check_room, decoded, is_whole
+from longtake.media.http_body import check_declared, decoded, is_whole
 from longtake.outbound import CHECK, http_url
 from longtake.settings import Settings
 from longtake.version import __version__
@@ -293,8 +293,7 @@ class _Download:
     def _save(self, response: httpx.Response, meter: "_Meter") -> None:
         declared = response.headers.get("content-length", "")
         if declared.isdigit():
-            check_bytes(int(declared), self.max_bytes)
-            check_room(int(declared), self.path.parent)
+            check_declared(int(declared), self.max_bytes, self.path.parent)
         meter.start(time.monotonic())
         try:
             with self.path.open("xb") as file:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import httpx
 
+from longtake.media.data_uri import check_bytes
+
 MOST_DECODED = 2**18
 """Largest number of bytes to which a part of a compressed body is decompressed at once."""
 
@@ -19,8 +21,13 @@ _WINDOW_BITS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "def
 """Encoding -> the argument `wbits` of zlib's decompressor."""
 
 
-def check_room(num_bytes: int, folder: Path) -> None:
-    """Raises OSError (ENOSPC), as a full disk does, if a folder's disk has less free space than a file would need."""
+def check_declared(num_bytes: int, max_bytes: int, folder: Path) -> None:
+    """Checks the number of bytes that a response has declared, before they are read.
+
+    Raises FileTooLarge if there are more than `max_bytes`. Raises OSError (ENOSPC), as a full disk does, if the disk of
+    the folder in which they will be written has less free space.
+    """
+    check_bytes(num_bytes, max_bytes)
     if num_bytes > shutil.disk_usage(folder).free:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
