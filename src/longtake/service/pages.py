@@ -48,6 +48,7 @@ def routes(_: ServerState) -> list[BaseRoute]:
         _page("/history", "history", "History | longtake"),
         _page("/compare", "compare", "Compare | longtake"),
         _page("/server", "server", "Server | longtake"),
+        _page("/shared/{key}", "shared", "Shared result | longtake"),
         Route("/static/{name}", static),
     ]
 

@@ -66,3 +66,12 @@ export const fileKey = (url) => /\/files\/((?:[^/?#]+\/)*[^/?#]+)$/.exec(url ?? 
 
 // Returns the page's address of a file of this server, without the host that the URL has.
 export const fileAddress = (url) => (fileKey(url) ? `cdn/files/${fileKey(url)}` : null);
+
+let server = null;
+// Sets the URL of the server as it names itself in its documents. Behind a path prefix, the page's own address differs.
+export const setServer = (url) => {
+  server = url;
+};
+
+// Returns the URL by which a request names a file of this server, from the page's address of the file.
+export const fileUrl = (path) => `${server}/${path}`;

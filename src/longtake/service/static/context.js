@@ -1,4 +1,4 @@
-// The source's own strip of frames, with the context marked on it, and a handle that changes the context.
+// The source's own strip of frames, with the context marked on it, and handles that change the context.
 
 import { fileKey, mediaAddress } from "./api.js";
 import { el } from "./dom.js";
@@ -6,33 +6,32 @@ import { el } from "./dom.js";
 const HEIGHT = 72;
 const FRAMES = 16;
 
-// Fields with which a request limits its context, the first that the endpoint has: `frames` is the number of source
-// frames outside the context at the handle's side, `value` the field's value for it.
+// The length of the context at the source's end, or at its beginning if the new frames come first.
+const lengthOf = (frame, { facts, context }) => (context.new_first ? frame : facts.num_frames - frame);
+const inner = ({ new_first: isFirst }) => (isFirst ? "stop" : "first");
+
+// The fields that limit the context, each with a handle on the strip: `edge` is the edge of the context that the handle
+// moves, `value` the field's value when the handle is at a frame, and `also` the fields that are set with it.
 const LIMITS = [
-  { name: "num_context_frames", atEnd: true, toFrames: (value) => value, toValue: (frames) => frames },
+  { name: "num_context_frames", edge: inner, value: lengthOf },
+  { name: "context", edge: inner, value: (frame, now) => Math.round((lengthOf(frame, now) / now.facts.fps) * 10) / 10 },
+  { name: "start_frame_num", edge: () => "first", value: (frame) => frame },
   {
-    name: "context",
-    atEnd: true,
-    toFrames: (value, facts) => value * facts.fps,
-    toValue: (frames, facts) => Math.round((frames / facts.fps) * 10) / 10,
+    name: "max_num_frames",
+    edge: () => "stop",
+    value: (frame, { context }) => frame - context.first,
+    also: { limit_num_frames: true },
   },
-  { name: "start_frame_num", atEnd: false, toFrames: (value) => value, toValue: (frames) => frames },
 ];
 
-// Builds the strip below the source's control. Returns {show, mark}: `show(facts, file)` shows another source (null: none),
-// and `mark(context)` marks the context of a plan: {first, stop, new_first, new_frames}.
+// Builds the strip below the source's control. Returns {node, show, mark}: `show(facts, file)` shows another source (null:
+// none), and `mark(context)` marks the context of a plan: {first, stop, new_first, new_frames}.
 export function contextStrip(form) {
-  const limit = LIMITS.map((one) => ({ ...one, control: form.field(one.name) })).find(({ control }) => control);
   const picture = el("img", { alt: "Frames of the source, evenly spaced" });
   const outside = [el("div", { class: "shade" }), el("div", { class: "shade" })];
-  const handle = el("div", {
-    class: "handle",
-    role: "slider",
-    tabindex: 0,
-    aria: { label: limit ? limit.control.field.label : "Context" },
-  });
+  const handles = LIMITS.filter(({ name }) => form.field(name)).map((limit) => handle(limit));
   const added = el("div", { class: "added" });
-  const line = el("div", { class: "strip" }, picture, outside, limit ? handle : null);
+  const line = el("div", { class: "strip" }, picture, outside, ...handles);
   const words = el("p", { class: "facts" });
   const node = el("div", { class: "context", hidden: true }, el("div", { class: "strip-row" }, line, added), words);
   let facts = null;
@@ -63,55 +62,63 @@ export function contextStrip(form) {
   }
 
   function draw() {
-    if (!facts) return;
+    for (const one of handles) one.hidden = !context;
+    added.textContent = context ? `+${context.new_frames}` : "";
+    words.textContent = context ? sentence(context, facts) : "";
+    if (!facts || !context) return;
     const share = (frame) => `${(100 * frame) / facts.num_frames}%`;
-    const { first, stop } = context ?? { first: 0, stop: 0 };
+    const { first, stop } = context;
     outside[0].style.cssText = `left:0;width:${share(first)}`;
     outside[1].style.cssText = `left:${share(stop)};right:0`;
-    const backward = context?.new_first;
-    node.classList.toggle("backward", Boolean(backward));
-    handle.style.left = share(backward ? stop : first);
-    handle.setAttribute("aria-valuenow", stop - first);
-    handle.setAttribute("aria-valuetext", `${stop - first} frames of context`);
-    added.textContent = context ? `+${context.new_frames}` : "";
-    words.textContent =
-      context &&
-      (stop > first
-        ? `The model sees frames ${first + 1} to ${stop} of ${facts.num_frames}; ${context.new_frames} new frames come ${backward ? "before" : "after"} them.`
-        : `The model sees no frame of the source; ${context.new_frames} frames are new.`);
+    node.classList.toggle("backward", context.new_first);
+    for (const one of handles) one.place(share);
   }
 
-  // Moves the handle to a source frame, and writes the field.
-  function moveTo(frame) {
-    const bounded = Math.max(0, Math.min(facts.num_frames, Math.round(frame)));
-    const frames = !limit.atEnd || context?.new_first ? bounded : facts.num_frames - bounded;
-    const { field, set, node: own } = limit.control;
-    const { minimum = 0, maximum = Infinity, multipleOf: step = 1 } = field.schema;
-    const value = Math.min(maximum, Math.max(minimum, limit.toValue(frames, facts)));
-    set(step > 1 ? Math.round(value / step) * step : value);
-    context = { ...context, [context?.new_first ? "stop" : "first"]: bounded };
-    draw();
-    own.dispatchEvent(new Event("input", { bubbles: true }));
+  // Returns the handle of a limit. It is moved by the pointer and by the arrow keys.
+  function handle({ name, edge, value, also = {} }) {
+    const control = form.field(name);
+    const { minimum = 0, maximum = Infinity, multipleOf: step = 1 } = control.field.schema;
+    const knob = el("div", { class: "handle", role: "slider", tabindex: 0, aria: { label: control.field.label } });
+    knob.place = (share) => {
+      const frame = context[edge(context)];
+      knob.style.left = share(frame);
+      knob.setAttribute("aria-valuemin", 0);
+      knob.setAttribute("aria-valuemax", facts.num_frames);
+      knob.setAttribute("aria-valuenow", frame);
+      knob.setAttribute("aria-valuetext", `frame ${frame} of ${facts.num_frames}`);
+    };
+    function moveTo(frame) {
+      const bounded = Math.max(0, Math.min(facts.num_frames, Math.round(frame)));
+      const wanted = Math.min(maximum, Math.max(minimum, value(bounded, { facts, context })));
+      control.set(step > 1 ? Math.round(wanted / step) * step : wanted);
+      for (const [other, set] of Object.entries(also)) form.field(other)?.set(set);
+      context = { ...context, [edge(context)]: bounded };
+      draw();
+      control.node.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+    knob.addEventListener("pointerdown", (event) => {
+      knob.setPointerCapture(event.pointerId);
+      event.preventDefault();
+      knob.focus();
+    });
+    knob.addEventListener("pointermove", (event) => {
+      if (!knob.hasPointerCapture(event.pointerId)) return;
+      const box = line.getBoundingClientRect();
+      moveTo(((event.clientX - box.left) / box.width) * facts.num_frames);
+    });
+    knob.addEventListener("keydown", (event) => {
+      const frames = { ArrowLeft: -1, ArrowRight: 1, PageDown: -8, PageUp: 8 }[event.key];
+      if (!frames || !context) return;
+      event.preventDefault();
+      moveTo(context[edge(context)] + frames * step);
+    });
+    return knob;
   }
-
-  const frameAt = (event) => {
-    const box = line.getBoundingClientRect();
-    return ((event.clientX - box.left) / box.width) * facts.num_frames;
-  };
-  handle.addEventListener("pointerdown", (event) => {
-    handle.setPointerCapture(event.pointerId);
-    event.preventDefault();
-    handle.focus();
-  });
-  handle.addEventListener("pointermove", (event) => {
-    if (handle.hasPointerCapture(event.pointerId)) moveTo(frameAt(event));
-  });
-  handle.addEventListener("keydown", (event) => {
-    const moves = { ArrowLeft: -1, ArrowRight: 1, PageDown: -8, PageUp: 8 };
-    if (!(event.key in moves) || !context) return;
-    event.preventDefault();
-    const step = limit.control.field.schema.multipleOf ?? 1;
-    moveTo((context.new_first ? context.stop : context.first) + moves[event.key] * step);
-  });
   return { node, show, mark };
+}
+
+function sentence({ first, stop, new_frames: count, new_first: isFirst }, { num_frames: all }) {
+  if (stop <= first) return `The model sees no frame of the source; ${count} frames are new.`;
+  const place = isFirst ? "before" : "after";
+  return `The model sees frames ${first + 1} to ${stop} of ${all}; ${count} new frames come ${place} them.`;
 }

@@ -60,7 +60,7 @@ export function buildForm(node, fields) {
 
   const reset = () => {
     complain([]);
-    set({});
+    set({ prompt: controls.find(({ field }) => field.name === "prompt")?.field.example });
     if (!json.hidden) json.value = text();
   };
   const text = () => JSON.stringify(value(), null, 2);
@@ -112,7 +112,9 @@ export function buildForm(node, fields) {
     });
   }
   node.addEventListener("input", count);
-  for (const { field, set: put } of controls) put(field.initial);
+  // The prompt begins with the example of the schema, which fits any video or shows the style of a good one.
+  for (const { field, set: put } of controls)
+    put(field.initial ?? (field.name === "prompt" ? field.example : undefined));
   count();
   // Shows problems that a person should know while typing, without moving the page.
   function hint(problems) {

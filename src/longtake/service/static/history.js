@@ -129,7 +129,7 @@ function drawn(request, now) {
         ? el(
             "a",
             {
-              href: `${ROOT}models/${request.endpoint}?source=${encodeURIComponent(new URL(ROOT + video.url, location.href).href)}`,
+              href: `${ROOT}models/${request.endpoint}?source=${encodeURIComponent(video.url)}`,
             },
             "Extend",
           )

@@ -1,7 +1,7 @@
 // The playground of one endpoint: its form, its plan, the running request, and its result.
 
 import { renew } from "./shell.js";
-import { Refused, callJson, fileKey } from "./api.js";
+import { Refused, callJson, fileKey, fileUrl } from "./api.js";
 import { codePanel } from "./code.js";
 import { contextStrip } from "./context.js";
 import { by, el, toast } from "./dom.js";
@@ -88,7 +88,7 @@ async function start() {
 // Shows what the page's address names: a request, a source to extend, or nothing yet.
 async function open() {
   const query = new URLSearchParams(location.search);
-  if (query.has("source")) source.set(query.get("source"));
+  if (query.has("source")) source.set(fileUrl(query.get("source")));
   if (!query.has("request")) {
     idle();
     return;

@@ -1,6 +1,6 @@
 // Turns an endpoint's OpenAPI document into the fields of its form.
 
-import { callJson } from "./api.js";
+import { callJson, setServer } from "./api.js";
 import { spaced } from "./words.js";
 
 // Name of a field -> its group. The first pattern that fits counts. Groups are shown in this order; the first is open.
@@ -43,6 +43,7 @@ export async function loadEndpoint(id) {
   ]);
   const [model] = models.models;
   const { schemas } = model.openapi.components;
+  setServer(model.openapi.servers[0].url.replace(/\/queue$/, ""));
   const body = model.openapi.paths[`/${id}`].post.requestBody.content["application/json"].schema;
   const { note, model: name, stands_in_for: standsInFor, installed } = model.longtake;
   return {

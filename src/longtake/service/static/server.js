@@ -87,6 +87,7 @@ async function keys() {
   const list = await callJson("page/keys");
   by("keys-panel").hidden = false;
   by("keys-none").hidden = list.keys.length > 0;
+  if (!list.keys.length) by("new-key").elements.scope.value = "admin"; // a first key that may not manage keys would lock them up
   const revoke = (id, alias) => async () => {
     if (!confirm(`Revoke the key ${alias}? Programs that use it stop working.`)) return;
     await call(`page/keys/${id}`, { method: "DELETE" }).catch((error) => toast(error.message, { failed: true }));

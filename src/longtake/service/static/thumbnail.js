@@ -3,9 +3,15 @@
 import { fileKey, mediaAddress } from "./api.js";
 import { el } from "./dom.js";
 
-// Returns a box with the middle frame of the file at `path` (an address of this server, or null), as a link to `place`.
+// Returns a box with the middle frame of the file at `path` (an address of this server, or null). With `place` it is a
+// link to that address.
 export function picture(path, place) {
-  const box = el("a", { class: "screen", href: place, tabindex: -1, aria: { hidden: "true" } });
+  const box = el(place ? "a" : "span", {
+    class: "screen",
+    href: place,
+    tabindex: place && -1,
+    aria: { hidden: "true" },
+  });
   const key = fileKey(`/${path ?? ""}`);
   if (key)
     mediaAddress(`media/${key}/strip?frames=1&height=108`)

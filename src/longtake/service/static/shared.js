@@ -1,0 +1,29 @@
+// A shared result: the video and what everybody who has its address may see of the request that made it.
+
+import { ROOT, callJson } from "./api.js";
+import { by, el } from "./dom.js";
+import { player } from "./player.js";
+import { plural, seconds, when } from "./words.js";
+
+const key = location.pathname.slice(location.pathname.lastIndexOf("/") + 1);
+
+async function start() {
+  const found = await callJson(`page/shared/${key}`);
+  const { video } = found;
+  const { node } = await player(video.url, { source: null, duration: video.duration });
+  const facts = [`${video.width} × ${video.height}`, plural(video.num_frames, "frame"), seconds(video.duration)];
+  const note = found.stand_in ? el("p", { class: "note" }, found.stand_in) : "";
+  by("shared").replaceChildren(
+    el("h1", {}, found.prompt || "A longer video"),
+    node,
+    note,
+    el("p", { class: "facts" }, [...facts, `seed ${found.seed}`, found.model, when(found.completed_at)].join(" · ")),
+    el("p", {}, "Made with ", el("a", { href: `${ROOT}models/${found.endpoint}` }, found.endpoint), "."),
+  );
+  document.title = `${found.prompt || "A longer video"} | longtake`;
+}
+
+start().catch((error) => {
+  const text = error.status === 404 ? "This result is not here, or not shared." : error.message;
+  by("shared").replaceChildren(el("p", { class: "empty", role: "alert" }, text));
+});

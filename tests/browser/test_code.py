@@ -1,0 +1,66 @@
+"""The code that the playground shows, pasted: all five forms of every endpoint, with an uploaded file."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+import httpx
+import pytest
+
+from longtake.endpoints import ENDPOINTS
+from tests.browser.test_run import fill
+from tests.contract.conftest import Node, Running
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+PROGRAMS = {
+    "Python": [sys.executable, "-"],
+    "Library": [sys.executable, "-"],
+    "cURL": ["bash", "-e"],
+    "Command line": ["bash", "-e"],
+}
+"""Form of the code -> the program that reads it from standard input."""
+
+
+def code(tab: "Page", form: str) -> str:
+    tab.get_by_role("tab", name=form, exact=True).click()
+    return tab.locator("#code pre").inner_text()
+
+
+def run(server: Running, command: list[str], text: str, folder: Path) -> str:
+    binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = server.environment(PATH=binaries, FAL_KEY="id:secret", LONGTAKE_DATA_DIR=str(folder / "own"))
+    done = subprocess.run(command, input=text, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"{text}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def check(path: Path) -> None:
+    with av.open(str(path)) as container:
+        assert sum(1 for _ in container.decode(video=0)) >= 17
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_each_form_works_when_pasted(real: Running, tab: "Page", node: Node, tmp_path: Path, endpoint: str) -> None:
+    tab.goto(f"{real.http}/models/{endpoint}")
+    fill(tab, endpoint)
+    tab.get_by_text("Code of this request").click()
+    for form, command in PROGRAMS.items():
+        said = run(real, command, code(tab, form), tmp_path)
+        if form in ("Library", "Command line"):
+            check(tmp_path / "longer.mp4")
+            (tmp_path / "longer.mp4").unlink()
+        else:
+            assert "/cdn/files/" in said
+    script = node.folder / "pasted.mjs"
+    script.write_text(code(tab, "JavaScript"))
+    said = run(real, ["node", str(script)], "", tmp_path)
+    result = tmp_path / "result.mp4"
+    result.write_bytes(httpx.get(said.split()[-1]).content)
+    check(result)

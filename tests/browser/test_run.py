@@ -1,0 +1,148 @@
+"""Requests from the form to the player, with the embedded models as the real models."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from longtake.endpoints import ENDPOINTS
+from tests.browser.conftest import CLIP
+from tests.contract.conftest import Running
+from tests.service.serving import LTX2, LTXV
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+NINE: dict[str, Any] = {"video": {"max_num_frames": 9, "limit_num_frames": True}}
+SHORT: dict[str, Any] = {"num_frames": 25, "resolution": "480p", "aspect_ratio": "1:1", **NINE}
+TWO: dict[str, Any] = {"first_pass_num_inference_steps": 4, "second_pass_num_inference_steps": 4}
+TWO_STEPS: dict[str, Any] = {**TWO, "second_pass_skip_initial_steps": 2}
+SMALL: dict[str, Any] = {"num_frames": 17, "num_context_frames": 9, "num_inference_steps": 8}
+SMALL_VIDEO: dict[str, Any] = {**SMALL, "video_size": {"width": 64, "height": 64}, "use_multiscale": False}
+SMALL_INPUTS: dict[str, dict[str, Any]] = {
+    "fal-ai/ltx-video-v097/extend": {"resolution": "480p", "num_inference_steps": 2},
+    "fal-ai/ltx-video-13b-dev/extend": {**SHORT, **TWO_STEPS, "first_pass_skip_final_steps": 1},
+    "fal-ai/ltx-video-13b-distilled/extend": {**SHORT, **TWO_STEPS},
+    LTXV: {**SHORT, "first_pass_num_inference_steps": 2},
+    LTX2: SMALL_VIDEO,
+    "fal-ai/ltx-2.3-22b/extend-video/lora": SMALL_VIDEO,
+    "fal-ai/ltx-2.3-quality/extend-video": {**SMALL, "resolution": {"width": 64, "height": 64}},
+    "fal-ai/ltx-2.3/extend-video": {"duration": 2},
+}
+"""A quick input of each endpoint, without its source and its prompt."""
+
+
+def fill(tab: "Page", endpoint: str) -> None:
+    """Chooses the example clip, and writes the quick input through the JSON view."""
+    tab.locator("input[type=file]").first.set_input_files(CLIP)
+    tab.get_by_text("96 frames").first.wait_for()
+    tab.get_by_role("button", name="JSON").click()
+    box = tab.get_by_label("Request as JSON")
+    written = json.loads(box.input_value())
+    body = {**SMALL_INPUTS[endpoint], "prompt": "the disc moves on"}
+    if "video" in written:
+        body["video"] = {**body.get("video", {}), **written["video"]}
+    else:
+        body["video_url"] = written["video_url"]
+    box.fill(json.dumps(body))
+    tab.get_by_role("button", name="Form").click()
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_from_a_file_to_a_video_that_plays(real: Running, tab: "Page", endpoint: str) -> None:
+    tab.goto(f"{real.http}/models/{endpoint}")
+    fill(tab, endpoint)
+    tab.get_by_text("The model sees frames").wait_for()
+    tab.locator(".price").wait_for()
+    tab.get_by_role("button", name="Run", exact=True).click()
+    film = tab.locator(".player video").first
+    film.wait_for()
+    tab.wait_for_function("() => document.querySelector('.player video').readyState >= 2")
+    film.evaluate("film => { film.muted = true; return film.play(); }")
+    tab.wait_for_function("() => document.querySelector('.player video').currentTime > 0.3")
+    if endpoint == LTX2:
+        tab.get_by_role("button", name="Loop the joint").click()
+        joint_s = tab.evaluate("parseFloat(document.querySelector('.joint').style.left) / 100")
+        assert 0 < joint_s < 1
+        tab.get_by_text("Inspect the joint").click()
+        tab.locator(".inspection img").wait_for()
+    tab.get_by_role("button", name="Extend again").click()
+    tab.get_by_text("The model sees").wait_for()
+    request = tab.evaluate("() => document.querySelector('.view video').src")
+    assert "/cdn/files/" in request
+
+
+def test_a_request_is_cancelled(real: Running, tab: "Page") -> None:
+    tab.goto(f"{real.http}/models/{LTX2}")
+    tab.locator("input[type=file]").first.set_input_files(CLIP)
+    tab.get_by_label("Prompt *").fill("the disc moves on")
+    tab.locator(".price").wait_for()
+    tab.get_by_role("button", name="Run", exact=True).click()
+    tab.get_by_text("Sampling new frames, ").first.wait_for()
+    tab.locator("img.preview").wait_for()
+    tab.reload()
+    tab.get_by_text("Sampling new frames, ").first.wait_for()
+    tab.get_by_role("button", name="Cancel").click()
+    tab.get_by_role("heading", name="Cancelled").wait_for()
+
+
+def test_an_error_is_shown_at_its_field(real: Running, tab: "Page") -> None:
+    tab.goto(f"{real.http}/models/{LTXV}")
+    tab.get_by_label("Prompt *").fill("")
+    tab.get_by_role("button", name="Run", exact=True).click()
+    field = tab.locator('[data-path="video.video_url"]')
+    field.locator(".error").filter(has_text="required").wait_for()
+    tab.locator('[data-path="prompt"] .error').filter(has_text="required").wait_for()
+    field.locator("input[type=url]").fill("https://127.0.0.1:1/no.mp4")
+    field.locator("input[type=url]").press("Tab")
+    field.get_by_text("could not be downloaded").or_(field.get_by_text("127.0.0.1")).first.wait_for()
+
+
+def test_a_dropped_file_is_taken(real: Running, tab: "Page") -> None:
+    tab.goto(f"{real.http}/models/{LTXV}")
+    content = list(CLIP.read_bytes())
+    drop = tab.locator(".of-video .drop")
+    drop.wait_for()
+    data = tab.evaluate_handle(
+        """(bytes) => {
+          const data = new DataTransfer();
+          data.items.add(new File([new Uint8Array(bytes)], "clip.mp4", { type: "video/mp4" }));
+          return data;
+        }""",
+        content,
+    )
+    drop.dispatch_event("drop", {"dataTransfer": data})
+    tab.get_by_text("96 frames").first.wait_for()
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_every_field_has_a_control_and_keeps_its_value(real: Running, tab: "Page", endpoint: str) -> None:
+    """A request that is entered as JSON, shown as a form and read again is the same."""
+    tab.goto(f"{real.http}/models/{endpoint}")
+    tab.get_by_role("button", name="JSON").click()
+    box = tab.get_by_label("Request as JSON")
+    written = {**SMALL_INPUTS[endpoint], "prompt": "x"}
+    box.fill(json.dumps(written))
+    tab.get_by_role("button", name="Form").click()
+    tab.get_by_role("button", name="JSON").click()
+    found = json.loads(box.input_value())
+    for name, value in written.items():
+        if name in found:
+            assert found[name] == value
+        else:
+            assert ENDPOINTS[endpoint].Request.model_fields[name].default == value
+    schema = tab.evaluate(
+        """async (id) => {
+          const { loadEndpoint } = await import("/static/schema.js");
+          return (await loadEndpoint(id)).fields.map(({ path }) => path.join("."));
+        }""",
+        endpoint,
+    )
+    shown = tab.locator("[data-path]").evaluate_all("nodes => nodes.map((node) => node.dataset.path)")
+    assert sorted(shown) == sorted(schema)
+    top = {name.partition(".")[0] for name in schema}
+    assert top == set(ENDPOINTS[endpoint].Request.model_fields)
+    tab.get_by_role("button", name="Reset").click()
+    assert "num_frames" not in json.loads(box.input_value())
