@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,14 +27,25 @@ PATIENCE_MS = 120_000.0
 def browser() -> Iterator["Browser"]:
     """The machine's own Chromium or Chrome."""
     pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if chromium() is None:
+        pytest.skip("no Chromium on this machine")
+    with launched() as browser:
+        yield browser
+
+
+def chromium() -> str | None:
+    """Returns the path of the machine's Chromium or Chrome, or None if it has none."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@contextmanager
+def launched() -> Iterator["Browser"]:
+    """Starts the machine's own Chromium or Chrome."""
     from playwright.sync_api import sync_playwright
 
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no Chromium on this machine")
     arguments = ["--autoplay-policy=no-user-gesture-required", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=found, args=arguments)
+        browser = play.chromium.launch(executable_path=chromium(), args=arguments)
         yield browser
         browser.close()
 

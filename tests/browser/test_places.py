@@ -1,4 +1,4 @@
-"""The pages in other places: behind a path prefix, on a server with keys, over a slow network, with a keyboard alone."""
+"""The pages in other places: behind a path prefix, with keys, over a slow network, with a keyboard alone."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
