@@ -1,8 +1,11 @@
 """Requests from the form to the player, with the embedded models as the real models."""
 
 import json
+from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import av
 import pytest
 
 from longtake.endpoints import ENDPOINTS
@@ -146,3 +149,29 @@ def test_every_field_has_a_control_and_keeps_its_value(real: Running, tab: "Page
     assert top == set(ENDPOINTS[endpoint].Request.model_fields)
     tab.get_by_role("button", name="Reset").click()
     assert "num_frames" not in json.loads(box.input_value())
+
+
+@pytest.mark.parametrize("codec", ["prores_ks", "mpeg4", "gif"])
+def test_a_file_that_a_browser_cannot_play_is_shown_from_a_copy(
+    real: Running, tab: "Page", tmp_path: Path, codec: str
+) -> None:
+    path = tmp_path / {"prores_ks": "clip.mov", "mpeg4": "clip.avi", "gif": "clip.gif"}[codec]
+    with av.open(str(CLIP)) as source, av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=24)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height = 128, 64
+        stream.pix_fmt = {"prores_ks": "yuv422p10le", "mpeg4": "yuv420p", "gif": "rgb8"}[codec]
+        for number, frame in zip(range(16), source.decode(video=0), strict=False):
+            frame = frame.reformat(128, 64, stream.pix_fmt)
+            frame.pts, frame.time_base = number, Fraction(1, 24)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    tab.goto(f"{real.http}/models/{LTX2}")
+    tab.locator("input[type=file]").first.set_input_files(path)
+    tab.get_by_text("16 frames").first.wait_for()
+    tab.locator(".strip img").wait_for()
+    film = tab.locator(".view video")
+    film.wait_for()
+    assert "/copy" in str(film.get_attribute("src"))
+    film.evaluate("film => film.play()")
+    tab.wait_for_function("() => document.querySelector('.view video').currentTime > 0.1")

@@ -62,3 +62,10 @@ def test_the_plain_text_has_the_address_of_this_server(served: Served) -> None:
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert f"POST {served.url}/run/{LTX2} " in answer.text
     assert "{server}" not in answer.text
+
+
+def test_static_files_are_small_and_readable() -> None:
+    for path in (FOLDER / "static").glob("*.*"):
+        lines = path.read_text("utf-8").splitlines()
+        assert len(lines) <= 400, path
+        assert path.suffix == ".css" or max(map(len, lines)) <= 300, path
