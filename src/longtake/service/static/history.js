@@ -117,7 +117,9 @@ function drawn(request, now) {
             el("p", { class: "stage" }, request.progress?.message ?? "Starting"),
           )
         : null,
-      request.state === "done" && !video ? el("p", { class: "quiet" }, "No file is stored.") : null,
+      request.state === "done" && !video
+        ? el("p", { class: "quiet" }, request.erased_at ? "Deleted." : "No file is stored.")
+        : null,
       el("p", { class: "figures quiet" }, figures),
       el("p", { class: "id quiet" }, request.id),
     ),

@@ -34,7 +34,7 @@ export async function resultView(entry, made, then) {
     el("a", { href: address, download: video.file_name || "longtake.mp4" }).click();
     setTimeout(free, 60_000);
   };
-  const input = entry.input ?? {};
+  const input = withoutCut(entry.input ?? {});
   const node = el(
     "div",
     { class: "result" },
@@ -100,6 +100,17 @@ export async function resultView(entry, made, then) {
     inspection(about),
   );
   return { node, release };
+}
+
+// Returns an input without the data URIs, which the server cuts: a request cannot be repeated with them.
+function withoutCut(input) {
+  const keep = ([, value]) => !(typeof value === "string" && value.startsWith("data:"));
+  const inner = (value) => (value && typeof value === "object" && !Array.isArray(value) ? withoutCut(value) : value);
+  return Object.fromEntries(
+    Object.entries(input)
+      .filter(keep)
+      .map(([name, value]) => [name, inner(value)]),
+  );
 }
 
 // The figures and the sheet of the joint. They are made when the section is opened for the first time.
