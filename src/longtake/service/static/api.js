@@ -1,6 +1,8 @@
 // Calls the server. Every address is relative to the page, so that the pages work behind a path prefix.
 // A key stays in this tab's session storage and is sent in a header, never in an address.
 
+import { parse, stringify } from "./json.js";
+
 const KEY = "longtake.key";
 
 export const ROOT = document.documentElement.dataset.root;
@@ -34,7 +36,7 @@ export async function call(path, { json, ...options } = {}) {
     const sent = key();
     const response = await fetch(ROOT + path, {
       ...options,
-      ...(json === undefined ? {} : { method: options.method ?? "POST", body: JSON.stringify(json) }),
+      ...(json === undefined ? {} : { method: options.method ?? "POST", body: stringify(json) }),
       headers: {
         ...headers(),
         ...(json === undefined ? {} : { "Content-Type": "application/json" }),
@@ -51,7 +53,7 @@ export async function call(path, { json, ...options } = {}) {
   }
 }
 
-export const callJson = async (path, options) => (await call(path, options)).json();
+export const callJson = async (path, options) => parse(await (await call(path, options)).text());
 
 // Returns an address for a picture or a video. With a key the file is loaded with the key and becomes a blob, because
 // an element's own address cannot carry a header. `release` frees it.
@@ -61,10 +63,25 @@ export async function mediaAddress(path, options) {
   return { address, release: () => URL.revokeObjectURL(address) };
 }
 
-// Returns the key of a file of this server in its URL, or null if the URL has another form.
-export const fileKey = (url) => /\/files\/((?:[^/?#]+\/)*[^/?#]+)$/.exec(url ?? "")?.[1] ?? null;
+const FILE = /(?:^|\/)cdn\/files\/([\w-]{32}(?:\.[a-z0-9]{1,8})?)$/;
 
-// Returns the page's address of a file of this server, without the host that the URL has.
+// Returns the key of a file of this server in its URL or in the page's address of it; null for anything else.
+export function fileKey(url) {
+  const found = FILE.exec(url ?? "")?.[1] ?? null;
+  return /^[a-z]+:/i.test(url ?? "") && !ours(url) ? null : found;
+}
+
+// Returns whether a URL leads to this server, by the page's address of it or by the one that the server itself uses.
+function ours(url) {
+  try {
+    const place = (one) => new URL(one).host.replace(/^(127\.0\.0\.1|\[::1\])/, "localhost");
+    return [location.href, server ?? location.href].some((own) => place(own) === place(url));
+  } catch {
+    return false;
+  }
+}
+
+// Returns the page's address of a file of this server, without the host that the URL has; null for anything else.
 export const fileAddress = (url) => (fileKey(url) ? `cdn/files/${fileKey(url)}` : null);
 
 let server = null;

@@ -6,33 +6,35 @@ import { el } from "./dom.js";
 const HEIGHT = 72;
 const FRAMES = 16;
 
-// The length of the context at the source's end, or at its beginning if the new frames come first.
-const lengthOf = (frame, { facts, context }) => (context.new_first ? frame : facts.num_frames - frame);
-const inner = ({ new_first: isFirst }) => (isFirst ? "stop" : "first");
+// The edge of the context that can be moved: the one far from the new frames. The context may be at the source's start,
+// because the new frames come first or because the source is played backwards.
+const edge = ({ facts, context }) => (context.new_first || context.stop < facts.num_frames ? "stop" : "first");
+const inner = (now) => now.context[edge(now)];
+const lengthTo = (frame, now) => (edge(now) === "stop" ? frame : now.facts.num_frames - frame);
 
-// The fields that limit the context, each with a handle on the strip: `edge` is the edge of the context that the handle
-// moves, `value` the field's value when the handle is at a frame, and `also` the fields that are set with it.
+// The fields that limit the context, each with a handle on the strip: `place` is the frame at which the handle is,
+// `value` the field's value when the handle is at another frame, and `also` the fields that are set with it.
 const LIMITS = [
-  { name: "num_context_frames", edge: inner, value: lengthOf },
-  { name: "context", edge: inner, value: (frame, now) => Math.round((lengthOf(frame, now) / now.facts.fps) * 10) / 10 },
-  { name: "start_frame_num", edge: () => "first", value: (frame) => frame },
+  { name: "num_context_frames", place: inner, value: lengthTo },
   {
-    name: "max_num_frames",
-    edge: () => "stop",
-    value: (frame, { context }) => frame - context.first,
-    also: { limit_num_frames: true },
+    name: "context",
+    place: inner,
+    value: (frame, now) => Math.round((lengthTo(frame, now) / now.facts.fps) * 10) / 10,
   },
+  { name: "max_num_frames", place: inner, value: lengthTo, also: { limit_num_frames: true } },
+  { name: "start_frame_num", place: ({ own }) => own ?? 0, value: (frame) => frame },
 ];
 
-// Builds the strip below the source's control. Returns {node, show, mark}: `show(facts, file)` shows another source (null:
-// none), and `mark(context)` marks the context of a plan: {first, stop, new_first, new_frames}.
+// Builds the strip below the source's control. Returns {node, show, mark}: `show(facts, file)` shows another source
+// (null: none), and `mark(context)` marks the context of a plan: {first, stop, new_first, new_frames}, or nothing.
 export function contextStrip(form) {
   const picture = el("img", { alt: "Frames of the source, evenly spaced" });
   const outside = [el("div", { class: "shade" }), el("div", { class: "shade" })];
-  const handles = LIMITS.filter(({ name }) => form.field(name)).map((limit) => handle(limit));
+  const handles = LIMITS.filter(({ name }) => form.field(name)).map(handle);
+  const knobs = handles.map(({ knob }) => knob);
   const added = el("div", { class: "added" });
-  const line = el("div", { class: "strip" }, picture, outside, ...handles);
-  const words = el("p", { class: "facts" });
+  const line = el("div", { class: "strip" }, picture, outside, knobs);
+  const words = el("p", { class: "facts", role: "status" });
   const node = el("div", { class: "context", hidden: true }, el("div", { class: "strip-row" }, line, added), words);
   let facts = null;
   let context = null;
@@ -40,12 +42,11 @@ export function contextStrip(form) {
 
   async function show(found, own) {
     facts = found;
-    context = null;
     node.hidden = true;
     release();
     release = () => {};
     if (!found) return;
-    const strip = await mediaAddress(`media/${fileKey(`/${own}`)}/strip?frames=${FRAMES}&height=${HEIGHT}`);
+    const strip = await mediaAddress(`media/${fileKey(own)}/strip?frames=${FRAMES}&height=${HEIGHT}`);
     if (facts !== found) {
       strip.release();
       return;
@@ -61,38 +62,41 @@ export function contextStrip(form) {
     draw();
   }
 
+  // Draws the context of the newest plan. Without one, no frame is marked and nothing can be moved.
   function draw() {
-    for (const one of handles) one.hidden = !context;
-    added.textContent = context ? `+${context.new_frames}` : "";
-    words.textContent = context ? sentence(context, facts) : "";
-    if (!facts || !context) return;
+    const known = facts !== null && context !== null;
+    for (const one of [...knobs, ...outside]) one.hidden = !known;
+    added.textContent = known ? `+${context.new_frames}` : "";
+    words.textContent = known ? sentence(context, facts) : "";
+    if (!known) return;
     const share = (frame) => `${(100 * frame) / facts.num_frames}%`;
-    const { first, stop } = context;
-    outside[0].style.cssText = `left:0;width:${share(first)}`;
-    outside[1].style.cssText = `left:${share(stop)};right:0`;
+    outside[0].style.cssText = `left:0;width:${share(context.first)}`;
+    outside[1].style.cssText = `left:${share(context.stop)};right:0`;
     node.classList.toggle("backward", context.new_first);
-    for (const one of handles) one.place(share);
-  }
-
-  // Returns the handle of a limit. It is moved by the pointer and by the arrow keys.
-  function handle({ name, edge, value, also = {} }) {
-    const control = form.field(name);
-    const { minimum = 0, maximum = Infinity, multipleOf: step = 1 } = control.field.schema;
-    const knob = el("div", { class: "handle", role: "slider", tabindex: 0, aria: { label: control.field.label } });
-    knob.place = (share) => {
-      const frame = context[edge(context)];
+    for (const { knob, place } of handles) {
+      const frame = place();
       knob.style.left = share(frame);
-      knob.setAttribute("aria-valuemin", 0);
       knob.setAttribute("aria-valuemax", facts.num_frames);
       knob.setAttribute("aria-valuenow", frame);
       knob.setAttribute("aria-valuetext", `frame ${frame} of ${facts.num_frames}`);
-    };
+    }
+  }
+
+  // Returns the handle of a limit: its element, and the frame at which it is. The pointer and the arrow keys move it.
+  function handle({ name, place, value, also = {} }) {
+    const control = form.field(name);
+    const { minimum = 0, maximum = Infinity, multipleOf: step = 1 } = control.field.schema;
+    const label = { label: control.field.label, valuemin: 0 };
+    const knob = el("div", { class: "handle", role: "slider", tabindex: 0, aria: label });
+    const now = () => ({ facts, context, own: control.get() });
+
     function moveTo(frame) {
+      if (!facts || !context) return;
       const bounded = Math.max(0, Math.min(facts.num_frames, Math.round(frame)));
-      const wanted = Math.min(maximum, Math.max(minimum, value(bounded, { facts, context })));
+      const wanted = Math.min(maximum, Math.max(minimum, value(bounded, now())));
       control.set(step > 1 ? Math.round(wanted / step) * step : wanted);
       for (const [other, set] of Object.entries(also)) form.field(other)?.set(set);
-      context = { ...context, [edge(context)]: bounded };
+      if (place === inner) context = { ...context, [edge(now())]: bounded };
       draw();
       control.node.dispatchEvent(new Event("input", { bubbles: true }));
     }
@@ -110,9 +114,9 @@ export function contextStrip(form) {
       const frames = { ArrowLeft: -1, ArrowRight: 1, PageDown: -8, PageUp: 8 }[event.key];
       if (!frames || !context) return;
       event.preventDefault();
-      moveTo(context[edge(context)] + frames * step);
+      moveTo(place(now()) + frames * step);
     });
-    return knob;
+    return { knob, place: () => place(now()) };
   }
   return { node, show, mark };
 }

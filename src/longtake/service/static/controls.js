@@ -3,66 +3,59 @@
 
 import { el, newId } from "./dom.js";
 import { fileControl } from "./file_control.js";
+import { whole } from "./json.js";
+import { loraControl } from "./lora_control.js";
 import { spaced } from "./words.js";
 
 function prompt(field, id) {
-  const node = el("textarea", { id, rows: field.name === "prompt" ? 4 : 2, placeholder: field.example ?? "" });
-  return {
-    node,
-    get: () => node.value || undefined,
-    set: (value) => {
-      node.value = value ?? "";
-    },
-  };
+  const rows = field.name === "prompt" ? 4 : 2;
+  return textual(field, el("textarea", { id, rows, placeholder: field.example ?? "" }));
 }
 
 function text(field, id) {
-  const node = el("input", { id, type: "text", placeholder: field.example ?? "" });
-  return {
-    node,
-    get: () => node.value || undefined,
-    set: (value) => {
-      node.value = value ?? "";
-    },
-  };
+  return textual(field, el("input", { id, type: "text", placeholder: field.example ?? "" }));
+}
+
+// A text that was emptied is sent if the field has a default, which the server would use otherwise.
+function textual(field, node) {
+  const get = () => (node.value === "" && !field.initial ? undefined : node.value);
+  return { node, get, set: (value) => (node.value = value ?? "") };
 }
 
 function number(field, id) {
   const { minimum, maximum, multipleOf, type } = field.schema;
   const step = multipleOf ?? (type === "integer" ? 1 : "any");
   const node = el("input", { id, type: "number", min: minimum, max: maximum, step, inputmode: "decimal" });
-  return {
-    node,
-    get: () => (node.value === "" ? undefined : Number(node.value)),
-    set: (value) => {
-      node.value = value ?? "";
-    },
-  };
+  // What is no number is sent as it is, so that the server says so at the field.
+  const get = () => (node.value === "" ? (node.validity.badInput ? "" : undefined) : Number(node.value));
+  return { node, get, set: (value) => (node.value = value ?? "") };
 }
 
 function slider(field, id) {
   const { minimum, maximum, multipleOf, step, type } = field.schema;
-  const size = multipleOf ?? step ?? (type === "integer" ? 1 : (maximum - minimum) / 100);
+  const size = multipleOf ?? step ?? (type === "integer" ? 1 : roundStep(maximum - minimum));
   const exact = number(field, id);
-  const range = el("input", {
-    type: "range",
-    min: minimum,
-    max: maximum,
-    step: size,
-    aria: { label: `${field.label}, slider` },
-  });
+  const label = { label: `${field.label}, slider` };
+  const range = el("input", { type: "range", min: minimum, max: maximum, step: size, aria: label });
+  const node = el("div", { class: "slider" }, range, exact.node);
+  const follow = () => {
+    range.value = exact.node.value === "" ? (field.initial ?? minimum) : exact.node.value;
+    node.classList.toggle("unset", exact.node.value === "");
+  };
   range.addEventListener("input", () => {
     exact.node.value = range.value;
+    node.classList.remove("unset");
   });
-  exact.node.addEventListener("input", () => {
-    range.value = exact.node.value === "" ? (field.initial ?? minimum) : exact.node.value;
-  });
+  exact.node.addEventListener("input", follow);
   const set = (value) => {
     exact.set(value);
-    range.value = value ?? field.initial ?? minimum;
+    follow();
   };
-  return { node: el("div", { class: "slider" }, range, exact.node), get: exact.get, set };
+  return { node, get: exact.get, set };
 }
+
+// Returns a step of a slider that people expect, such as 0.05 or 0.5, for a range of this length.
+const roundStep = (length) => [0.01, 0.05, 0.1, 0.5].find((step) => length / step <= 200) ?? 1;
 
 function toggle(field, id) {
   const node = el("input", { id, type: "checkbox", role: "switch" });
@@ -93,21 +86,25 @@ function choice(field, id) {
 const choiceText = (value) => (/^[a-z_0-9]+$/.test(value) && !/^\d/.test(value) ? spaced(value) : value);
 
 function seed(field, id) {
-  const node = el("input", { id, type: "text", inputmode: "numeric", pattern: "-?[0-9]+", placeholder: "random" });
+  const node = el("input", { id, type: "text", inputmode: "numeric", placeholder: "random" });
+  const set = (value) => (node.value = value === undefined || value === null ? "" : String(value));
   const draw = () => {
     set(Math.floor(Math.random() * 2 ** 31));
     node.dispatchEvent(new Event("input", { bubbles: true }));
   };
-  // A number with more than 53 bits would be rounded, so it stays text until `requestJson` writes it.
-  const get = () => (node.value.trim() === "" ? undefined : Number(node.value));
-  const set = (value) => {
-    node.value = value ?? "";
+  // What is no whole number is sent as it is, so that the server says so at the field.
+  const get = () => {
+    const written = node.value.trim();
+    if (written === "") return undefined;
+    return /^-?\d+$/.test(written) ? whole(written) : written;
   };
-  return {
-    node: el("div", { class: "joined" }, node, el("button", { type: "button", class: "plain", onclick: draw }, "Draw")),
-    get,
-    set,
-  };
+  const box = el(
+    "div",
+    { class: "joined" },
+    node,
+    el("button", { type: "button", class: "plain", onclick: draw }, "Draw"),
+  );
+  return { node: box, get, set };
 }
 
 function size(field, id) {
@@ -134,68 +131,6 @@ function size(field, id) {
   return { node: el("div", {}, list, own), get, set };
 }
 
-function loras(field, id) {
-  const rows = el("ul", { class: "loras" });
-  const add = (lora = {}) => {
-    const path = el("input", {
-      type: "text",
-      value: lora.path ?? "",
-      placeholder: "owner/repository, a URL, or a file of the LoRA folder",
-      aria: { label: "LoRA" },
-      data: { name: "path" },
-    });
-    const scale = el("input", {
-      type: "number",
-      min: 0,
-      max: 4,
-      step: 0.05,
-      value: lora.scale ?? 1,
-      aria: { label: "Scale of the LoRA" },
-      data: { name: "scale" },
-    });
-    const file = el("input", {
-      type: "text",
-      value: lora.weight_name ?? "",
-      placeholder: "file name, if it has several",
-      aria: { label: "File of the LoRA" },
-      data: { name: "weight_name" },
-    });
-    const remove = () => {
-      row.remove();
-      rows.dispatchEvent(new Event("input", { bubbles: true }));
-    };
-    const row = el(
-      "li",
-      {},
-      path,
-      scale,
-      file,
-      el("button", { type: "button", class: "plain", onclick: remove, aria: { label: "Remove this LoRA" } }, "Remove"),
-    );
-    rows.append(row);
-    return path;
-  };
-  const more = el("button", { id, type: "button", class: "plain", onclick: () => add().focus() }, "Add a LoRA");
-  const get = () => {
-    const found = [...rows.children]
-      .map((row) => {
-        const value = (name) => row.querySelector(`[data-name=${name}]`).value.trim();
-        return {
-          path: value("path"),
-          scale: Number(value("scale")),
-          ...(value("weight_name") ? { weight_name: value("weight_name") } : {}),
-        };
-      })
-      .filter((lora) => lora.path);
-    return found.length || field.required ? found : undefined;
-  };
-  const set = (value) => {
-    rows.replaceChildren();
-    for (const lora of value ?? []) add(lora);
-  };
-  return { node: el("div", {}, rows, more), get, set };
-}
-
 const KINDS = {
   prompt,
   text,
@@ -205,7 +140,7 @@ const KINDS = {
   choice,
   seed,
   size,
-  loras,
+  loras: loraControl,
   video: fileControl,
   image: fileControl,
 };

@@ -10,123 +10,115 @@ import { seconds } from "./words.js";
 const VIDEOS = "video/*,image/gif,image/webp,.mkv,.mov,.avi,.mts,.ts";
 const RECENT = 6;
 
-// Returns {node, get, set, send, onFacts, onSettings} for a field of the kind "video" or "image". `send(file)` uploads a
-// file. `onFacts` sets the function that gets the facts of each new video and the address of its stored copy, or null
-// where there are none, and `onSettings` the one that gets the settings in a chosen file that this server made.
+// Returns {node, get, set, pending, send, note, onFacts, onSettings} for a field of the kind "video" or "image". `pending`
+// returns a sentence while an upload runs. `send(file)` uploads a file. `note(node)` adds to the line of facts. `onFacts` sets the function that gets the facts
+// of each new video and the address of its stored copy, or null where there are none, and `onSettings` the one that gets
+// the settings in an uploaded file that this server made.
 export function fileControl(field, id) {
   const isImage = field.kind === "image";
   let value;
-  let sending = new AbortController();
+  let sending = null;
+  let release = () => {};
   let tellFacts = () => {};
   let tellSettings = () => {};
-  let isChosen = false;
   const input = el("input", { id, type: "file", accept: isImage ? "image/*" : VIDEOS });
   const url = el("input", { type: "url", placeholder: "or paste a URL", aria: { label: `URL of the ${field.kind}` } });
   const bar = el("progress", { max: 1, hidden: true, aria: { label: "Upload" } });
   const facts = el("p", { class: "facts", role: "status" });
   const view = el("div", { class: "view" });
   const clear = button("Remove", () => choose(undefined));
+  const again = button("Try again", () => show(value));
   const choice = el("span", { class: "button" }, `Choose or drop ${isImage ? "an image" : "a video"}`, input);
-  const node = el("div", { class: "drop" }, view, el("div", { class: "row" }, choice, url, clear), bar, facts);
-  if (!isImage) node.append(recent());
-  clear.hidden = true;
+  const row = el("div", { class: "row" }, choice, url, again, clear);
+  const node = el("div", { class: "drop" }, view, row, bar, facts, isImage ? null : recentResults(choose));
+  clear.hidden = again.hidden = true;
 
-  function choose(next) {
-    sending.abort();
+  function choose(next, { isSent = false } = {}) {
+    sending?.abort();
     if ((next || undefined) === value) return;
     value = next || undefined;
     url.value = value && !fileKey(value) ? value : "";
     node.dispatchEvent(new Event("input", { bubbles: true }));
-    show(value);
+    show(value, isSent);
   }
 
-  async function show(shown) {
+  // Shows the file. A stranger's one is shown from the copy that the server fetched and keeps.
+  async function show(shown, isSent = false) {
+    release();
+    release = () => {};
     view.replaceChildren();
-    facts.textContent = "";
+    say("");
     clear.hidden = shown === undefined;
     tellFacts(null);
     if (!shown) return;
+    say("Looking at the file");
     try {
-      // A stranger's file is shown from the copy that the server fetched and keeps.
       const own = fileAddress(shown) ?? (await callJson("media/import", { json: { url: shown } })).file;
-      const media = isImage ? await image(own) : await video(own, shown);
-      if (shown === value) view.replaceChildren(media);
+      if (shown !== value) return;
+      if (!isImage) await tell(own, shown, isSent);
+      const media = await (isImage ? mediaAddress(own) : playable(own));
+      if (shown !== value) {
+        media.release();
+        return;
+      }
+      ({ release } = media);
+      view.replaceChildren(isImage ? image(media.address) : film(media.address));
+      if (isImage) say("");
     } catch (error) {
-      if (shown === value) facts.textContent = error.message;
+      if (shown === value) fail(error.message);
     }
   }
 
-  async function image(own) {
-    return el("img", { src: (await mediaAddress(own)).address, alt: "The chosen image" });
+  // Writes the facts of a video, and passes them on.
+  async function tell(own, shown, isSent) {
+    const found = await callJson(`media/${fileKey(own)}/facts`);
+    if (shown !== value) return;
+    const parts = [`${found.width} × ${found.height}`, `${found.num_frames} frames`, seconds(found.duration)];
+    say([...parts, found.has_audio ? "with sound" : "no sound"].join(", "));
+    tellFacts(found, own);
+    if (isSent && found.settings) tellSettings(found.settings);
   }
 
-  async function video(own, shown) {
-    const found = await callJson(`media/${fileKey(`/${own}`)}/facts`);
-    if (shown === value) {
-      const parts = [`${found.width} × ${found.height}`, `${found.num_frames} frames`, seconds(found.duration)];
-      facts.textContent = [...parts, found.has_audio ? "with sound" : "no sound"].join(", ");
-      tellFacts(found, own);
-      if (isChosen && found.settings) tellSettings(found.settings);
-    }
-    const { address } = await playable(own);
-    const label = { label: "The chosen video" };
-    return el("video", {
-      src: address,
-      muted: true,
-      controls: true,
-      preload: "metadata",
-      playsinline: true,
-      aria: label,
-    });
+  function say(text) {
+    facts.className = "facts";
+    facts.textContent = text;
+    again.hidden = true;
+  }
+
+  function fail(text) {
+    facts.className = "error";
+    facts.textContent = text;
+    again.hidden = value === undefined;
   }
 
   async function send(file) {
-    sending.abort();
-    sending = new AbortController();
+    sending?.abort();
+    const own = (sending = new AbortController());
     bar.hidden = false;
     bar.value = 0;
-    facts.textContent = `Sending ${file.name || "the pasted file"}`;
+    say(`Sending ${file.name || "the pasted file"}`);
+    clear.hidden = false;
     try {
-      const sent = await upload(file, (share) => (bar.value = share), sending.signal);
-      isChosen = true;
-      choose(sent);
+      const sent = await upload(file, (share) => (bar.value = share), own.signal);
+      if (sending === own) choose(sent, { isSent: true });
     } catch (error) {
-      if (error.name !== "AbortError") facts.textContent = error.message;
+      if (sending === own) fail(error.name === "AbortError" ? "The upload was stopped." : error.message);
     } finally {
-      bar.hidden = true;
+      if (sending === own) {
+        sending = null;
+        bar.hidden = true;
+        clear.hidden = value === undefined;
+      }
     }
-  }
-
-  // Returns the folded list of recent results. It is loaded when it is opened.
-  function recent() {
-    const list = el("div", { class: "recent" });
-    const box = el("details", {}, el("summary", {}, "A recent result"), list);
-    box.addEventListener("toggle", async () => {
-      if (!box.open) return;
-      const { requests } = await callJson("page/requests?state=done").catch(() => ({ requests: [] }));
-      const results = requests.filter((one) => one.video).slice(0, RECENT);
-      const item = (one) => {
-        const take = button("", () => choose(fileUrl(one.video.url)));
-        take.append(thumbnail(one.video.url), el("span", {}, one.prompt || one.endpoint));
-        return take;
-      };
-      list.replaceChildren(
-        ...(results.length ? results.map(item) : [el("p", { class: "quiet" }, "There is none yet.")]),
-      );
-    });
-    return box;
   }
 
   function drop(event) {
     event.preventDefault();
+    event.stopPropagation();
     node.classList.remove("over");
     const [file] = event.dataTransfer.files;
     if (file) send(file);
     else choose(event.dataTransfer.getData("text/uri-list") || event.dataTransfer.getData("text/plain"));
-  }
-  function over(event) {
-    event.preventDefault();
-    node.classList.add("over");
   }
 
   input.addEventListener("change", () => {
@@ -135,13 +127,48 @@ export function fileControl(field, id) {
     input.value = "";
   });
   input.addEventListener("input", (event) => event.stopPropagation());
+  url.addEventListener("input", (event) => event.stopPropagation());
   url.addEventListener("change", () => choose(url.value.trim()));
-  node.addEventListener("dragover", over);
+  node.addEventListener("dragover", () => node.classList.add("over"));
   node.addEventListener("dragleave", () => node.classList.remove("over"));
   node.addEventListener("drop", drop);
-  const onFacts = (tell) => (tellFacts = tell);
-  const onSettings = (tell) => (tellSettings = tell);
-  return { node, get: () => value, set: choose, send, onFacts, onSettings };
+  const pending = () => (sending ? "The upload is still on its way." : null);
+  const onFacts = (listener) => (tellFacts = listener);
+  const onSettings = (listener) => (tellSettings = listener);
+  const note = (text) => facts.append(" ", text);
+  return { node, get: () => value, set: choose, pending, send, note, onFacts, onSettings };
+}
+
+// Returns the folded list of recent results. It is loaded when it is opened; `choose` gets the URL of the chosen one.
+function recentResults(choose) {
+  const list = el("div", { class: "recent" });
+  const box = el("details", {}, el("summary", {}, "A recent result"), list);
+  const item = (one) => {
+    const take = button("", () => choose(fileUrl(one.video.url)));
+    take.append(thumbnail(one.video.url), el("span", {}, one.prompt || one.endpoint));
+    return take;
+  };
+  box.addEventListener("toggle", async () => {
+    if (!box.open) return;
+    const { requests } = await callJson("page/requests?state=done").catch(() => ({ requests: [] }));
+    const results = requests.filter((one) => one.video).slice(0, RECENT);
+    list.replaceChildren(...(results.length ? results.map(item) : [el("p", { class: "quiet" }, "There is none yet.")]));
+  });
+  return box;
+}
+
+const image = (address) => el("img", { src: address, alt: "The chosen image" });
+
+function film(address) {
+  const label = { label: "The chosen video" };
+  return el("video", {
+    src: address,
+    muted: true,
+    controls: true,
+    preload: "metadata",
+    playsinline: true,
+    aria: label,
+  });
 }
 
 const button = (text, act) => el("button", { type: "button", class: "plain", onclick: act }, text);

@@ -1,45 +1,27 @@
 // The form of an endpoint: its fields in groups, a JSON view, and the errors at their fields.
 
 import { control } from "./controls.js";
-import { el } from "./dom.js";
+import { el, toast } from "./dom.js";
+import { parse, stringify } from "./json.js";
 import { GROUP_NAMES } from "./schema.js";
+
+const QUIET_MS = 500;
 
 // Builds the form of `fields` into `node`. Returns the functions of the form, which are explained below.
 export function buildForm(node, fields) {
   const controls = fields.map((field) => ({ field, ...control(field) }));
-  const groups = GROUP_NAMES.map((name) => ({
-    name,
-    members: controls.filter((one) => one.field.group === name),
-  })).filter(({ members }) => members.length);
+  const named = GROUP_NAMES.map((name) => ({ name, members: controls.filter(({ field }) => field.group === name) }));
+  const groups = named.filter(({ members }) => members.length);
+  const boxes = groups.map(group);
   const json = el("textarea", { class: "code", rows: 16, spellcheck: "false", aria: { label: "Request as JSON" } });
   const jsonError = el("p", { class: "error", role: "alert" });
   const general = el("p", { class: "error", role: "alert" });
-  const boxes = groups.map(({ name, members }, index) =>
-    el(
-      "details",
-      { open: index === 0, class: "group" },
-      el("summary", {}, name, el("span", { class: "count" })),
-      members.map((one) => one.node),
-    ),
-  );
   const view = el("div", { class: "fields" }, boxes);
-  const switcher = el("button", { type: "button", class: "plain", onclick: () => showJson(json.hidden) }, "JSON");
+  const switcher = button("JSON", () => showJson(json.hidden));
+  let typing = 0;
   json.hidden = true;
-  node.prepend(
-    el(
-      "div",
-      { class: "panel-head" },
-      el("h2", {}, "Input"),
-      switcher,
-      el("button", { type: "button", class: "plain", onclick: () => reset() }, "Reset"),
-    ),
-    view,
-    json,
-    jsonError,
-    general,
-  );
-
-  const at = (value, path) => path.reduce((part, name) => part?.[name], value);
+  node.prepend(el("div", { class: "panel-head" }, el("h2", {}, "Input"), switcher, button("Reset", reset)));
+  node.append(view, json, jsonError, general);
 
   // Returns the request: every field that is needed or differs from its default.
   function value() {
@@ -52,99 +34,139 @@ export function buildForm(node, fields) {
     return request;
   }
 
-  function set(request) {
-    for (const { field, set: put } of controls) put(at(request, field.path) ?? field.initial);
+  // Fills the form with a request. A field that it does not have gets its default; the control `except` is left alone.
+  function set(request, { except } = {}) {
+    for (const one of controls) if (one !== except) one.set(at(request, one.field.path) ?? one.field.initial);
+    changed();
+  }
+
+  // The prompt begins with the example of the schema, which fits any video or shows the style of a good one.
+  function begin() {
+    for (const { field, set: put } of controls)
+      put(field.initial ?? (field.name === "prompt" ? field.example : undefined));
+    changed();
+  }
+
+  function reset() {
+    complain([]);
+    begin();
+    json.value = stringify(value(), 2);
+    jsonError.textContent = "";
+  }
+
+  function changed() {
     count();
     node.dispatchEvent(new Event("input", { bubbles: true }));
   }
 
-  const reset = () => {
-    complain([]);
-    set({ prompt: controls.find(({ field }) => field.name === "prompt")?.field.example });
-    if (!json.hidden) json.value = text();
-  };
-  const text = () => JSON.stringify(value(), null, 2);
+  // Returns a sentence that says why the request is not complete yet, such as a running upload; null if it is.
+  function pending() {
+    if (!json.hidden) readJson();
+    if (jsonError.textContent) return jsonError.textContent;
+    return controls.map((one) => one.pending?.()).find(Boolean) ?? null;
+  }
 
   function showJson(wanted) {
+    if (!wanted && jsonError.textContent) return;
     json.hidden = !wanted;
     view.hidden = wanted;
     switcher.textContent = wanted ? "Form" : "JSON";
-    if (wanted) json.value = text();
+    if (wanted) json.value = stringify(value(), 2);
   }
-  json.addEventListener("input", (event) => {
-    event.stopPropagation();
+
+  // Fills the form from the JSON view, or says there why that is not possible.
+  function readJson() {
+    clearTimeout(typing);
+    if (json.value === stringify(value(), 2)) return;
     try {
-      const request = JSON.parse(json.value);
-      jsonError.textContent = "";
-      set(request);
+      const request = parse(json.value);
+      const unknown = unknownNames(request);
+      jsonError.textContent = unknown.length ? `This model has no field ${unknown.join(", ")}.` : "";
+      if (!unknown.length) set(request);
     } catch (error) {
       jsonError.textContent = error.message;
     }
-  });
+  }
 
-  // Shows fal's list of problems at the fields that they name; those without a field are shown at the end.
-  function complain(problems) {
+  // Returns the names in a request, such as "video.strenght", that are the names of no field.
+  function unknownNames(value_, prefix = []) {
+    if (!value_ || typeof value_ !== "object" || Array.isArray(value_)) return prefix.length ? [] : ["(not an object)"];
+    return Object.keys(value_).flatMap((name) => {
+      const path = [...prefix, name];
+      const inside = controls.filter(({ field }) => path.every((part, place) => field.path[place] === part));
+      if (!inside.length) return [path.join(".")];
+      return inside[0].field.path.length > path.length ? unknownNames(value_[name], path) : [];
+    });
+  }
+
+  // Returns the control of the field that a problem of fal's list names, if there is one.
+  function controlOf({ loc }) {
+    const path = loc.filter((part) => part !== "body" && typeof part === "string");
+    const starts = ({ field }) => field.path.every((part, place) => path[place] === part);
+    return controls.find(starts) ?? controls.find(({ field }) => field.path[0] === path[0]);
+  }
+
+  // Shows problems at the fields that they name, and returns the sentences of those that name no field. Problems that
+  // were shown before are removed.
+  function hint(problems) {
     for (const one of controls) one.complain(null);
-    const rest = [];
-    for (const { loc, msg } of problems) {
-      const path = loc.filter((part) => part !== "body" && typeof part === "string");
-      const found =
-        controls.find(({ field }) => field.path.join(".") === path.slice(0, field.path.length).join(".")) ??
-        controls.find(({ field }) => field.path[0] === path[0]);
-      if (found) {
-        found.complain(msg);
-        found.node.closest("details").open = true;
-      } else rest.push(msg);
-    }
-    general.textContent = rest.join(" ");
-    if (problems.length) {
-      showJson(false);
-      node.querySelector(".wrong")?.scrollIntoView({ block: "center" });
-      controls.find(({ node: one }) => one.classList.contains("wrong"))?.focus();
-    }
+    for (const problem of problems) controlOf(problem)?.complain(problem.msg);
+    return problems.filter((problem) => !controlOf(problem)).map(({ msg }) => msg);
+  }
+
+  // Shows problems like `hint`, those without a field at the form's end, and leads to the first one.
+  function complain(problems) {
+    general.textContent = hint(problems).join(" ");
+    const first = controls.find(({ node: one }) => one.classList.contains("wrong"));
+    if (!first) return;
+    showJson(false);
+    for (const one of node.querySelectorAll(".wrong")) one.closest("details").open = true;
+    first.node.scrollIntoView({ block: "center" });
+    first.focus();
   }
 
   // Shows on each folded group how many of its fields differ from their defaults.
   function count() {
     groups.forEach(({ members }, index) => {
-      const changed = members.filter(({ field, get }) => get() !== undefined && !same(get(), field.initial)).length;
-      boxes[index].querySelector(".count").textContent = index && changed ? ` ${changed} changed` : "";
+      const others = members.filter(({ field, get }) => get() !== undefined && !same(get(), field.initial)).length;
+      boxes[index].querySelector(".count").textContent = index && others ? ` ${others} changed` : "";
     });
   }
+
+  // Gives a pasted or dropped file to the field that it fits: an image to the end image, anything else to the source.
+  function take(file) {
+    const kind = file.type.startsWith("image/") && !/gif|webp/.test(file.type) ? "image" : "video";
+    const fitting = controls.find(({ field }) => field.kind === kind);
+    if (fitting) fitting.send(file);
+    else toast("This model takes no image.", { failed: true });
+  }
+
+  // Returns whether the field at a path has its default.
+  function isInitial(path) {
+    const { field, get } = controls.find(({ field: own }) => own.path === path);
+    return get() === undefined || same(get(), field.initial);
+  }
+
+  json.addEventListener("input", (event) => {
+    event.stopPropagation();
+    clearTimeout(typing);
+    typing = setTimeout(readJson, QUIET_MS);
+  });
+  json.addEventListener("change", (event) => {
+    event.stopPropagation();
+    readJson();
+  });
   node.addEventListener("input", count);
-  // The prompt begins with the example of the schema, which fits any video or shows the style of a good one.
-  for (const { field, set: put } of controls)
-    put(field.initial ?? (field.name === "prompt" ? field.example : undefined));
-  count();
-  // Shows problems that a person should know while typing, without moving the page.
-  function hint(problems) {
-    for (const { loc, msg } of problems)
-      controls.find(({ field }) => field.path.join(".") === loc.slice(1).join("."))?.complain(msg);
-  }
-
-  // Returns the request's part that consists of one field.
-  function only({ field, get }) {
-    return [...field.path].reverse().reduce((part, name) => ({ [name]: part }), get());
-  }
-
-  // Gives a pasted file to the field that it fits: an image to the end image, anything else to the source.
-  function paste(file) {
-    const kind = file.type.startsWith("image/") && file.type !== "image/gif" ? "image" : "video";
-    (controls.find(({ field }) => field.kind === kind) ?? controls.find(({ field }) => field.kind === "video"))?.send(
-      file,
-    );
-  }
-  return {
-    node,
-    value,
-    set,
-    reset,
-    complain,
-    hint,
-    only,
-    paste,
-    field: (name) => controls.find(({ field }) => field.name === name),
-  };
+  begin();
+  const field = (name) => controls.find(({ field: own }) => own.name === name);
+  return { node, value, set, reset, pending, complain, hint, take, isInitial, field };
 }
 
-const same = (left, right) => JSON.stringify(left) === JSON.stringify(right);
+function group({ name, members }, index) {
+  const title = el("summary", {}, name, el("span", { class: "count" }));
+  return el("details", { open: index === 0, class: "group" }, title, ...members.map(({ node }) => node));
+}
+
+const button = (text, act) => el("button", { type: "button", class: "plain", onclick: () => act() }, text);
+const at = (value, path) => path.reduce((part, name) => part?.[name], value);
+const same = (left, right) => stringify(left) === stringify(right);

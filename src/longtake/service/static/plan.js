@@ -13,72 +13,58 @@ export function followPlan(endpoint, form, node, source, onPlan) {
   let asking = new AbortController();
 
   async function ask() {
-    asking.abort();
-    asking = new AbortController();
     const { signal } = asking;
-    if (!source.get()) {
-      node.replaceChildren();
-      onPlan(null);
+    if (!source.get() || form.pending()) {
+      show([], null);
       return;
     }
-    node.classList.add("stale");
     try {
       const plan = await callJson(`models/${endpoint}/plan`, { json: form.value(), signal });
-      node.replaceChildren(...drawn(plan));
-      onPlan(plan);
+      if (signal.aborted) return;
+      form.hint([]);
+      show(drawn(plan), plan);
     } catch (error) {
       if (signal.aborted) return;
-      node.replaceChildren();
-      onPlan(null);
       // A person who is still typing is not told that a field is empty; running the request tells.
-      if (error instanceof Refused) form.hint(error.detail.filter(({ input }) => input !== undefined && input !== ""));
-    } finally {
-      if (!signal.aborted) node.classList.remove("stale");
+      const problems = error instanceof Refused ? error.detail.filter(({ type }) => type !== "missing") : [];
+      const rest = form.hint(problems);
+      const isTyping = error instanceof Refused && error.detail.length > 0 && rest.length === 0;
+      show(isTyping ? [] : [el("p", { class: "error" }, rest.join(" ") || error.message)], null);
     }
   }
 
-  const later = () => {
+  function show(nodes, plan) {
+    node.classList.remove("stale");
+    node.replaceChildren(...nodes);
+    onPlan(plan);
+  }
+
+  function later() {
     clearTimeout(timer);
+    asking.abort();
+    asking = new AbortController();
+    node.classList.add("stale");
     timer = setTimeout(ask, QUIET_MS);
-  };
+  }
   form.node.addEventListener("input", later);
   later();
 }
 
-function drawn(plan) {
-  const rows = (title, list) =>
-    el(
-      "section",
-      {},
-      el("h3", {}, title),
-      el(
-        "dl",
-        {},
-        list.map(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]),
-      ),
-    );
+function drawn({ price_usd: price, context, prompt, notes, sections }) {
+  const frames = `${context.num_frames} frames, ${context.new_frames} of them new`;
+  const rows = (list) => list.map(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]);
+  const parts = sections.map(({ title, rows: list }) =>
+    el("section", {}, el("h3", {}, title), el("dl", {}, rows(list))),
+  );
   return [
-    el(
-      "p",
-      { class: "price" },
-      el("strong", {}, dollars(plan.price_usd)),
-      el(
-        "span",
-        { class: "quiet" },
-        ` on fal, nothing here · ${plan.context.num_frames} frames, ${plan.context.new_frames} of them new`,
-      ),
-    ),
-    plan.prompt.expanded
-      ? el("p", { class: "quiet" }, "Expanded prompt: ", plan.prompt.expanded)
-      : plan.prompt.expands
-        ? el("p", { class: "quiet" }, "The prompt will be expanded before the frames are made.")
-        : null,
-    ...plan.notes.map((note) => el("p", { class: "note" }, note)),
-    el(
-      "details",
-      {},
-      el("summary", {}, "The whole plan"),
-      plan.sections.map(({ title, rows: list }) => rows(title, list)),
-    ),
-  ].filter(Boolean);
+    el("p", { class: "price" }, el("strong", {}, dollars(price)), el("span", {}, ` on fal, nothing here · ${frames}`)),
+    ...expansion(prompt),
+    ...notes.map((note) => el("p", { class: "note" }, note)),
+    el("details", {}, el("summary", {}, "The whole plan"), parts),
+  ];
+}
+
+function expansion({ expands, expanded }) {
+  if (expanded) return [el("p", { class: "quiet" }, "Expanded prompt: ", expanded)];
+  return expands ? [el("p", { class: "quiet" }, "The prompt is expanded before the frames are made.")] : [];
 }

@@ -1,234 +1,256 @@
 // The playground of one endpoint: its form, its plan, the running request, and its result.
 
 import { renew } from "./shell.js";
-import { Refused, callJson, fileKey, fileUrl } from "./api.js";
+import { Refused, callJson, fileUrl } from "./api.js";
 import { codePanel } from "./code.js";
 import { contextStrip } from "./context.js";
 import { by, el, toast } from "./dom.js";
 import { buildForm } from "./form.js";
+import { four } from "./four.js";
 import { allowNotifications, notify } from "./notify.js";
 import { followPlan } from "./plan.js";
-import { playable } from "./player.js";
 import { resultView } from "./result.js";
-import { result, statuses, submit } from "./run.js";
+import { outcome, statuses, submit, withoutCut } from "./run.js";
 import { runningView } from "./running.js";
 import { loadEndpoint } from "./schema.js";
 import { dollars, singular } from "./words.js";
 
 const id = document.querySelector("[data-endpoint]").dataset.endpoint;
 const output = by("output");
-const title = document.title;
+const button = el("button", { class: "main" }, "Run");
+let endpoint = null;
 let form = null;
 let source = null;
 let following = new AbortController();
 let release = () => {};
 
 async function start() {
-  const endpoint = await loadEndpoint(id);
+  endpoint = await loadEndpoint(id);
   by("lead").textContent = endpoint.title;
-  by("badges").append(
-    el(
-      "span",
-      { class: endpoint.standsInFor ? "badge warn" : "badge", title: endpoint.note ?? "" },
-      endpoint.standsInFor ? `${endpoint.model} stands in for ${endpoint.standsInFor}` : endpoint.model,
-    ),
-    el(
-      "span",
-      { class: "badge" },
-      `${dollars(endpoint.price.unit_price)} per ${singular(endpoint.price.unit)} on fal, nothing here`,
-    ),
-  );
+  const { model, standsInFor, note, price } = endpoint;
+  const made = standsInFor ? `${model} stands in for ${standsInFor}` : model;
+  const cost = `${dollars(price.unit_price)} per ${singular(price.unit)} on fal, nothing here`;
+  by("badges").append(el("span", { class: standsInFor ? "badge warn" : "badge", title: note ?? "" }, made));
+  by("badges").append(el("span", { class: "badge" }, cost));
   form = buildForm(by("form"), endpoint.fields);
   source = form.field("video_url");
   const strip = contextStrip(form);
   source.node.append(strip.node);
-  source.onFacts((facts, file) => strip.show(facts, file).catch(() => {}));
-  source.onSettings((settings) => {
-    if (settings.endpoint === id) {
-      form.set({ ...settings.input, ...form.only(source) });
-      toast("The settings in the file fill the form");
-    }
-  });
+  source.onFacts((facts, file) => strip.show(facts, file).catch((error) => toast(error.message, { failed: true })));
+  source.onSettings(offerSettings);
   const plan = el("div", { class: "plan", aria: { live: "polite" } });
-  by("form").append(
-    plan,
-    el(
-      "div",
-      { class: "actions run" },
-      el("button", { class: "main" }, "Run"),
-      el("span", { class: "quiet" }, "Ctrl + Enter"),
-    ),
-  );
-  followPlan(id, form, plan, source, (found) => strip.mark(found?.context ?? null));
   const code = codePanel(endpoint);
   by("code").append(code.node);
-  by("form").addEventListener("input", () => code.show(form.value()));
-  code.show(form.value());
-  by("form").addEventListener("submit", (event) => {
-    event.preventDefault();
-    run(form.value());
+  by("form").append(plan, el("div", { class: "actions run" }, button, el("span", { class: "quiet" }, "Ctrl + Enter")));
+  followPlan(id, form, plan, source, (found) => {
+    strip.mark(found?.context ?? null);
+    code.show(form.value(), found);
   });
-  document.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
-      event.preventDefault();
-      run(form.value());
-    }
-  });
-  document.addEventListener("paste", (event) => {
-    const [file] = event.clipboardData.files;
-    if (file) {
-      event.preventDefault();
-      form.paste(file);
-    }
-  });
-  addEventListener("popstate", open);
+  listen();
+  code.show(form.value(), null);
   open();
 }
 
-// Shows what the page's address names: a request, a source to extend, or nothing yet.
+function listen() {
+  by("form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    run(form.value);
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.repeat || by("door").open) return;
+    event.preventDefault();
+    document.activeElement?.blur(); // so that a field that is being written, such as a URL, takes its value
+    by("form").requestSubmit();
+  });
+  document.addEventListener("paste", (event) => {
+    const [file] = event.clipboardData.files;
+    const isText = event.clipboardData.types.includes("text/plain") && event.target.matches("input, textarea");
+    if (!file || isText) return;
+    event.preventDefault();
+    form.take(file);
+  });
+  document.addEventListener("dragover", (event) => event.preventDefault());
+  document.addEventListener("drop", (event) => {
+    event.preventDefault(); // the browser would leave the page and open the file
+    const [file] = event.dataTransfer.files;
+    if (file) form.take(file);
+  });
+  addEventListener("popstate", open);
+}
+
+// Offers the settings that a dropped result has in its metadata. They fill the form at once if nobody changed it.
+function offerSettings({ endpoint: other, input }) {
+  const fill = () => form.set(withoutCut(input), { except: source });
+  const link = el("a", { href: `../${other}` }, other);
+  if (other !== id) source.note(el("span", {}, "This file was made with ", link, "."));
+  else if (isUntouched()) fill();
+  else source.note(el("button", { type: "button", class: "plain", onclick: fill }, "Use the settings in the file"));
+}
+
+// Whether the form has only its beginning and a source.
+function isUntouched() {
+  const others = endpoint.fields.filter(({ required, name }) => !required && name !== "prompt");
+  const { field, get } = form.field("prompt");
+  return get() === (field.example ?? field.initial) && others.every((one) => form.isInitial(one.path));
+}
+
+// Begins a new view, and ends what the view before it did. Returns the signal that ends the new one.
+function begin() {
+  following.abort();
+  following = new AbortController();
+  return following.signal;
+}
+
+// Shows what the page's address names: a request, four of them, a source to extend, or nothing yet.
 async function open() {
+  const signal = begin();
   const query = new URLSearchParams(location.search);
   if (query.has("source")) source.set(fileUrl(query.get("source")));
-  if (!query.has("request")) {
-    idle();
-    return;
-  }
-  const request = query.get("request");
-  try {
-    const entry = await callJson(`page/requests/${request}`);
-    if (entry.input) form.set(entry.input);
-  } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-  }
-  follow(request);
+  if (query.has("four")) showFour(query.get("four").split(","));
+  else if (query.has("request")) {
+    const request = query.get("request");
+    const entry = await callJson(`page/requests/${request}`, { signal }).catch(() => null);
+    if (signal.aborted) return;
+    if (entry?.input) form.set(withoutCut(entry.input));
+    follow(request);
+  } else idle();
 }
 
 function idle() {
-  show(
-    el("h2", {}, "Result"),
-    el(
-      "p",
-      { class: "empty" },
-      "Drop a video, write what happens next, and run. The plan and the price appear before you do.",
-    ),
-  );
+  const text = "Drop a video, write what happens next, and run. The plan and the price appear before you do.";
+  show("Result", el("p", { class: "empty" }, text));
 }
 
-function show(...nodes) {
+// Shows a view with its heading. A screen reader speaks the heading of a result, which gets the focus.
+function show(title, ...nodes) {
   release();
   release = () => {};
-  output.replaceChildren(...nodes);
+  const heading = el("h2", { tabindex: -1 }, title);
+  output.replaceChildren(heading, ...nodes);
+  return heading;
 }
 
-async function run(request) {
+function go(address) {
+  if (location.search !== address) history.pushState(null, "", address || location.pathname);
+}
+
+// Submits requests made of `value()`, unless something is not ready yet. Returns their ids, or null if refused.
+async function send(values) {
+  const reason = form.pending();
+  if (reason || button.disabled) {
+    if (reason) toast(reason, { failed: true });
+    return null;
+  }
+  button.disabled = true;
   form.complain([]);
   allowNotifications();
   try {
-    const made = await submit(id, request);
-    history.pushState(null, "", `?request=${made}`);
-    renew();
-    follow(made);
+    return await Promise.all(values().map((value) => submit(id, value)));
   } catch (error) {
-    refuse(error);
+    if (error instanceof Refused && error.detail.length) form.complain(error.detail);
+    else toast(error.message, { failed: true });
+    return null;
+  } finally {
+    button.disabled = false;
+    renew();
   }
 }
 
-function refuse(error) {
-  if (error instanceof Refused && error.detail.length) form.complain(error.detail);
-  else toast(error.message, { failed: true });
+async function run(value) {
+  const made = await send(() => [value()]);
+  if (!made) return;
+  go(`?request=${made[0]}`);
+  follow(made[0]);
 }
 
 async function follow(request) {
-  following.abort();
-  following = new AbortController();
-  const { signal } = following;
+  const signal = begin();
   const view = runningView(id, request);
-  show(el("h2", {}, "Running"), view.node);
+  let wasOpen = false;
+  show("Running", view.node);
   release = view.stop;
   output.scrollIntoView({ block: "nearest" });
   try {
     for await (const status of statuses(id, request, signal)) {
+      wasOpen ||= status.status === "IN_QUEUE" || status.status === "IN_PROGRESS";
       view.update(status);
-      document.title = `${status.status === "IN_QUEUE" ? "Waiting" : "Running"} | ${title}`;
     }
-    const [made, entry] = [await result(id, request), await callJson(`page/requests/${request}`)];
     if (signal.aborted) return;
-    notify("Your video is ready.");
-    const { node, release: free } = await resultView(entry, made, { extend, again, four, edit });
-    if (signal.aborted) {
-      free();
-      return;
-    }
-    show(el("h2", {}, "Result"), node);
-    release = free;
+    const { made, entry, error } = await outcome(id, request, signal);
+    if (signal.aborted) return;
+    if (made) await showResult(entry, made, signal);
+    else showFailure(entry, error, view);
+    if (wasOpen) notify(made ? "Your video is ready." : `A request has ended: ${entry.state}.`);
   } catch (error) {
-    if (signal.aborted) return;
-    notify("A request failed.");
-    if (error instanceof Refused && error.detail.length) form.complain(error.detail);
-    show(
-      el("h2", {}, error.message.includes("cancel") ? "Cancelled" : "It failed"),
-      el("p", { class: "error", role: "alert" }, error.message),
-    );
+    if (!signal.aborted) show("It failed", el("p", { class: "error", role: "alert" }, error.message));
   } finally {
-    if (!signal.aborted) document.title = title;
+    view.stop();
     renew();
   }
 }
 
-function extend(url) {
-  following.abort();
-  history.pushState(null, "", location.pathname);
-  source.set(url);
-  form.field("prompt").focus();
+async function showResult(entry, made, signal) {
+  const { node, release: free } = await resultView(entry, made, { extend, again, four: runFour, edit });
+  if (signal.aborted) {
+    free();
+    return;
+  }
+  const heading = show("Result", node);
+  release = free;
+  if (document.activeElement === document.body) heading.focus();
+}
+
+function showFailure(entry, error, view) {
+  if (error instanceof Refused && error.detail.length) form.complain(error.detail);
+  const isCancelled = entry.state === "cancelled";
+  const text = isCancelled ? "The request was cancelled." : (error?.message ?? entry.error ?? "It failed.");
+  const retry =
+    entry.input && el("button", { type: "button", onclick: () => again(withoutCut(entry.input)) }, "Run again");
+  const message = el("p", { class: isCancelled ? "quiet" : "error", role: "alert" }, text);
+  show(isCancelled ? "Cancelled" : "It failed", message, el("div", { class: "actions" }, retry), view.log);
+}
+
+function extend(path) {
+  begin();
+  go(`?source=${encodeURIComponent(path)}`);
+  source.set(fileUrl(path));
   idle();
   by("form").scrollIntoView({ block: "start" });
+  form.field("prompt").focus();
 }
 
 function edit(input) {
   form.set(input);
   by("form").scrollIntoView({ block: "start" });
+  form.field("prompt").focus();
   toast("The form has the request's settings");
 }
+
 function again(input) {
   form.set(input);
-  run(form.value());
+  run(form.value);
 }
 
-// Runs the request with four seeds, and shows the four results beside each other, to pick one.
-async function four(input) {
-  following.abort();
-  following = new AbortController();
-  const { signal } = following;
+// Runs a request four times: with four seeds, or, if the endpoint takes none, simply four times.
+async function runFour(input) {
   const first = Math.floor(Math.random() * 2 ** 30);
-  const tiles = el("div", { class: "four" });
-  show(el("h2", {}, "Four seeds"), tiles);
-  await Promise.all(
-    [0, 1, 2, 3].map(async (number) => {
-      const tile = el("div", { class: "tile" }, el("p", { class: "quiet" }, `Seed ${first + number}`));
-      tiles.append(tile);
-      try {
-        const request = await submit(id, { ...input, seed: first + number });
-        const view = runningView(id, request);
-        tile.append(view.node);
-        for await (const status of statuses(id, request, signal)) view.update(status);
-        view.stop();
-        const made = await result(id, request);
-        const pick = () => {
-          history.pushState(null, "", `?request=${request}`);
-          open();
-        };
-        const { address } = await playable(`cdn/files/${fileKey(made.video.url)}`);
-        tile.replaceChildren(
-          el("video", { src: address, loop: true, muted: true, autoplay: true, playsinline: true, controls: true }),
-          el("button", { type: "button", onclick: pick }, `Pick seed ${first + number}`),
-        );
-      } catch (error) {
-        if (!signal.aborted) tile.append(el("p", { class: "error" }, error.message));
-      }
-    }),
-  );
+  const seeded = (number) => (form.field("seed") ? { ...input, seed: first + number } : input);
+  const made = await send(() => [0, 1, 2, 3].map(seeded));
+  if (!made) return;
+  go(`?four=${made.join(",")}`);
+  showFour(made);
 }
 
-start().catch((error) => {
-  by("lead").textContent = error.message;
-});
+function showFour(requests) {
+  const signal = begin();
+  const pick = (request) => {
+    go(`?request=${request}`);
+    open();
+  };
+  const { node, release: free, ended } = four(id, requests, pick, signal);
+  show("Four takes", node);
+  release = free;
+  ended.then((all) => all && notify("Your four videos are ready."));
+}
+
+start().catch((error) => (by("lead").textContent = error.message));

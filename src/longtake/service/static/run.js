@@ -3,27 +3,61 @@
 import { Refused, call, callJson } from "./api.js";
 
 const POLL_MS = 500;
+const MOST_PAUSE_MS = 10_000;
 
 // Submits a request. Returns its id.
 export const submit = async (endpoint, request) => (await callJson(`queue/${endpoint}`, { json: request })).request_id;
 
-export const cancel = (endpoint, id) =>
-  call(`queue/${endpoint}/requests/${id}/cancel`, { method: "PUT" }).catch(() => {});
+export const cancel = (endpoint, id) => call(`queue/${endpoint}/requests/${id}/cancel`, { method: "PUT" });
 
 // Yields the status of a request again and again until it has ended. Goes on after an outage of the server.
 export async function* statuses(endpoint, id, signal) {
+  let pause = POLL_MS;
   while (!signal.aborted) {
     try {
       const status = await callJson(`queue/${endpoint}/requests/${id}/status?logs=1`, { signal });
+      pause = POLL_MS;
       yield status;
       if (status.status === "COMPLETED") return;
     } catch (error) {
-      if (error instanceof Refused || signal.aborted) throw error;
+      if (!isOutage(error) || signal.aborted) throw error;
       yield { status: "UNREACHABLE" };
+      pause = Math.min(2 * pause, MOST_PAUSE_MS);
     }
-    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    await sleep(pause);
   }
 }
 
-// Returns the result of an ended request. Throws Refused if it failed.
-export const result = (endpoint, id) => callJson(`queue/${endpoint}/requests/${id}`);
+// Returns the result of an ended request and its entry, {made, entry}. `made` is null and `error` is set if it failed.
+export async function outcome(endpoint, id, signal) {
+  for (;;) {
+    try {
+      const entry = await callJson(`page/requests/${id}`, { signal });
+      if (entry.state !== "done") {
+        const error = await callJson(`queue/${endpoint}/requests/${id}`, { signal }).then(
+          () => null,
+          (one) => one,
+        );
+        return { made: null, entry, error };
+      }
+      return { made: await callJson(`queue/${endpoint}/requests/${id}`, { signal }), entry, error: null };
+    } catch (error) {
+      if (!isOutage(error) || signal.aborted) throw error;
+      await sleep(POLL_MS);
+    }
+  }
+}
+
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+// Whether an error means that the server, or a proxy before it, cannot answer now.
+const isOutage = (error) => !(error instanceof Refused) || error.status >= 500 || error.status === 429;
+
+// Returns an input without the data URIs, which the server cuts: a request cannot be repeated with them.
+export function withoutCut(input) {
+  if (Array.isArray(input)) return input.map(withoutCut).filter((one) => one?.path !== null);
+  if (!input || typeof input !== "object") return input;
+  const isCut = (value) => typeof value === "string" && value.startsWith("data:");
+  const names = Object.entries(input).map(([name, value]) => [name, isCut(value) ? null : withoutCut(value)]);
+  return Object.fromEntries(names.filter(([name, value]) => value !== null || name === "path"));
+}

@@ -9,6 +9,7 @@ export async function upload(file, onProgress, signal) {
     signal,
   });
   const token = upload_url.slice(upload_url.lastIndexOf("/") + 1);
+  signal?.throwIfAborted();
   await new Promise((resolve, reject) => {
     const request = new XMLHttpRequest(); // fetch reports no progress of an upload
     request.open("PUT", `${ROOT}cdn/uploads/${token}`);

@@ -1,0 +1,24 @@
+// JSON with whole numbers of any size. A seed has up to 64 bits, and a JavaScript number keeps only 53 of them.
+
+// A text that begins with this character stands for a number of more digits than a JavaScript number keeps.
+const MARK = "\ue000";
+
+// Returns the value of a JSON text. A seed of more than 53 bits becomes a BigInt.
+export function parse(text) {
+  const marked = text.replace(/("seed"\s*:\s*)(-?\d{16,})(?=\s*[,}])/g, `$1"${MARK}$2"`);
+  return JSON.parse(marked, (_, value) => (isMarked(value) ? whole(value.slice(1)) : value));
+}
+
+// Returns a value as JSON text, with BigInts as numbers.
+export function stringify(value, indent) {
+  const text = JSON.stringify(value, (_, one) => (typeof one === "bigint" ? `${MARK}${one}` : one), indent);
+  return text?.replace(new RegExp(`"${MARK}(-?\\d+)"`, "g"), "$1");
+}
+
+const isMarked = (value) => typeof value === "string" && value.startsWith(MARK);
+
+// Returns a text of digits as a number, or as a BigInt if a number would round it.
+export function whole(digits) {
+  const number = Number(digits);
+  return Number.isSafeInteger(number) ? number : BigInt(digits);
+}

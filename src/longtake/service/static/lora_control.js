@@ -1,0 +1,48 @@
+// The control of the LoRA list: a row for each LoRA, with its place, its scale and the file inside a repository.
+
+import { el } from "./dom.js";
+
+// Returns {node, get, set} for the field `loras`.
+export function loraControl(field, id) {
+  const rows = el("ul", { class: "loras" });
+  const more = el("button", { type: "button", class: "plain", onclick: () => add().focus() }, "Add a LoRA");
+  const node = el("div", { id, role: "group", tabindex: -1, aria: { label: field.label } }, rows, more);
+
+  // Adds a row. Returns its first input.
+  function add({ path: place = "", scale = 1, weight_name: file = "" } = {}) {
+    const input = (name, label, value, rest) =>
+      el("input", { type: "text", value, aria: { label }, data: { name }, ...rest });
+    const first = input("path", "LoRA", place, {
+      placeholder: "owner/repository, a URL, or a file of the LoRA folder",
+    });
+    const strength = input("scale", "Scale of the LoRA", scale, { type: "number", min: 0, max: 4, step: 0.05 });
+    const inner = input("weight_name", "File of the LoRA", file, { placeholder: "file name, if it has several" });
+    const away = el("button", { type: "button", class: "plain", aria: { label: "Remove this LoRA" } }, "Remove");
+    const row = el("li", {}, first, strength, inner, away);
+    away.addEventListener("click", () => {
+      row.remove();
+      node.dispatchEvent(new Event("input", { bubbles: true }));
+      more.focus();
+    });
+    rows.append(row);
+    return first;
+  }
+
+  function get() {
+    const found = [...rows.children].map(lora).filter(({ path }) => path);
+    return found.length || field.required ? found : undefined;
+  }
+
+  function set(value) {
+    rows.replaceChildren();
+    if (Array.isArray(value)) value.forEach((one) => add(one));
+  }
+  return { node, get, set };
+}
+
+function lora(row) {
+  const [path, scale, file] = ["path", "scale", "weight_name"].map(
+    (name) => row.querySelector(`[data-name=${name}]`).value,
+  );
+  return { path: path.trim(), scale: Number(scale), ...(file.trim() ? { weight_name: file.trim() } : {}) };
+}
