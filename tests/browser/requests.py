@@ -26,7 +26,7 @@ def finished(served: Served, row: RequestRow) -> str:
     shutil.copyfile(CLIP, path)
     key = served.state.store.add_result(row.id, NewFile(row.key_id, "longtake-7.mp4", "video/mp4"), path)
     video = {"url": f"{served.url}/cdn/files/{key}", "content_type": "video/mp4", "file_name": "longtake-7.mp4"}
-    facts = {"width": 112, "height": 64, "fps": 24.0, "duration": 2.0, "num_frames": 48, "file_size": 1}
+    facts = {"width": 112, "height": 64, "fps": 24.0, "duration": 1.375, "num_frames": 33, "file_size": 1}
     body = {"video": video | facts, "seed": 7}
     headers = {"x-longtake-model": "ltxv-tiny", "x-longtake-stand-in": "ltxv-tiny stands in."}
     served.finish(row, Outcome(200, body, headers=headers))

@@ -127,7 +127,7 @@ def test_two_tabs_show_the_same_request(served: Served, new_tab: Callable[[], "P
     claimed = served.claim()
     served.report(claimed, "Sampling new frames", step=5, steps=10)
     for tab in tabs:
-        tab.get_by_text("Sampling new frames, step 6 of 10").wait_for()
+        tab.get_by_text("Step 6 of 10").wait_for()
     finished(served, claimed)
     for tab in tabs:
         tab.get_by_role("button", name="Extend again").wait_for()

@@ -40,7 +40,7 @@ SMALL_INPUTS: dict[str, dict[str, Any]] = {
 def fill(tab: "Page", endpoint: str) -> None:
     """Chooses the example clip, and writes the quick input through the JSON view."""
     tab.locator("input[type=file]").first.set_input_files(CLIP)
-    tab.get_by_text("96 frames").first.wait_for()
+    tab.get_by_text("33 frames").first.wait_for()
     tab.get_by_role("button", name="JSON").click()
     box = tab.get_by_label("Request as JSON")
     written = json.loads(box.input_value())
@@ -73,8 +73,8 @@ def test_from_a_file_to_a_video_that_plays(real: Running, tab: "Page", endpoint:
         tab.locator(".inspection img").wait_for()
     tab.get_by_role("button", name="Extend again").click()
     tab.get_by_text("The model sees").wait_for()
-    request = tab.evaluate("() => document.querySelector('.view video').src")
-    assert "/cdn/files/" in request
+    tab.locator(".view video").wait_for()
+    assert "/cdn/files/" in tab.evaluate("() => document.querySelector('.view video').src")
 
 
 def test_a_request_is_cancelled(real: Running, tab: "Page") -> None:
@@ -83,10 +83,10 @@ def test_a_request_is_cancelled(real: Running, tab: "Page") -> None:
     tab.get_by_label("Prompt *").fill("the disc moves on")
     tab.locator(".price").wait_for()
     tab.get_by_role("button", name="Run", exact=True).click()
-    tab.get_by_text("Sampling new frames, ").first.wait_for()
+    tab.get_by_text("Sampling new frames").first.wait_for()
     tab.locator("img.preview").wait_for()
     tab.reload()
-    tab.get_by_text("Sampling new frames, ").first.wait_for()
+    tab.get_by_text("Sampling new frames").first.wait_for()
     tab.get_by_role("button", name="Cancel").click()
     tab.get_by_role("heading", name="Cancelled").wait_for()
 
@@ -117,7 +117,7 @@ def test_a_dropped_file_is_taken(real: Running, tab: "Page") -> None:
         content,
     )
     drop.dispatch_event("drop", {"dataTransfer": data})
-    tab.get_by_text("96 frames").first.wait_for()
+    tab.get_by_text("33 frames").first.wait_for()
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
