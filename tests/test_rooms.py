@@ -68,6 +68,7 @@ COVERED_IN = {
     "database.secret": "access/test_tokens.py",
     "database.tables": "database/test_migrate.py",
     "derived.order": "derived/test_process.py",
+    "derived.place": "derived/test_joint.py",
     "derived.program": "derived/test_process.py",
     "endpoints.body_check": "service/test_bodies.py",
     "endpoints.endpoint": "endpoints/test_every_endpoint.py",

@@ -135,7 +135,7 @@ def test_two_tabs_show_the_same_request(served: Served, new_tab: Callable[[], "P
 
 def test_older_requests(served: Served, tab: "Page") -> None:
     for number in range(30):
-        submit(served, f"prompt {number}.")
+        submit(served, f"prompt {number}.", outcome=Outcome(422, {}, error="It is too long."))
     tab.goto(f"{served.url}/history")
     tab.get_by_text("prompt 29.").wait_for()
     tab.get_by_role("button", name="Older").click()

@@ -99,8 +99,10 @@ def test_a_copy_is_made_and_sent_in_ranges(running: Served, key: str, tmp_path: 
 def test_the_joint_of_a_result(running: Served, tmp_path: Path) -> None:
     request_id, _ = finished(running, written(tmp_path / "a.mp4", SHOWN + NEW))
     address = f"/models/{LTX2}/requests/{request_id}/joint"
+    place = get(running, f"{address}?figures=0").json()
     found = get(running, address).json()
     assert (found["frame"], found["seconds"], found["new_first"]) == (SHOWN, 1.5, False)
+    assert place == {name: found[name] for name in place}
     assert [name for name, _ in found["rows"]][:2] == ["colour shift", "sharpness"]
     picture = get(running, f"{address}.png")
     assert picture.headers["content-type"] == "image/png"

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urljoin
 
+import httpx
 import pytest
 
 from longtake.service.pages import FOLDER
@@ -42,12 +43,46 @@ def test_a_page_may_load_nothing_from_elsewhere(served: Served, path: str) -> No
     policy = served.client().get(f"/{path}").headers["content-security-policy"]
     assert "default-src 'self'" in policy
     assert "unsafe" not in policy
+    assert "data:" not in policy
     assert not re.search(r"https?:|\*", policy)
 
 
 def test_static_files_are_the_only_ones_served(served: Served) -> None:
     for name in ("nothing.css", "..%2fpages.py", "%2e%2e/pages.py", "..%2f..%2fsettings.py"):
         assert served.client().get(f"/static/{name}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("address", "wanted"),
+    [
+        ("/history/", "../history"),
+        ("/history///", "../../../history"),
+        ("//", "../"),
+        (f"/models/{LTXV}/", "../extend"),
+        (f"/models/{LTX2}/api/?a=b", "../api?a=b"),
+        ("/shared/a%20b/", "../a%20b"),
+        ("/compare/?a=1&b=2", "../compare?a=1&b=2"),
+    ],
+)
+def test_slashes_at_the_end_lead_to_the_page_without_them(served: Served, address: str, wanted: str) -> None:
+    """By a relative address, so that it works behind a proxy that adds a path prefix."""
+    answer = served.client().get(f"{served.url}{address}")
+    assert (answer.status_code, answer.headers["location"]) == (307, wanted)
+
+
+@pytest.mark.parametrize("path", ["", "history", "static/dom.js", f"models/{LTX2}/llms.txt"])
+def test_a_page_that_the_client_has_is_not_sent_again(served: Served, path: str) -> None:
+    def asked(tag: str) -> httpx.Response:
+        return served.client().get(f"/{path}", headers={"if-none-match": tag})
+
+    whole = served.client().get(f"/{path}")
+    tag = whole.headers["etag"]
+    for known in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        answer = asked(known)
+        assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", tag)
+        assert answer.headers["content-security-policy"] == whole.headers["content-security-policy"]
+    for other in ("", '"other"', tag.strip('"')[:-1]):
+        assert asked(other).content == whole.content
 
 
 def test_the_openapi_document_names_the_playground(served: Served) -> None:

@@ -72,12 +72,13 @@ _log = structlog.get_logger("longtake.http")
 class Application:
     """The server's ASGI application.
 
-    The routes receive an ASGI scope with three additional entries:
+    The routes receive an ASGI scope whose path has no slashes at its end, with four additional entries:
 
     app: this application. The proxy's route passes requests back to it with another path (see `service.proxy`).
     longtake.base_url: the URL of the called service as the client sees it, without a trailing slash. For the server's
         own pages it is the URL of the service `queue`.
     longtake.authenticator: the server's `Authenticator`.
+    longtake.end_slashes: the number of slashes at the end of the path that the client asked for, without that of `/`.
     """
 
     def __init__(self, state: ServerState) -> None:
@@ -183,6 +184,7 @@ class Application:
             "raw_path": target.path.encode(),
             "longtake.base_url": base,
             "longtake.authenticator": self._authenticator,
+            "longtake.end_slashes": len(scope["path"]) - len(scope["path"].rstrip("/") or "/"),
         }
         await self._routers[target.service](inner, receive, answer)
 

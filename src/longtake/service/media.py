@@ -11,7 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from longtake.derived.place import joint_place
 from longtake.endpoints import ENDPOINTS
+from longtake.families import plan_from_json
+from longtake.plans import Plan
 from longtake.queue.engine import stored_plan
 from longtake.service.auth import caller_if_valid, caller_of, visible_row
 from longtake.service.derivations import COPY, Wanted
@@ -24,9 +27,9 @@ from longtake.service.state import ServerState
 from longtake.storage.derived import Derivation, DerivedFile
 from longtake.storage.files import StoredFile
 
-FRAMES, HEIGHT, POINTS = (1, 24, 64), (16, 72, 240), (1, 800, 4000)
-"""Smallest value, default and largest value of the parameters: frames of a strip, their height in pixels, and points of
-a waveform."""
+FRAMES, HEIGHT, POINTS, FIGURES = (1, 24, 64), (16, 72, 240), (1, 800, 4000), (0, 1, 1)
+"""Smallest value, default and largest value of the parameters: frames of a strip, their height in pixels, points of a
+waveform, and whether a joint is measured."""
 CACHED: Headers = {"cache-control": "private, max-age=3600", "x-content-type-options": "nosniff"}
 """Headers of answers that never change, because the bytes of a stored file never do. `restricted` may replace them."""
 FRESH: Headers = {"cache-control": "no-store"}
@@ -84,24 +87,29 @@ def _joint_routes(state: ServerState, endpoint: str) -> list[BaseRoute]:
     """Returns the routes of the joints of an endpoint's results."""
 
     async def joint(request: Request) -> Response:
-        made, file = await _joint(state, request, endpoint)
-        return json_response(made.facts, headers={**CACHED, **restricted(file)})
+        wanted = await _joint(state, request, endpoint)
+        headers = {**CACHED, **restricted(wanted.file)}
+        if not _number(request, "figures", FIGURES):
+            return json_response(joint_place(_plan(wanted)), headers=headers)
+        made = await state.derivations.made(request, wanted)
+        return json_response(made.facts, headers=headers)
 
     async def picture(request: Request) -> Response:
-        made, file = await _joint(state, request, endpoint)
+        wanted = await _joint(state, request, endpoint)
+        made = await state.derivations.made(request, wanted)
         if made.blob is None:
             raise NotFound
-        return await _bytes(state, made, "image/png", restricted(file))
+        return await _bytes(state, made, "image/png", restricted(wanted.file))
 
     address = f"/models/{endpoint}/requests/{{request_id}}/joint"
     return [Route(address, joint), Route(f"{address}.png", picture)]
 
 
-async def _joint(state: ServerState, request: Request, endpoint: str) -> tuple[DerivedFile, StoredFile]:
-    """Returns the measured joint of a request's result, and the facts about the result.
+async def _joint(state: ServerState, request: Request, endpoint: str) -> Wanted:
+    """Returns the order to measure the joint of a request's result.
 
     Raises NotFound if there is no such request of the endpoint, the caller may not see it, it has no stored result, or
-    its plan was deleted. Raises the errors of `Derivations.made`.
+    its plan was deleted.
     """
     refuse_other_pages(request)
     caller = await caller_of(request)
@@ -114,8 +122,15 @@ async def _joint(state: ServerState, request: Request, endpoint: str) -> tuple[D
         raise NotFound
     key, file = found
     arguments = {"plan": plan, "caption": f"request {request_id}"}
-    made = await state.derivations.made(request, Wanted(Derivation(key, "joint"), file, caller.key_id, arguments))
-    return made, file
+    return Wanted(Derivation(key, "joint"), file, caller.key_id, arguments)
+
+
+def _plan(wanted: Wanted) -> Plan:
+    """Returns the plan in the order to measure a joint. Raises NotFound if this version cannot read it."""
+    plan = plan_from_json(wanted.arguments["plan"])
+    if plan is None:
+        raise NotFound
+    return plan
 
 
 def _copy_of(file: StoredFile, made: DerivedFile) -> StoredFile:

@@ -4,12 +4,13 @@ The HTML contains no requests and no secrets. Its scripts load everything as JSO
 keys. All addresses in a page are relative, so that the pages also work behind a proxy that adds a path prefix.
 """
 
+import hashlib
 from html import escape
 from pathlib import Path
 from string import Template
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from longtake.endpoints import ENDPOINTS
@@ -21,7 +22,7 @@ FOLDER = Path(__file__).parent
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 """File name suffix -> MIME type of the static files."""
 SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; media-src 'self' blob:; img-src 'self' data: blob:; "
+    "Content-Security-Policy": "default-src 'self'; media-src 'self' blob:; img-src 'self' blob:; "
     "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -38,7 +39,7 @@ def routes(_: ServerState) -> list[BaseRoute]:
         name = request.path_params["name"]
         if name not in files:
             return Response(status_code=404)
-        return Response(files[name], headers=SECURITY_HEADERS, media_type=TYPES[Path(name).suffix])
+        return _answer(request, files[name], TYPES[Path(name).suffix])
 
     return [
         _page("/", "gallery", "longtake"),
@@ -59,7 +60,7 @@ def _plain_text(endpoint: str) -> Route:
     async def plain_text(request: Request) -> Response:
         server = request.scope["longtake.base_url"].removesuffix("/queue")
         text = description(endpoint).replace("{server}", server)
-        return Response(text, headers=SECURITY_HEADERS, media_type="text/plain")
+        return _answer(request, text.encode(), "text/plain")
 
     return Route(f"/models/{endpoint}/llms.txt", plain_text)
 
@@ -83,7 +84,27 @@ def _page(path: str, name: str, title: str, endpoint: str = "") -> Route:
         body=body.substitute(root=root, endpoint=endpoint),
     )
 
-    async def page(_: Request) -> Response:
-        return Response(html, headers=SECURITY_HEADERS, media_type="text/html")
+    async def page(request: Request) -> Response:
+        if request.scope["longtake.end_slashes"]:
+            # The page's own addresses are relative to its path without them.
+            return RedirectResponse(_address_without_end_slashes(request), headers=SECURITY_HEADERS)
+        return _answer(request, html.encode(), "text/html")
 
     return Route(path, page)
+
+
+def _address_without_end_slashes(request: Request) -> str:
+    """Returns the address of a page whose path ends with unneeded slashes, relative to this path: "../history"."""
+    name, query = request.url.path.rpartition("/")[2], request.url.query
+    up = "../" * int(request.scope["longtake.end_slashes"])
+    return f"{up}{name}?{query}" if query else f"{up}{name}"
+
+
+def _answer(request: Request, content: bytes, media_type: str) -> Response:
+    """Returns the answer with a page or a file. It has no content if the client has the same content already."""
+    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers = {**SECURITY_HEADERS, "ETag": tag}
+    known = [one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")]
+    if tag in known or known == ["*"]:
+        return Response(status_code=304, headers=headers)
+    return Response(content, headers=headers, media_type=media_type)

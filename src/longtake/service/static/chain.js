@@ -1,8 +1,9 @@
 // The chain of extensions that a request belongs to, as a tree: each result that was extended again has its children
 // below it. The file of each end is the whole video up to there.
 
-import { ROOT, callJson, mediaAddress } from "./api.js";
+import { ROOT, callJson } from "./api.js";
 import { el } from "./dom.js";
+import { download } from "./download.js";
 import { picture } from "./thumbnail.js";
 import { seconds } from "./words.js";
 
@@ -36,10 +37,8 @@ async function wholeTree(id) {
 function branch(entry, entries, chosen) {
   const children = entries.filter(({ parent }) => parent === entry.id).map((child) => branch(child, entries, chosen));
   const place = `${ROOT}models/${entry.endpoint}?request=${entry.id}`;
-  const download = async () => {
-    const { address } = await mediaAddress(entry.video.url);
-    el("a", { href: address, download: `longtake-${entry.id}.mp4` }).click();
-  };
+  const suffix = /\.\w+$/.exec(entry.video?.url ?? "")?.[0] ?? "";
+  const save = () => download(entry.video.url, `longtake-${entry.id}${suffix}`);
   const facts = [entry.video?.duration && seconds(entry.video.duration), entry.model, entry.error];
   const text = children.length ? "Download up to here" : "Download the whole";
   const about = el(
@@ -47,7 +46,7 @@ function branch(entry, entries, chosen) {
     {},
     el("a", { href: place }, entry.prompt || entry.endpoint),
     el("p", { class: "quiet" }, facts.filter(Boolean).join(" · ")),
-    entry.video && el("button", { type: "button", class: "plain", onclick: download }, text),
+    entry.video && el("button", { type: "button", class: "plain", onclick: save }, text),
   );
   const knot = el(
     "div",

@@ -2,18 +2,32 @@
 // library. Each works when it is pasted.
 
 import { ROOT } from "./api.js";
-import { copyText, el } from "./dom.js";
+import { copyText, el, newId } from "./dom.js";
 
 const server = () => new URL(ROOT || ".", location.href).href.replace(/\/$/, "");
+
+const COMPLETED = ["num_frames", "frame_rate", "duration", "match_input_fps"];
 
 // Returns the request with the fields whose defaults differ between the API and the command line.
 function complete(fields, request) {
   const whole = structuredClone(request);
   for (const { path, name, initial } of fields) {
-    if (["num_frames", "frame_rate", "duration"].includes(name) && path.length === 1 && initial !== undefined)
-      whole[name] ??= initial;
+    if (COMPLETED.includes(name) && path.length === 1 && initial !== undefined) whole[name] ??= initial;
   }
   return whole;
+}
+
+// Returns the number of new frames, which the command line and the library must be told where the endpoint has no field
+// for it, or null. It comes from the request's plan, which may be missing.
+function newFrames(fields, plan) {
+  const counted = fields.some(({ name, path }) => ["num_frames", "duration"].includes(name) && path.length === 1);
+  return counted ? null : (plan?.context.new_frames ?? null);
+}
+
+// Returns the name of the file to write. Its suffix is that of the type of output in the request: "GIF (.gif)".
+function outputName(request) {
+  const suffix = /\((\.\w+)\)/.exec(request.video_output_type ?? "")?.[1];
+  return `longer${suffix ?? ".mp4"}`;
 }
 
 function pythonText(value, indent = "") {
@@ -85,14 +99,16 @@ function curl({ id }, request) {
 `;
 }
 
-function commandLine({ id, fields }, request) {
-  return `longtake extend -o longer.mp4 --endpoint ${id} --json-input - <<'REQUEST'
+function commandLine({ id, fields }, request, plan) {
+  const count = newFrames(fields, plan);
+  const added = count === null ? "" : ` --new-frames ${count}`;
+  return `longtake extend -o ${outputName(request)} --endpoint ${id}${added} --json-input - <<'REQUEST'
 ${JSON.stringify(complete(fields, request), null, 2)}
 REQUEST
 `;
 }
 
-function library({ id, fields }, request) {
+function library({ id, fields }, request, plan) {
   const whole = complete(fields, request);
   const at = (path) => path.reduce((part, name) => part?.[name], whole);
   const rest = fields.filter(
@@ -101,11 +117,13 @@ function library({ id, fields }, request) {
   const source = fields.find(({ kind }) => kind === "video");
   const size = (value) => (value?.width ? `(${value.width}, ${value.height})` : pythonText(value, "    "));
   const lines = rest.map(({ path }) => `    ${argument(path, fields)}=${size(at(path))},`);
+  const count = newFrames(fields, plan);
+  if (count !== null) lines.push(`    new_frames=${count},`);
   return `import longtake
 
 result = longtake.extend(
     ${pythonText(at(source.path) ?? "clip.mp4")},
-    "longer.mp4",
+    "${outputName(request)}",
     endpoint="${id}",
 ${lines.join("\n")}
 )
@@ -129,17 +147,20 @@ export const FORMS = {
   Library: library,
 };
 
-// Builds the panel with the code. Returns {node, show}: `show(request)` writes the code of another request.
+// Builds the panel with the code. Returns {node, show}: `show(request, plan)` writes the code of another request. `plan`
+// is the server's plan of it, or null if there is none (yet).
 export function codePanel(endpoint) {
   const text = el("code");
+  const panel = newId("code");
   const tabs = Object.keys(FORMS).map((name) =>
     el(
       "button",
       {
         type: "button",
         role: "tab",
+        id: newId("tab"),
         class: "plain",
-        aria: { selected: "false" },
+        aria: { selected: "false", controls: panel },
         onclick: () => {
           localStorage.setItem("longtake.code", name);
           choose(name);
@@ -148,28 +169,31 @@ export function codePanel(endpoint) {
       name,
     ),
   );
+  const pre = el("pre", { id: panel, role: "tabpanel", tabindex: 0 }, text);
   const node = el(
     "section",
     { class: "code-panel" },
     el(
       "div",
-      { class: "code-tabs", role: "tablist", aria: { label: "Form of the code" } },
-      tabs,
+      { class: "code-tabs" },
+      el("div", { class: "code-tabs", role: "tablist", aria: { label: "Form of the code" } }, tabs),
       el("button", { type: "button", class: "plain copy", onclick: () => copyText(text.textContent) }, "Copy"),
     ),
-    el("pre", { tabindex: 0, aria: { label: "Code of this request" } }, text),
+    pre,
     el("p", { class: "quiet" }, "A server without keys accepts any FAL_KEY of the form id:secret."),
   );
   let chosen = localStorage.getItem("longtake.code") ?? "Python";
   let shown = {};
+  let planned = null;
 
   function choose(name) {
     chosen = name in FORMS ? name : "Python";
     tabs.forEach((tab) => {
       tab.setAttribute("aria-selected", String(tab.textContent === chosen));
       tab.tabIndex = tab.textContent === chosen ? 0 : -1;
+      if (tab.textContent === chosen) pre.setAttribute("aria-labelledby", tab.id);
     });
-    text.textContent = FORMS[chosen](endpoint, shown);
+    text.textContent = FORMS[chosen](endpoint, shown, planned);
   }
   node.querySelector("[role=tablist]").addEventListener("keydown", (event) => {
     const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
@@ -181,8 +205,9 @@ export function codePanel(endpoint) {
   choose(chosen);
   return {
     node,
-    show: (request) => {
+    show: (request, plan = null) => {
       shown = request;
+      planned = plan;
       choose(chosen);
     },
   };

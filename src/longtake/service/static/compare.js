@@ -1,10 +1,12 @@
-// Two results side by side: they play together, and a table shows what differs between their requests.
+// Two results side by side: they play together, and a table shows what differs between their requests. As long as one is
+// missing, the newest results are offered.
 
-import "./shell.js";
 import { ROOT, callJson } from "./api.js";
 import { by, el } from "./dom.js";
 import { playable } from "./player.js";
-import { dollars, seconds } from "./words.js";
+import "./shell.js";
+import { picture } from "./thumbnail.js";
+import { STATES, dollars, seconds, when } from "./words.js";
 
 const AROUND_S = 1.5;
 const films = [];
@@ -13,46 +15,86 @@ let around = false;
 
 async function start() {
   const query = new URLSearchParams(location.search);
-  const ids = [query.get("a"), query.get("b")];
-  for (const name of ["a", "b"]) by("choose").elements[name].value = query.get(name) ?? "";
-  if (!ids.every(Boolean)) {
-    by("choose").hidden = false;
+  const ids = [query.get("a"), query.get("b")].filter(Boolean);
+  const entries = await Promise.all(ids.map(described));
+  by("pair").append(...entries.map((entry) => side(entry)));
+  if (entries.length < 2 || !entries.every(({ video }) => video)) {
+    await offer(entries.find(({ video }) => video) ?? null);
     return;
   }
-  const entries = await Promise.all(ids.map((id) => callJson(`page/requests/${id}`)));
-  for (const entry of entries) {
-    const { address } = await playable(entry.video.url);
-    const film = el("video", {
-      src: address,
-      playsinline: true,
-      loop: true,
-      preload: "auto",
-      aria: { label: entry.prompt || entry.endpoint },
-    });
-    film.muted = films.length > 0;
-    films.push(film);
-    by("pair").append(
-      el(
-        "figure",
-        {},
-        film,
-        el(
-          "figcaption",
-          {},
-          el("a", { href: `${ROOT}models/${entry.endpoint}?request=${entry.id}` }, entry.prompt || entry.endpoint),
-        ),
-      ),
-    );
-  }
+  by("controls").hidden = false;
   by("seek").max = Math.max(...entries.map(({ video }) => video.duration));
   by("differences").append(table(entries));
-  callJson(`models/${entries[0].endpoint}/requests/${entries[0].id}/joint`)
+  callJson(`models/${entries[0].endpoint}/requests/${entries[0].id}/joint?figures=0`)
     .then((found) => {
       joint = found;
+      by("joint").hidden = false;
     })
-    .catch(() => {
-      by("joint").hidden = true;
+    .catch(() => {}); // the plan of an older request is no longer there
+}
+
+// Returns the entry of a request; one with no more than an error and the id if the request is unknown.
+async function described(id) {
+  return callJson(`page/requests/${id}`).catch((error) => ({
+    id,
+    video: null,
+    missing: error.status === 404 ? `There is no request ${id}.` : error.message,
+  }));
+}
+
+// Returns why a request has no video to compare.
+function missing(entry) {
+  if (entry.missing) return entry.missing;
+  if (entry.state !== "done") return `${STATES[entry.state]}: it has no video.`;
+  return entry.erased_at ? "Its video was deleted." : "Its video is not stored here.";
+}
+
+// Returns one of the two sides: the film, or why there is none.
+function side(entry) {
+  if (!entry.video) return el("p", { class: "empty" }, missing(entry));
+  const name = entry.prompt || entry.endpoint;
+  const film = el("video", { playsinline: true, loop: true, preload: "auto", aria: { label: name } });
+  film.muted = films.length > 0;
+  films.push(film);
+  const waiting = el("span", { class: "quiet", role: "status" });
+  playable(entry.video.url, {
+    onShare: (share) => {
+      waiting.textContent = ` Preparing a copy, ${Math.round(100 * share)} %`;
+    },
+  })
+    .then(({ address }) => {
+      film.src = address;
+      waiting.textContent = "";
+    })
+    .catch((error) => {
+      waiting.textContent = ` ${error.message}`;
     });
+  const link = el("a", { href: `${ROOT}models/${entry.endpoint}?request=${entry.id}` }, name);
+  return el("figure", {}, film, el("figcaption", {}, link, waiting));
+}
+
+// Offers the newest results to compare with `first`, or as the first of the two if it is null.
+async function offer(first) {
+  const { requests } = await callJson("page/requests?state=done");
+  const others = requests.filter(({ id, video }) => video && id !== first?.id);
+  const choice = ({ id, video, prompt, endpoint, completed_at: at }) => {
+    const query = new URLSearchParams(first ? { a: first.id, b: id } : { a: id });
+    return el(
+      "li",
+      {},
+      el(
+        "a",
+        { href: `${ROOT}compare?${query}` },
+        picture(video.url),
+        el("span", {}, prompt || endpoint),
+        el("span", { class: "quiet" }, when(at)),
+      ),
+    );
+  };
+  by("choose-title").textContent = first ? "Compare it with which result?" : "Which result first?";
+  by("choices").replaceChildren(...others.map(choice));
+  by("no-choice").hidden = others.length > 0;
+  by("choose").hidden = false;
 }
 
 // Returns a table of the facts of two requests, and of those fields of their inputs that differ.
@@ -79,31 +121,15 @@ function table(entries) {
     ...facts.map(([name, text]) => [name, ...entries.map(text)]),
     ...names.map((name) => [name, ...inputs.map((one) => one.get(name) ?? "default")]),
   ];
-  return el(
-    "table",
-    {},
+  const head = ["", "First", "Second"].map((name) => el("th", { scope: "col" }, name));
+  const row = ([name, ...cells]) =>
     el(
-      "thead",
+      "tr",
       {},
-      el(
-        "tr",
-        {},
-        ["", "First", "Second"].map((name) => el("th", { scope: "col" }, name)),
-      ),
-    ),
-    el(
-      "tbody",
-      {},
-      rows.map(([name, ...cells]) =>
-        el(
-          "tr",
-          {},
-          el("th", { scope: "row" }, name),
-          cells.map((text) => el("td", {}, text)),
-        ),
-      ),
-    ),
-  );
+      el("th", { scope: "row" }, name),
+      cells.map((text) => el("td", {}, text)),
+    );
+  return el("table", {}, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows.map(row)));
 }
 
 const seek = (at) => {
@@ -113,11 +139,11 @@ function tick() {
   const at = films[0].currentTime;
   if (around && Math.abs(at - joint.seconds) > AROUND_S) seek(Math.max(0, joint.seconds - AROUND_S));
   by("seek").value = at;
-  if (films[1] && Math.abs(films[1].currentTime - at) > 0.15 && at < films[1].duration) films[1].currentTime = at;
+  if (Math.abs(films[1].currentTime - at) > 0.15 && at < films[1].duration) films[1].currentTime = at;
   if (!films[0].paused) requestAnimationFrame(tick);
 }
 by("play").addEventListener("click", () => {
-  const paused = films[0]?.paused;
+  const { paused } = films[0];
   for (const film of films)
     if (paused) film.play().catch(() => {});
     else film.pause();
@@ -125,16 +151,11 @@ by("play").addEventListener("click", () => {
   if (paused) tick();
 });
 by("joint").addEventListener("click", () => {
-  around = joint !== null && !around;
+  around = !around;
   by("joint").setAttribute("aria-pressed", String(around));
   if (around) seek(Math.max(0, joint.seconds - AROUND_S));
 });
 by("seek").addEventListener("input", () => seek(Number(by("seek").value)));
-by("choose").addEventListener("submit", (event) => {
-  event.preventDefault();
-  location.search = new URLSearchParams(new FormData(by("choose")));
-});
 start().catch((error) => {
   by("pair").append(el("p", { class: "error" }, error.message));
-  by("choose").hidden = false;
 });

@@ -2,6 +2,7 @@
 
 import { ROOT, callJson } from "./api.js";
 import { by, el, toast } from "./dom.js";
+import { place } from "./list.js";
 import { playable } from "./player.js";
 import { onRequests } from "./shell.js";
 import { picture } from "./thumbnail.js";
@@ -39,38 +40,70 @@ function draw({ requests }) {
     .filter(({ video, state }) => video || state === "running" || state === "waiting")
     .slice(0, SHOWN);
   by("recent").hidden = shown.length === 0;
-  by("results").replaceChildren(...shown.map(tile));
+  place(
+    by("results"),
+    shown.map((request) => tile(request)),
+  );
+  for (const [id, known] of tiles)
+    if (!known.node.isConnected) {
+      known.stop();
+      tiles.delete(id);
+    }
   for (const [id, screen] of cards) {
     const newest = requests.find(({ endpoint, video }) => endpoint === id && video);
-    if (!newest || screen.dataset.id === newest.id) continue;
-    screen.dataset.id = newest.id;
-    screen.replaceChildren(picture(newest.video.url));
+    if (screen.dataset.id === newest?.id) continue;
+    if (newest) screen.dataset.id = newest.id;
+    else delete screen.dataset.id;
+    screen.replaceChildren(...(newest ? [picture(newest.video.url)] : []));
   }
 }
 
-// Returns the tile of a request. It is made again only when the request's state changes.
+// Returns the tile of a request. It is filled again only when the request's state changes.
 function tile(request) {
-  const known = tiles.get(request.id);
-  if (known?.state === request.state) return known.node;
-  const { video } = request;
+  const known = tiles.get(request.id) ?? emptyTile(request);
+  tiles.set(request.id, known);
+  const { video, state } = request;
+  if (known.state === state) return known.node;
+  known.state = state;
+  known.stop();
   const screen = el("span", { class: "moving" }, picture(video?.url));
-  const facts = video ? seconds(video.duration ?? 0) : STATES[request.state];
+  const facts = video ? seconds(video.duration ?? 0) : STATES[state];
   const text = el("span", {}, request.prompt || request.endpoint);
-  const place = `${ROOT}models/${request.endpoint}?request=${request.id}`;
-  const node = el("li", {}, el("a", { href: place }, screen, text, el("span", { class: "quiet" }, facts)));
-  if (video) node.addEventListener("pointerenter", () => play(screen, video.url), { once: true });
-  tiles.set(request.id, { node, state: request.state });
-  return node;
+  known.node.firstChild.replaceChildren(screen, text, el("span", { class: "quiet" }, facts));
+  if (video) known.stop = playsUnderPointer(known.node, screen, video.url);
+  return known.node;
 }
 
-// Puts the video in the place of its picture. It plays while the pointer is over it.
-async function play(screen, path) {
-  const { address } = await playable(path);
-  const film = el("video", { src: address, muted: true, loop: true, playsinline: true, autoplay: true });
-  film.muted = true;
-  screen.replaceChildren(film);
-  screen.addEventListener("pointerenter", () => film.play().catch(() => {}));
-  screen.addEventListener("pointerleave", () => film.pause());
+function emptyTile(request) {
+  const node = el("li", {}, el("a", { href: `${ROOT}models/${request.endpoint}?request=${request.id}` }));
+  return { node, state: null, stop: () => {} };
+}
+
+// Puts the video in the place of its picture when the pointer first comes over it. It plays while the pointer is there.
+// Returns a function that ends this and frees the video.
+function playsUnderPointer(node, screen, path) {
+  const leaving = new AbortController();
+  const { signal } = leaving;
+  let release = () => {};
+  async function begin() {
+    const own = await playable(path, { signal });
+    if (signal.aborted) {
+      own.release();
+      return;
+    }
+    ({ release } = own);
+    const film = el("video", { src: own.address, muted: true, loop: true, playsinline: true });
+    const play = () => film.play().catch(() => {});
+    screen.replaceChildren(film);
+    node.addEventListener("pointerenter", play, { signal });
+    node.addEventListener("pointerleave", () => film.pause(), { signal });
+    if (node.matches(":hover")) play();
+  }
+  node.addEventListener("pointerenter", () => begin().catch(() => {}), { once: true, signal });
+  return () => {
+    leaving.abort();
+    release();
+  };
 }
 
 start().catch((error) => toast(error.message, { failed: true }));

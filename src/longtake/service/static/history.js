@@ -1,8 +1,9 @@
 // The history: all requests that this key may see, with filters; the chain of extensions that a request belongs to.
 
-import { drawChain } from "./chain.js";
 import { ROOT, call, callJson } from "./api.js";
+import { drawChain } from "./chain.js";
 import { by, copyText, el, toast } from "./dom.js";
+import { place } from "./list.js";
 import { onRequests, renew } from "./shell.js";
 import { picture } from "./thumbnail.js";
 import { STATES, dollars, plural, seconds, when } from "./words.js";
@@ -24,37 +25,44 @@ async function start() {
 // Returns the filters that are set, as parameters of an address.
 const chosen = () => new URLSearchParams([...new FormData(filters)].filter(([, value]) => value));
 
-// Loads the page of requests that the filters and the address choose. It is called again as the queue changes.
-async function load(list) {
+// Loads the page of requests that the filters and the address choose, and those that wait or run, which are on top of
+// every page. It is called again as the queue changes.
+async function load(list, signal) {
   const query = chosen();
-  if (before !== null) query.set("before", before);
-  draw(query.size ? await callJson(`page/requests?${query}`) : list);
+  const ask = (more) =>
+    callJson(`page/requests?${new URLSearchParams({ ...Object.fromEntries(query), ...more })}`, { signal });
+  const states = query.has("state") ? [] : ["running", "waiting"].filter((state) => list[state] > 0);
+  const page = before !== null ? ask({ before }) : query.size ? ask({}) : list;
+  const [found, ...open] = await Promise.all([page, ...states.map((state) => ask({ state }))]);
+  if (!signal.aborted)
+    draw(
+      found,
+      open.flatMap(({ requests }) => requests),
+    );
 }
 
-function draw(list) {
+function draw(list, open) {
   by("older").hidden = list.older === null;
   by("older").dataset.before = list.older ?? "";
   by("newest").hidden = before === null;
-  by("none").hidden = list.requests.length > 0;
-  const open = ({ state }) => state === "running" || state === "waiting";
-  const ordered = [...list.requests.filter(open), ...list.requests.filter((one) => !open(one))];
-  const items = ordered.map((request) => row(request, list.now));
-  const ids = new Set(ordered.map(({ id }) => id));
-  for (const [id, item] of shown)
-    if (!ids.has(id)) {
-      item.node.remove();
-      shown.delete(id);
-    }
-  items.forEach((node, place) => {
-    const other = by("requests").children[place];
-    if (other !== node) by("requests").insertBefore(node, other ?? null);
-  });
+  const pinned = new Set(open.map(({ id }) => id));
+  const ordered = [...open, ...list.requests.filter(({ id }) => !pinned.has(id))];
+  by("none").hidden = ordered.length > 0;
+  by("none").textContent =
+    chosen().size || before !== null
+      ? "None on this page match the filters."
+      : "No requests yet. They appear here as clients submit them.";
+  place(
+    by("requests"),
+    ordered.map((request) => row(request, list.now)),
+  );
+  for (const [id, { node }] of shown) if (!node.isConnected) shown.delete(id);
 }
 
 // Returns the row of a request. A row that is shown already is kept while its request has not changed.
 function row(request, now) {
   const text =
-    JSON.stringify([request.state, request.progress, request.position, request.video?.url]) +
+    JSON.stringify([request.state, request.progress, request.position, request.video?.url, request.erased_at]) +
     (request.completed_at ? "" : now);
   const known = shown.get(request.id);
   if (known?.text === text) return known.node;
@@ -68,7 +76,7 @@ function row(request, now) {
 
 function drawn(request, now) {
   const { video } = request;
-  const place = `${ROOT}models/${request.endpoint}?request=${request.id}`;
+  const address = `${ROOT}models/${request.endpoint}?request=${request.id}`;
   const pick = el("input", {
     type: "checkbox",
     aria: { label: "Pick for comparing" },
@@ -92,7 +100,7 @@ function drawn(request, now) {
   return el(
     "li",
     { class: `request ${request.state}`, data: { id: request.id } },
-    picture(video?.url, place),
+    picture(video?.url, address),
     el(
       "div",
       { class: "facts-of" },
@@ -101,7 +109,7 @@ function drawn(request, now) {
         { class: "head" },
         el("span", { class: "state" }, STATES[request.state]),
         " ",
-        el("a", { class: "endpoint", href: place }, request.endpoint),
+        el("a", { class: "endpoint", href: address }, request.endpoint),
         request.parent
           ? el("a", { class: "badge", href: `${ROOT}history?chain=${request.id}` }, "part of a chain")
           : null,

@@ -7,30 +7,31 @@ import { drawWave } from "./wave.js";
 import { seconds } from "./words.js";
 
 const AROUND_S = 1.5;
+const ASK_MS = 700;
 
 // Returns {node, setJoint, release} for the file at `path`, an address of this server. `source` is the address of the
 // source's file or null. `setJoint` marks the joint: {seconds, sound_seconds, new_first, fps}. `release` frees memory.
-export async function player(path, { source, duration }) {
-  const [own, before] = await Promise.all([playable(path), source ? playable(source).catch(() => null) : null]);
+// The player can be shown at once: the videos come into it when the browser may play them.
+export function player(path, { source, duration }) {
+  const leaving = new AbortController();
+  const { signal } = leaving;
+  const releases = [];
   const film = el("video", {
     class: "film",
-    src: own.address,
     playsinline: true,
     loop: true,
     preload: "auto",
     aria: { label: "The result" },
   });
-  const origin =
-    before &&
-    el("video", {
-      class: "film origin",
-      src: before.address,
-      playsinline: true,
-      muted: true,
-      preload: "auto",
-      hidden: true,
-      aria: { label: "The source" },
-    });
+  const origin = el("video", {
+    class: "film origin",
+    playsinline: true,
+    muted: true,
+    preload: "auto",
+    hidden: true,
+    aria: { label: "The source" },
+  });
+  const waiting = el("p", { class: "quiet", role: "status" });
   const screens = el("div", { class: "screens" }, film, origin);
   const bar = el("input", {
     type: "range",
@@ -51,7 +52,7 @@ export async function player(path, { source, duration }) {
   let around = false;
   let view = "result";
 
-  const play = el("button", { type: "button", onclick: toggle, aria: { label: "Play or pause" } }, "Play");
+  const play = el("button", { type: "button", onclick: toggle }, "Play");
   const loop = el(
     "button",
     { type: "button", class: "plain", hidden: true, aria: { pressed: "false" }, onclick: () => setAround(!around) },
@@ -62,6 +63,7 @@ export async function player(path, { source, duration }) {
     {
       type: "button",
       class: "plain",
+      hidden: true,
       aria: { pressed: "false" },
       onclick: () => setView(view === "beside" ? "result" : "beside"),
     },
@@ -72,6 +74,7 @@ export async function player(path, { source, duration }) {
     {
       type: "button",
       class: "plain",
+      hidden: true,
       aria: { pressed: "false" },
       onclick: () => setView(view === "source" ? "result" : "source"),
     },
@@ -90,17 +93,15 @@ export async function player(path, { source, duration }) {
     },
     "Mute",
   );
+  const keys = el("p", { class: "quiet keys" }, "Space plays, J loops the joint, arrows step a frame.");
   const node = el(
     "div",
-    { class: "player", tabindex: 0, aria: { label: "Player" } },
+    { class: "player", role: "group", tabindex: 0, aria: { label: "Player" } },
     screens,
+    waiting,
     track,
-    el("div", { class: "actions" }, play, clock, loop, origin ? [beside, swap] : null, sound),
-    el(
-      "p",
-      { class: "quiet keys" },
-      `Space plays, J loops the joint, arrows step a frame${origin ? ", S shows the source" : ""}.`,
-    ),
+    el("div", { class: "actions" }, play, clock, loop, beside, swap, sound),
+    keys,
   );
 
   function toggle() {
@@ -126,7 +127,7 @@ export async function player(path, { source, duration }) {
   }
   // Shows in the source the frame that the result shows. Where the new frames come first, the source begins at the joint.
   function follow() {
-    if (!origin || origin.hidden) return;
+    if (origin.hidden) return;
     const at = Math.max(0, film.currentTime - (joint?.new_first ? joint.seconds : 0));
     if (Math.abs(origin.currentTime - at) > 0.08) origin.currentTime = Math.min(at, origin.duration || at);
     if (film.paused || at >= (origin.duration || Infinity)) origin.pause();
@@ -164,14 +165,14 @@ export async function player(path, { source, duration }) {
       film.pause();
       film.currentTime = Math.max(0, film.currentTime + frames / (joint?.fps ?? 25));
     };
-    const keys = {
+    const actions = {
       " ": toggle,
       j: () => setAround(!around),
-      s: () => origin && setView(view === "source" ? "result" : "source"),
+      s: () => !swap.hidden && setView(view === "source" ? "result" : "source"),
       ArrowLeft: () => step(-1),
       ArrowRight: () => step(1),
     };
-    const action = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+    const action = actions[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     if (!action || (event.key === " " && event.target.tagName === "BUTTON")) return;
     event.preventDefault();
     action();
@@ -184,7 +185,35 @@ export async function player(path, { source, duration }) {
     mark.hidden = loop.hidden = false;
     draw();
   }
-  callJson(`media/${fileKey(`/${path}`)}/wave?points=600`)
+  function failed(error) {
+    if (!signal.aborted) waiting.textContent = error.message;
+  }
+  // Puts the file at `address` into a video element when the browser may play it.
+  async function load(screen, address, onShare) {
+    const own = await playable(address, { signal, onShare });
+    if (signal.aborted) own.release();
+    else {
+      releases.push(own.release);
+      screen.src = own.address;
+    }
+  }
+  const tell = (share) => {
+    waiting.textContent = `Preparing a copy, ${Math.round(100 * share)} %`;
+  };
+  load(film, path, tell)
+    .then(() => {
+      waiting.textContent = "";
+    })
+    .catch(failed);
+  if (source)
+    load(origin, source)
+      .then(() => {
+        if (signal.aborted) return;
+        beside.hidden = swap.hidden = false;
+        keys.textContent = "Space plays, J loops the joint, arrows step a frame, S shows the source.";
+      })
+      .catch(() => {}); // the source may be deleted
+  callJson(`media/${fileKey(`/${path}`)}/wave?points=600`, { signal })
     .then((found) => {
       ({ peaks } = found);
       sound.hidden = wave.hidden = !peaks;
@@ -196,19 +225,23 @@ export async function player(path, { source, duration }) {
     node,
     setJoint,
     release: () => {
-      own.release();
-      before?.release();
+      leaving.abort();
+      for (const release of releases) release();
     },
   };
 }
 
-// Returns the address of a file that the browser can play: the file itself, or a copy that the server makes of it.
-export async function playable(path) {
+// Returns {address, release} of a file that the browser can play: the file itself, or a copy that the server makes of
+// it. `onShare(share)` is called while the copy is made, with the share (0..1) that is done. `signal` ends the waiting.
+export async function playable(path, { signal, onShare = () => {} } = {}) {
   const file = fileKey(`/${path}`);
-  const facts = file ? await callJson(`media/${file}/facts`).catch(() => null) : null;
-  if (!facts || facts.playable) return mediaAddress(path);
-  while ((await call(`media/${file}/copy`, { headers: { Range: "bytes=0-0" } })).status === 202) {
-    await new Promise((resolve) => setTimeout(resolve, 700));
+  const facts = file ? await callJson(`media/${file}/facts`, { signal }).catch(() => null) : null;
+  signal?.throwIfAborted();
+  if (!facts || facts.playable) return mediaAddress(path, { signal });
+  for (;;) {
+    const answer = await call(`media/${file}/copy`, { headers: { Range: "bytes=0-0" }, signal });
+    if (answer.status !== 202) return mediaAddress(`media/${file}/copy`, { signal });
+    onShare((await answer.json()).share);
+    await new Promise((resolve) => setTimeout(resolve, ASK_MS));
   }
-  return mediaAddress(`media/${file}/copy`);
 }

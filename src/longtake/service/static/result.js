@@ -2,7 +2,9 @@
 
 import { ROOT, call, callJson, fileAddress, mediaAddress } from "./api.js";
 import { copyText, el, toast } from "./dom.js";
+import { download } from "./download.js";
 import { player } from "./player.js";
+import { withoutCut } from "./run.js";
 import { dollars, plural, seconds } from "./words.js";
 
 // Returns {node, release} for a request that has ended well.
@@ -10,7 +12,7 @@ import { dollars, plural, seconds } from "./words.js";
 // entry: the request as `page/requests/<id>` describes it.
 // made: its result.
 // then: the functions {extend(url), again(input), four(input), edit(input), compare(id)} for what comes next.
-export async function resultView(entry, made, then) {
+export function resultView(entry, made, then) {
   const { video } = made;
   const path = fileAddress(video.url) ?? entry.video?.url;
   if (!path)
@@ -25,15 +27,12 @@ export async function resultView(entry, made, then) {
       release: () => {},
     };
   const about = `models/${entry.endpoint}/requests/${entry.id}`;
-  const { node: film, setJoint, release } = await player(path, { source: entry.source, duration: video.duration });
-  callJson(`${about}/joint`)
+  const { node: film, setJoint, release } = player(path, { source: entry.source, duration: video.duration });
+  callJson(`${about}/joint?figures=0`)
     .then(setJoint)
-    .catch(() => {}); // a file with too few frames has no joint to measure
-  const download = async () => {
-    const { address, release: free } = await mediaAddress(path);
-    el("a", { href: address, download: video.file_name || "longtake.mp4" }).click();
-    setTimeout(free, 60_000);
-  };
+    .catch(() => {}); // the plan of an older request is no longer there
+  // An endpoint without a field for the seed answers none.
+  const seed = made.seed ?? null;
   const input = withoutCut(entry.input ?? {});
   const node = el(
     "div",
@@ -53,7 +52,7 @@ export async function resultView(entry, made, then) {
         `${video.width} × ${video.height}`,
         `${plural(video.num_frames, "frame")} at ${Math.round(video.fps * 1000) / 1000} per second`,
         seconds(video.duration),
-        `seed ${made.seed}`,
+        seed === null ? null : `seed ${seed}`,
         entry.started_at ? `took ${seconds(entry.completed_at - entry.started_at)}` : null,
         `${dollars(entry.price_usd)} on fal`,
         entry.model,
@@ -67,17 +66,21 @@ export async function resultView(entry, made, then) {
       "div",
       { class: "actions" },
       el("button", { type: "button", class: "main", onclick: () => then.extend(video.url) }, "Extend again"),
-      el("button", { type: "button", onclick: download }, "Download"),
+      el("button", { type: "button", onclick: () => download(path, video.file_name || "longtake.mp4") }, "Download"),
       el(
         "button",
         {
           type: "button",
-          onclick: () => then.again({ ...input, ...(made.seed === undefined ? {} : { seed: undefined }) }),
+          onclick: () => then.again(seed === null ? input : { ...input, seed: undefined }),
         },
-        "Another seed",
+        seed === null ? "Another take" : "Another seed",
       ),
-      el("button", { type: "button", onclick: () => then.four(input) }, "Four seeds"),
-      el("button", { type: "button", onclick: () => then.edit({ ...input, seed: made.seed }) }, "Edit and run"),
+      el("button", { type: "button", onclick: () => then.four(input) }, seed === null ? "Four takes" : "Four seeds"),
+      el(
+        "button",
+        { type: "button", onclick: () => then.edit(seed === null ? input : { ...input, seed }) },
+        "Edit and run",
+      ),
     ),
     el(
       "div",
@@ -102,17 +105,6 @@ export async function resultView(entry, made, then) {
   return { node, release };
 }
 
-// Returns an input without the data URIs, which the server cuts: a request cannot be repeated with them.
-function withoutCut(input) {
-  const keep = ([, value]) => !(typeof value === "string" && value.startsWith("data:"));
-  const inner = (value) => (value && typeof value === "object" && !Array.isArray(value) ? withoutCut(value) : value);
-  return Object.fromEntries(
-    Object.entries(input)
-      .filter(keep)
-      .map(([name, value]) => [name, inner(value)]),
-  );
-}
-
 // The figures and the sheet of the joint. They are made when the section is opened for the first time.
 function inspection(about) {
   const box = el("div", { class: "inspection" });
@@ -128,7 +120,11 @@ function inspection(about) {
           {},
           rows.map(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]),
         ),
-        el("img", { src: sheet.address, alt: "The frames around the joint, and the sound's spectrogram" }),
+        el("img", {
+          src: sheet.address,
+          alt: "The frames around the joint, and the sound's spectrogram",
+          onload: sheet.release,
+        }),
       );
     } catch (error) {
       box.replaceChildren(el("p", { class: "error" }, error.message));

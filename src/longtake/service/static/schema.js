@@ -16,7 +16,7 @@ const GROUPS = [
   ["LoRAs and camera", /lora/],
   ["Prompt", /prompt/],
   ["Rate and file", /fps|frame_rate|frames_per_second|video_output_type|video_quality|video_write_mode|sync_mode/],
-  ["Guidance", /(scale|guidance)/],
+  ["Guidance", /(?<!multi)scale|guidance/],
   ["Sampling", /seed|step|pass|acceleration|scheduler|gamma|sampling|adain|tone_map|multiscale/],
   ["Sound and safety", /./],
 ];
@@ -33,6 +33,8 @@ const FIRST = [
   "video_size",
   "aspect_ratio",
 ];
+// Fields whose own words are those of another field of the same endpoint.
+const LABELS = { "video.reverse_video": "Reverse the source" };
 export const GROUP_NAMES = GROUPS.map(([name]) => name);
 
 // Returns {id, title, model, standIn, price, fields} of the endpoint with this id.
@@ -77,7 +79,7 @@ function fieldsOf(schema, schemas, prefix = []) {
     const field = {
       path,
       name,
-      label: spaced(name),
+      label: LABELS[path.join(".")] ?? spaced(name),
       help: own.description ?? "",
       kind: kindOf(name, own),
       group: GROUPS.find(([, pattern]) => pattern.test(name))[0],

@@ -1,146 +1,182 @@
-// The server's own page: slots and queue, the models of this machine, and the keys. Models and keys are for admins.
+// The server's own page: slots and queue, the models of this machine, and the keys. Only admins see more than the queue.
 
 import { Refused, call, callJson } from "./api.js";
 import { by, copyText, el, toast } from "./dom.js";
-import { onRequests } from "./shell.js";
-import { bytes, when } from "./words.js";
+import { place } from "./list.js";
+import { adopt, onRequests } from "./shell.js";
+import { bytes, plural, when } from "./words.js";
 
 const PULL_MS = 1000;
+const rows = new Map();
+let timer = 0;
+let asked = 0;
+let isPulling = false;
 
-onRequests(({ slots, running, waiting }) => {
+onRequests(({ slots, running, waiting, admin }) => {
+  by("about-slots").hidden = !admin;
   by("slots").replaceChildren(
     el(
       "dl",
       {},
-      slots.map(({ name, pool, state }) => [el("dt", {}, name), el("dd", {}, `${state} (pool ${pool})`)]),
+      admin && slots.map(({ name, pool, state }) => [el("dt", {}, name), el("dd", {}, `${state} (pool ${pool})`)]),
       el("dt", {}, "queue"),
       el("dd", {}, `${running} running, ${waiting} waiting`),
     ),
   );
 });
 
+// Loads the models, and again each second while one is being downloaded.
 async function models() {
-  const list = await callJson("page/models");
-  by("models-panel").hidden = false;
-  by("models").replaceChildren(
-    el(
-      "table",
-      {},
-      el(
-        "thead",
-        {},
-        el(
-          "tr",
-          {},
-          ["Model", "State", "Size", ""].map((name) => el("th", { scope: "col" }, name)),
-        ),
-      ),
-      el("tbody", {}, list.models.map(modelRow)),
-    ),
-  );
-  if (list.models.some(({ pull }) => pull?.running)) setTimeout(() => guarded(models), PULL_MS);
+  const number = ++asked;
+  try {
+    const list = await callJson("page/models");
+    if (number !== asked) return;
+    isPulling = list.models.some(({ pull }) => pull?.running);
+    by("models-panel").hidden = false;
+    by("free").textContent = list.free_bytes === null ? "" : `${bytes(list.free_bytes)} of their disk are free.`;
+    place(
+      by("models"),
+      list.models.map((model) => modelRow(model, list.free_bytes)),
+    );
+  } finally {
+    if (number === asked) {
+      clearTimeout(timer);
+      if (isPulling) timer = setTimeout(() => guarded(models), PULL_MS);
+    }
+  }
 }
 
-function modelRow({ name, title, installed, bytes: size, missing, pull }) {
-  const act = (method) => async (event) => {
-    event.target.disabled = true;
+// Returns the row of a model. The row and its button stay the same while they can, so that they keep the focus.
+function modelRow(model, free) {
+  const { name, title, licence } = model;
+  if (!rows.has(name)) {
+    const cells = { state: el("td"), size: el("td"), tool: el("td"), action: null };
+    const about = el("p", { class: "quiet" }, [title, licence].filter(Boolean).join(" · "));
+    const node = el("tr", {}, el("th", { scope: "row" }, name, about), cells.state, cells.size, cells.tool);
+    rows.set(name, { node, ...cells });
+  }
+  const row = rows.get(name);
+  row.state.replaceChildren(...stateOf(model, free));
+  row.size.textContent = model.bytes ? bytes(model.bytes) : "";
+  const action = actionOf(model);
+  if (action?.text !== row.action?.text) {
+    const focused = row.tool.contains(document.activeElement);
+    row.action = action;
+    row.tool.replaceChildren(...(action ? [actionButton(name, action)] : []));
+    if (focused) row.tool.firstChild?.focus();
+  }
+  return row.node;
+}
+
+function actionOf({ embedded, installed, missing_bytes: absent, pull }) {
+  if (pull?.running) return { text: "Stop", method: "DELETE" };
+  if (embedded || (installed && !absent)) return null;
+  return { text: installed ? "Download the rest" : "Download", method: "POST" };
+}
+
+function actionButton(name, { text, method }) {
+  const button = el("button", { type: "button", onclick: act, aria: { label: `${text}: ${name}` } }, text);
+  async function act() {
+    button.disabled = true;
     try {
       await call(`page/models/${name}/pull`, { method });
     } catch (error) {
       toast(error.message, { failed: true });
     }
+    button.disabled = false;
     guarded(models);
-  };
-  const state = pull?.running
-    ? [
-        el("progress", {
-          max: 1,
-          ...(pull.share === null ? {} : { value: pull.share }),
-          aria: { label: `Download of ${name}` },
-        }),
-        el("span", { class: "quiet" }, pull.message ?? ""),
-      ]
-    : pull?.error
-      ? el("span", { class: "error" }, pull.error)
-      : installed
-        ? "installed"
-        : `not installed${missing?.length ? `: ${missing.join(", ")}` : ""}`;
-  return el(
-    "tr",
-    {},
-    el("th", { scope: "row" }, name, el("p", { class: "quiet" }, title)),
-    el("td", {}, state),
-    el("td", {}, size ? bytes(size) : ""),
-    el(
-      "td",
-      {},
-      pull?.running
-        ? el("button", { type: "button", onclick: act("DELETE") }, "Stop")
-        : installed
-          ? null
-          : el("button", { type: "button", onclick: act("POST") }, "Download"),
-    ),
-  );
+  }
+  return button;
+}
+
+// Returns the nodes that tell what is here of a model, and what a download needs.
+function stateOf({ name, embedded, installed, missing, missing_bytes: absent, pull }, free) {
+  if (pull?.running) {
+    const share = pull.share === null ? {} : { value: pull.share };
+    const arrived = pull.all_bytes ? `${bytes(pull.bytes)} of ${bytes(pull.all_bytes)}` : "";
+    const text = [arrived, pull.message].filter(Boolean).join(" · ");
+    return [
+      el("progress", { max: 1, ...share, aria: { label: `Download of ${name}` } }),
+      el("p", { class: "quiet" }, text),
+    ];
+  }
+  const here = embedded ? "in the package" : installed ? "installed" : "not installed";
+  const parts = missing?.length ? `: ${missing.join(", ")} missing` : "";
+  const nodes = [el("p", {}, here + parts)];
+  if (absent && !embedded) {
+    const fits = free === null || absent <= free;
+    const text = `A download has about ${bytes(absent)}${fits ? "" : ", more than is free"}.`;
+    nodes.push(el("p", { class: fits ? "quiet" : "error" }, text));
+  }
+  if (pull?.error) nodes.push(el("p", { class: "error" }, pull.error));
+  return nodes;
 }
 
 async function keys() {
   const list = await callJson("page/keys");
+  const isFirst = list.keys.length === 0;
   by("keys-panel").hidden = false;
-  by("keys-none").hidden = list.keys.length > 0;
-  if (!list.keys.length) by("new-key").elements.scope.value = "admin"; // a first key that may not manage keys would lock them up
-  const revoke = (id, alias) => async () => {
-    if (!confirm(`Revoke the key ${alias}? Programs that use it stop working.`)) return;
-    await call(`page/keys/${id}`, { method: "DELETE" }).catch((error) => toast(error.message, { failed: true }));
+  by("keys-none").hidden = !isFirst;
+  // A first key that may not manage keys would lock everybody out of this page.
+  const { scope } = by("new-key").elements;
+  if (isFirst) scope.value = "admin";
+  scope.disabled = isFirst;
+  by("keys-table").hidden = isFirst;
+  const admins = list.keys.filter((one) => one.scope === "admin" && !one.revoked_at);
+  by("keys").replaceChildren(...list.keys.map((one) => keyRow(one, admins)));
+}
+
+function keyRow({ id, alias, scope, max_in_flight: most, own, created_at: at, revoked_at: gone }, admins) {
+  const revoke = async () => {
+    const warnings = [`Revoke the key ${alias}? Programs that use it stop working.`];
+    if (own) warnings.push("This page uses it, and then needs another one.");
+    if (admins.length === 1 && admins[0].id === id)
+      warnings.push("No other key may manage this server: only a command on its machine can make one.");
+    if (!confirm(warnings.join(" "))) return;
+    try {
+      await call(`page/keys/${id}`, { method: "DELETE" });
+      if (own) adopt(null);
+    } catch (error) {
+      toast(error.message, { failed: true });
+    }
     guarded(keys);
   };
-  by("keys").replaceChildren(
-    list.keys.length
-      ? el(
-          "table",
-          {},
-          el(
-            "thead",
-            {},
-            el(
-              "tr",
-              {},
-              ["Key", "May", "Created", ""].map((name) => el("th", { scope: "col" }, name)),
-            ),
-          ),
-          el(
-            "tbody",
-            {},
-            list.keys.map(({ id, alias, scope, created_at: at, revoked_at: gone }) =>
-              el(
-                "tr",
-                {},
-                el("th", { scope: "row" }, alias, el("p", { class: "id quiet" }, id)),
-                el("td", {}, scope),
-                el("td", {}, when(at)),
-                el(
-                  "td",
-                  {},
-                  gone
-                    ? `revoked ${when(gone)}`
-                    : el("button", { type: "button", onclick: revoke(id, alias) }, "Revoke"),
-                ),
-              ),
-            ),
-          ),
-        )
-      : "",
+  const button = el("button", { type: "button", onclick: revoke, aria: { label: `Revoke ${alias}` } }, "Revoke");
+  return el(
+    "tr",
+    {},
+    el(
+      "th",
+      { scope: "row" },
+      alias,
+      own && el("span", { class: "badge" }, "used by this page"),
+      el("p", { class: "id quiet" }, id),
+    ),
+    el("td", {}, scope === "admin" ? "manage everything" : "run requests"),
+    el("td", {}, most === null ? "any number" : plural(most, "request")),
+    el("td", {}, when(at)),
+    el("td", {}, gone ? `revoked ${when(gone)}` : button),
   );
 }
 
 by("new-key").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const { alias, scope, max_in_flight: most } = Object.fromEntries(new FormData(event.target));
+  const { alias, scope, max_in_flight: most } = event.target.elements;
+  const isFirst = scope.disabled;
   try {
     const made = await callJson("page/keys", {
-      json: { alias, scope, ...(most ? { max_in_flight: Number(most) } : {}) },
+      json: {
+        alias: alias.value,
+        scope: scope.value,
+        ...(most.value ? { max_in_flight: Number(most.value) } : {}),
+      },
     });
+    // From now on the server answers only with a key, so this page must use the first one itself.
+    if (isFirst) adopt(made.key);
     by("made").replaceChildren(
-      "The new key, shown only now: ",
+      isFirst
+        ? "This page now uses the first key. Keep a copy, it is shown only now: "
+        : "The new key, shown only now: ",
       el("code", {}, made.key),
       " ",
       el("button", { type: "button", class: "plain", onclick: () => copyText(made.key) }, "Copy"),
@@ -152,12 +188,13 @@ by("new-key").addEventListener("submit", async (event) => {
   }
 });
 
-// Runs a section's loading. A section that this key may not see stays hidden.
+// Runs a section's loading. A section that this key may not see stays hidden, and the page's head tells of an outage.
 async function guarded(load) {
   try {
     await load();
   } catch (error) {
-    if (!(error instanceof Refused && [403, 404].includes(error.status))) toast(error.message, { failed: true });
+    const isExpected = error instanceof TypeError || (error instanceof Refused && [403, 404].includes(error.status));
+    if (!isExpected) toast(error.message, { failed: true });
   }
 }
 guarded(models);

@@ -10,14 +10,21 @@ const key = location.pathname.slice(location.pathname.lastIndexOf("/") + 1);
 async function start() {
   const found = await callJson(`page/shared/${key}`);
   const { video } = found;
-  const { node } = await player(video.url, { source: null, duration: video.duration });
-  const facts = [`${video.width} × ${video.height}`, plural(video.num_frames, "frame"), seconds(video.duration)];
+  const { node } = player(video.url, { source: null, duration: video.duration });
+  const facts = [
+    `${video.width} × ${video.height}`,
+    plural(video.num_frames, "frame"),
+    seconds(video.duration),
+    (found.seed ?? null) !== null && `seed ${found.seed}`,
+    found.model,
+    when(found.completed_at),
+  ];
   const note = found.stand_in ? el("p", { class: "note" }, found.stand_in) : "";
   by("shared").replaceChildren(
     el("h1", {}, found.prompt || "A longer video"),
     node,
     note,
-    el("p", { class: "facts" }, [...facts, `seed ${found.seed}`, found.model, when(found.completed_at)].join(" · ")),
+    el("p", { class: "facts" }, facts.filter(Boolean).join(" · ")),
     el("p", {}, "Made with ", el("a", { href: `${ROOT}models/${found.endpoint}` }, found.endpoint), "."),
   );
   document.title = `${found.prompt || "A longer video"} | longtake`;

@@ -7,16 +7,17 @@ const door = by("door");
 let opening = null;
 
 setDoor((refusal) => {
-  by("refusal").textContent = refusal;
+  // Of several calls that wait at the door, the first one tells why the key was refused.
+  if (!opening || refusal) by("refusal").textContent = refusal;
   opening ??= new Promise((resolve) => {
     door.showModal();
     door.addEventListener(
       "close",
       () => {
         opening = null;
-        keep(by("key").value.trim());
+        const typed = by("key").value.trim();
         by("key").value = "";
-        by("forget").hidden = !key();
+        adopt(typed || key());
         resolve();
       },
       { once: true },
@@ -24,6 +25,12 @@ setDoor((refusal) => {
   });
   return opening;
 });
+// Uses a key from now on: calls that wait for one go on with it.
+export function adopt(text) {
+  keep(text);
+  by("forget").hidden = !text;
+  if (door.open) door.close();
+}
 door.addEventListener("cancel", (event) => event.preventDefault());
 by("forget").hidden = !key();
 by("forget").addEventListener("click", () => {
@@ -42,31 +49,38 @@ for (const link of document.querySelectorAll(".top nav a")) {
 }
 
 const listeners = new Set();
-// Calls `listener` with the list of requests now and again: each second while something waits or runs, otherwise every
-// three seconds, and not while the page is hidden.
+// Calls `listener(list, signal)` with the list of requests now and again: each second while something waits or runs,
+// otherwise every three seconds, and not while the page is hidden. The signal is aborted when a newer list is on its way.
 export function onRequests(listener) {
   listeners.add(listener);
-  if (listeners.size === 1) renew();
+  renew();
   return () => listeners.delete(listener);
 }
 
-let timer = 0;
+let timer = setTimeout(renew);
+let renewing = new AbortController();
+// Loads the list of requests at once. An older answer that is still on its way counts no more.
 export async function renew() {
   clearTimeout(timer);
+  renewing.abort();
+  renewing = new AbortController();
+  const { signal } = renewing;
   let pause = 3000;
   try {
-    const list = await callJson("page/requests");
+    const list = await callJson("page/requests", { signal });
+    if (signal.aborted) return;
     const words = [list.running && `${list.running} running`, list.waiting && `${list.waiting} waiting`].filter(
       Boolean,
     );
     by("queue").textContent = words.join(", ");
-    for (const listener of listeners) await listener(list);
     if (words.length) pause = 1000;
+    for (const listener of listeners) await listener(list, signal);
   } catch (error) {
+    if (signal.aborted) return;
     by("queue").textContent = error instanceof TypeError ? "The server does not answer; trying again" : error.message;
   }
-  if (!document.hidden) timer = setTimeout(renew, pause);
+  if (!signal.aborted && !document.hidden) timer = setTimeout(renew, pause);
 }
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && listeners.size) renew();
+  if (!document.hidden) renew();
 });

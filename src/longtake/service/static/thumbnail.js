@@ -15,7 +15,9 @@ export function picture(path, place) {
   const key = fileKey(`/${path ?? ""}`);
   if (key)
     mediaAddress(`media/${key}/strip?frames=1&height=108`)
-      .then(({ address }) => box.append(el("img", { src: address, alt: "", loading: "lazy" })))
+      .then(({ address, release }) =>
+        box.append(el("img", { src: address, alt: "", loading: "lazy", onload: release, onerror: release })),
+      )
       .catch(() => {});
   return box;
 }

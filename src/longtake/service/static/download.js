@@ -1,0 +1,17 @@
+// Saves a stored file on the person's machine.
+
+import { mediaAddress } from "./api.js";
+import { el, toast } from "./dom.js";
+
+const WRITING_MS = 60_000;
+
+// Lets the browser save the file at `path`, an address of this server, under a name.
+export async function download(path, name) {
+  try {
+    const { address, release } = await mediaAddress(path);
+    el("a", { href: address, download: name }).click();
+    setTimeout(release, WRITING_MS); // the browser does not tell when it has written the file
+  } catch (error) {
+    toast(error.message, { failed: true });
+  }
+}

@@ -1,0 +1,78 @@
+"""The page of the server in a browser: the first key, other keys, and what only admins see."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.service.serving import Served, serving
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+
+def create_key(tab: "Page", name: str) -> str:
+    """Creates a key on the page. Returns it."""
+    tab.get_by_label("Name").fill(name)
+    tab.get_by_role("button", name="Create a key").click()
+    tab.locator("tr").filter(has_text=name).wait_for()
+    return tab.locator("#made code").inner_text()
+
+
+def test_the_page_uses_the_first_key_itself(served: Served, tab: "Page") -> None:
+    tab.goto(f"{served.url}/server")
+    tab.get_by_text("There are no keys").wait_for()
+    key = create_key(tab, "mine")
+    assert served.state.keys.list()[0].scope == "admin"
+    tab.wait_for_timeout(3500)  # the queue is asked for again, now with the key
+    assert not tab.locator("#door").is_visible()
+    assert tab.locator("#made code").inner_text() == key
+    tab.get_by_role("button", name="Copy").click()
+    tab.get_by_text("Copied").wait_for()
+    tab.get_by_text("used by this page").wait_for()
+    second = create_key(tab, "a program's")
+    assert [one.scope for one in served.state.keys.list()] == ["admin", "run"]
+    assert second != key
+    tab.get_by_role("button", name="Forget key").click()
+    tab.get_by_placeholder("id:secret").fill(key)
+    tab.keyboard.press("Enter")
+    tab.get_by_text("used by this page").wait_for()
+
+
+def test_revoking_the_own_key_is_warned_of(served: Served, tab: "Page") -> None:
+    tab.goto(f"{served.url}/server")
+    tab.get_by_text("There are no keys").wait_for()
+    create_key(tab, "mine")
+    said: list[str] = []
+
+    def decline(dialog: "object") -> None:
+        said.append(dialog.message)  # type: ignore[attr-defined]
+        dialog.dismiss()  # type: ignore[attr-defined]
+
+    tab.once("dialog", decline)
+    tab.get_by_role("button", name="Revoke mine").click()
+    assert "This page uses it" in said[0]
+    assert "No other key may manage this server" in said[0]
+    tab.once("dialog", lambda dialog: dialog.accept())
+    tab.get_by_role("button", name="Revoke mine").click()
+    tab.get_by_placeholder("id:secret").wait_for()
+
+
+def test_only_admins_see_slots_models_and_keys(tmp_path: Path, tab: "Page") -> None:
+    with serving(tmp_path, slots=("cpu",)) as served:
+        keys = {scope: served.state.keys.create(scope, scope) for scope in ("run", "admin")}
+        tab.goto(f"{served.url}/server")
+        tab.get_by_placeholder("id:secret").fill(keys["run"])
+        tab.keyboard.press("Enter")
+        tab.get_by_text("0 running, 0 waiting").wait_for()
+        assert not tab.locator("#about-slots, #models-panel, #keys-panel").locator("visible=true").count()
+        tab.get_by_role("button", name="Forget key").click()
+        tab.get_by_placeholder("id:secret").fill(keys["admin"])
+        tab.keyboard.press("Enter")
+        row = tab.locator("#models tr").filter(has_text="ltx-2.3")
+        row.first.get_by_text("A download has about").wait_for()
+        tab.get_by_text("of their disk are free").wait_for()
+        tab.locator("#about-slots").wait_for()
+        tab.locator("#keys tr").get_by_text("any number").first.wait_for()
