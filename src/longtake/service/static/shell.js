@@ -7,7 +7,7 @@ const door = by("door");
 let opening = null;
 
 setDoor((refusal) => {
-  // Of several calls that wait at the door, the first one tells why the key was refused.
+  // A call that was sent without a key does not wipe away why another one was refused.
   if (!opening || refusal) by("refusal").textContent = refusal;
   opening ??= new Promise((resolve) => {
     door.showModal();
