@@ -34,7 +34,7 @@ function pythonText(value, indent = "") {
   if (value === true) return "True";
   if (value === false) return "False";
   if (value === null) return "None";
-  if (typeof value === "string" || typeof value === "number") return JSON.stringify(value);
+  if (typeof value !== "object") return stringify(value);
   const inner = `${indent}    `;
   const parts = Array.isArray(value)
     ? value.map((one) => pythonText(one, inner))
@@ -67,7 +67,7 @@ print(result["video"]["url"])
 }
 
 function javascript({ id }, request) {
-  const input = JSON.stringify(request, null, 2).replaceAll("\n", "\n  ");
+  const input = stringify(request, 2).replaceAll("\n", "\n  ");
   return `// npm install @fal-ai/client; export FAL_KEY=id:secret
 import { fal } from "@fal-ai/client";
 
@@ -95,7 +95,7 @@ const shellText = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 function curl({ id }, request) {
   return `curl -sS ${shellText(`${server()}/run/${id}`)} \\
   -H "Authorization: Key $FAL_KEY" -H 'Content-Type: application/json' \\
-  -d ${shellText(JSON.stringify(request, null, 2))}
+  -d ${shellText(stringify(request, 2))}
 `;
 }
 
@@ -103,7 +103,7 @@ function commandLine({ id, fields }, request, plan) {
   const count = newFrames(fields, plan);
   const added = count === null ? "" : ` --new-frames ${count}`;
   return `longtake extend -o ${outputName(request)} --endpoint ${id}${added} --json-input - <<'REQUEST'
-${JSON.stringify(complete(fields, request), null, 2)}
+${stringify(complete(fields, request), 2)}
 REQUEST
 `;
 }

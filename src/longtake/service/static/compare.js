@@ -3,6 +3,7 @@
 
 import { ROOT, callJson } from "./api.js";
 import { by, el } from "./dom.js";
+import { stringify } from "./json.js";
 import { playable } from "./player.js";
 import "./shell.js";
 import { picture } from "./thumbnail.js";
@@ -111,7 +112,7 @@ function table(entries) {
     Object.entries(value ?? {}).flatMap(([name, one]) =>
       one && typeof one === "object" && !Array.isArray(one)
         ? flat(one, `${prefix}${name}.`)
-        : [[prefix + name, JSON.stringify(one)]],
+        : [[prefix + name, stringify(one)]],
     );
   const inputs = entries.map(({ input }) => new Map(flat(input)));
   const names = [...new Set(inputs.flatMap((one) => [...one.keys()]))].filter(

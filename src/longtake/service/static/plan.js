@@ -7,8 +7,9 @@ import { dollars } from "./words.js";
 const QUIET_MS = 500;
 
 // Follows the form: after each change that is followed by a pause, asks for the plan of its request and shows it.
-// `onPlan(plan)` is called with each new plan, and with null where there is none.
-export function followPlan(endpoint, form, node, source, onPlan) {
+// The price is written into the element `price`. `onPlan(plan)` is called with each new plan, and with null where there is
+// none.
+export function followPlan(endpoint, form, { node, price }, source, onPlan) {
   let timer = 0;
   let asking = new AbortController();
 
@@ -36,6 +37,7 @@ export function followPlan(endpoint, form, node, source, onPlan) {
   function show(nodes, plan) {
     node.classList.remove("stale");
     node.replaceChildren(...nodes);
+    price.textContent = plan ? `${dollars(plan.price_usd)} on fal, nothing here` : "";
     onPlan(plan);
   }
 
@@ -50,14 +52,14 @@ export function followPlan(endpoint, form, node, source, onPlan) {
   later();
 }
 
-function drawn({ price_usd: price, context, prompt, notes, sections }) {
+function drawn({ context, prompt, notes, sections }) {
   const frames = `${context.num_frames} frames, ${context.new_frames} of them new`;
   const rows = (list) => list.map(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]);
   const parts = sections.map(({ title, rows: list }) =>
     el("section", {}, el("h3", {}, title), el("dl", {}, rows(list))),
   );
   return [
-    el("p", { class: "price" }, el("strong", {}, dollars(price)), el("span", {}, ` on fal, nothing here · ${frames}`)),
+    el("p", {}, frames),
     ...expansion(prompt),
     ...notes.map((note) => el("p", { class: "note" }, note)),
     el("details", {}, el("summary", {}, "The whole plan"), parts),

@@ -38,10 +38,11 @@ async function start() {
   source.node.append(strip.node);
   source.onFacts((facts, file) => strip.show(facts, file).catch((error) => toast(error.message, { failed: true })));
   source.onSettings(offerSettings);
-  const plan = el("div", { class: "plan", aria: { live: "polite" } });
+  const plan = { node: el("div", { class: "plan" }), price: el("strong", { class: "price", role: "status" }) };
   const code = codePanel(endpoint);
   by("code").append(code.node);
-  by("form").append(plan, el("div", { class: "actions run" }, button, el("span", { class: "quiet" }, "Ctrl + Enter")));
+  const keys = el("span", { class: "quiet" }, "Ctrl + Enter");
+  by("form").append(plan.node, el("div", { class: "actions run" }, button, plan.price, keys));
   followPlan(id, form, plan, source, (found) => {
     strip.mark(found?.context ?? null);
     code.show(form.value(), found);
