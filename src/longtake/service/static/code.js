@@ -3,6 +3,7 @@
 
 import { ROOT } from "./api.js";
 import { copyText, el, newId } from "./dom.js";
+import { stringify } from "./json.js";
 
 const server = () => new URL(ROOT || ".", location.href).href.replace(/\/$/, "");
 

@@ -43,10 +43,13 @@ async function start() {
   by("code").append(code.node);
   const keys = el("span", { class: "quiet" }, "Ctrl + Enter");
   by("form").append(plan.node, el("div", { class: "actions run" }, button, plan.price, keys));
+  let planned = null;
   followPlan(id, form, plan, source, (found) => {
+    planned = found;
     strip.mark(found?.context ?? null);
     code.show(form.value(), found);
   });
+  by("form").addEventListener("input", () => code.show(form.value(), planned));
   listen();
   code.show(form.value(), null);
   open();
