@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import httpx
@@ -13,6 +13,7 @@ import pytest
 from longtake.endpoints import ENDPOINTS
 from tests.browser.test_run import fill
 from tests.contract.conftest import Node, Running
+from tests.service.serving import LTX2, OLD, Served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -64,3 +65,38 @@ def test_each_form_works_when_pasted(real: Running, tab: "Page", node: Node, tmp
     result = tmp_path / "result.mp4"
     result.write_bytes(httpx.get(said.split()[-1]).content)
     check(result)
+
+
+def test_the_local_forms_ask_for_what_the_api_makes(served: Served, tab: "Page") -> None:
+    """They name the type of the file, and set what the command line and the library would choose otherwise."""
+    tab.goto(f"{served.url}/history")
+
+    def forms(endpoint: str, request: dict[str, Any], plan: dict[str, Any] | None = None) -> list[str]:
+        made = """async ([id, request, plan]) => {
+          const { FORMS } = await import("/static/code.js");
+          const { loadEndpoint } = await import("/static/schema.js");
+          const endpoint = await loadEndpoint(id);
+          return ["Command line", "Library"].map((form) => FORMS[form](endpoint, request, plan));
+        }"""
+        found: list[str] = tab.evaluate(made, [endpoint, request, plan])
+        return found
+
+    command, library = forms(LTX2, {"video_url": "a.mp4", "fps": 12, "video_output_type": "GIF (.gif)"})
+    assert "-o longer.gif " in command
+    assert '"longer.gif"' in library
+    assert '"match_input_fps": true' in command
+    assert "match_input_fps=True" in library
+    assert "new" not in command
+    command, library = forms(OLD, {"video": {"video_url": "a.mp4"}}, {"context": {"new_frames": 88}})
+    assert " --new-frames 88 " in command
+    assert "    new_frames=88,\n" in library
+
+
+def test_the_forms_are_tabs_of_one_panel(served: Served, tab: "Page") -> None:
+    tab.goto(f"{served.url}/models/{LTX2}/api")
+    chosen = tab.get_by_role("tab", name="cURL")
+    chosen.click()
+    panel = tab.get_by_role("tabpanel", name="cURL")
+    assert panel.inner_text().startswith("curl ")
+    assert panel.get_attribute("id") == chosen.get_attribute("aria-controls")
+    assert tab.get_by_role("tablist").get_by_role("button").count() == 0
