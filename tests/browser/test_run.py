@@ -57,7 +57,7 @@ def fill(tab: "Page", endpoint: str) -> None:
 def test_from_a_file_to_a_video_that_plays(real: Running, tab: "Page", endpoint: str) -> None:
     tab.goto(f"{real.http}/models/{endpoint}")
     fill(tab, endpoint)
-    tab.get_by_text("The model sees frames").wait_for()
+    tab.locator(".context .facts").get_by_text("The model sees").wait_for()
     tab.locator(".price").wait_for()
     tab.get_by_role("button", name="Run", exact=True).click()
     film = tab.locator(".player video").first
@@ -72,7 +72,7 @@ def test_from_a_file_to_a_video_that_plays(real: Running, tab: "Page", endpoint:
         tab.get_by_text("Inspect the joint").click()
         tab.locator(".inspection img").wait_for()
     tab.get_by_role("button", name="Extend again").click()
-    tab.get_by_text("The model sees").wait_for()
+    tab.locator(".context .facts").get_by_text("The model sees").wait_for()
     tab.locator(".view video").wait_for()
     assert "/cdn/files/" in tab.evaluate("() => document.querySelector('.view video').src")
 
