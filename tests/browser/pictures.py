@@ -53,6 +53,7 @@ def take(tab: "Page", server: Running, picture: Callable[[str], None]) -> None:
     tab.get_by_label("Prompt *").fill("a city at night, the camera rises slowly")
     tab.locator(".price").wait_for()
     tab.locator(".strip img").wait_for()
+    tab.locator(".strip").evaluate("strip => strip.scrollIntoView({ block: 'center' })")
     tab.wait_for_timeout(500)
     picture("plan")
     tab.get_by_role("button", name="Run", exact=True).click()
