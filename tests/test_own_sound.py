@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 import longtake
 from longtake.media.encode import Encoder
 from longtake.media.formats import OutputType, Quality, output_format
+from longtake.media.limits import Limits
 from longtake.media.probe import probe
-from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
 from longtake.media.sound import FADE_SAMPLES
 from longtake.media.sound_reader import sound

@@ -18,7 +18,8 @@ from longtake.endpoints import Endpoint
 from longtake.endpoints.label import label
 from longtake.endpoints.validation import errors_at
 from longtake.media.fetch import fetch_file, pace_of
-from longtake.media.source import Limits, SourceReader, open_source
+from longtake.media.limits import Limits
+from longtake.media.source import SourceReader, open_source
 from longtake.media.still import open_still
 from longtake.models.choice import ModelChoice
 from longtake.models.lora_files import OpenOwn, no_own_file

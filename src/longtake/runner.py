@@ -16,9 +16,9 @@ from longtake.endpoints import Endpoint
 from longtake.families import FAMILIES
 from longtake.families.family import Context, LoadedModel, PlanRun
 from longtake.media.crf import compress
+from longtake.media.limits import Limits
 from longtake.media.planes import RGBFrames
 from longtake.media.probe import probe
-from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
 from longtake.models.choice import ModelChoice
 from longtake.models.lora_files import NO_SOURCES, LoraSources

@@ -10,7 +10,7 @@ import pytest
 from longtake.derived.order import Order
 from longtake.derived.process import Execution
 from longtake.errors import DecoderFailed, VideoTooLong
-from longtake.media.sandbox import Limits
+from longtake.media.limits import Limits
 from tests.media.clips import Clip
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from longtake.media.source import Limits, open_source
+from longtake.media.limits import Limits
+from longtake.media.source import open_source
 from longtake.media.still import open_still
 from longtake.video import Span
 from tests.fuzz.mutants import mutated, refusal, seeded

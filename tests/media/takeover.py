@@ -21,8 +21,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from longtake.media import sandbox
+from longtake.media.limits import Limits
 from longtake.media.messages import receive_request, send_message
-from longtake.media.sandbox import DecodeProcess, Limits, start_child
+from longtake.media.sandbox import DecodeProcess, start_child
 
 ROOT = Path(__file__).parents[2]
 

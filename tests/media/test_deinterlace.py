@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from longtake.media.deinterlace import deinterlaced
+from longtake.media.limits import Limits
 from longtake.media.probe import probe
 from longtake.media.readable import readable_part
-from longtake.media.sandbox import Limits
 from tests.media.clips import MPEG2_INTERLACED, X264_INTERLACED, Clip
 
 X264_BOTTOM_FIRST = (("flags", "+ildct+ilme"), ("x264-params", "bff=1:keyint=12"))

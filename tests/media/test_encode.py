@@ -19,8 +19,8 @@ from longtake.errors import Cancelled, InvalidRequest
 from longtake.media.encode import Encoder
 from longtake.media.formats import OutputFormat, OutputType, Quality, WriteMode, output_format
 from longtake.media.frame_reader import frames
+from longtake.media.limits import Limits
 from longtake.media.probe import probe
-from longtake.media.sandbox import Limits
 from longtake.media.sound import num_samples, silence
 from longtake.video import Span
 from tests.media.files_out import BT709_LIMITED, boxes, moving, read

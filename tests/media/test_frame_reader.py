@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from longtake.errors import UnsupportedVideo
 from longtake.media import frame_reader
 from longtake.media.frame_reader import frames
+from longtake.media.limits import Limits
 from longtake.media.packets import shown_packets
 from longtake.media.probe import ProbedVideo, probe
-from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
 from longtake.video import Span
 from tests.media.clips import (

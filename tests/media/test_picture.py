@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from longtake.media.frame_reader import frames
+from longtake.media.limits import Limits
 from longtake.media.probe import ProbedVideo, probe
-from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
 from longtake.video import Span
 from tests.media.clips import X264_INTERLACED, Clip, corners, flat, number_of, numbered

@@ -13,9 +13,9 @@ from longtake.errors import UnsupportedVideo, VideoTooLarge, VideoTooLong
 from longtake.media.encode import Encoder
 from longtake.media.formats import OutputType, output_format
 from longtake.media.frame_reader import frames
+from longtake.media.limits import Limits
 from longtake.media.packets import shown_packets
 from longtake.media.probe import decoded, probe
-from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
 from longtake.video import SoundInfo, Span, VideoInfo
 from tests import raw

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from longtake.media.frame_reader import frames
+from longtake.media.limits import Limits
 from longtake.media.probe import ProbedVideo, probe
 from longtake.media.readable import readable_part
-from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
 from longtake.media.source import open_source
 from longtake.video import Span

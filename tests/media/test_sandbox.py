@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from longtake.errors import Cancelled, DecoderFailed, LongtakeError, UnsupportedVideo, machine_error
-from longtake.media.messages import timeout_error
-from longtake.media.sandbox import DecodeProcess, Limits
+from longtake.media.child_errors import timeout_error
+from longtake.media.limits import Limits
+from longtake.media.sandbox import DecodeProcess
 from longtake.media.source import SourceReader, open_source
 from longtake.video import Span
 from tests.descriptors import no_free_descriptor
@@ -228,7 +229,7 @@ def test_the_process_ends_at_once_when_its_parent_is_killed(clip: Path, request_
     program = f"""
 import os, signal, time
 from pathlib import Path
-from longtake.media.sandbox import Limits
+from longtake.media.limits import Limits
 from tests.media.takeover import taken_over
 with taken_over(Path({str(clip)!r})) as process:
     process.call({{"do": "read"}})
@@ -249,7 +250,8 @@ def test_root_without_the_right_to_kill_other_users_processes_can_end_the_proces
         pytest.skip("only root with setpriv can give up a single capability")
     program = f"""
 from pathlib import Path
-from longtake.media.sandbox import DecodeProcess, Limits
+from longtake.media.limits import Limits
+from longtake.media.sandbox import DecodeProcess
 process = DecodeProcess({PROGRAM!r}, Path({str(clip)!r}), {{"container": "mp4"}}, Limits())
 process.call({{"method": "facts"}})
 process.close()

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from longtake.media.limits import Limits
 from longtake.media.probe import ProbedVideo, probe
-from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
 from longtake.media.sound_reader import sound
 from longtake.video import SoundInfo

@@ -16,7 +16,8 @@ import pytest
 
 import longtake
 from longtake.errors import InvalidRequest, LongtakeError, UnsupportedVideo, VideoTooLarge
-from longtake.media.sandbox import DecodeProcess, Limits
+from longtake.media.limits import Limits
+from longtake.media.sandbox import DecodeProcess
 from longtake.media.source import open_source
 from longtake.video import SoundInfo, Span, VideoInfo
 from tests.media.clips import X264_SHORT_GOP, Clip, Tone, number_of, write_webp

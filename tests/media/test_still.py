@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from longtake.errors import UnsupportedImage, VideoTooLarge
-from longtake.media.sandbox import Limits
+from longtake.media.limits import Limits
 from longtake.media.still import open_still
 from tests.media.clips import Clip
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from longtake.errors import DecoderFailed, LongtakeError, UnsupportedVideo
-from longtake.media.sandbox import DecodeProcess, Decoder, Limits
+from longtake.media.limits import Limits
+from longtake.media.sandbox import DecodeProcess, Decoder
 from longtake.media.source import SourceReader, video_info
 from longtake.video import Span, VideoInfo
 from tests.media.clips import X264_SHORT_GOP, Clip, Tone

@@ -21,7 +21,8 @@ import pytest
 import longtake
 from longtake import system
 from longtake.media import walls
-from longtake.media.sandbox import DecodeProcess, Limits
+from longtake.media.limits import Limits
+from longtake.media.sandbox import DecodeProcess
 from tests.media.takeover import ROOT
 
 USER = 54321

@@ -18,6 +18,7 @@ from longtake.database import connection as database
 from longtake.derived import copies, program
 from longtake.endpoints import fields, validation
 from longtake.media import fetch, matroska, probe, sandbox, tags
+from longtake.media.limits import Limits
 from longtake.models import lora_downloads, lora_files, lora_header, lora_hub, lora_names, safe, text
 from longtake.outbound import PublicTransport
 from longtake.queue import engine, payloads, recent, requests, shares, short_inputs, status_cache, webhooks
@@ -56,7 +57,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "server.md").read_text()
 LINES = PAGE.partition("## Limits")[2].partition("## ")[0].splitlines()
 ROWS = [[cell.strip() for cell in line.split("|")[1:-1]] for line in LINES if line.startswith("| ")][1:]
 """The cells of each row: limit, value, setting, what happens beyond it."""
-BOUNDS, READING, SETTINGS = Bounds(), sandbox.Limits(), Settings()
+BOUNDS, READING, SETTINGS = Bounds(), Limits(), Settings()
 
 MIB, GIB, HOUR_S, DAY_S = 1024**2, 1024**3, 3600, 24 * 3600
 

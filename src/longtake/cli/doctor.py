@@ -232,7 +232,8 @@ def _codec(kind: OutputType) -> Sequence[Finding]:
 
 _SANDBOX_TEST = """
 import json, mmap, os, socket, subprocess, sys
-from longtake.media.sandbox import Limits, confine
+from longtake.media.limits import Limits
+from longtake.media.sandbox import confine
 confine(Limits())
 def fails(action):
     try:
@@ -260,7 +261,7 @@ def _sandbox() -> Iterator[Finding]:
     import json
 
     from longtake.media import walls
-    from longtake.media.sandbox import Limits
+    from longtake.media.limits import Limits
 
     child = subprocess.run([sys.executable, "-P", "-c", _SANDBOX_TEST], capture_output=True, text=True, timeout=60)
     if child.returncode:

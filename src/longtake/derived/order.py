@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from longtake.media.sandbox import Limits
+from longtake.media.limits import Limits
 
 
 @dataclass(frozen=True)

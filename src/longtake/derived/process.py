@@ -11,7 +11,7 @@ from typing import IO, Any
 from longtake import system
 from longtake.derived.order import Order
 from longtake.errors import DecoderFailed, LongtakeError
-from longtake.media.messages import sent_error
+from longtake.media.child_errors import sent_error
 
 PROGRAM = "longtake.derived.program"
 

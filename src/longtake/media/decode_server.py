@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from longtake.media.formats import PixelFormat
 from longtake.media.frame_reader import frames
+from longtake.media.limits import Limits
 from longtake.media.messages import Answer, receive_request, send_error, send_message
 from longtake.media.probe import probe, read_tags
 from longtake.media.readable import readable_part
-from longtake.media.sandbox import Limits, start_child
+from longtake.media.sandbox import start_child
 from longtake.media.shared_file import Openable
 from longtake.media.sound_reader import sound
 from longtake.system import allow_cpu_seconds

@@ -13,7 +13,7 @@ from typing import IO, Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.errors import DecoderFailed, InvalidRequest, LongtakeError, UnsupportedVideo, VideoTooLarge, VideoTooLong
+from longtake.errors import LongtakeError, UnsupportedVideo
 
 _MAX_HEADER_BYTES = 1 << 16
 _LENGTH = struct.Struct(">I")
@@ -142,35 +142,3 @@ def send_error(pipe: Pipe, error: Exception) -> None:
     if isinstance(error, MemoryError):
         reason = "Reading the video needs more memory than is allowed."
     send_message(pipe, {"error": UnsupportedVideo.__name__, "message": printable(reason)})
-
-
-def sent_error(header: dict[str, Any]) -> LongtakeError | None:
-    """Returns the error that a child's reply describes in its header. Returns None if that description is malformed.
-
-    The result is UnsupportedVideo, VideoTooLong, VideoTooLarge or InvalidRequest. It is UnsupportedVideo if the header
-    names any other class.
-    """
-    kinds = {kind.__name__: kind for kind in (UnsupportedVideo, VideoTooLong, VideoTooLarge, InvalidRequest)}
-    message, ctx = header.get("message"), header.get("ctx")
-    if type(message) is not str or type(ctx) not in (dict, type(None)):
-        return None
-    return kinds.get(str(header["error"]), UnsupportedVideo)(message, ctx=ctx)
-
-
-def timeout_error(was_ready: bool, wall_s: float, used_s: float | None) -> LongtakeError:
-    """Returns the error for a call that took longer than `wall_s` seconds.
-
-    It is DecoderFailed (the file is not at fault) if the child had not started or used less than half of `wall_s` as
-    processor time, otherwise UnsupportedVideo.
-
-    was_ready: True if the child had started.
-    used_s: seconds of processor time that the child used in the call; None if they are not known.
-    """
-    if not was_ready:
-        return DecoderFailed(f"The process that decodes files did not start within {wall_s:g} s.")
-    if used_s is not None and used_s < wall_s / 2:
-        return DecoderFailed(
-            f"The process that decodes the file stood still: in {wall_s:g} s it could use {used_s:.1f} s of "
-            "processor time. The machine is overloaded, or its disk does not answer."
-        )
-    return UnsupportedVideo(f"Reading the video took longer than {wall_s:g} s and was stopped.")

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from longtake.errors import UnsupportedVideo, VideoTooLarge, VideoTooLong
 from longtake.media import webp
+from longtake.media.limits import Limits
 from longtake.media.matroska import check_tags
 from longtake.media.packets import frame_times, shown_packets
 from longtake.media.picture import PictureFormat, picture_format
-from longtake.media.sandbox import Limits
 from longtake.media.shared_file import Openable
 from longtake.media.tags import MOST_COMMENT_BYTES
 from longtake.media.timeline import FALLBACK_RATE, Timeline, timeline

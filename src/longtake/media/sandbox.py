@@ -22,7 +22,9 @@ from typing import Any, TypeVar
 from longtake import errors, system
 from longtake.errors import DecoderFailed, LongtakeError, UnsupportedVideo, machine_error
 from longtake.media import walls
-from longtake.media.messages import Answer, ArrayForm, Pipe, receive_answer, send_message, sent_error, timeout_error
+from longtake.media.child_errors import sent_error, timeout_error
+from longtake.media.limits import Limits
+from longtake.media.messages import Answer, ArrayForm, Pipe, receive_answer, send_message
 from longtake.media.shared_file import SharedFile
 from longtake.threads import start
 from longtake.video import CHECK_EVERY_S, Check, no_check
@@ -38,28 +40,6 @@ MOST_THREADS = 64
 
 _SENT_FROM_OUTSIDE = frozenset({"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"})
 """Signals that no fault of a process sends to it. The operating system, a user or a service manager sends them."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits for reading one file.
-
-    max_pixels: largest number of pixels of one frame.
-    max_duration_s, max_frames: longest video in seconds and in frames.
-    max_animation_pixels: largest number of pixels of all frames of a GIF or WebP file together. These formats can store
-        many large frames in few bytes.
-    memory_bytes: largest address space of the child in bytes.
-    cpu_s, wall_s: largest number of seconds of processor time and of elapsed time for one call. A call probes the file
-        or reads one chunk of frames or one block of sound.
-    """
-
-    max_pixels: int = 4096 * 4096
-    max_duration_s: float = 3600
-    max_frames: int = 60 * 3600
-    max_animation_pixels: int = 20_000_000_000
-    memory_bytes: int = 2 << 30
-    cpu_s: float = 240
-    wall_s: float = 120
 
 
 class DecodeProcess:

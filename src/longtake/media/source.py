@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from longtake.media.formats import PixelFormat
+from longtake.media.limits import Limits
 from longtake.media.messages import ArrayForm
-from longtake.media.sandbox import DecodeProcess, Decoder, Limits, decoder
+from longtake.media.sandbox import DecodeProcess, Decoder, decoder
 from longtake.media.sniff import sniff
 from longtake.media.tags import COMMENT_FORM, FileTags, checked_tags
 from longtake.video import Check, Span, VideoInfo, counted_seconds, no_check

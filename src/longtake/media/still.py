@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from longtake.errors import InvalidRequest, LongtakeError, UnsupportedImage, VideoTooLarge
+from longtake.media.limits import Limits
 from longtake.media.messages import ArrayForm, receive_request, send_error, send_message
-from longtake.media.sandbox import DecodeProcess, Limits, decoder, start_child
+from longtake.media.sandbox import DecodeProcess, decoder, start_child
 from longtake.media.shared_file import Openable
 from longtake.video import Check, no_check
 

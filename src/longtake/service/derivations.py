@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from longtake.derived.order import Order
 from longtake.derived.process import Execution
 from longtake.errors import LongtakeError, UnsupportedVideo
-from longtake.media.sandbox import Limits
+from longtake.media.limits import Limits
 from longtake.service.responses import NotFound
 from longtake.service.streams import OpenAnswers
 from longtake.service.turns import Turns

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from longtake.families.ltx2.audio import encode_sound
 from longtake.families.ltx2.mel import MODEL_RATE, log_mel, resample
 from longtake.media.formats import SOUND_RATE
+from longtake.media.limits import Limits
 from longtake.media.probe import probe
-from longtake.media.sandbox import Limits
 from longtake.media.sniff import sniff
 from longtake.media.sound import num_samples
 from longtake.media.sound_reader import sound

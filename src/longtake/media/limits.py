@@ -1,0 +1,25 @@
+"""The limits for reading one untrusted file. This module imports no arrays, so a server can state its limits."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits for reading one file.
+
+    max_pixels: largest number of pixels of one frame.
+    max_duration_s, max_frames: longest video in seconds and in frames.
+    max_animation_pixels: largest number of pixels of all frames of a GIF or WebP file together. These formats can store
+        many large frames in few bytes.
+    memory_bytes: largest address space of the child in bytes.
+    cpu_s, wall_s: largest number of seconds of processor time and of elapsed time for one call. A call probes the file
+        or reads one chunk of frames or one block of sound.
+    """
+
+    max_pixels: int = 4096 * 4096
+    max_duration_s: float = 3600
+    max_frames: int = 60 * 3600
+    max_animation_pixels: int = 20_000_000_000
+    memory_bytes: int = 2 << 30
+    cpu_s: float = 240
+    wall_s: float = 120
