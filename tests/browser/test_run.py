@@ -1,6 +1,7 @@
 """Requests from the form to the player, with the embedded models as the real models."""
 
 import json
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,10 @@ def test_from_a_file_to_a_video_that_plays(real: Running, tab: "Page", endpoint:
     tab.get_by_role("button", name="Extend again").click()
     tab.locator(".context .facts").get_by_text("The model sees").wait_for()
     tab.locator(".view video").wait_for()
+    tab.get_by_role("button", name="JSON").click()
+    written = json.loads(tab.get_by_label("Request as JSON").input_value())
+    url = written["video"]["video_url"] if "video" in written else written["video_url"]
+    assert re.fullmatch(rf"{real.http}/cdn/files/[^/]+", url), "a plain URL of this server"
     assert "/cdn/files/" in tab.evaluate("() => document.querySelector('.view video').src")
 
 
@@ -175,3 +180,13 @@ def test_a_file_that_a_browser_cannot_play_is_shown_from_a_copy(
     assert "/copy" in str(film.get_attribute("src"))
     film.evaluate("film => film.play()")
     tab.wait_for_function("() => document.querySelector('.view video').currentTime > 0.1")
+
+
+def test_enter_in_a_field_does_not_run(real: Running, tab: "Page") -> None:
+    tab.goto(f"{real.http}/models/{LTX2}")
+    field = tab.locator('[data-path="num_frames"] input[type=number]')
+    field.fill("97")
+    field.press("Enter")
+    tab.get_by_role("button", name="Run", exact=True).click()
+    tab.locator('[data-path="video_url"] .error').filter(has_text="required").wait_for()
+    assert "request=" not in tab.url, "an empty form is not sent"

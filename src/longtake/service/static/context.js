@@ -12,10 +12,17 @@ const edge = ({ facts, context }) => (context.new_first || context.stop < facts.
 const inner = (now) => now.context[edge(now)];
 const lengthTo = (frame, now) => (edge(now) === "stop" ? frame : now.facts.num_frames - frame);
 
+// The frame at which the handle of a field is: that of the length that was asked for, or the edge of the context. The
+// model may see less than was asked for, because its windows have fixed lengths.
+const asked = (toFrames) => (now) =>
+  now.own === undefined
+    ? inner(now)
+    : Math.max(0, Math.min(now.facts.num_frames, lengthTo(toFrames(now.own, now), now)));
+
 // The fields that limit the context, each with a handle on the strip: `place` is the frame at which the handle is,
 // `value` the field's value when the handle is at another frame, and `also` the fields that are set with it.
 const LIMITS = [
-  { name: "num_context_frames", place: inner, value: lengthTo },
+  { name: "num_context_frames", place: asked((own) => own), value: lengthTo },
   {
     name: "context",
     place: inner,
@@ -96,7 +103,7 @@ export function contextStrip(form) {
       const wanted = Math.min(maximum, Math.max(minimum, value(bounded, now())));
       control.set(step > 1 ? Math.round(wanted / step) * step : wanted);
       for (const [other, set] of Object.entries(also)) form.field(other)?.set(set);
-      if (place === inner) context = { ...context, [edge(now())]: bounded };
+      if (name !== "start_frame_num") context = { ...context, [edge(now())]: bounded };
       draw();
       control.node.dispatchEvent(new Event("input", { bubbles: true }));
     }

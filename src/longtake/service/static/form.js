@@ -86,6 +86,7 @@ export function buildForm(node, fields) {
     } catch (error) {
       jsonError.textContent = error.message;
     }
+    if (jsonError.textContent) node.dispatchEvent(new Event("input", { bubbles: true })); // the plan is no longer of this
   }
 
   // Returns the names in a request, such as "video.strenght", that are the names of no field.
@@ -125,6 +126,16 @@ export function buildForm(node, fields) {
     first.focus();
   }
 
+  // Returns whether every field that is needed has a value, and shows it at those that have none.
+  function isComplete() {
+    const isEmpty = ({ field, get }) => field.required && (get() === undefined || get() === "");
+    const empty = controls
+      .filter(isEmpty)
+      .map(({ field }) => ({ loc: ["body", ...field.path], msg: "Field required" }));
+    if (empty.length) complain(empty);
+    return empty.length === 0;
+  }
+
   // Shows on each folded group how many of its fields differ from their defaults.
   function count() {
     groups.forEach(({ members }, index) => {
@@ -159,7 +170,7 @@ export function buildForm(node, fields) {
   node.addEventListener("input", count);
   begin();
   const field = (name) => controls.find(({ field: own }) => own.name === name);
-  return { node, value, set, reset, pending, complain, hint, take, isInitial, field };
+  return { node, value, set, reset, pending, isComplete, complain, hint, take, isInitial, field };
 }
 
 function group({ name, members }, index) {

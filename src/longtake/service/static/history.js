@@ -155,11 +155,15 @@ function drawn(request, now) {
             "Share",
           )
         : null,
-      request.completed_at
-        ? el("button", { type: "button", class: "plain", onclick: () => remove(request) }, "Delete")
-        : el("button", { type: "button", class: "plain", onclick: () => stop(request) }, "Cancel"),
+      request.erased_at ? null : end(request),
     ),
   );
+}
+
+// Returns the button that ends a request: it deletes one that has ended, and cancels any other.
+function end(request) {
+  const [text, act] = request.completed_at ? ["Delete", remove] : ["Cancel", stop];
+  return el("button", { type: "button", class: "plain", onclick: () => act(request) }, text);
 }
 
 function progressBar(progress) {

@@ -23,7 +23,7 @@ export function followPlan(endpoint, form, { node, price }, source, onPlan) {
       const plan = await callJson(`models/${endpoint}/plan`, { json: form.value(), signal });
       if (signal.aborted) return;
       form.hint([]);
-      show(drawn(plan), plan);
+      show(drawn(plan, form.value().seed !== undefined), plan);
     } catch (error) {
       if (signal.aborted) return;
       // A person who is still typing is not told that a field is empty; running the request tells.
@@ -37,7 +37,7 @@ export function followPlan(endpoint, form, { node, price }, source, onPlan) {
   function show(nodes, plan) {
     node.classList.remove("stale");
     node.replaceChildren(...nodes);
-    price.textContent = plan ? `${dollars(plan.price_usd)} on fal, nothing here` : "";
+    price.textContent = plan ? summary(plan) : "";
     onPlan(plan);
   }
 
@@ -46,20 +46,24 @@ export function followPlan(endpoint, form, { node, price }, source, onPlan) {
     asking.abort();
     asking = new AbortController();
     node.classList.add("stale");
+    if (source.get() && !price.textContent) price.textContent = "Planning";
     timer = setTimeout(ask, QUIET_MS);
   }
   form.node.addEventListener("input", later);
   later();
 }
 
-function drawn({ context, prompt, notes, sections }) {
-  const frames = `${context.num_frames} frames, ${context.new_frames} of them new`;
-  const rows = (list) => list.map(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]);
+const summary = ({ price_usd: price, context }) =>
+  `${dollars(price)} on fal, nothing here · ${context.num_frames} frames, ${context.new_frames} new`;
+
+// Returns the elements of a plan. Without a seed in the form, each run draws another one than the plan.
+function drawn({ prompt, notes, sections }, hasSeed) {
+  const rows = (list) =>
+    list.filter(([name]) => hasSeed || name !== "seed").map(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]);
   const parts = sections.map(({ title, rows: list }) =>
     el("section", {}, el("h3", {}, title), el("dl", {}, rows(list))),
   );
   return [
-    el("p", {}, frames),
     ...expansion(prompt),
     ...notes.map((note) => el("p", { class: "note" }, note)),
     el("details", {}, el("summary", {}, "The whole plan"), parts),

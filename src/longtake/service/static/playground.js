@@ -1,7 +1,7 @@
 // The playground of one endpoint: its form, its plan, the running request, and its result.
 
 import { renew } from "./shell.js";
-import { Refused, callJson, fileUrl } from "./api.js";
+import { Refused, callJson, fileAddress, fileUrl } from "./api.js";
 import { codePanel } from "./code.js";
 import { contextStrip } from "./context.js";
 import { by, el, toast } from "./dom.js";
@@ -60,6 +60,12 @@ function listen() {
     event.preventDefault();
     run(form.value);
   });
+  by("form").addEventListener("keydown", (event) => {
+    // Enter in a field takes its value. It does not run the request, which can be long.
+    if (event.key !== "Enter" || event.ctrlKey || event.metaKey || !event.target.matches("input")) return;
+    event.preventDefault();
+    event.target.dispatchEvent(new Event("change", { bubbles: true }));
+  });
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || event.repeat || by("door").open) return;
     event.preventDefault();
@@ -84,7 +90,10 @@ function listen() {
 
 // Offers the settings that a dropped result has in its metadata. They fill the form at once if nobody changed it.
 function offerSettings({ endpoint: other, input }) {
-  const fill = () => form.set(withoutCut(input), { except: source });
+  const fill = () => {
+    form.set(withoutCut(input), { except: source });
+    toast("The settings in the file fill the form");
+  };
   const link = el("a", { href: `../${other}` }, other);
   if (other !== id) source.note(el("span", {}, "This file was made with ", link, "."));
   else if (isUntouched()) fill();
@@ -141,6 +150,7 @@ function go(address) {
 // Submits requests made of `value()`, unless something is not ready yet. Returns their ids, or null if refused.
 async function send(values) {
   const reason = form.pending();
+  if (!reason && !form.isComplete()) return null;
   if (reason || button.disabled) {
     if (reason) toast(reason, { failed: true });
     return null;
@@ -173,7 +183,7 @@ async function follow(request) {
   let wasOpen = false;
   show("Running", view.node);
   release = view.stop;
-  output.scrollIntoView({ block: "nearest" });
+  output.scrollIntoView({ block: matchMedia("(max-width: 56rem)").matches ? "start" : "nearest" });
   try {
     for await (const status of statuses(id, request, signal)) {
       wasOpen ||= status.status === "IN_QUEUE" || status.status === "IN_PROGRESS";
@@ -214,7 +224,8 @@ function showFailure(entry, error, view) {
   show(isCancelled ? "Cancelled" : "It failed", message, el("div", { class: "actions" }, retry), view.log);
 }
 
-function extend(path) {
+function extend(url) {
+  const path = fileAddress(url) ?? url;
   begin();
   go(`?source=${encodeURIComponent(path)}`);
   source.set(fileUrl(path));

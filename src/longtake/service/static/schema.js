@@ -76,14 +76,15 @@ function fieldsOf(schema, schemas, prefix = []) {
     const own = resolve(schema.properties[name], schemas);
     const path = [...prefix, name];
     if (own.type === "object" && own.properties) return fieldsOf(own, schemas, path);
+    const required = (schema.required ?? []).includes(name);
     const field = {
       path,
       name,
       label: LABELS[path.join(".")] ?? spaced(name),
       help: own.description ?? "",
       kind: kindOf(name, own),
-      group: GROUPS.find(([, pattern]) => pattern.test(name))[0],
-      required: (schema.required ?? []).includes(name),
+      group: required ? GROUP_NAMES[0] : GROUPS.find(([, pattern]) => pattern.test(name))[0],
+      required,
       initial: own.default,
       example: own.examples?.[0],
       schema: own,

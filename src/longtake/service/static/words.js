@@ -50,12 +50,16 @@ const WORDS = {
   stg: "STG",
   gif: "GIF",
   adain: "AdaIN",
+  hd: "HD",
+  rgb: "RGB",
 };
 
 // Name of a field or a value -> its words: "num_inference_steps" -> "Number of inference steps", "video_url" -> "Video"
 export function spaced(name) {
   const text = name
     .replace(/_url$/, "")
+    .replace(/_num$/, "_number")
+    .replace(/_(\d+)_(\d+)$/, "_$1:$2")
     .split("_")
     .map((word) => WORDS[word] ?? word)
     .join(" ");
