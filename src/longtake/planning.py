@@ -109,14 +109,10 @@ def planned(
     plan = endpoint.plan(options, source, model.card, seed, prices(settings))
     with errors_at(endpoint.source_field, endpoint.source_url(request)):
         check_repeats(plan, source)
-    plan = replace(plan, notes=(*model_notes(model), *source_notes(source, plan), *plan.notes))
+    model_notes = () if model.note is None else (model.note,)  # it stands in for another, or is not installed
+    plan = replace(plan, notes=(*model_notes, *source_notes(source, plan), *plan.notes))
     check_parts(endpoint, plan, model.card, settings)
     return plan
-
-
-def model_notes(model: ModelChoice) -> tuple[str, ...]:
-    """Returns sentences for the user about the model: that it stands in for another, or is not installed."""
-    return () if model.note is None else (model.note,)
 
 
 def source_notes(source: VideoInfo, plan: Plan) -> tuple[str, ...]:

@@ -60,9 +60,10 @@ def test_the_owner_a_rule_or_the_default_decides(rules: Any, key_id: str | None,
 )
 def test_a_url_of_an_own_file_names_it(store: FileStore, url: str) -> None:
     key = stored(store)
-    file = find_own(store, url.format(key=key), None)
-    assert file is not None
-    with store.blobs.local(file.blob) as path:
+    own = find_own(store, url.format(key=key), None)
+    assert own is not None
+    assert own[0] == key
+    with store.blobs.local(own[1].blob) as path:
         assert path.read_bytes() == b"frames"
 
 

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
+from longtake.derived import process
 from longtake.derived.order import Order
 from longtake.derived.process import Execution
 from longtake.errors import DecoderFailed, VideoTooLong
@@ -36,8 +38,27 @@ def test_the_errors_of_the_file_are_raised(tmp_path: Path) -> None:
 
 def test_other_failures_are_not_the_file_s_fault(tmp_path: Path) -> None:
     path = Clip("b.mp4", frames=4).write(tmp_path)
-    with pytest.raises(DecoderFailed):
+    with capture_logs() as logs, pytest.raises(DecoderFailed):
         run(order(path, "strip", frames="many", height=72))
+    assert [(line["log_level"], line["maker"]) for line in logs] == [("error", "strip")]
+    assert "TypeError" in logs[0]["exception"]
+
+
+def test_a_program_that_ends_before_its_order_is_written_is_not_the_file_s_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "PROGRAM", "longtake.version")  # it reads nothing
+    execution = Execution()
+
+    class LateOrder(Order):
+        def to_json(self) -> str:
+            assert execution._process is not None
+            execution._process.wait()
+            return super().to_json()
+
+    late = LateOrder("facts", str(tmp_path / "a"), str(tmp_path / "out"), Limits(), {})
+    with pytest.raises(DecoderFailed, match="ended before"):
+        execution.run(late, lambda share: None)
 
 
 def test_a_killed_process_ends_at_once(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def wanted(store: FileStore, log: Path, seconds: float = 0.0, kind: str = "facts
 
 
 def maker(store: FileStore, **times: float) -> Derivations:
-    return Derivations(store, Settings(), asyncio.to_thread, **times)
+    return Derivations(store, Settings(), asyncio.to_thread, asyncio.to_thread, **times)
 
 
 def pids(log: Path) -> list[int]:

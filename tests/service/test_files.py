@@ -344,7 +344,7 @@ def test_memory_does_not_grow_with_the_size_of_a_file(tmp_path: Path) -> None:
 
 def test_own_uploads_need_no_download(client: httpx.Client, served: Served) -> None:
     store: FileStore = served.state.store
-    file = find_own(store, stored(client, b"frames"), "local")
-    assert file is not None
-    with store.blobs.local(file.blob) as path:
+    own = find_own(store, stored(client, b"frames"), "local")
+    assert own is not None
+    with store.blobs.local(own[1].blob) as path:
         assert path.read_bytes() == b"frames"

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from longtake.queue import engine as queue
+from longtake.queue.payloads import input_and_result
 from longtake.queue.requests import Outcome, RequestRow, Submission
+from longtake.service import history
 from longtake.service.history import MOST_LOGS, MOST_SEARCHED
 from longtake.storage.files import NewFile
 from tests.service.serving import LTX2, LTXV, Served, serving
@@ -75,6 +77,25 @@ def test_the_list_shows_requests_in_every_state(served: Served) -> None:
     assert (by_id[failed.id]["model"], by_id[waiting.id]["stand_in"]) == (None, None)
     assert by_id[done.id]["seed"] == 7
     assert served.client().get(by_id[done.id]["video"]["url"]).content == CLIP.read_bytes()
+
+
+def test_a_request_s_payloads_are_read_once_while_it_waits_and_once_when_it_has_ended(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, reads = input_and_result, list[Any]()
+
+    def counted(*arguments: Any) -> Any:
+        reads.append(arguments)
+        return read(*arguments)
+
+    monkeypatch.setattr(history, "input_and_result", counted)
+    submit(served, "a")
+    for count in (1, 2):
+        for _ in range(2):
+            (entry,) = listed(served)["requests"]
+            assert (entry["prompt"], entry["video"] is None, len(reads)) == ("a", count == 1, count)
+        if count == 1:
+            finished(served, served.claim())
 
 
 def test_a_key_sees_its_own_requests_and_an_admin_all(served: Served) -> None:

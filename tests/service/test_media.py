@@ -142,7 +142,6 @@ def test_what_is_no_video_has_nothing(running: Served) -> None:
         "strip?height=x",
         "wave?points=0",
         "wave?points=4001",
-        "wave?points=",
         "wave?points=1.5",
     ],
 )

@@ -202,6 +202,8 @@ def test_a_failure_is_remembered_for_a_moment(tmp_path: Path, elsewhere: Elsewhe
     with served_to(tmp_path) as (_, client):
         for _ in range(3):
             assert client.post("/media/import", json={"url": elsewhere.url("/missing")}).status_code == 422
+        wrong = planned(client, LTXV, elsewhere.url("/missing")).json()["detail"][0]
+        assert wrong["loc"] == ["body", "video", "video_url"], "the field of this request, not that of the imports"
     assert service_imports.FAILED_S <= 30
     assert elsewhere.paths.count("/missing") <= 2, "one request of this test, and one of another"
 

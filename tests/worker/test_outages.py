@@ -202,7 +202,7 @@ def test_a_log_line_that_no_database_can_store_is_mended(engine: sa.Engine, serv
     row = submit(engine, lines=["a \0 in it", "half a \ud83d character"])
     assert end_of(engine, row).status_code == 200
     lines = [line.message for line in queue.log_lines(engine, row.id)]
-    assert lines[:2] == ["a  in it", "half a \ufffd\ufffd\ufffd character"]
+    assert lines[:2] == ["a \\x00 in it", "half a \ufffd\ufffd\ufffd character"]
 
 
 def test_a_server_starts_without_its_database(

@@ -32,8 +32,8 @@ def may_everybody_read(access: Mapping[str, Any] | None) -> bool:
     return not access or access.get("default", "allow") == "allow"
 
 
-def find_own(store: FileStore, url: str, key_id: str | None) -> StoredFile | None:
-    """Returns the facts about the file at `url`, if this server's store has the file.
+def find_own(store: FileStore, url: str, key_id: str | None) -> tuple[str, StoredFile] | None:
+    """Returns the key of the file at `url` and the facts about it, if this server's store has the file.
 
     The server can then read the file from its store and need not download it. Returns None if the URL names no stored
     file, or a file that the caller may not read.
@@ -44,4 +44,4 @@ def find_own(store: FileStore, url: str, key_id: str | None) -> StoredFile | Non
     """
     key = key_in_url(url)
     file = None if key is None else store.find(key)
-    return file if file is not None and decide(file, key_id) == "allow" else None
+    return (key, file) if key is not None and file is not None and decide(file, key_id) == "allow" else None

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from longtake.models.registry import CARDS, PART_NAMES, ModelCard, adapters, mis
 from longtake.settings import NO_HOME, PREFIX, Settings, unknown_settings
 from longtake.temporary import PLACE
 from longtake.threads import prepare_threads
+from longtake.worker.machine import free_bytes
 
 State = Literal["ok", "no", "note"]
 
@@ -303,7 +303,7 @@ def _folders(settings: Settings) -> Iterator[Finding]:
             with tempfile.TemporaryFile(dir=existing):
                 pass
             absent = "" if existing == folder else " (made when needed)"
-            free = bytes_text(shutil.disk_usage(existing).free)
+            free = bytes_text(free_bytes(existing) or 0)
             yield Finding(name, "ok", f"{folder}{absent}, {free} free", vital=name == "temporary")
         except OSError as error:
             text = f"{folder} cannot be written: {error.strerror}"

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import IO, Any
 
+import structlog
+
 from longtake import system
 from longtake.derived.order import Order
 from longtake.errors import DecoderFailed, LongtakeError
@@ -17,6 +19,8 @@ PROGRAM = "longtake.derived.program"
 
 _MOST_LINE = 1 << 20
 """The largest number of bytes of a line that the program writes."""
+
+_log = structlog.get_logger("longtake.derived")
 
 
 class Execution:
@@ -65,7 +69,7 @@ class Execution:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with self._process.stdout as answers:
-            with self._process.stdin as orders, suppress(BrokenPipeError):
+            with suppress(BrokenPipeError), self._process.stdin as orders:
                 orders.write(order.to_json().encode())
             for message in _messages(answers):
                 match message:
@@ -73,6 +77,8 @@ class Execution:
                         report(share)
                     case {"facts": dict() as facts}:
                         return facts
+                    case {"traceback": str() as lines}:
+                        _log.error("A program that makes derived files failed", maker=order.maker, exception=lines)
                     case {"error": _}:
                         raise _error(message)
         raise DecoderFailed("The process that reads the file ended before its work was done; ask again.")

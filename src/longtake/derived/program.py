@@ -3,8 +3,12 @@
     python -m longtake.derived.program < ORDER
 
 ORDER is an order as JSON (see `derived.order`). The program writes lines of JSON to standard output: {"share": 0..1}
-while it works, and at the end {"facts": object}, or {"error": the name of its class, "message": sentence, "ctx":
-object}. Only a sandboxed process of its own decodes the video. The program gives way to all other work of the machine.
+while it works, and at the end one of these:
+- {"facts": object}
+- {"error": the name of its class, "message": sentence, "ctx": object}
+- {"traceback": the lines of an error that nobody expects}
+
+Only a sandboxed process of its own decodes the video. The program gives way to all other work of the machine.
 """
 
 import json
@@ -101,7 +105,7 @@ def main() -> None:
     except LongtakeError as error:
         send(error=type(error).__name__, message=error.message, ctx=error.ctx)
     except Exception:
-        traceback.print_exc()
+        send(traceback=traceback.format_exc())
         sys.exit(1)
 
 

@@ -119,6 +119,11 @@ def file_url(base: str, key: str) -> str:
     return f"{sibling_url(base, 'cdn')}/files/{key}"
 
 
+def file_path(key: str) -> str:
+    """Returns the address of a stored file, relative to the server's root, as the server's pages use it."""
+    return f"cdn/files/{key}"
+
+
 def _server(address: SplitResult) -> tuple[str, int | None]:
     """Returns (host, port) of a URL. URLs of one server have the same result, although it has several host names.
 

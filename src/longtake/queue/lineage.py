@@ -5,7 +5,6 @@ from longtake.access.keys import Caller
 from longtake.queue.engine import get_without_payloads
 from longtake.queue.requests import NO_LINEAGE, Lineage
 from longtake.storage.files import FileStore
-from longtake.storage.keys import key_in_url
 
 
 def find_lineage(store: FileStore, url: str, caller: Caller) -> Lineage:
@@ -15,10 +14,10 @@ def find_lineage(store: FileStore, url: str, caller: Caller) -> Lineage:
     `caller`: the sender of the request. A file that they may not read counts as none. A request that is not theirs is
         no parent, unless they may see all requests (scope `admin`).
     """
-    file = find_own(store, url, caller.key_id)
-    if file is None:
+    found = find_own(store, url, caller.key_id)
+    if found is None:
         return NO_LINEAGE
-    key = key_in_url(url)
+    key, file = found
     parent = None if file.request_id is None else get_without_payloads(store.engine, file.request_id)
     if parent is None or not (parent.key_id == caller.key_id or caller.scope == "admin"):
         return Lineage(key)

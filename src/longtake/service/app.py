@@ -39,6 +39,12 @@ from longtake.service.responses import NotFound, RequestFailed, error_response, 
 from longtake.service.state import ServerState
 from longtake.storage.keys import KEY
 
+
+def _routes_of_requests(state: ServerState) -> list[BaseRoute]:
+    entries = history.Entries(state)
+    return [*history.routes(entries), *sharing.routes(entries)]
+
+
 ROUTES: Mapping[Service | None, Sequence[Callable[[ServerState], list[BaseRoute]]]] = {
     "run": (run.routes,),
     "queue": (queue.routes,),
@@ -50,8 +56,7 @@ ROUTES: Mapping[Service | None, Sequence[Callable[[ServerState], list[BaseRoute]
         proxy.routes,
         pages.routes,
         media.routes,
-        history.routes,
-        sharing.routes,
+        _routes_of_requests,
         models.routes,
         keys.routes,
         preview.routes,

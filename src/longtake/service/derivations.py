@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cachetools import TTLCache
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from longtake.derived.order import Order
 from longtake.derived.process import Execution
 from longtake.errors import LongtakeError, UnsupportedVideo
 from longtake.media.limits import Limits
 from longtake.service.responses import NotFound
-from longtake.service.streams import OpenAnswers
+from longtake.service.streams import OpenAnswers, result_for
 from longtake.service.turns import Turns
 from longtake.settings import Settings
 from longtake.storage import derived
@@ -27,7 +27,7 @@ from longtake.storage.derived import Derivation, DerivedFile
 from longtake.storage.files import FileStore, StoredFile
 
 PLACES, COPY_PLACES = 4, 2
-"""How many programs may run at the same time: those that make copies of videos, and all others."""
+"""How many programs may run at the same time: COPY_PLACES that make copies of videos, and PLACES others."""
 MOST_OPEN = 64
 """Maximum number of answers of one key that wait for a program at the same time."""
 PROGRAM_S, COPY_S = 120.0, 1800.0
@@ -79,7 +79,8 @@ class Derivations:
 
     store: the stored files.
     settings: limit the videos that are read.
-    call: runs a function that may take long in a thread, and returns its result.
+    call: runs a function that reads a little in a thread, and returns its result.
+    call_long: the same for a function that may take long.
     program_s, copy_s, unasked_s: see PROGRAM_S, COPY_S and UNASKED_S.
     """
 
@@ -88,6 +89,7 @@ class Derivations:
         store: FileStore,
         settings: Settings,
         call: Callable[..., Awaitable[Any]],
+        call_long: Callable[..., Awaitable[Any]],
         *,
         program_s: float = PROGRAM_S,
         copy_s: float = COPY_S,
@@ -96,7 +98,7 @@ class Derivations:
         self._store = store
         self._program_s, self._copy_s, self._unasked_s = program_s, copy_s, unasked_s
         self._limits = Limits(max_pixels=settings.max_source_pixels, max_duration_s=settings.max_source_duration_s)
-        self._call = call
+        self._call, self._call_long = call, call_long
         self._turns, self._copy_turns = Turns(PLACES), Turns(COPY_PLACES)
         self._open = OpenAnswers("answers that are made from files")
         self._jobs: dict[Derivation, _Job] = {}
@@ -117,14 +119,9 @@ class Derivations:
         with self._open.opened(wanted.key_id, MOST_OPEN):
             job = self._begun(wanted)
             job.waiting += 1
-            gone = asyncio.ensure_future(wait_for_disconnect(request))
             try:
-                await asyncio.wait((job.task, gone), return_when=asyncio.FIRST_COMPLETED)
-                if not job.task.done():
-                    raise ClientDisconnect
-                return job.task.result()
+                return await result_for(request, job.task)
             finally:
-                gone.cancel()
                 job.waiting -= 1
                 if not job.waiting:
                     self._give_up(wanted.derivation, job)
@@ -163,7 +160,7 @@ class Derivations:
             job.on_end.close()
             error = None if task.cancelled() else task.exception()
             if isinstance(error, LongtakeError):
-                self._failures[key] = error
+                self._failures[key] = copy(error)
 
         job.task.add_done_callback(ended)
         return job
@@ -188,7 +185,7 @@ class Derivations:
         async with turns.turn(wanted.key_id):
             try:
                 async with asyncio.timeout(most_s):
-                    made: DerivedFile = await self._call(self._carry_out, wanted, execution, report)
+                    made: DerivedFile = await self._call_long(self._carry_out, wanted, execution, report)
                     return made
             except TimeoutError:
                 raise UnsupportedVideo(f"Reading the file took longer than {most_s:g} s and was stopped.") from None
@@ -214,9 +211,3 @@ class Derivations:
         if stored is None:
             raise NotFound
         return stored
-
-
-async def wait_for_disconnect(request: Request) -> None:
-    """Returns when the client of a request, whose body has been received, has gone."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -15,14 +15,14 @@ from longtake import clock
 from longtake.access.keys import Caller
 from longtake.database.tables import requests as table
 from longtake.queue import recent
-from longtake.queue.addresses import REQUEST_ID
+from longtake.queue.addresses import REQUEST_ID, file_path
 from longtake.queue.payloads import input_and_result
 from longtake.queue.recent import SHOWN_STATES, RecentFilter, ShownState, shown_state
 from longtake.queue.requests import ENDED, StoredLogLine
 from longtake.queue.short_inputs import short_input
 from longtake.service.auth import caller_of_page
 from longtake.service.reports import report
-from longtake.service.responses import NotFound, invalid, to_json
+from longtake.service.responses import FRESH, NotFound, invalid, to_json
 from longtake.service.state import ServerState
 from longtake.service.submit import existing_endpoint
 from longtake.storage.keys import KEY, key_in_url
@@ -37,7 +37,7 @@ MOST_SEARCHED = 200
 MOST_LOGS = 50
 """Maximum number of log lines of a request in one answer: the newest ones."""
 CACHE_SIZE = 500
-"""Maximum number of ended requests whose entries for the page are cached."""
+"""Maximum number of requests for which the page's part of the input and the result is cached."""
 MAX_READ_BYTES = 1024 * 1024
 """Maximum size in bytes of an input or a result that is read for the page. Larger ones contain files as data URIs. The
 page does not show the prompt of a larger input or the video of a larger result."""
@@ -46,14 +46,13 @@ _SHOWN_COLUMNS = (
     "id", "endpoint", "pool", "created_at", "started_at", "completed_at", "attempt", "error", "price_usd", "seq",
     "erased_at",
 )  # fmt: skip
-COLUMNS = [table.c[name] for name in (*_SHOWN_COLUMNS, "state", "status_code", "headers", "version", "store_io")]
+COLUMNS = [table.c[name] for name in (*_SHOWN_COLUMNS, "state", "status_code", "headers", "store_io")]
 """The columns of a request's row from which its entry is made."""
-_FRESH = {"cache-control": "no-store"}
 
 
-def routes(state: ServerState) -> list[BaseRoute]:
+def routes(entries: "Entries") -> list[BaseRoute]:
     """Returns the routes of the list of requests and of single requests."""
-    entries = Entries(state)
+    state = entries.state
 
     async def page(request: Request) -> Response:
         caller, query = await caller_of_page(request), request.query_params
@@ -64,11 +63,11 @@ def routes(state: ServerState) -> list[BaseRoute]:
                 return to_json(tree_page(entries, caller, tree, before))
             return to_json(list_page(entries, caller, selected, before))
 
-        return await report(state, request, caller.key_id, made, _FRESH)
+        return await report(state, request, caller.key_id, made, FRESH)
 
     async def single(request: Request) -> Response:
         caller, request_id = await caller_of_page(request), request.path_params["request_id"]
-        return await report(state, request, caller.key_id, lambda: to_json(detail(entries, caller, request_id)), _FRESH)
+        return await report(state, request, caller.key_id, lambda: to_json(detail(entries, caller, request_id)), FRESH)
 
     return [Route("/page/requests", page), Route("/page/requests/{request_id}", single)]
 
@@ -100,12 +99,12 @@ def _visible_key(caller: Caller) -> str | None:
 
 
 class Entries:
-    """Makes the entries of requests for the page. Those of ended requests are cached. Thread-safe."""
+    """Makes the entries of requests for the page. Their parts from inputs and results are cached. Thread-safe."""
 
     def __init__(self, state: ServerState) -> None:
         self.state = state
         self._lock = Lock()
-        self._ended: LRUCache[tuple[str, int], dict[str, Any]] = LRUCache(CACHE_SIZE)
+        self._payloads: LRUCache[tuple[Any, ...], dict[str, Any]] = LRUCache(CACHE_SIZE)
 
     def of(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
         """Returns what the page shows of each request: its state and times, its model, its input and its result.
@@ -125,7 +124,7 @@ class Entries:
             entry
             | {
                 "parent": row.shown_parent,
-                "source": None if row.shown_source is None else f"cdn/files/{row.shown_source}",
+                "source": None if row.shown_source is None else file_path(row.shown_source),
                 "video": entry["video"] if key in readable else None,
                 "shared": f"shared/{key}" if is_shared and key is not None and readable.get(key) else None,
             }
@@ -134,19 +133,11 @@ class Entries:
 
     def _facts(self, row: Any) -> dict[str, Any]:
         """Returns the part of an entry that is in the request's own row, blobs and status."""
-        has_ended = row.state in ENDED
-        with self._lock:
-            cached = self._ended.get((row.id, row.version))
-        if cached is not None and has_ended:
-            return cached
         entry: dict[str, Any] = {name: getattr(row, name) for name in _SHOWN_COLUMNS}
         entry["state"] = shown_state(row.state, row.status_code)
         entry |= _model_facts(row.headers or {})
         entry |= self._payload_facts(row)
-        if has_ended:
-            with self._lock:
-                self._ended[row.id, row.version] = entry
-        else:
+        if row.state not in ENDED:
             status = self.state.statuses.get(row.id)
             entry["position"] = None if status is None else status.queue_position
             entry["progress"] = (
@@ -155,7 +146,8 @@ class Entries:
         return entry
 
     def _payload_facts(self, row: Any) -> dict[str, Any]:
-        """Returns what the page shows of a request's input and result, read from the database.
+        """Returns what the page shows of a request's input and result. They are read again when the request has ended,
+        and when they were deleted.
 
         prompt: from the input; empty if it has none.
         seed: from the result; None if it has none.
@@ -163,6 +155,16 @@ class Entries:
 
         `row` is the request's row with the columns `COLUMNS`.
         """
+        key = row.id, row.completed_at, row.erased_at
+        with self._lock:
+            cached = self._payloads.get(key)
+        if cached is None:
+            cached = self._read_payload_facts(row)
+            with self._lock:
+                self._payloads[key] = cached
+        return cached
+
+    def _read_payload_facts(self, row: Any) -> dict[str, Any]:
         state = self.state
         input, output = input_and_result(state.engine, state.store.blobs, row.id, MAX_READ_BYTES)
         body, result = _json_object(input), _json_object(output)
@@ -173,7 +175,7 @@ class Entries:
         return {
             "prompt": str(body.get("prompt", ""))[:2000],
             "seed": result.get("seed"),
-            "video": {"url": f"cdn/files/{key}", **facts} if key and KEY.fullmatch(key) else None,
+            "video": {"url": file_path(key), **facts} if key and KEY.fullmatch(key) else None,
         }
 
 

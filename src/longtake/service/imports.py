@@ -15,22 +15,21 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from cachetools import TTLCache
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from longtake.access.files import find_own
 from longtake.errors import Cancelled, LongtakeError
 from longtake.media.fetch import fetch_file, pace_of
 from longtake.outbound import PublicTransport, is_http
 from longtake.service.budgets import Budgets
-from longtake.service.derivations import wait_for_disconnect
 from longtake.service.responses import NotFound, RequestFailed
-from longtake.service.streams import OpenAnswers
+from longtake.service.streams import OpenAnswers, result_for
 from longtake.service.turns import Turns
 from longtake.service.uploads import file_name
 from longtake.settings import Settings
 from longtake.storage import imports
 from longtake.storage.files import FileStore, NewFile, StoredFile
-from longtake.storage.keys import key_in_url, new_key
+from longtake.storage.keys import new_key
 from longtake.temporary import temporary_folder
 
 PLACES = 4
@@ -98,22 +97,16 @@ class Imports:
         with self._open.opened(key_id, MOST_OPEN):
             job = self._begun(key_id, url)
             job.waiting += 1
-            gone = asyncio.ensure_future(wait_for_disconnect(request))
             try:
-                await asyncio.wait((job.task, gone), return_when=asyncio.FIRST_COMPLETED)
-                if not job.task.done():
-                    raise ClientDisconnect
-                return job.task.result()
+                return await result_for(request, job.task)
             finally:
-                gone.cancel()
                 job.waiting -= 1
                 if not job.waiting:
                     job.stopped.set()
 
     def _find(self, key_id: str, url: str) -> Imported | None:
-        key = key_in_url(url) if is_http(url) else None
-        own = None if key is None else find_own(self.store, url, key_id)
-        return (key, own) if key is not None and own is not None else imports.find(self.store, key_id, url)
+        own = find_own(self.store, url, key_id) if is_http(url) else None
+        return own or imports.find(self.store, key_id, url)
 
     def _begun(self, key_id: str, url: str) -> _Import:
         """Returns the import of a URL. Begins it unless it is going on. Raises a failure of the last half minute."""
@@ -132,7 +125,7 @@ class Imports:
                 del self._jobs[name]
             error = None if task.cancelled() else task.exception()
             if isinstance(error, LongtakeError) and not isinstance(error, Cancelled):
-                self._failures[name] = error
+                self._failures[name] = copy(error)
 
         job.task.add_done_callback(ended)
         return job

@@ -11,10 +11,8 @@ from longtake.access.keys import Caller, Key, Scope
 from longtake.service.auth import admin_of_page
 from longtake.service.bodies import read_json
 from longtake.service.reports import report
-from longtake.service.responses import NotFound, invalid, json_response, to_json
+from longtake.service.responses import FRESH, NotFound, invalid, json_response, to_json
 from longtake.service.state import ServerState
-
-FRESH = {"cache-control": "no-store"}
 
 
 def routes(state: ServerState) -> list[BaseRoute]:

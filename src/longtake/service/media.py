@@ -16,13 +16,13 @@ from longtake.endpoints import ENDPOINTS
 from longtake.families import plan_from_json
 from longtake.plans import Plan
 from longtake.queue.engine import stored_plan
-from longtake.service.auth import caller_if_valid, caller_of, visible_row
+from longtake.service.auth import caller_if_valid, caller_of
 from longtake.service.derivations import COPY, Wanted
 from longtake.service.download import download, restricted
 from longtake.service.files import readable_file
 from longtake.service.origins import refuse_other_pages
-from longtake.service.queue import status_of
-from longtake.service.responses import Headers, NotFound, invalid, json_response
+from longtake.service.queue import visible_status
+from longtake.service.responses import FRESH, Headers, NotFound, json_response, whole_number
 from longtake.service.state import ServerState
 from longtake.storage.derived import Derivation, DerivedFile
 from longtake.storage.files import StoredFile
@@ -32,8 +32,6 @@ FRAMES, HEIGHT, POINTS, FIGURES = (1, 24, 64), (16, 72, 240), (1, 800, 4000), (0
 waveform, and whether a joint is measured."""
 CACHED: Headers = {"cache-control": "private, max-age=3600", "x-content-type-options": "nosniff"}
 """Headers of answers that never change, because the bytes of a stored file never do. `restricted` may replace them."""
-FRESH: Headers = {"cache-control": "no-store"}
-"""Headers of answers that change."""
 
 
 def routes(state: ServerState) -> list[BaseRoute]:
@@ -112,13 +110,11 @@ async def _joint(state: ServerState, request: Request, endpoint: str) -> Wanted:
     its plan was deleted.
     """
     refuse_other_pages(request)
-    caller = await caller_of(request)
-    request_id = request.path_params["request_id"]
-    status = await status_of(state, request_id)
-    row = visible_row(caller, None if status is None else status.row)
+    caller, request_id = await caller_of(request), request.path_params["request_id"]
+    await visible_status(state, caller, endpoint, request_id)
     plan = await state.call_with_retries(stored_plan, state.engine, request_id)
     found = await state.call_with_retries(state.store.result_of, request_id)
-    if row.endpoint != endpoint or plan is None or found is None:
+    if plan is None or found is None:
         raise NotFound
     key, file = found
     arguments = {"plan": plan, "caption": f"request {request_id}"}
@@ -151,14 +147,7 @@ async def _bytes(state: ServerState, made: DerivedFile, media_type: str, headers
 
 
 def _number(request: Request, name: str, range: tuple[int, int, int]) -> int:
-    """Returns a whole number in the query of a request. Raises ModelFailed (HTTP status 422) for an invalid one.
-
-    range: (smallest value, value if the query has none, largest value).
-    """
+    """Returns a whole number in the query of a request. `range`: its smallest value, its default, its largest value."""
     least, default, most = range
-    value = request.query_params.get(name)
-    if value is None:
-        return default
-    if not (value.isascii() and value.isdigit() and len(value) < 10 and least <= int(value) <= most):
-        raise invalid(name, f"Input should be a whole number from {least} to {most}", value, "query")
-    return int(value)
+    value = whole_number(request.query_params, name, least, most)
+    return default if value is None else value

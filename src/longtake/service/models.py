@@ -3,7 +3,6 @@
 A server without slots has no models, and answers 404.
 """
 
-import shutil
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,10 +16,9 @@ from longtake.models.registry import CARDS, ModelCard
 from longtake.service.auth import admin_of_page
 from longtake.service.pulls import MOST_PULLS, PullState, TooManyPulls
 from longtake.service.reports import report
-from longtake.service.responses import NotFound, RequestFailed, json_response, limit_reached, to_json
+from longtake.service.responses import FRESH, NotFound, RequestFailed, json_response, limit_reached, to_json
 from longtake.service.state import ServerState
-
-FRESH = {"cache-control": "no-store"}
+from longtake.worker.machine import free_bytes
 
 
 def routes(state: ServerState) -> list[BaseRoute]:
@@ -78,16 +76,7 @@ def models_page(state: ServerState) -> dict[str, Any]:
     free_bytes: the free bytes of the disk to which models are downloaded; None if that is not known.
     """
     models = [_entry(state, one) for one in download.list_models(state.settings)]
-    return {"models": models, "free_bytes": _free_bytes(state)}
-
-
-def _free_bytes(state: ServerState) -> int | None:
-    folder = state.settings.models_dir
-    here = next((one for one in (folder, *folder.parents) if one.exists()), folder)
-    try:
-        return shutil.disk_usage(here).free
-    except OSError:
-        return None
+    return {"models": models, "free_bytes": free_bytes(state.settings.models_dir)}
 
 
 def _entry(state: ServerState, status: ModelStatus) -> dict[str, Any]:

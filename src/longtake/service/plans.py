@@ -26,14 +26,14 @@ from longtake.models.choice import ModelChoice
 from longtake.plan_text import plan_document, plan_sections
 from longtake.planning import planned
 from longtake.plans import Plan, shortened_url
-from longtake.queue.addresses import file_url
+from longtake.queue.addresses import file_path, file_url
 from longtake.service.auth import caller_with_key
 from longtake.service.bodies import PROCESS_BYTES, checked_body, read_json, received_body
 from longtake.service.derivations import Wanted
 from longtake.service.imports import Imported, Imports
 from longtake.service.origins import refuse_other_pages
 from longtake.service.reports import MOST_OPEN
-from longtake.service.responses import Headers, ModelFailed, invalid, json_response
+from longtake.service.responses import FRESH, ModelFailed, invalid, json_response
 from longtake.service.state import ServerState
 from longtake.settings import Settings
 from longtake.storage.derived import Derivation
@@ -44,7 +44,6 @@ MOST_BYTES = PROCESS_BYTES
 """Maximum size in bytes of a body that is planned or imported. A larger one contains a file, which can be uploaded."""
 EXPANDED_S = 600.0
 """Seconds for which an expanded prompt is remembered."""
-NOT_STORED: Headers = {"cache-control": "no-store"}
 
 _FACTS: TypeAdapter[VideoInfo] = TypeAdapter(VideoInfo)
 
@@ -64,7 +63,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         with errors_at(("url",), url):
             key, _ = await imports.stored(request, caller.key_id, url)
         base = request.scope["longtake.base_url"]
-        return json_response({"url": file_url(base, key), "file": relative_address(key)}, headers=NOT_STORED)
+        return json_response({"url": file_url(base, key), "file": file_path(key)}, headers=FRESH)
 
     def plan(endpoint: Endpoint[Any, Any]) -> Route:
         async def planning(request: Request) -> Response:
@@ -75,7 +74,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
                     checked = await checked_body(state, endpoint.id, body)
                 if checked.problems:
                     raise ModelFailed(checked.problems)
-                return json_response(await planner.plan(request, endpoint, key_id, checked), headers=NOT_STORED)
+                return json_response(await planner.plan(request, endpoint, key_id, checked), headers=FRESH)
 
         return Route(f"/models/{endpoint.id}/plan", planning, methods=["POST"])
 
@@ -120,7 +119,7 @@ class Planner:
             return planned(endpoint, wanted, endpoint.options(wanted, facts), model, facts, state.settings), model
 
         async with state.report_threads.turn(key_id):
-            plan, model = await state.call(make)
+            plan, model = await state.call_long(make)
         expanded, failure = await self.expansions.expanded(key_id, plan)
         notes = [*plan.notes, *([failure] if failure else [])]
         has_writer = self.expansions.is_configured or (model.installed and model.card.writes_prompts)
@@ -147,7 +146,7 @@ def document(
         "stand_in": model.note if model.stands_in_for else None,
         "notes": notes,
         "source": {
-            "file": relative_address(file[0]),
+            "file": file_path(file[0]),
             "container": facts.container,
             "codec": facts.codec,
             "width": facts.width,
@@ -165,11 +164,6 @@ def document(
             "num_frames": plan.num_frames,
         },
     }
-
-
-def relative_address(key: str) -> str:
-    """Returns the address of a stored file, relative to the server's root."""
-    return f"cdn/files/{key}"
 
 
 def seen_frames(plan: Plan, facts: VideoInfo) -> tuple[int, int]:

@@ -25,7 +25,7 @@ from longtake.service.auth import caller_of, caller_with_key, visible_row
 from longtake.service.bodies import read_json
 from longtake.service.queue import status_of
 from longtake.service.reports import report
-from longtake.service.responses import NotFound, RequestFailed, invalid, json_response, to_json
+from longtake.service.responses import NotFound, RequestFailed, invalid, json_response, to_json, whole_number
 from longtake.service.state import ServerState
 from longtake.service.submit import existing_endpoint
 from longtake.service.usage import (
@@ -89,7 +89,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         timeframe = request.query_params.get("timeframe", "day")
         timeframe = timeframe if timeframe in TIMEFRAMES_S else "day"
         selected = _filter(request, caller, USAGE_SPANS_S[timeframe])
-        after = _integer(request.query_params.get("cursor"), "cursor", 0, 2**62)
+        after = whole_number(request.query_params, "cursor", 0, 2**62)
         expand = _expand(request) or {"time_series"}
 
         def summed() -> bytes:
@@ -110,12 +110,12 @@ def routes(state: ServerState) -> list[BaseRoute]:
 
     async def past_requests(request: Request) -> Response:
         caller, query = await caller_with_key(request), request.query_params
-        limit = _integer(query.get("limit"), "limit", 1, MAX_PAGE_SIZE) or MAX_PAGE_SIZE // 2
+        limit = whole_number(query, "limit", 1, MAX_PAGE_SIZE) or MAX_PAGE_SIZE // 2
         payloads, request_id = "payloads" in _expand(request), query.get("request_id")
         if request_id and not REQUEST_ID.fullmatch(request_id):
             raise invalid("request_id", "Input should be the id of a request", request_id, "query")
         selected, codes = _filter(request, caller), _status_codes(query.get("status"))
-        before = _integer(query.get("cursor"), "cursor", 0, 2**62)
+        before = whole_number(query, "cursor", 0, 2**62)
 
         def listed() -> bytes:
             rows = history.page(
@@ -354,18 +354,6 @@ def _time(value: str | None, name: str) -> float | None:
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         raise invalid(name, "Input should be a time as in 2026-01-31T12:00:00Z", value, "query") from None
-
-
-def _integer(value: str | None, name: str, least: int, most: int) -> int | None:
-    """Returns the value of a query parameter as a whole number from `least` to `most`, or None if it is empty.
-
-    Raises ModelFailed (HTTP status 422) for any other value. The error names the query parameter `name`.
-    """
-    if not value:
-        return None
-    if not (value.isascii() and value.isdigit() and len(value) < 20 and least <= int(value) <= most):
-        raise invalid(name, f"Input should be a whole number from {least} to {most}", value, "query")
-    return int(value)
 
 
 def _status_codes(value: str | None) -> tuple[int, int] | None:

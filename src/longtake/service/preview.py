@@ -11,7 +11,7 @@ from longtake.service.auth import caller_with_key
 from longtake.service.origins import refuse_other_pages
 from longtake.service.queue import find_status
 from longtake.service.reports import MOST_OPEN
-from longtake.service.responses import NotFound
+from longtake.service.responses import FRESH, NotFound
 from longtake.service.state import ServerState
 
 ASK_EVERY_S = 1.0
@@ -31,7 +31,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         row = (await find_status(state, request)).row
         if row.key_id != caller.key_id:
             raise NotFound
-        headers = {"cache-control": "no-store", "x-fal-request-id": row.id}
+        headers = {**FRESH, "x-fal-request-id": row.id}
         if row.has_ended:
             return Response(status_code=204, headers=headers)
         is_new = row.id not in recent
@@ -39,7 +39,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
             recent[row.id] = True
         with state.reports.opened(caller.key_id, MOST_OPEN):
             async with state.report_threads.turn(caller.key_id):
-                found = await state.call(_newest, state, row, is_new)
+                found = await state.call_long(_newest, state, row, is_new)
         if found is None:
             return Response(status_code=204, headers=headers)
         place = {

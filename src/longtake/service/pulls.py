@@ -58,14 +58,14 @@ class Pulls:
         with self._lock:
             return self._pulls.get(name)
 
-    def begin(self, name: str) -> PullState:
-        """Starts the download of the model with this name, unless it runs already. Returns the download.
+    def begin(self, name: str) -> None:
+        """Starts the download of the model with this name, unless it runs already.
 
         Raises TooManyPulls if two (MOST_PULLS) others run, and OSError if no process or thread can start.
         """
         with self._lock:
             if name in self._processes:
-                return self._pulls[name]
+                return
             if len(self._processes) >= MOST_PULLS:
                 raise TooManyPulls
             process = subprocess.Popen(
@@ -84,7 +84,6 @@ class Pulls:
                 del self._processes[name], self._pulls[name]
                 system.kill(process)
                 raise
-            return self._pulls[name]
 
     def cancel(self, name: str) -> bool:
         """Ends the download of the model with this name. Returns False if it does not run.

@@ -102,7 +102,7 @@ async def read_status(state: ServerState, caller: Caller, path: str) -> RequestS
     found = request_path(path)
     if found is None or found.rest != "/status":
         raise NotFound
-    return await _visible_status(state, caller, found.name, found.request_id)
+    return await visible_status(state, caller, found.name, found.request_id)
 
 
 async def find_status(state: ServerState, request: Request) -> RequestStatus:
@@ -112,10 +112,10 @@ async def find_status(state: ServerState, request: Request) -> RequestStatus:
     with status 401 for an unknown caller. Raises NotFound if there is no such request, or the caller may not see it.
     """
     caller = await caller_of(request)
-    return await _visible_status(state, caller, request.path_params["name"], request.path_params["request_id"])
+    return await visible_status(state, caller, request.path_params["name"], request.path_params["request_id"])
 
 
-async def _visible_status(state: ServerState, caller: Caller, name: str, request_id: str) -> RequestStatus:
+async def visible_status(state: ServerState, caller: Caller, name: str, request_id: str) -> RequestStatus:
     """Returns the status of the request with this id. The name and the id are from the URL that a client has sent.
 
     Raises NotFound if there is no such request, if the caller may not see it, or if `name` is neither the id of the

@@ -23,6 +23,8 @@ RETRYABLE = (429, 502, 503)
 """HTTP statuses of errors after which a repeated request may succeed."""
 CLOSE: Headers = {"connection": "close"}
 """The header of an answer after which the rest of a body is not received."""
+FRESH: Headers = {"cache-control": "no-store"}
+"""The header of an answer that may be another one the next time."""
 
 
 class RequestFailed(Exception):
@@ -61,6 +63,19 @@ def invalid(name: str, reason: str, value: Any, place: str = "body") -> ModelFai
     place: where the value is: `body`, `query` or `path`.
     """
     return ModelFailed([problem(loc=(name,), msg=reason, type="value_error", input=value, place=place)])
+
+
+def whole_number(query: Mapping[str, str], name: str, least: int, most: int) -> int | None:
+    """Returns a parameter of a query as a whole number from `least` to `most`, or None if it is absent or empty.
+
+    Raises ModelFailed (HTTP status 422) for any other value.
+    """
+    value = query.get(name)
+    if not value:
+        return None
+    if not (value.isascii() and value.isdigit() and len(value) < 20 and least <= int(value) <= most):
+        raise invalid(name, f"Input should be a whole number from {least} to {most}", value, "query")
+    return int(value)
 
 
 class NotFound(Exception):

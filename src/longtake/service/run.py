@@ -10,7 +10,7 @@ from typing import Any
 
 from anyio import CancelScope
 from pydantic_core import from_json
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
@@ -22,7 +22,7 @@ from longtake.service.auth import caller_of
 from longtake.service.queue import cancel, follow, result_response
 from longtake.service.responses import ModelFailed, body_of
 from longtake.service.state import ServerState
-from longtake.service.streams import PING, EventStream, event, json_event
+from longtake.service.streams import PING, EventStream, event, json_event, result_for
 from longtake.service.submit import existing_endpoint, submit
 
 FIRST_EVENT_S = 1.0
@@ -73,23 +73,13 @@ async def _unless_disconnected(
     wait: waits for the queued request, and returns its new status.
     """
     waiting = asyncio.ensure_future(wait)
-    disconnect = asyncio.ensure_future(_wait_for_disconnect(request))
     try:
-        await asyncio.wait((waiting, disconnect), return_when=asyncio.FIRST_COMPLETED)
-        if waiting.done():
-            return waiting.result()
+        return await result_for(request, waiting)
+    except ClientDisconnect:
         await cancel(state, status.row)
         return None
     finally:
         waiting.cancel()
-        disconnect.cancel()
-        with suppress(asyncio.CancelledError):
-            await disconnect
-
-
-async def _wait_for_disconnect(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _wait_for_end(state: ServerState, status: RequestStatus) -> RequestStatus:

@@ -10,8 +10,7 @@ from longtake.queue import recent
 from longtake.service.history import COLUMNS, Entries
 from longtake.service.origins import refuse_other_pages
 from longtake.service.reports import report
-from longtake.service.responses import NotFound, to_json
-from longtake.service.state import ServerState
+from longtake.service.responses import FRESH, NotFound, to_json
 
 EVERYBODY = "everybody"
 """The name under which all callers of shared results count together, in place of the id of a key."""
@@ -19,20 +18,13 @@ EVERYBODY = "everybody"
 _SHARED = ("endpoint", "completed_at", "model", "stand_in", "prompt", "seed", "video")
 
 
-def routes(state: ServerState) -> list[BaseRoute]:
+def routes(entries: Entries) -> list[BaseRoute]:
     """Returns the route with what is shown of a shared result. It needs no key."""
-    entries = Entries(state)
 
     async def shared(request: Request) -> Response:
         refuse_other_pages(request)
         key = request.path_params["key"]
-        return await report(
-            state,
-            request,
-            EVERYBODY,
-            lambda: to_json(shared_result(entries, key)),
-            {"cache-control": "no-store"},
-        )
+        return await report(entries.state, request, EVERYBODY, lambda: to_json(shared_result(entries, key)), FRESH)
 
     return [Route("/page/shared/{key}", shared)]
 

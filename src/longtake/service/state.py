@@ -105,7 +105,7 @@ class ServerState:
     @cached_property
     def derivations(self) -> Derivations:
         """Makes what the server's pages show of stored files."""
-        return Derivations(self.store, self.settings, self.call_long)
+        return Derivations(self.store, self.settings, self.call, self.call_long)
 
     @cached_property
     def pools(self) -> Mapping[str, str]:

@@ -1,14 +1,20 @@
 """Event streams and other answers that stay open for long, and how many of them each key has."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from copy import copy
+from typing import Any, TypeVar
 
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from longtake.errors import LongtakeError
 from longtake.service.responses import Headers, limit_reached, to_json
+
+T = TypeVar("T")
 
 PING = b": ping\n\n"
 """A comment in an event stream. Clients ignore it, but it keeps the connection open."""
@@ -54,6 +60,33 @@ class OpenAnswers:
             self._open[key_id] -= 1
             if not self._open[key_id]:
                 del self._open[key_id]
+
+
+async def result_for(request: Request, task: "asyncio.Future[T]") -> T:
+    """Returns the result of a task for which the client of a request waits. Other clients may wait for it, too.
+
+    request: the client's request, whose body has been received.
+
+    Raises ClientDisconnect if the client has gone before the task's end. Then the task goes on. A LongtakeError of the
+    task is raised as a copy, because what catches it for one client may change it.
+    """
+    gone = asyncio.create_task(wait_for_disconnect(request))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    except LongtakeError as error:
+        raise copy(error) from None
+    finally:
+        gone.cancel()
+        await asyncio.wait((gone,))  # it must not receive what a later reader of the request waits for
+
+
+async def wait_for_disconnect(request: Request) -> None:
+    """Returns when the client of a request, whose body has been received, has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 class CountedResponse(StreamingResponse):

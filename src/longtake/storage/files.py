@@ -206,29 +206,22 @@ class FileStore:
         """
         for path in self.scratch.glob("*"):
             delete_unchanged(path, clock.now() - STRAY_S)
-        foreign: list[str] = []
-        for keys in batches(self._old_blobs(foreign)):
-            in_use = self._blobs_in_use(keys)
-            for key in keys:
-                if key not in in_use:
-                    self.blobs.delete(key)
-        left = len(foreign) - sum(len(self._blobs_in_use(keys).intersection(keys)) for keys in batches(foreign))
+        before, since, left = clock.now() - max(STRAY_S, self.retention_s), times.oldest(self.engine), 0
+        for some in batches(blob for blob in self.blobs.list() if blob.modified_at < before):
+            in_use = self._blobs_in_use([blob.key for blob in some])
+            for blob in some:
+                if blob.key in in_use:
+                    continue
+                if since is None or blob.modified_at < since:
+                    left += 1
+                else:
+                    self.blobs.delete(blob.key)
         if left:
             log.warning(
                 "%d stored files are older than all that the database knows; they are kept. Does LONGTAKE_DATABASE_URL "
                 "name the right database? If nobody needs them, delete them.",
                 left,
             )
-
-    def _old_blobs(self, foreign: list[str]) -> Iterator[str]:
-        """Yields the keys of the blobs that are deleted if they have no row. Adds those to `foreign` that stay."""
-        before, since = clock.now() - max(STRAY_S, self.retention_s), times.oldest(self.engine)
-        for blob in self.blobs.list():
-            if blob.modified_at < before:
-                if since is None or blob.modified_at < since:
-                    foreign.append(blob.key)
-                else:
-                    yield blob.key
 
     def _blobs_in_use(self, blobs: Sequence[str]) -> set[str]:
         """Returns those of `blobs`, keys of blobs, that belong to a file, a request, an upload or a download."""

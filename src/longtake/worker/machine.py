@@ -17,11 +17,16 @@ LOOK_S = 0.25
 
 def has_room(folder: Path) -> bool:
     """Returns True if the disk of a folder, or of the folder in which it would be, has 16 MiB (ROOM_BYTES) of space."""
+    return (free_bytes(folder) or 0) >= ROOM_BYTES
+
+
+def free_bytes(folder: Path) -> int | None:
+    """Returns the free bytes of the disk of a folder, or of the one in which it would be; None if unknown."""
     existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
     try:
-        return shutil.disk_usage(existing).free >= ROOM_BYTES
+        return shutil.disk_usage(existing).free
     except OSError:
-        return False
+        return None
 
 
 def wait_for_room(folder: Path, attempt: int, wait: Callable[[float], bool]) -> bool:

@@ -48,8 +48,8 @@ def _found(context: SlotContext, row: RequestRow, downloads: fetches.Downloads, 
     hub_name, fetched = downloads.hub_names.get(url), downloads.blobs.get(url)
     if fetched is not None and context.store.blobs.size(fetched) is not None:
         return FileFound(fetched, is_fetched=True, hub_name=hub_name)
-    stored = find_own(context.store, url, row.key_id)
-    return FileFound(None if stored is None else stored.blob, is_own=is_file_url(url, row.base_url), hub_name=hub_name)
+    own = find_own(context.store, url, row.key_id)
+    return FileFound(None if own is None else own[1].blob, is_own=is_file_url(url, row.base_url), hub_name=hub_name)
 
 
 def _is_missing(context: SlotContext, row: RequestRow, file: RemoteFile, found: FileFound) -> bool:
