@@ -10,7 +10,7 @@ from longtake.database.tables import derived_files
 from longtake.storage import derived
 from longtake.storage.blobs import Blobs
 from longtake.storage.derived import MOST_FORMS, Derivation, DerivedFile, add, find
-from longtake.storage.files import DERIVED, STRAY_S, FileStore, NewFile
+from longtake.storage.files import DERIVED, FileStore, NewFile
 from longtake.storage.keys import new_key
 from tests.storage.fixtures import on_local_blobs, read
 from tests.storage.test_files import stored, written
@@ -99,7 +99,7 @@ def test_bytes_without_a_row_are_deleted_when_they_are_old(store: FileStore, mon
         connection.execute(sa.delete(derived_files).where(derived_files.c.blob == first.blob))
     store.sweep_strays()
     assert len(blobs_of(store)) == 2
-    later = clock.now() + STRAY_S + 5
+    later = clock.now() + store.retention_s + 5
     monkeypatch.setattr(clock, "now", lambda: later)
     store.sweep_strays()
     assert blobs_of(store) == [second.blob]
