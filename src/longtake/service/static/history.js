@@ -113,10 +113,12 @@ function drawn(request, now) {
         request.parent
           ? el("a", { class: "badge", href: `${ROOT}history?chain=${request.id}` }, "part of a chain")
           : null,
+        request.stand_in
+          ? el("span", { class: "badge warn", title: request.stand_in }, `${request.model} stands in`)
+          : null,
       ),
       request.prompt ? el("p", { class: "prompt" }, request.prompt) : null,
       request.error ? el("p", { class: "error" }, request.error) : null,
-      request.stand_in ? el("p", { class: "note" }, request.stand_in) : null,
       request.state === "running"
         ? el(
             "div",
@@ -128,8 +130,7 @@ function drawn(request, now) {
       request.state === "done" && !video
         ? el("p", { class: "quiet" }, request.erased_at ? "Deleted." : "No file is stored.")
         : null,
-      el("p", { class: "figures quiet" }, figures),
-      el("p", { class: "id quiet" }, request.id),
+      el("p", { class: "figures quiet", title: request.id }, figures),
     ),
     el(
       "div",

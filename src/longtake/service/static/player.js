@@ -32,7 +32,9 @@ export function player(path, { source, duration }) {
     aria: { label: "The source" },
   });
   const waiting = el("p", { class: "quiet", role: "status" });
-  const screens = el("div", { class: "screens" }, film, origin);
+  const shown = el("figure", {}, film, el("figcaption", {}, "Result"));
+  const before = el("figure", { hidden: true }, origin, el("figcaption", {}, "Source"));
+  const screens = el("div", { class: "screens" }, shown, before);
   const bar = el("input", {
     type: "range",
     class: "seek",
@@ -118,8 +120,8 @@ export function player(path, { source, duration }) {
   }
   function setView(next) {
     view = next;
-    origin.hidden = view === "result";
-    film.hidden = view === "source";
+    before.hidden = view === "result";
+    shown.hidden = view === "source";
     screens.classList.toggle("two", view === "beside");
     beside.setAttribute("aria-pressed", String(view === "beside"));
     swap.setAttribute("aria-pressed", String(view === "source"));
@@ -127,7 +129,7 @@ export function player(path, { source, duration }) {
   }
   // Shows in the source the frame that the result shows. Where the new frames come first, the source begins at the joint.
   function follow() {
-    if (origin.hidden) return;
+    if (before.hidden) return;
     const at = Math.max(0, film.currentTime - (joint?.new_first ? joint.seconds : 0));
     if (Math.abs(origin.currentTime - at) > 0.08) origin.currentTime = Math.min(at, origin.duration || at);
     if (film.paused || at >= (origin.duration || Infinity)) origin.pause();
