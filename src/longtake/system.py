@@ -13,7 +13,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -96,32 +96,27 @@ def limit_resources(memory_bytes: int, open_files: int) -> None:
     The process can then no longer write to files or leave a core dump. On Linux it can start only a limited number of
     threads. A limit that the system lacks is left out: that of the memory on macOS, all limits on Windows.
     """
-    try:
-        import resource
-    except ImportError:
-        return
-    limits = [
-        (resource.RLIMIT_AS, memory_bytes),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NOFILE, open_files),
-    ]
+    limits = {"RLIMIT_AS": memory_bytes, "RLIMIT_CORE": 0, "RLIMIT_FSIZE": 0, "RLIMIT_NOFILE": open_files}
     # The limit of threads applies to all threads of the user, so it is above the number that the machine has now.
     if (threads := num_threads()) is not None:
-        limits.append((resource.RLIMIT_NPROC, threads + _MORE_THREADS))
-    for kind, value in limits:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(kind, (value, value))
+        limits["RLIMIT_NPROC"] = threads + _MORE_THREADS
+    _limit(limits)
 
 
 def limit_memory(memory_bytes: int) -> None:
     """Limits the address space of this process to `memory_bytes` bytes. macOS and Windows have no such limit."""
+    _limit({"RLIMIT_AS": memory_bytes})
+
+
+def _limit(limits: Mapping[str, int]) -> None:
+    """Limits this process: name of the limit in Python's `resource` -> value. Leaves out what the system lacks."""
     try:
         import resource
     except ImportError:
         return
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    for name, value in limits.items():
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(getattr(resource, name), (value, value))
 
 
 def give_way() -> None:

@@ -149,7 +149,7 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "time without a change": (temporary.OLD_S,),
     "bytes of the head of an answer": (outbound.MAX_HEAD_BYTES,),
     "time until a client is told": (state.ANSWER_S, readiness.WAIT_S),
-    "free disk space below": (machine.ROOM_BYTES, machine.PAUSE_S),
+    "free disk space below": (machine.ROOM_BYTES, machine.PAUSE_S, machine.LONGEST_PAUSE_S),
     "characters of a URL": (outbound.MAX_URL_LENGTH,),
     "webhooks that are sent": (webhooks.SENDERS, 6, webhooks.SENDERS // 2),
     "time for one attempt at a webhook": (SETTINGS.webhook_timeout_s,),

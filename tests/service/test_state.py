@@ -2,8 +2,18 @@
 
 import asyncio
 import threading
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 
-from longtake.service.state import BODY_THREADS
+import pytest
+from starlette.requests import Request
+
+from longtake.access.keys import LOCAL
+from longtake.service import state
+from longtake.service.auth import CHECKS, Authenticator
+from longtake.service.reports import report
+from longtake.service.state import BODY_THREADS, REPORT_THREADS
+from longtake.service.turns import Turns
 from tests.service.serving import PATIENCE_S, Served
 
 
@@ -38,5 +48,37 @@ def test_many_keys_leave_threads_for_other_calls(served: Served) -> None:
             assert await served.state.call(len, "x") == 1
         end.set()
         await asyncio.gather(*waiting)
+
+    asyncio.run(run())
+
+
+def test_the_wait_for_a_turn_does_not_count_as_a_database_that_hangs(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_s = 0.5
+    monkeypatch.setattr(state, "ANSWER_S", limit_s)
+
+    async def connected() -> dict[str, str]:
+        await asyncio.Event().wait()
+        return {}
+
+    async def late(turns: Turns, places: int, ask: Callable[[], Awaitable[object]]) -> object:
+        """Returns the result of `ask()`, whose turn comes after the limit."""
+        async with AsyncExitStack() as held:
+            for place in range(places):
+                await held.enter_async_context(turns.turn(f"other {place}"))
+            asked = asyncio.ensure_future(ask())
+            await asyncio.sleep(2 * limit_s)
+            assert not asked.done()
+        return await asked
+
+    async def run() -> None:
+        authenticator, request = Authenticator(served.state), Request({"type": "http"}, connected)
+        number, answer, caller = await asyncio.gather(
+            late(served.state.body_threads, BODY_THREADS, lambda: served.state.call_for_with_retries("a", len, "xyz")),
+            late(served.state.report_threads, REPORT_THREADS, lambda: report(served.state, request, "a", lambda: b"1")),
+            late(authenticator._turns, CHECKS, lambda: authenticator.caller("", {"client": ("10.0.0.1", 1)})),
+        )
+        assert (number, answer.status_code, caller) == (3, 200, LOCAL)  # type: ignore[attr-defined]
 
     asyncio.run(run())

@@ -261,6 +261,18 @@ def test_a_request_that_always_fills_the_disk_ends(engine: sa.Engine, serve: Cal
     assert end_of(engine, submit(engine)).status_code == 200
 
 
+def test_a_request_with_one_attempt_ends_at_once_when_its_machine_fails(
+    engine: sa.Engine, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "PAUSE_S", 2 * PATIENCE_S)
+    monkeypatch.setattr(machine, "LONGEST_PAUSE_S", 2 * PATIENCE_S)
+    serve()
+    row, _ = queue.submit(engine, replace(submission(at="end", do="full"), may_retry=False))
+    ended = end_of(engine, row)
+    sentence = "This server failed while it worked on this request (No space left on device), once."
+    assert (ended.status_code, ended.attempt, ended.error) == (500, 1, sentence)
+
+
 @pytest.mark.parametrize("end", ["room", "cancellation"])
 def test_while_the_disk_is_full_no_attempt_counts(
     engine: sa.Engine, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str

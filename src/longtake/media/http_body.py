@@ -29,7 +29,7 @@ def check_declared(num_bytes: int, max_bytes: int, folder: Path) -> None:
     """
     check_bytes(num_bytes, max_bytes)
     if num_bytes > shutil.disk_usage(folder).free:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def is_whole(headers: httpx.Headers) -> bool:

@@ -11,7 +11,11 @@ from typing import Any, NoReturn
 from longtake.errors import DownloadFailed, LongtakeError, machine_error
 from longtake.media.fetch import ANSWER_S, environment_proxy
 from longtake.settings import Settings
-from longtake.video import CHECK_EVERY_S
+from longtake.video import CHECK_EVERY_S, Check
+
+GATED = "its licence must be accepted on the hub first, and LONGTAKE_HF_TOKEN set"
+NO_REPOSITORY = "the hub has no such repository, or it is private and LONGTAKE_HF_TOKEN is not set"
+"""What users are told if the hub refuses access to a repository, and if it shows none."""
 
 _PIECE_BYTES = 2**23
 """The number of bytes of a file that are read at once."""
@@ -188,14 +192,18 @@ def _verify(path: Path, file: HubFile, on_bytes: OnBytes) -> None:
     size = path.stat().st_size
     if size != file.num_bytes:
         raise DownloadFailed(f"{file.path} of {file.repo} came with {size} bytes instead of {file.num_bytes}.")
-    if file.sha256 is not None:
-        digest = hashlib.sha256()
-        with path.open("rb") as opened:
-            while piece := opened.read(_PIECE_BYTES):
-                digest.update(piece)
-                on_bytes(0)
-        if digest.hexdigest() != file.sha256:
-            raise DownloadFailed(f"{file.path} of {file.repo} came damaged: its SHA-256 is not the hub's.")
+    if file.sha256 is not None and file.sha256 != sha256(path, lambda: on_bytes(0)):
+        raise DownloadFailed(f"{file.path} of {file.repo} came damaged: its SHA-256 is not the hub's.")
+
+
+def sha256(path: Path, check: Check) -> str:
+    """Returns the SHA-256 of a file in hexadecimal. Calls `check` between the pieces of the file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
+            check()
+    return digest.hexdigest()
 
 
 def _raise_failed(repo: str, error: Exception) -> NoReturn:
@@ -212,9 +220,9 @@ def _raise_failed(repo: str, error: Exception) -> NoReturn:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     if isinstance(error, GatedRepoError):
-        reason = "its licence must be accepted on the hub first, and LONGTAKE_HF_TOKEN set"
+        reason = GATED
     elif isinstance(error, RepositoryNotFoundError):
-        reason = "the hub has no such repository, or it is private and LONGTAKE_HF_TOKEN is not set"
+        reason = NO_REPOSITORY
     elif isinstance(error, OSError) and error.strerror:
         reason = error.strerror  # the error's own text names a path of this machine
     else:

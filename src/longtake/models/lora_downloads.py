@@ -3,7 +3,6 @@
 import hashlib
 import os
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -114,7 +113,7 @@ def mark_used(path: Path) -> bool:
     `loras.LoraCache`).
     """
     try:
-        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+        os.utime(path, ns=(int(clock.now() * 1e9), path.stat().st_mtime_ns))
     except FileNotFoundError:
         return False
     return True

@@ -19,6 +19,7 @@ import httpx
 
 from longtake.errors import DownloadFailed, FileTooLarge, InvalidRequest
 from longtake.media.fetch import ANSWER_S, environment_proxy, fetch_file, pace_of
+from longtake.models.hub import GATED, NO_REPOSITORY, sha256
 from longtake.models.lora_downloads import delete_oldest, last_use, mark_used, unfinished_folder
 from longtake.models.lora_names import MOST_NAME, SUFFIX, Lora, choose_file
 from longtake.outbound import PublicTransport, http_url
@@ -31,9 +32,6 @@ MOST_LISTED = 2**20
 
 LISTING_S = ANSWER_S
 """Seconds within which that list must have arrived."""
-
-_PIECE_BYTES = 2**23
-"""The number of bytes of a file that are verified at once."""
 
 _MOST_PART = 255
 """The largest number of bytes of a part of a file's path. File systems have no longer names."""
@@ -87,7 +85,7 @@ def download(
     """Returns the file of a LoRA in a hub repository. The newest version is downloaded unless it is on this machine.
 
     If the hub does not name the newest version, or the settings are offline, the most recently used version on this
-    machine is returned. While one thread downloads a file, others that need the same file wait.
+    machine is returned. While one thread downloads a file, others that name it in the same way wait.
 
     home: the folder of downloads from the hub. The file becomes `home`/owner--name/version/path.
     token: an access token, which is sent to the hub's own host and to no other; None sends none.
@@ -249,7 +247,7 @@ class _Repository:
         """Verifies a downloaded file, and moves it to its place, which is returned. `name` is its name on the hub."""
         if seen.version is None:
             raise self._failed(f"the hub does not say which version of {name} it has sent (ETag)")
-        if seen.sha256 not in (None, _sha256(path, self.check)):
+        if seen.sha256 not in (None, sha256(path, self.check)):
             raise self._failed(f"{name} came damaged: its SHA-256 is not the hub's")
         target = self._place(name, seen.version)
         try:
@@ -278,7 +276,7 @@ class _Repository:
         if status not in (401, 403, 404) or not self._is_hub(answer.url):
             return
         if code == "GatedRepo":
-            raise self._failed("its licence must be accepted on the hub first, and LONGTAKE_HF_TOKEN set")
+            raise self._failed(GATED)
         if code == "RepoNotFound" or (status == 401 and self.token is None):
             self._no_repository()
         if status == 404:
@@ -289,7 +287,7 @@ class _Repository:
         )
 
     def _no_repository(self) -> NoReturn:
-        raise self._failed("the hub has no such repository, or it is private and LONGTAKE_HF_TOKEN is not set")
+        raise self._failed(NO_REPOSITORY)
 
     def _failed(self, reason: str) -> DownloadFailed:
         return DownloadFailed(f"{self.lora.path} cannot be fetched: {reason}.", value=self.lora.path)
@@ -319,16 +317,6 @@ class _Seen:
         is_hexadecimal = re.fullmatch("[0-9a-f]{16,128}", text) is not None
         self.version = (text if is_hexadecimal else hashlib.sha256(text.encode()).hexdigest())[:16]
         self.sha256 = text if linked and is_hexadecimal and len(text) == 64 else None
-
-
-def _sha256(path: Path, check: Check) -> str:
-    """Returns the SHA-256 of a file in hexadecimal. Calls `check` between the pieces of the file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE_BYTES):
-            digest.update(piece)
-            check()
-    return digest.hexdigest()
 
 
 def _is_plain(name: str) -> bool:

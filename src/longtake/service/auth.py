@@ -124,9 +124,9 @@ class Authenticator:
         peer: the client of the request.
         """
 
-        async def attempt() -> Caller:
+        async def checked() -> Caller:
             async with self._turns.turn(peer):
-                return await self._state.call(self._authenticate, authorization)
+                return await self._state.call_with_retries(self._authenticate, authorization)
 
         def end(check: "asyncio.Future[Caller]") -> None:
             del self._checks[authorization]
@@ -134,7 +134,7 @@ class Authenticator:
 
         check = self._checks.get(authorization)
         if check is None:
-            check = self._checks[authorization] = asyncio.ensure_future(self._state.repeated(attempt))
+            check = self._checks[authorization] = asyncio.ensure_future(checked())
             check.add_done_callback(end)
         return await asyncio.shield(check)
 

@@ -23,7 +23,16 @@ from longtake.service.download import download
 from longtake.service.queue import status_of
 from longtake.service.responses import NotFound, RequestFailed, json_response
 from longtake.service.state import ServerState
-from longtake.service.uploads import file_name, header_name, lifecycle, listed_parts, media_type, received, stored
+from longtake.service.uploads import (
+    check_number,
+    file_name,
+    header_name,
+    lifecycle,
+    listed_parts,
+    media_type,
+    received,
+    stored,
+)
 from longtake.storage import uploads
 from longtake.storage.files import NewFile, StoredFile
 from longtake.storage.keys import new_key
@@ -114,8 +123,7 @@ def cdn_routes(state: ServerState) -> list[BaseRoute]:
     async def put_part(request: Request) -> Response:
         upload = await _find_upload(request, state, multipart=True)
         number: int = request.path_params["number"]
-        if not 1 <= number <= uploads.MAX_PARTS:
-            raise RequestFailed(400, f"Parts are numbered 1 to {uploads.MAX_PARTS}; this is {number}.", "bad_request")
+        check_number(number)
         if await state.call_with_retries(state.store.find, upload.file_key) is not None:
             raise RequestFailed(400, "This upload is finished.", "bad_request")
         max_bytes = state.settings.max_upload_bytes

@@ -27,16 +27,12 @@ async def report(
     Raises RequestFailed with status 429 if the key has 64 open reports (MOST_OPEN). A report is open from this call
     until the client has received it. Raises ClientDisconnect if the client has gone before its turn.
     """
-
-    async def made() -> bytes:
+    with ExitStack() as stack:
+        stack.enter_context(state.reports.opened(key_id, MOST_OPEN))
         async with state.report_threads.turn(key_id):
             if await request.is_disconnected():
                 raise ClientDisconnect
-            return await state.call_long(make)
-
-    with ExitStack() as stack:
-        stack.enter_context(state.reports.opened(key_id, MOST_OPEN))
-        body = await state.repeated(made)
+            body = await state.repeated(lambda: state.call_long(make))
         length = {"content-length": str(len(body))}
         return CountedResponse(_once(body), {**length, **(headers or {})}, "application/json", stack.pop_all())
 

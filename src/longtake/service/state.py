@@ -30,7 +30,10 @@ PAUSES_S = (0.05, 0.2, 0.5, 1.0, 2.0, 2.0)
 """Seconds before each repetition of a failed database call. Their sum, about 6, is enough for a database to restart."""
 
 ANSWER_S = 30.0
-"""Seconds after which a client is told that the database does not answer. A write may still succeed later."""
+"""Seconds after which a client is told that the database does not answer. A write may still succeed later.
+
+The time for which a call waits for a thread does not count.
+"""
 
 SHORT_THREADS, BODY_THREADS, REPORT_THREADS = 4, 12, 4
 """The number of threads for short work such as the check of a key, for bodies and uploads, and for reports. Only one
@@ -159,8 +162,12 @@ class ServerState:
             return await self.call_long(work, *args, **kwargs)
 
     async def call_for_with_retries(self, key_id: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Returns the same as `call_for`, and repeats the call after the same errors as `call_with_retries`."""
-        return await self.repeated(lambda: self.call_for(key_id, work, *args, **kwargs))
+        """Returns the same as `call_for`, and repeats the call after the same errors as `call_with_retries`.
+
+        The key keeps its thread until the last repetition. The time for which it waits for a thread has no limit.
+        """
+        async with self.body_threads.turn(key_id):
+            return await self.repeated(lambda: self.call_long(work, *args, **kwargs))
 
     @staticmethod
     async def repeated(attempt: Callable[[], Awaitable[T]]) -> T:

@@ -117,10 +117,15 @@ def listed_parts(value: Any) -> list[tuple[int, str]]:
         number, etag = (part.get("partNumber"), part.get("etag")) if isinstance(part, dict) else (None, None)
         if type(number) is not int or not isinstance(etag, str) or number in found:
             raise invalid
-        if not 1 <= number <= MAX_PARTS:
-            raise RequestFailed(400, f"Parts are numbered 1 to {MAX_PARTS}.", "bad_request")
+        check_number(number)
         found[number] = etag.strip('"')
     return list(found.items())
+
+
+def check_number(number: int) -> None:
+    """Raises RequestFailed with status 400 if a part of an upload cannot have this number (see MAX_PARTS)."""
+    if not 1 <= number <= MAX_PARTS:
+        raise RequestFailed(400, f"Parts are numbered 1 to {MAX_PARTS}; this is {str(number)[:20]}.", "bad_request")
 
 
 def lifecycle(request: Request) -> Mapping[str, Any] | None:

@@ -18,7 +18,7 @@ from longtake.storage.files import NewFile
 from longtake.worker import outcomes
 from longtake.worker.context import SlotContext
 from longtake.worker.leases import is_last_attempt
-from longtake.worker.machine import wait_for_room
+from longtake.worker.machine import pause_s, wait_for_room
 from longtake.worker.messages import (
     Cancel,
     CancelRequested,
@@ -44,6 +44,11 @@ log = logging.getLogger(__name__)
 
 CHECK_EVERY_S = 0.25
 """Seconds between two reads of the request's row, to notice a cancellation or a claim by another server."""
+
+WATCHERS_EVERY_S = 1.0
+"""Seconds between two reads of the row that says how often somebody has asked for previews of the request."""
+
+_LOST = "Request %s has ended or another attempt has claimed it; the %s of this attempt is dropped."
 
 Ending = Outcome | MachineFailed | Literal["cancelled", "died", "stopped", "lost", "missing"]
 """The ending of an attempt.
@@ -80,7 +85,8 @@ class Attempt:
         self._log = RequestLog()
         self._done: Done | None = None
         self._check_at = time.monotonic() + CHECK_EVERY_S
-        self._num_questions: int | None = None  # for previews
+        self._count_at = 0.0  # when to count the questions for previews, in seconds of the monotonic clock
+        self._num_questions: int | None = None
 
     def run(self) -> None:
         """Carries out the request. Then stores its outcome, or puts the request back into the queue.
@@ -139,13 +145,14 @@ class Attempt:
                 self._check_at = now + CHECK_EVERY_S
                 if self._claim_state() != "held":
                     return self._reason_to_stop()
-                self._notice_watchers()
+                if now >= self._count_at:
+                    self._count_at = now + WATCHERS_EVERY_S
+                    self._notice_watchers()
             if now >= self._log.due_at:
                 self._log.store(self._write_log)
 
     def _handle_next(self) -> Ending | None:
-        """Waits for the next message of the worker process and handles it. Returns how the attempt ended, or None if it
-        goes on.
+        """Waits for the next message, and handles it. Returns how the attempt ended, or None if it goes on.
 
         Also returns None, without a message, when it is time to check the claim, to store log lines or to kill a
         stalled process. The caller does these.
@@ -245,7 +252,7 @@ class Attempt:
         `ending` is how the attempt ended:
         - An `Outcome`, or "cancelled": stores the outcome, which ends the request.
         - "died": puts the request back, or stores an error as its outcome if no further attempt is allowed.
-        - `MachineFailed`: waits until the machine has room, then the same (see `machine.wait_for_room`).
+        - `MachineFailed`: waits (see `machine.wait_for_room`), then the same. A full disk allows a further attempt.
         - "stopped": kills the worker process and puts the request back.
         - "lost": does nothing, because this attempt no longer holds the request.
         - "missing": puts the request back to wait for the files, or ends it if they were downloaded too often.
@@ -268,27 +275,26 @@ class Attempt:
             case "missing":
                 return self._send_back()
             case "lost":
-                log.warning(
-                    "Request %s has ended or another attempt has claimed it; the work of this attempt is dropped.",
-                    row.id,
-                )
+                log.warning(_LOST, row.id, "work")
         return False
 
     def _wait_for_machine(self, failure: MachineFailed) -> bool:
-        """Waits until this machine may work again. Then puts the request back, or ends it and returns True."""
-        row, folder = self._row, work_folder(self._context.settings, self._row.id)
+        """Waits until the request may be tried again. Then puts it back, or ends it and returns True."""
+        row, settings = self._row, self._context.settings
         log.warning("Request %s waits, because this machine failed: %s.", row.id, failure.reason)
+        is_last = is_last_attempt(row, settings)
         counts = wait_for_room(
-            folder, row.attempt, lambda seconds: self._stopping.wait(seconds) or self._claim_state() != "held"
+            work_folder(settings, row.id),
+            0 if is_last else pause_s(row.attempt - 1),
+            lambda seconds: self._stopping.wait(seconds) or self._claim_state() != "held",
         )
-        if counts and row.attempt >= self._context.settings.max_attempts and self._claim_state() == "held":
+        if counts and is_last and self._claim_state() == "held":
             return self._finish(outcomes.machine_failed(row.attempt, failure.reason))
         self._retry(lambda: queue.return_to_queue(self._engine, row, attempt_failed=counts))
         return False
 
     def _send_back(self) -> bool:
-        """Puts the request back into the queue, to wait for its missing files. Returns True if the request has ended
-        instead.
+        """Puts the request back, to wait for its missing files. Returns True if the request has ended instead.
 
         It ends if its files were missing after more than `max_attempts` (a setting) downloads.
         """
@@ -322,10 +328,7 @@ class Attempt:
         if is_stored:
             log.info("Request %s to %s ended with status %d.", row.id, row.endpoint, outcome.status_code)
         else:
-            log.warning(
-                "Request %s has ended or another attempt has claimed it; the outcome of this attempt is dropped.",
-                row.id,
-            )
+            log.warning(_LOST, row.id, "outcome")
         return is_stored
 
     def _has_ended_elsewhere(self) -> bool:
@@ -357,10 +360,9 @@ class Attempt:
         is_held = self._try(
             lambda: queue.add_log_lines(self._engine, self._row, lines, progress), None, action="storing its log lines"
         )
-        is_written = is_held is not None
-        if is_written:
+        if is_held is not None:
             self._changed()
-        return is_written
+        return is_held is not None
 
     def _changed(self) -> None:
         self._context.on_change(self._row.id)

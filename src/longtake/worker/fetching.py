@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from cachetools import LRUCache
+
 from longtake.access.files import find_own
 from longtake.database.connection import RetriesStopped, is_temporary, retry_until_stopped
 from longtake.endpoints.validation import errors_at
@@ -38,7 +40,7 @@ from longtake.threads import start
 from longtake.worker import outcomes
 from longtake.worker.context import SlotContext
 from longtake.worker.leases import Lease
-from longtake.worker.machine import has_room
+from longtake.worker.machine import has_room, pause_s
 from longtake.worker.places import Place
 
 log = logging.getLogger(__name__)
@@ -49,17 +51,8 @@ POLL_S = 0.25
 STOP_S = 2.0
 """Seconds that a stopping server waits for its downloads to stop. After that it goes on without them."""
 
-PAUSE_S = 3.0
-"""Seconds that a place waits after a full disk, or another error of this machine, has ended a download.
-
-Each further pause for the same request is twice as long.
-"""
-
-LONGEST_PAUSE_S = 60.0
-"""The longest of these pauses in seconds."""
-
 MOST_PAUSES = 1000
-"""The largest number of requests whose pauses are remembered."""
+"""The largest number of requests for which is remembered how often their downloads have waited for this machine."""
 
 HEAR_S = 1.0
 """Seconds within which a stopped download usually ends. After that, another one may be stopped in its stead."""
@@ -92,7 +85,7 @@ class FetchPlaces:
         self._hub_transport = hub_transport(context.settings)
         self._lock = threading.Lock()
         self._places: dict[str, Place] = {}  # request id -> place
-        self._pauses: dict[str, int] = {}  # request id -> how often its download has waited for this machine
+        self._pauses: LRUCache[str, int] = LRUCache(MOST_PAUSES)  # request id -> how often it waited for this machine
         self._begun_at: dict[str, float] = {}  # key id -> when its last download began, in seconds of the same clock
         self._thread = Repeating(
             "fetch places", self._turn, failure="No files were downloaded", is_temporary=is_temporary, retry_s=POLL_S
@@ -244,17 +237,18 @@ class FetchPlaces:
         """Waits a while after `error`, for which this machine is at fault. Returns how the download ended.
 
         If the disk has room without the file, the attempt counts: perhaps the file needs more than this machine has.
+        That is the disk of the path in the error, or of the data folder if the error names none.
         """
         fetch, settings = place.fetch, self._context.settings
         log.warning("The files of request %s wait, because this machine failed: %s", fetch.request_id, error)
         ours = machine_error(error)
-        counts = ours is not None and has_room(settings.data_dir)
+        counts = ours is not None and has_room(Path(ours.filename or settings.data_dir))
         if ours is not None and counts and fetch.downloads.attempt >= settings.max_attempts:
             return outcomes.download_failed(fetch.downloads.attempt, ours.strerror or "an error")
-        self._pauses[fetch.request_id] = number = self._pauses.pop(fetch.request_id, -1) + 1
-        while len(self._pauses) > MOST_PAUSES:
-            del self._pauses[next(iter(self._pauses))]
-        place.stopped.wait(min(PAUSE_S * 2**number, LONGEST_PAUSE_S))
+        with self._lock:
+            earlier = self._pauses.get(fetch.request_id, 0)
+            self._pauses[fetch.request_id] = earlier + 1
+        place.stopped.wait(pause_s(earlier))
         return "failed" if counts else "stopped"
 
     def _settle(self, place: Place, ending: Ending) -> None:
@@ -269,6 +263,8 @@ class FetchPlaces:
         fetch = place.fetch
         match ending:
             case "done":
+                with self._lock:
+                    self._pauses.pop(fetch.request_id, None)
                 if self._retry(place, lambda: fetches.finish(self._engine, fetch)):
                     self._wake_slots(fetch.group.pool)
             case "stopped" | "failed":
@@ -342,11 +338,12 @@ class FetchPlaces:
             yield found.path if found.is_new or file.must_be_stored else None
             return
         store = self._context.store
-        imported = self._retry(place, lambda: imports.find(store, place.key_id, file.url))
-        if imported is not None and file.kind != "lora":
-            with store.blobs.local(imported[1].blob) as path:
-                yield path
-            return
+        if file.kind != "lora":
+            imported = self._retry(place, lambda: imports.find(store, place.key_id, file.url))
+            if imported is not None:
+                with store.blobs.local(imported[1].blob) as path:
+                    yield path
+                return
         with temporary_folder(settings) as folder:
             yield fetch_file(
                 file.url,

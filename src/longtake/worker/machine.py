@@ -1,4 +1,4 @@
-"""What a slot does when its machine fails, for example because the disk is full: the request waits."""
+"""What a server does when its machine fails, for example because the disk is full: the request waits."""
 
 import shutil
 from collections.abc import Callable
@@ -9,10 +9,19 @@ ROOM_BYTES = 16 * 1024**2
 """With less free disk space than this, no attempt begins again, and none counts as failed."""
 
 PAUSE_S = 3.0
-"""Seconds before a request is tried again after its first attempt, if that counts. Each further pause doubles."""
+"""Seconds before a request, or the download of its files, is tried again the first time. Each further pause doubles."""
+
+LONGEST_PAUSE_S = 60.0
+"""The longest of these pauses in seconds."""
 
 LOOK_S = 0.25
 """Seconds between two looks at the free disk space."""
+
+
+def pause_s(earlier: int) -> float:
+    """Returns the seconds to wait before the next try, if there were `earlier` pauses before (see PAUSE_S)."""
+    doublings = min(earlier, 30)  # With many more the result would be too large for a float.
+    return min(PAUSE_S * 2.0**doublings, LONGEST_PAUSE_S)
 
 
 def has_room(folder: Path) -> bool:
@@ -29,22 +38,21 @@ def free_bytes(folder: Path) -> int | None:
         return None
 
 
-def wait_for_room(folder: Path, attempt: int, wait: Callable[[float], bool]) -> bool:
+def wait_for_room(folder: Path, pause_s: float, wait: Callable[[float], bool]) -> bool:
     """Waits until a request whose attempt this machine has spoilt may be tried again. Returns True if the attempt
     counts towards the maximum number of attempts.
 
     - If the disk is full, waits until it has room. The attempt does not count: nothing could succeed meanwhile.
-    - Otherwise waits some seconds (see PAUSE_S). The attempt counts: perhaps the request needs more than there is.
+    - Otherwise waits `pause_s` seconds. The attempt counts: perhaps the request needs more than there is.
 
     `folder`: the folder of the request's files. If the disk is full, they are deleted first, and if it then has room,
         it counts as not full.
-    `attempt`: the number of the attempt; the first is 1.
     `wait`: waits for the given number of seconds, and returns True if this function shall wait no longer.
     """
     if not has_room(folder):
         shutil.rmtree(folder, ignore_errors=True)
     counts = has_room(folder)
-    until = monotonic() + (PAUSE_S * 2 ** (attempt - 1) if counts else 0)
+    until = monotonic() + (pause_s if counts else 0)
     while (monotonic() < until or not has_room(folder)) and not wait(LOOK_S):
         pass
     return counts
