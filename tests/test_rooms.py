@@ -120,7 +120,6 @@ COVERED_IN = {
     "worker.attempt": "worker/test_slots.py",
     "worker.claims": "worker/test_outages.py",
     "worker.context": "worker/test_slots.py",
-    "worker.machine": "worker/test_outages.py",
     "worker.places": "worker/test_fetching.py",
     "worker.outcomes": "worker/test_slots.py",
     "worker.progress": "worker/test_main.py",
