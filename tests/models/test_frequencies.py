@@ -16,7 +16,13 @@ from longtake.models import frequencies
 from longtake.models.frequencies import keep_float64_on_host, sinusoids
 from tests.models import small_ltx2
 
-HOST_ONLY = {"models/frequencies.py", "sampling/schedules.py", "families/ltx2/mel.py", "models/layout_ltx2.py"}
+HOST_ONLY = {
+    "models/frequencies.py",
+    "sampling/schedules.py",
+    "sampling/preview.py",
+    "families/ltx2/mel.py",
+    "models/layout_ltx2.py",
+}
 """The files that may name float64: they compute on the host, or read the word in a checkpoint's settings."""
 
 

@@ -96,8 +96,8 @@ class LinearDecoder:
         cells, wanted = cells[::stride], wanted[::stride]
         centre, mean = cells.mean(0), wanted.mean(0)
         spread = cells - centre
-        covariance = (spread.T @ spread / len(cells)).double().cpu()
-        shared = (spread.T @ (wanted - mean) / len(cells)).double().cpu()
+        covariance = (spread.T @ spread / len(cells)).cpu().double()
+        shared = (spread.T @ (wanted - mean) / len(cells)).cpu().double()
         penalty = RIDGE * max(float(covariance.diagonal().mean()), 1e-9)
         weights = torch.linalg.solve(covariance + penalty * torch.eye(channels, dtype=torch.double), shared)
         weights = weights.to(latent.device, torch.float)
