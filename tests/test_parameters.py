@@ -138,6 +138,8 @@ def test_loras_of_the_json_request_stay_unless_others_are_passed() -> None:
     for arguments in ({}, {"lora": ()}, {"lora": None}):
         assert request_data(V098, arguments, base, "clip.mp4")["loras"] == base["loras"]
     assert request_data(V098, {"lora": ("b",)}, base, "clip.mp4")["loras"] == [{"path": "b"}]
+    needed = next(one for one in ENDPOINTS.values() if one.id.endswith("/lora"))
+    assert request_data(needed, {"lora": []}, {}, "clip.mp4")["loras"] == [], "an endpoint that needs a list takes none"
 
 
 @pytest.mark.parametrize(

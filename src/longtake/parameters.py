@@ -227,7 +227,7 @@ def request_data(
 ) -> dict[str, Any]:
     """Returns a request as JSON values: a copy of `base` in which the parameters and the source replace values.
 
-    named: parameters by name; None and empty lists are ignored.
+    named: parameters by name. None is ignored, and so is an empty list if the endpoint does not need the parameter.
     base: a request as JSON values, perhaps incomplete.
     source: path or URL of the video; None leaves the source of `base`.
 
@@ -237,7 +237,7 @@ def request_data(
     known = {one.name: one for one in parameters(endpoint.id)}
     values: dict[FieldPath, Any] = {} if source is None else {endpoint.source_field: source}
     for name, value in named.items():
-        if value is None or (isinstance(value, list | tuple) and not value):
+        if value is None or (_is_empty_list(value) and not (name in known and known[name].info.is_required())):
             continue
         if name not in known:
             raise _unknown(name, value, endpoint)
@@ -261,6 +261,10 @@ def request_data(
             loc=("body", *endpoint.source_field),
         )
     return data
+
+
+def _is_empty_list(value: Any) -> bool:
+    return isinstance(value, list | tuple) and not value
 
 
 def _unknown(name: str, value: Any, endpoint: Endpoint[Any, Any]) -> InvalidRequest:

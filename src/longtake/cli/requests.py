@@ -108,5 +108,7 @@ class RequestOptions:
             with naming_options(chosen):
                 options = {**self.fields, "new_frames": self.new_frames, **output_options}
                 output_type = None if output is None else library.output_type(output)
-                user_input = UserInput(options, self.source, json_input(self.json_input), output_type)
+                # A list option that is not used is an empty list.
+                given = {name: value for name, value in options.items() if value not in ([], ())}
+                user_input = UserInput(given, self.source, json_input(self.json_input), output_type)
                 yield local_request(chosen, user_input, user_settings, self.model), user_settings
