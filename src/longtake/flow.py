@@ -25,7 +25,7 @@ class Flow:
         self.restart(now, 0)
 
     def restart(self, now: float, moved: int) -> None:
-        """Begins a new period.
+        """Begins a new period, over which the rate of a transfer is measured.
 
         now: the present time in seconds.
         moved: the number of bytes so far, counted from any moment. Later calls of `slow_period` must count from

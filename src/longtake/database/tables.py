@@ -231,7 +231,7 @@ derived_files = sa.Table(
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.UniqueConstraint("blob", name="one_derived_file_per_blob"),
 )
-"""What was made from the files of the store for the server's pages, such as a strip of a video's frames.
+"""The files that were made from stored ones for the server's pages, such as a strip of a video's frames.
 
 `file_key`, `kind`, `form`: the key of the file, and what was made from it, such as a strip of a certain size.
 `made_at`: the time at which it was made.

@@ -10,7 +10,7 @@ from longtake.media.limits import Limits
 
 @dataclass(frozen=True)
 class Order:
-    """What the program is to make.
+    """An order to the program: one file to make from a video.
 
     maker: a key of `program.MAKERS`.
     path: the video.

@@ -87,7 +87,11 @@ MAKERS: Mapping[str, Maker] = {
 
 
 def main() -> None:
-    """Carries out the order on standard input."""
+    """Reads an `Order` as JSON from standard input, makes its file, and writes lines of JSON to standard output.
+
+    The lines are {"share": 0..1} while the file is made, and at the end {"facts": ...}, or {"error": ...} or
+    {"traceback": ...} if it could not be made.
+    """
     system.end_with_starter()
     system.give_way()
     system.limit_memory(MEMORY_BYTES)

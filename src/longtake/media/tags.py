@@ -17,7 +17,7 @@ COMMENT_FORM = ArrayForm("uint8", ((0, MOST_COMMENT_BYTES),))
 
 @dataclass(frozen=True)
 class FileTags:
-    """What players and people need to know about a video file.
+    """Facts about a video file that are not needed to read it, but to decide how it can be shown.
 
     pixel_format: FFmpeg's name of the format in which the pixels are stored, such as yuv420p; empty if it is unknown.
     sound_codec: FFmpeg's name of the codec of the sound track that players play; empty if there is no sound.

@@ -62,7 +62,8 @@ class Prediction:
 
 
 class TrackInputs(Protocol):
-    """The inputs of the transformer about the n tokens of one modality, besides the tokens' values."""
+    """The transformer's inputs for the n tokens of one modality (video or audio), without the tokens' values: their
+    positions and their noise levels."""
 
     @property
     def bounds(self) -> Tensor:

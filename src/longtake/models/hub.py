@@ -15,7 +15,7 @@ from longtake.video import CHECK_EVERY_S, Check
 
 GATED = "its licence must be accepted on the hub first, and LONGTAKE_HF_TOKEN set"
 NO_REPOSITORY = "the hub has no such repository, or it is private and LONGTAKE_HF_TOKEN is not set"
-"""What users are told if the hub refuses access to a repository, and if it shows none."""
+"""Reasons for users: why the hub refuses access to a repository, and why it shows none."""
 
 _PIECE_BYTES = 2**23
 """The number of bytes of a file that are read at once."""

@@ -295,7 +295,7 @@ class _Repository:
 
 @dataclass
 class _Seen:
-    """What the answers to a download say about the file.
+    """Facts about a file that the headers of the answers to its download state.
 
     version: a short name of its version, which is safe in a path; None if no answer names one.
     sha256: its SHA-256 in hexadecimal; None if no answer names it.
@@ -320,7 +320,11 @@ class _Seen:
 
 
 def _is_plain(name: str) -> bool:
-    """Returns True if the name of a file in a repository ends with .safetensors and can be a path of this machine."""
+    """Returns True if the name of a file in a repository ends with .safetensors and is safe as a path inside a folder.
+
+    A name that is too long, is absolute, leads out of the folder, or has a backslash or an unprintable character is
+    not.
+    """
     try:
         parts = [part.encode() for part in name.split("/")]
     except UnicodeError:  # half a character

@@ -60,7 +60,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Lineage:
-    """What a request extends, if its source is a file of this server.
+    """The place of a request in a tree of extensions, which is known if its source is a file of this server.
 
     `source`: the key of the source's stored file; None if the source is elsewhere, or in the request itself.
     `parent`: the id of the request that made this file; None if it is an upload, or the result of a request that the

@@ -69,7 +69,10 @@ class Resume:
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    """Writes a file of tensors. Raises OSError if that fails, where safetensors has an error without a number."""
+    """Writes a file of tensors. Raises OSError, with the system's number of the error, if the system cannot write it.
+
+    safetensors itself raises an error of its own that has the number only in its text.
+    """
     try:
         save_file(tensors, path)
     except SafetensorError as error:

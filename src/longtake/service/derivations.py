@@ -42,7 +42,7 @@ COPY = "copy"
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a client asks for.
+    """A client's wish for something that is made from a stored file.
 
     derivation: what is made, and from which file.
     file: the facts about this file.

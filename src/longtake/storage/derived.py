@@ -1,6 +1,6 @@
-"""What is made from stored files for the server's pages, such as a strip of a video's frames.
+"""Files that are made from stored ones for the server's pages, such as a strip of a video's frames.
 
-It is stored with its file: it lives as long as the file, and is deleted with it.
+Each lives as long as the stored file from which it was made, and is deleted with it.
 """
 
 import secrets
@@ -22,7 +22,7 @@ MOST_FORMS = 8
 
 @dataclass(frozen=True)
 class Derivation:
-    """What can be made from a stored file.
+    """The name of something that can be made from a stored file.
 
     `file_key`: the key of the file.
     `kind`: what it is, such as "strip".
@@ -36,7 +36,7 @@ class Derivation:
 
 @dataclass(frozen=True)
 class DerivedFile:
-    """What was made from a stored file.
+    """Something that was made from a stored file.
 
     `facts`: facts about it, a JSON object.
     `blob`: the key of the blob with its bytes; None if it consists only of facts.

@@ -280,7 +280,7 @@ class FetchPlaces:
     def _download_all(self, place: Place) -> None:
         """Downloads those files of a request that were not downloaded yet, and stores in the database where they are.
 
-        `place`: the request's running download.
+        `place`: the running download of the request's files.
 
         Raises Cancelled if the download must stop, and LongtakeError if a file cannot be downloaded.
         """
@@ -310,7 +310,8 @@ class FetchPlaces:
         """Returns True if a file must be downloaded before its request can be claimed. Returns False for these files:
 
         - A file in this server's own store that the request's API key may read.
-        - A LoRA that is on this machine already, unless another machine lacks it (`must_be_stored`).
+        - A LoRA that is on this machine already. It is needed all the same if another machine lacks it, which reads it from
+          the blob (`must_be_stored`).
         - A LoRA with a URL that is not allowed. The request fails later, when it runs.
 
         `place`: the download of the request's files.

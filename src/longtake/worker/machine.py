@@ -1,4 +1,4 @@
-"""What a server does when its machine fails, for example because the disk is full: the request waits."""
+"""Lets requests wait when the server's machine fails, for example because the disk is full."""
 
 import shutil
 from collections.abc import Callable

@@ -6,7 +6,7 @@ from longtake.video import Span, VideoInfo
 
 
 def plan_notes(options: LTXVOptions, source: VideoInfo, span: Span, plan: Plan) -> tuple[str, ...]:
-    """Returns the notes about a plan, except those about the numbers of source frames and new frames.
+    """Returns the notes about a plan: sentences for the user about what differs from the request. It leaves out those about the numbers of source frames and new frames.
 
     `frame_counts` returns the notes about these numbers.
 
