@@ -310,8 +310,8 @@ class FetchPlaces:
         """Returns True if a file must be downloaded before its request can be claimed. Returns False for these files:
 
         - A file in this server's own store that the request's API key may read.
-        - A LoRA that is on this machine already. It is needed all the same if another machine lacks it, which reads it from
-          the blob (`must_be_stored`).
+        - A LoRA that is on this machine already. It is needed all the same if another machine lacks it
+          (`must_be_stored`), which will read it from the blob.
         - A LoRA with a URL that is not allowed. The request fails later, when it runs.
 
         `place`: the download of the request's files.

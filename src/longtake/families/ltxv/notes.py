@@ -6,9 +6,9 @@ from longtake.video import Span, VideoInfo
 
 
 def plan_notes(options: LTXVOptions, source: VideoInfo, span: Span, plan: Plan) -> tuple[str, ...]:
-    """Returns the notes about a plan: sentences for the user about what differs from the request. It leaves out those about the numbers of source frames and new frames.
+    """Returns the notes about a plan: sentences for the user about what differs from the request.
 
-    `frame_counts` returns the notes about these numbers.
+    The notes about the numbers of source frames and new frames are not among them; `frame_counts` returns those.
 
     `options`: the options of the request.
     `source`: the facts of the source video.
