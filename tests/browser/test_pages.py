@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from longtake.queue.requests import Outcome
-from tests.browser.requests import finished, submit
+from tests.service.finished import finished, submit
 from tests.service.serving import LTX2, LTXV, Served
 
 if TYPE_CHECKING:

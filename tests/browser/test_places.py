@@ -7,7 +7,7 @@ import pytest
 
 from tests.browser.conftest import CLIP
 from tests.browser.prefix import prefixed
-from tests.browser.requests import finished
+from tests.service.finished import finished
 from tests.service.serving import LTX2, Served, serving
 
 if TYPE_CHECKING:

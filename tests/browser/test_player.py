@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.requests import finished, submit
+from tests.service.finished import finished, submit
 from tests.service.serving import LTXV, Served
 
 if TYPE_CHECKING:

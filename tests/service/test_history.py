@@ -1,7 +1,5 @@
 """The requests that the server's pages show: the list with its filters, trees, and single requests."""
 
-import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,39 +8,18 @@ import pytest
 
 from longtake.queue import engine as queue
 from longtake.queue.payloads import input_and_result
-from longtake.queue.requests import Outcome, RequestRow, Submission
+from longtake.queue.requests import Outcome, Submission
 from longtake.service import history
 from longtake.service.history import MOST_LOGS, MOST_SEARCHED
-from longtake.storage.files import NewFile
+from tests.service.finished import CLIP, finished, submit
 from tests.service.serving import LTX2, LTXV, Served, serving
 from tests.service.serving import submit as post
-
-CLIP = Path(__file__).parents[2] / "examples" / "clip.mp4"
 
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
     with serving(tmp_path) as served:
         yield served
-
-
-def submit(served: Served, prompt: str, *, endpoint: str = LTXV, key_id: str = "local", **more: Any) -> RequestRow:
-    body = json.dumps({"prompt": prompt, **more.pop("body", {})}).encode()
-    row = queue.submit(served.engine, Submission(endpoint, "default", key_id, body, served.queue, **more))[0]
-    served.state.statuses.mark_changed(row.id)
-    return row
-
-
-def finished(served: Served, row: RequestRow) -> str:
-    """Ends a claimed request with a video in the store. Returns the key of its file."""
-    path = served.state.store.scratch_path()
-    shutil.copyfile(CLIP, path)
-    key = served.state.store.add_result(row.id, NewFile(row.key_id, "longtake-7.mp4", "video/mp4"), path)
-    video = {"url": f"https://v3.fal.media/files/{key}", "content_type": "video/mp4", "width": 640, "height": 352}
-    body = {"video": video | {"duration": 4.0, "num_frames": 96}, "seed": 7}
-    headers = {"x-longtake-model": "ltxv-tiny", "x-longtake-stand-in": "ltxv-tiny stands in."}
-    served.finish(row, Outcome(200, body, headers=headers))
-    return key
 
 
 def listed(served: Served, query: str = "", **headers: str) -> Any:

@@ -1,16 +1,16 @@
-"""Requests for the browser tests, which the test itself submits and carries out."""
+"""Requests that a test submits and carries out itself, with a video as their result."""
 
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 from longtake.queue import engine as queue
 from longtake.queue.requests import Outcome, RequestRow, Submission
 from longtake.storage.files import NewFile
-from tests.contract.conftest import ROOT
 from tests.service.serving import LTXV, Served
 
-CLIP = ROOT / "examples" / "clip.mp4"
+CLIP = Path(__file__).parents[2] / "examples" / "clip.mp4"
 
 
 def submit(served: Served, prompt: str, *, endpoint: str = LTXV, key_id: str = "local", **more: Any) -> RequestRow:
