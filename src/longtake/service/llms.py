@@ -1,6 +1,7 @@
 """Describes an endpoint as plain text for language models that write programs: addresses, fields, an example."""
 
 import json
+import shlex
 from functools import cache
 from typing import Any
 
@@ -56,7 +57,7 @@ def description(endpoint: str) -> str:
             "## Example",
             "",
             f"curl -sS {{server}}/run/{endpoint} -H 'Authorization: Key ID:SECRET' -H 'Content-Type: application/json' "
-            f"-d '{example.replace(chr(39), chr(39) + chr(92) + chr(39) + chr(39))}'",
+            f"-d {shlex.quote(example)}",
             "",
         ]
     )
@@ -100,7 +101,8 @@ def _type(field: dict[str, Any], schemas: dict[str, Any]) -> str:
 
 
 def _example(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
-    """Returns a small valid input: the required fields, with the schema's own examples."""
+    """Returns a small valid input: the required fields, with the schema's examples. Files and LoRAs have made-up
+    addresses."""
     values: dict[str, Any] = {}
     for name in schema.get("required", ()):
         field = _resolved(schema["properties"][name], schemas)

@@ -6,6 +6,8 @@ import { parse, stringify } from "./json.js";
 const KEY = "longtake.key";
 
 export const ROOT = document.documentElement.dataset.root;
+// The address of the server's first page, which is also that of the server for programs.
+export const HOME = new URL(ROOT || ".", location.href).href;
 export const key = () => sessionStorage.getItem(KEY);
 export const keep = (text) => (text ? sessionStorage.setItem(KEY, text) : sessionStorage.removeItem(KEY));
 export const headers = () => (key() ? { Authorization: `Key ${key()}` } : {});

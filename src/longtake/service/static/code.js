@@ -1,11 +1,11 @@
 // The current request as code, in five forms: fal's clients for Python and JavaScript, cURL, the command line, and the
 // library. Each works when it is pasted.
 
-import { ROOT } from "./api.js";
+import { HOME } from "./api.js";
 import { copyText, el, newId } from "./dom.js";
 import { stringify } from "./json.js";
 
-const server = () => new URL(ROOT || ".", location.href).href.replace(/\/$/, "");
+const SERVER = HOME.replace(/\/$/, "");
 
 const COMPLETED = ["num_frames", "frame_rate", "duration", "match_input_fps"];
 
@@ -51,7 +51,7 @@ function python({ id }, request) {
 import fal_client
 import fal_client.client
 
-SERVER = "${server()}"
+SERVER = "${SERVER}"
 fal_client.client.RUN_URL_FORMAT = f"{SERVER}/run/"
 fal_client.client.QUEUE_URL_FORMAT = f"{SERVER}/queue/"
 fal_client.client.REST_URL = f"{SERVER}/rest"
@@ -78,7 +78,7 @@ fal.config({
   fetch: (address, init) => {
     const url = new URL(address);
     const service = services[url.hostname];
-    return fetch(service ? \`${server()}/\${service}\${url.pathname}\${url.search}\` : address, init);
+    return fetch(service ? \`${SERVER}/\${service}\${url.pathname}\${url.search}\` : address, init);
   },
 });
 
@@ -94,7 +94,7 @@ console.log(data.video.url);
 const shellText = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 function curl({ id }, request) {
-  return `curl -sS ${shellText(`${server()}/run/${id}`)} \\
+  return `curl -sS ${shellText(`${SERVER}/run/${id}`)} \\
   -H "Authorization: Key $FAL_KEY" -H 'Content-Type: application/json' \\
   -d ${shellText(stringify(request, 2))}
 `;

@@ -14,15 +14,13 @@ const lengthTo = (frame, now) => (edge(now) === "stop" ? frame : now.facts.num_f
 
 // The frame at which the handle of a field is: that of the length that was asked for, or the edge of the context. The
 // model may see less than was asked for, because its windows have fixed lengths.
-const asked = (toFrames) => (now) =>
-  now.own === undefined
-    ? inner(now)
-    : Math.max(0, Math.min(now.facts.num_frames, lengthTo(toFrames(now.own, now), now)));
+const asked = (now) =>
+  now.own === undefined ? inner(now) : Math.max(0, Math.min(now.facts.num_frames, lengthTo(now.own, now)));
 
 // The fields that limit the context, each with a handle on the strip: `place` is the frame at which the handle is,
 // `value` the field's value when the handle is at another frame, and `also` the fields that are set with it.
 const LIMITS = [
-  { name: "num_context_frames", place: asked((own) => own), value: lengthTo },
+  { name: "num_context_frames", place: asked, value: lengthTo },
   {
     name: "context",
     place: inner,

@@ -145,7 +145,8 @@ const KINDS = {
   image: fileControl,
 };
 
-// Returns a field's control with its label, help and place for an error: {node, get, set, complain}.
+// Returns a field's control with its label, help and place for an error: {node, get, set, complain, focus}, and what the
+// control itself has besides.
 export function control(field) {
   const id = newId(field.name);
   const made = KINDS[field.kind](field, id);

@@ -150,9 +150,15 @@ function recentResults(choose) {
   };
   box.addEventListener("toggle", async () => {
     if (!box.open) return;
-    const { requests } = await callJson("page/requests?state=done").catch(() => ({ requests: [] }));
-    const results = requests.filter((one) => one.video).slice(0, RECENT);
-    list.replaceChildren(...(results.length ? results.map(item) : [el("p", { class: "quiet" }, "There is none yet.")]));
+    try {
+      const { requests } = await callJson("page/requests?state=done");
+      const results = requests.filter((one) => one.video).slice(0, RECENT);
+      list.replaceChildren(
+        ...(results.length ? results.map(item) : [el("p", { class: "quiet" }, "There is none yet.")]),
+      );
+    } catch (error) {
+      list.replaceChildren(el("p", { class: "error" }, error.message));
+    }
   });
   return box;
 }

@@ -55,7 +55,6 @@ export function buildForm(node, fields) {
   }
 
   function changed() {
-    count();
     node.dispatchEvent(new Event("input", { bubbles: true }));
   }
 
@@ -86,7 +85,7 @@ export function buildForm(node, fields) {
     } catch (error) {
       jsonError.textContent = error.message;
     }
-    if (jsonError.textContent) node.dispatchEvent(new Event("input", { bubbles: true })); // the plan is no longer of this
+    if (jsonError.textContent) changed(); // the plan is no longer of this
   }
 
   // Returns the names in a request, such as "video.strenght", that are the names of no field.
@@ -170,7 +169,7 @@ export function buildForm(node, fields) {
   node.addEventListener("input", count);
   begin();
   const field = (name) => controls.find(({ field: own }) => own.name === name);
-  return { node, value, set, reset, pending, isComplete, complain, hint, take, isInitial, field };
+  return { node, value, set, pending, isComplete, complain, hint, take, isInitial, field };
 }
 
 function group({ name, members }, index) {

@@ -1,6 +1,5 @@
 // Four requests beside each other, to pick one of their results.
 
-import { fileAddress } from "./api.js";
 import { el } from "./dom.js";
 import { playable } from "./player.js";
 import { outcome, statuses } from "./run.js";
@@ -20,7 +19,8 @@ export function four(endpoint, requests, pick, signal) {
       for await (const status of statuses(endpoint, request, signal)) view.update(status);
       const { made, entry, error } = await outcome(endpoint, request, signal);
       if (!made) throw error ?? new Error(entry.state === "cancelled" ? "Cancelled" : "It failed.");
-      const { address, release } = await playable(fileAddress(made.video.url), { signal });
+      if (!entry.video) throw new Error("No file is stored.");
+      const { address, release } = await playable(entry.video.url, { signal });
       releases.push(release);
       const title =
         Number.isInteger(made.seed) || typeof made.seed === "bigint" ? `Pick seed ${made.seed}` : "Pick this";

@@ -66,7 +66,7 @@ function tile(request) {
   if (known.state === state) return known.node;
   known.state = state;
   known.stop();
-  const screen = el("span", { class: "moving" }, picture(video?.url));
+  const screen = el("span", {}, picture(video?.url));
   const facts = video ? seconds(video.duration ?? 0) : STATES[state];
   const text = el("span", {}, request.prompt || request.endpoint);
   known.node.firstChild.replaceChildren(screen, text, el("span", { class: "quiet" }, facts));

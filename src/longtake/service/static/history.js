@@ -1,9 +1,10 @@
 // The history: all requests that this key may see, with filters; the chain of extensions that a request belongs to.
 
-import { ROOT, call, callJson } from "./api.js";
+import { HOME, ROOT, callJson } from "./api.js";
 import { drawChain } from "./chain.js";
 import { by, copyText, el, toast } from "./dom.js";
 import { place } from "./list.js";
+import { cancel, erase } from "./run.js";
 import { onRequests, renew } from "./shell.js";
 import { picture } from "./thumbnail.js";
 import { STATES, dollars, plural, seconds, when } from "./words.js";
@@ -59,17 +60,16 @@ function draw(list, open) {
   for (const [id, { node }] of shown) if (!node.isConnected) shown.delete(id);
 }
 
-// Returns the row of a request. A row that is shown already is kept while its request has not changed.
+// Returns the row of a request. A row that is shown already is kept while its request has not changed,
+// and while it has the focus.
 function row(request, now) {
   const text =
     JSON.stringify([request.state, request.progress, request.position, request.video?.url, request.erased_at]) +
     (request.completed_at ? "" : now);
   const known = shown.get(request.id);
   if (known?.text === text) return known.node;
-  const focused = known?.node.contains(document.activeElement);
+  if (known?.node.contains(document.activeElement)) return known.node;
   const node = drawn(request, now);
-  if (known && !focused) known.node.replaceWith(node);
-  if (focused) return known.node;
   shown.set(request.id, { node, text });
   return node;
 }
@@ -151,7 +151,7 @@ function drawn(request, now) {
             {
               type: "button",
               class: "plain",
-              onclick: () => copyText(new URL(ROOT + request.shared, location.href).href),
+              onclick: () => copyText(HOME + request.shared),
             },
             "Share",
           )
@@ -186,20 +186,11 @@ function choose(id, wanted) {
 }
 
 async function stop({ endpoint, id }) {
-  await call(`queue/${endpoint}/requests/${id}/cancel`, { method: "PUT" }).catch((error) =>
-    toast(error.message, { failed: true }),
-  );
+  await cancel(endpoint, id).catch((error) => toast(error.message, { failed: true }));
 }
 
 async function remove({ id }) {
-  if (!confirm("Delete the input, the result and the file of this request?")) return;
-  try {
-    await call(`v1/models/requests/${id}/payloads`, { method: "DELETE" });
-    shown.get(id)?.node.classList.add("deleted");
-    toast("Deleted");
-  } catch (error) {
-    toast(error.message, { failed: true });
-  }
+  if (await erase(id)) shown.get(id)?.node.classList.add("deleted");
 }
 
 let typing = 0;

@@ -6,16 +6,16 @@ const MARK = "\ue000";
 // Returns the value of a JSON text. A seed of more than 53 bits becomes a BigInt.
 export function parse(text) {
   const marked = text.replace(/("seed"\s*:\s*)(-?\d{16,})(?=\s*[,}])/g, `$1"${MARK}$2"`);
-  return JSON.parse(marked, (_, value) => (isMarked(value) ? whole(value.slice(1)) : value));
+  return JSON.parse(marked, (name, value) => (name === "seed" && isMarked(value) ? whole(value.slice(1)) : value));
 }
 
-// Returns a value as JSON text, with BigInts as numbers.
+// Returns a value as JSON text. A seed that is a BigInt becomes a number.
 export function stringify(value, indent) {
   const text = JSON.stringify(value, (_, one) => (typeof one === "bigint" ? `${MARK}${one}` : one), indent);
-  return text?.replace(new RegExp(`"${MARK}(-?\\d+)"`, "g"), "$1");
+  return text?.replace(new RegExp(`("seed":\\s*)"${MARK}(-?\\d+)"`, "g"), "$1$2");
 }
 
-const isMarked = (value) => typeof value === "string" && value.startsWith(MARK);
+const isMarked = (value) => typeof value === "string" && /^\ue000-?\d+$/.test(value);
 
 // Returns a text of digits as a number, or as a BigInt if a number would round it.
 export function whole(digits) {

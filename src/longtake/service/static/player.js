@@ -215,7 +215,7 @@ export function player(path, { source, duration }) {
         keys.textContent = "Space plays, J loops the joint, arrows step a frame, S shows the source.";
       })
       .catch(() => {}); // the source may be deleted
-  callJson(`media/${fileKey(`/${path}`)}/wave?points=600`, { signal })
+  callJson(`media/${fileKey(path)}/wave?points=600`, { signal })
     .then((found) => {
       ({ peaks } = found);
       sound.hidden = wave.hidden = !peaks;
@@ -236,7 +236,7 @@ export function player(path, { source, duration }) {
 // Returns {address, release} of a file that the browser can play: the file itself, or a copy that the server makes of
 // it. `onShare(share)` is called while the copy is made, with the share (0..1) that is done. `signal` ends the waiting.
 export async function playable(path, { signal, onShare = () => {} } = {}) {
-  const file = fileKey(`/${path}`);
+  const file = fileKey(path);
   const facts = file ? await callJson(`media/${file}/facts`, { signal }).catch(() => null) : null;
   signal?.throwIfAborted();
   if (!facts || facts.playable) return mediaAddress(path, { signal });

@@ -1,7 +1,7 @@
 // The playground of one endpoint: its form, its plan, the running request, and its result.
 
 import { renew } from "./shell.js";
-import { Refused, callJson, fileAddress, fileUrl } from "./api.js";
+import { Refused, callJson, fileUrl } from "./api.js";
 import { codePanel } from "./code.js";
 import { contextStrip } from "./context.js";
 import { by, el, toast } from "./dom.js";
@@ -224,8 +224,7 @@ function showFailure(entry, error, view) {
   show(isCancelled ? "Cancelled" : "It failed", message, el("div", { class: "actions" }, retry), view.log);
 }
 
-function extend(url) {
-  const path = fileAddress(url) ?? url;
+function extend(path) {
   begin();
   go(`?source=${encodeURIComponent(path)}`);
   source.set(fileUrl(path));

@@ -1,7 +1,7 @@
 // The API page of one endpoint: code, addresses, and all fields, from the endpoint's own schema.
 
 import "./shell.js";
-import { ROOT, callJson } from "./api.js";
+import { HOME } from "./api.js";
 import { codePanel } from "./code.js";
 import { by, el } from "./dom.js";
 import { loadEndpoint } from "./schema.js";
@@ -14,7 +14,6 @@ async function start() {
   const panel = codePanel(endpoint);
   by("code").append(panel.node);
   panel.show(example(endpoint.fields));
-  const server = new URL(ROOT || ".", location.href).href;
   const calls = [
     ["Run and wait", "POST", `run/${id}`],
     ["Submit", "POST", `queue/${id}`],
@@ -28,7 +27,7 @@ async function start() {
   by("calls").append(
     ...calls.flatMap(([name, method, path]) => [
       el("dt", {}, name),
-      el("dd", {}, el("code", {}, `${method} ${server}${path}`)),
+      el("dd", {}, el("code", {}, `${method} ${HOME}${path}`)),
     ]),
   );
   by("input").append(
@@ -47,13 +46,13 @@ async function start() {
       el("tbody", {}, endpoint.fields.map(row)),
     ),
   );
-  const document = await callJson(`api/openapi/queue/openapi.json?endpoint_id=${encodeURIComponent(id)}`);
-  const answer = document.paths[`/${id}/requests/{request_id}`].get.responses["200"].content[
+  const { openapi } = endpoint;
+  const answer = openapi.paths[`/${id}/requests/{request_id}`].get.responses["200"].content[
     "application/json"
   ].schema.$ref
     .split("/")
     .at(-1);
-  const { properties } = document.components.schemas[answer];
+  const { properties } = openapi.components.schemas[answer];
   by("example").textContent = JSON.stringify(
     Object.fromEntries(Object.entries(properties).map(([name, schema]) => [name, schema.examples?.[0] ?? schema.type])),
     null,

@@ -1,20 +1,20 @@
 // The view of a finished request: its player, its facts and figures, and what can be done next.
 
-import { ROOT, call, callJson, fileAddress, mediaAddress } from "./api.js";
-import { copyText, el, toast } from "./dom.js";
+import { HOME, ROOT, callJson, mediaAddress } from "./api.js";
+import { copyText, el } from "./dom.js";
 import { download } from "./download.js";
 import { player } from "./player.js";
-import { withoutCut } from "./run.js";
+import { erase, withoutCut } from "./run.js";
 import { dollars, plural, seconds } from "./words.js";
 
 // Returns {node, release} for a request that has ended well.
 //
 // entry: the request as `page/requests/<id>` describes it.
 // made: its result.
-// then: the functions {extend(url), again(input), four(input), edit(input), compare(id)} for what comes next.
+// then: the functions {extend(path), again(input), four(input), edit(input)} for what comes next.
 export function resultView(entry, made, then) {
   const { video } = made;
-  const path = fileAddress(video.url) ?? entry.video?.url;
+  const path = entry.video?.url;
   if (!path)
     return {
       node: el(
@@ -65,7 +65,7 @@ export function resultView(entry, made, then) {
     el(
       "div",
       { class: "actions" },
-      el("button", { type: "button", class: "main", onclick: () => then.extend(video.url) }, "Extend again"),
+      el("button", { type: "button", class: "main", onclick: () => then.extend(path) }, "Extend again"),
       el("button", { type: "button", onclick: () => download(path, video.file_name || "longtake.mp4") }, "Download"),
       el(
         "button",
@@ -93,7 +93,7 @@ export function resultView(entry, made, then) {
             {
               type: "button",
               class: "plain",
-              onclick: () => copyText(new URL(ROOT + entry.shared, location.href).href),
+              onclick: () => copyText(HOME + entry.shared),
             },
             "Copy a share link",
           )
@@ -134,12 +134,5 @@ function inspection(about) {
 }
 
 async function remove(entry, node) {
-  if (!confirm("Delete the input, the result and the file of this request?")) return;
-  try {
-    await call(`v1/models/requests/${entry.id}/payloads`, { method: "DELETE" });
-    node.replaceWith(el("p", { class: "empty" }, "Deleted."));
-    toast("Deleted");
-  } catch (error) {
-    toast(error.message, { failed: true });
-  }
+  if (await erase(entry.id)) node.replaceWith(el("p", { class: "empty" }, "Deleted."));
 }

@@ -1,6 +1,7 @@
 // Submits a request and follows it to its end, through the queue that all clients use.
 
 import { Refused, call, callJson } from "./api.js";
+import { toast } from "./dom.js";
 
 const POLL_MS = 500;
 const MOST_PAUSE_MS = 10_000;
@@ -9,6 +10,19 @@ const MOST_PAUSE_MS = 10_000;
 export const submit = async (endpoint, request) => (await callJson(`queue/${endpoint}`, { json: request })).request_id;
 
 export const cancel = (endpoint, id) => call(`queue/${endpoint}/requests/${id}/cancel`, { method: "PUT" });
+
+// Deletes the input, the result and the file of a request, if the person agrees. Returns whether it did.
+export async function erase(id) {
+  if (!confirm("Delete the input, the result and the file of this request?")) return false;
+  try {
+    await call(`v1/models/requests/${id}/payloads`, { method: "DELETE" });
+    toast("Deleted");
+    return true;
+  } catch (error) {
+    toast(error.message, { failed: true });
+    return false;
+  }
+}
 
 // Yields the status of a request again and again until it has ended. Goes on after an outage of the server.
 export async function* statuses(endpoint, id, signal) {

@@ -1,6 +1,6 @@
 // What all pages share: the key door, the line about the queue, and the mark at the current page's link.
 
-import { ROOT, callJson, keep, key, setDoor } from "./api.js";
+import { HOME, callJson, keep, key, setDoor } from "./api.js";
 import { by } from "./dom.js";
 
 const door = by("door");
@@ -40,7 +40,7 @@ by("forget").addEventListener("click", () => {
 
 for (const link of document.querySelectorAll(".top nav a")) {
   const own = new URL(link.href).pathname;
-  const home = new URL(ROOT || ".", location.href).pathname;
+  const home = new URL(HOME).pathname;
   const here =
     own === home
       ? location.pathname === home || location.pathname.startsWith(`${home}models/`)
@@ -54,7 +54,6 @@ const listeners = new Set();
 export function onRequests(listener) {
   listeners.add(listener);
   renew();
-  return () => listeners.delete(listener);
 }
 
 let timer = setTimeout(renew);

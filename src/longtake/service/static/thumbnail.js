@@ -12,7 +12,7 @@ export function picture(path, place) {
     tabindex: place && -1,
     aria: { hidden: "true" },
   });
-  const key = fileKey(`/${path ?? ""}`);
+  const key = fileKey(path);
   if (key)
     mediaAddress(`media/${key}/strip?frames=1&height=108`)
       .then(({ address, release }) =>

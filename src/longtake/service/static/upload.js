@@ -1,6 +1,6 @@
 // Uploads a file as fal's clients do: the server names an address, and the bytes are sent to it.
 
-import { ROOT, callJson, key } from "./api.js";
+import { ROOT, callJson, headers } from "./api.js";
 
 // Uploads `file` and returns its URL on the server. `onProgress` is called with the sent share, 0..1.
 export async function upload(file, onProgress, signal) {
@@ -13,7 +13,7 @@ export async function upload(file, onProgress, signal) {
   await new Promise((resolve, reject) => {
     const request = new XMLHttpRequest(); // fetch reports no progress of an upload
     request.open("PUT", `${ROOT}cdn/uploads/${token}`);
-    if (key()) request.setRequestHeader("Authorization", `Key ${key()}`);
+    for (const [name, text] of Object.entries(headers())) request.setRequestHeader(name, text);
     request.setRequestHeader("Content-Type", file.type || "application/octet-stream");
     request.upload.addEventListener(
       "progress",
