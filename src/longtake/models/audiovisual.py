@@ -62,8 +62,7 @@ class Prediction:
 
 
 class TrackInputs(Protocol):
-    """The transformer's inputs for the n tokens of one modality (video or audio), without the tokens' values: their
-    positions and their noise levels."""
+    """The positions and noise levels of the n tokens of one modality (video or audio), for the transformer."""
 
     @property
     def bounds(self) -> Tensor:
