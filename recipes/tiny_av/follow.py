@@ -3,11 +3,13 @@
     python -m recipes.tiny_av.follow OLD
 
 OLD is a folder with the LTX-Video model's earlier weights. The changes of its transformer are translated as its weights
-were (`warm`), and added to the weights of the stage `exchange`. The result is the first checkpoint of the stage
-`lasting`, which then has less to learn.
+were (`warm`), and added to the weights of the stage `exchange`. The result replaces the checkpoint of the stage
+`exchange`, from which `lasting` begins. So `lasting` has less to learn. The old checkpoint is kept, and a second run,
+which would add the changes twice, is refused.
 """
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +32,18 @@ def added(model: Any, old: Any, new: Any, code: caption.Code) -> None:
 
 
 def main() -> None:
-    """Writes the checkpoint of the stage `exchange` anew, with the changes added."""
+    """Replaces the checkpoint of the stage `exchange` by one with the changes added."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("old", type=Path)
+    checkpoint = configs.WORK / FILES["exchange"]
+    kept = checkpoint.with_suffix(".before.pt")
+    if kept.exists():
+        sys.exit(f"The changes are already in {checkpoint}. To begin again, move {kept} to its place.")
     old, new = sampler.load(parser.parse_args().old), sampler.load()
     family = transformer.latest(("main", "finish", "exchange"))
     added(family["transformer"], old.transformer, new.transformer, caption.code(old))
-    torch.save({"averaged": dict(family.named_parameters())}, configs.WORK / FILES["exchange"])
+    checkpoint.rename(kept)
+    torch.save({"averaged": dict(family.named_parameters())}, checkpoint)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.contract.conftest import ROOT, Running, node
+from tests.contract.conftest import Running, node
 from tests.contract.test_real import server_process
 from tests.service.serving import Served, serving
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["node"]
 
-CLIP = ROOT / "examples" / "clip.mp4"
 PATIENCE_MS = 120_000.0
 """Milliseconds after which a test gives up waiting, even on a busy machine."""
 

@@ -1,6 +1,6 @@
 """Makes the pictures of the server's pages in their main states, for the documentation.
 
-    python -m tests.browser.pictures docs/pictures
+    python -m tests.browser.pictures docs/images/playground
 
 They are taken of a real server with the embedded models, so this takes a few minutes.
 """

@@ -8,13 +8,13 @@ import pytest
 from longtake.queue.requests import Outcome
 from tests.service.finished import finished, submit
 from tests.service.serving import LTX2, LTXV, Served
+from tests.service.test_pages import PAGES
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 
-PAGES = ("", f"models/{LTXV}", f"models/{LTX2}/api", "history", "compare", "server")
 HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
 
 

@@ -42,7 +42,6 @@ def test_the_result_is_shown_while_its_copy_is_made(served: Served, tab: "Page")
         "() => { history.pushState(null, '', location.pathname); dispatchEvent(new PopStateEvent('popstate')); }"
     )
     tab.locator(".player").wait_for(state="detached")
-    tab.wait_for_timeout(1000)
     count = len(asked)
     tab.wait_for_timeout(1500)
     assert len(asked) == count

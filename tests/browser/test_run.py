@@ -1,5 +1,6 @@
 """Requests from the form to the player, with the embedded models as the real models."""
 
+import base64
 import json
 import re
 from fractions import Fraction
@@ -7,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
+import httpx
 import pytest
 
 from longtake.endpoints import ENDPOINTS
-from tests.browser.conftest import CLIP
 from tests.contract.conftest import Running
+from tests.service.finished import CLIP
 from tests.service.serving import LTX2, LTXV
 
 if TYPE_CHECKING:
@@ -108,21 +110,38 @@ def test_an_error_is_shown_at_its_field(real: Running, tab: "Page") -> None:
     field.get_by_text("could not be downloaded").or_(field.get_by_text("127.0.0.1")).first.wait_for()
 
 
-def test_a_dropped_file_is_taken(real: Running, tab: "Page") -> None:
-    tab.goto(f"{real.http}/models/{LTXV}")
-    content = list(CLIP.read_bytes())
-    drop = tab.locator(".of-video .drop")
-    drop.wait_for()
+def drop(tab: "Page", content: bytes) -> None:
+    """Drops a video on the form."""
     data = tab.evaluate_handle(
         """(bytes) => {
           const data = new DataTransfer();
           data.items.add(new File([new Uint8Array(bytes)], "clip.mp4", { type: "video/mp4" }));
           return data;
         }""",
-        content,
+        list(content),
     )
-    drop.dispatch_event("drop", {"dataTransfer": data})
+    place = tab.locator(".of-video .drop")
+    place.wait_for()
+    place.dispatch_event("drop", {"dataTransfer": data})
+
+
+def test_a_dropped_file_is_taken(real: Running, tab: "Page") -> None:
+    tab.goto(f"{real.http}/models/{LTXV}")
+    drop(tab, CLIP.read_bytes())
     tab.get_by_text("33 frames").first.wait_for()
+
+
+def test_a_dropped_result_fills_the_form(real: Running, tab: "Page") -> None:
+    body = {**SMALL_VIDEO, "prompt": "a disc", "seed": 7}
+    source = "data:video/mp4;base64," + base64.b64encode(CLIP.read_bytes()).decode()
+    made = httpx.post(f"{real.http}/run/{LTX2}", json={**body, "video_url": source}, timeout=120).json()
+    tab.goto(f"{real.http}/models/{LTX2}")
+    drop(tab, httpx.get(made["video"]["url"]).content)
+    tab.get_by_text("The settings in the file fill the form").wait_for()
+    tab.get_by_role("button", name="JSON").click()
+    written = json.loads(tab.get_by_label("Request as JSON").input_value())
+    assert {name: written.get(name) for name in body} == body
+    assert written["video_url"].startswith(f"{real.http}/cdn/files/")
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)

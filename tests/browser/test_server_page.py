@@ -26,7 +26,10 @@ def test_the_page_uses_the_first_key_itself(served: Served, tab: "Page") -> None
     tab.get_by_text("There are no keys").wait_for()
     key = create_key(tab, "mine")
     assert served.state.keys.list()[0].scope == "admin"
-    tab.wait_for_timeout(3500)  # the queue is asked for again, now with the key
+    with tab.expect_response(
+        lambda answer: "/page/requests" in answer.url and "authorization" in answer.request.headers
+    ):
+        pass
     assert not tab.locator("#door").is_visible()
     assert tab.locator("#made code").inner_text() == key
     tab.get_by_role("button", name="Copy").click()

@@ -20,11 +20,12 @@ def submit(served: Served, prompt: str, *, endpoint: str = LTXV, key_id: str = "
     return row
 
 
-def finished(served: Served, row: RequestRow) -> str:
-    """Ends a claimed request with a video in the store. Returns the key of its file."""
+def finished(served: Served, row: RequestRow, clip: Path = CLIP) -> str:
+    """Ends a claimed request with a copy of a video in the store. Returns the key of its file."""
     path = served.state.store.scratch_path()
-    shutil.copyfile(CLIP, path)
-    key = served.state.store.add_result(row.id, NewFile(row.key_id, "longtake-7.mp4", "video/mp4"), path)
+    shutil.copyfile(clip, path)
+    file = NewFile(row.key_id, "longtake-7.mp4", "video/mp4", row.lifecycle)
+    key = served.state.store.add_result(row.id, file, path)
     video = {"url": f"{served.url}/cdn/files/{key}", "content_type": "video/mp4", "file_name": "longtake-7.mp4"}
     facts = {"width": 112, "height": 64, "fps": 24.0, "duration": 1.375, "num_frames": 33, "file_size": 1}
     body = {"video": video | facts, "seed": 7}

@@ -1,7 +1,5 @@
 """The requests that the server's pages show: the list with its filters, trees, and single requests."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,14 +10,8 @@ from longtake.queue.requests import Outcome, Submission
 from longtake.service import history
 from longtake.service.history import MOST_LOGS, MOST_SEARCHED
 from tests.service.finished import CLIP, finished, submit
-from tests.service.serving import LTX2, LTXV, Served, serving
+from tests.service.serving import LTX2, LTXV, Served
 from tests.service.serving import submit as post
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with serving(tmp_path) as served:
-        yield served
 
 
 def listed(served: Served, query: str = "", **headers: str) -> Any:

@@ -10,13 +10,12 @@ from PIL import Image
 
 from longtake.families import plan_to_json
 from longtake.queue import engine as queue
-from longtake.queue.requests import Outcome
 from longtake.service.responses import to_json
-from longtake.storage.files import NewFile
 from tests.cli.test_inspection import NEW, SHOWN, make_plan
 from tests.derived.test_joint import written
 from tests.media.clips import Clip, Tone
 from tests.media.files_out import read
+from tests.service.finished import finished
 from tests.service.serving import FLAT, LTX2, LTXV, Served, serving, submit, wait_for
 
 CROSS = {"sec-fetch-site": "cross-site"}
@@ -51,15 +50,14 @@ def get(served: Served, path: str, **headers: str) -> httpx.Response:
         return client.get(path, headers=headers)
 
 
-def finished(served: Served, path: Path, key: str | None = None) -> tuple[str, str]:
-    """Carries out a request whose result is the file at `path`. Returns its id, and the key of the file."""
+def carried_out(served: Served, path: Path, key: str | None = None) -> str:
+    """Carries out a request whose result is the file at `path`. Returns its id."""
     with served.client() as client:
         submit(client, FLAT, endpoint=LTX2, headers={"Authorization": f"Key {key}"} if key else {})
     row = served.claim()
     queue.store_plan(served.engine, row, plan_to_json(make_plan("forward")))
-    stored = served.state.store.add_result(row.id, NewFile(row.key_id, "a.mp4", "video/mp4", row.lifecycle), path)
-    served.finish(row, Outcome(200, {"video": {"url": f"{served.url}/cdn/files/{stored}"}, "seed": 7}))
-    return row.id, stored
+    finished(served, row, path)
+    return row.id
 
 
 def test_facts(running: Served, key: str) -> None:
@@ -97,7 +95,7 @@ def test_a_copy_is_made_and_sent_in_ranges(running: Served, key: str, tmp_path: 
 
 
 def test_the_joint_of_a_result(running: Served, tmp_path: Path) -> None:
-    request_id, _ = finished(running, written(tmp_path / "a.mp4", SHOWN + NEW))
+    request_id = carried_out(running, written(tmp_path / "a.mp4", SHOWN + NEW))
     address = f"/models/{LTX2}/requests/{request_id}/joint"
     place = get(running, f"{address}?figures=0").json()
     found = get(running, address).json()
@@ -175,7 +173,7 @@ def test_with_keys_only_those_who_may_read_the_file_get_anything(tmp_path: Path)
         for headers in (stranger, {}, {"authorization": "Key wrong:key"}):
             assert get(served, f"/media/{hidden}/facts", **headers).status_code == 404
             assert get(served, f"/media/{hidden}/copy", **headers).status_code == 404
-        request_id, _ = finished(served, clip, created[0])
+        request_id = carried_out(served, clip, created[0])
         address = f"/models/{LTX2}/requests/{request_id}/joint"
         assert get(served, address, **stranger).status_code == 404
         assert get(served, address).status_code == 401

@@ -1,24 +1,14 @@
 """The live preview of a running request: who gets it, and how interest in it is stored."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import httpx
-import pytest
 
 from longtake.queue import previews
 from longtake.queue.previews import StoredPreview
 from longtake.queue.requests import RequestRow
 from longtake.service.reports import MOST_OPEN
-from tests.service.serving import FLAT, LTX2, Served, serving, submit, wait_for
+from tests.service.serving import FLAT, LTX2, Served, submit, wait_for
 
 PICTURE = StoredPreview(b"RIFF....WEBP", 3, 8, 1, 2)
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with serving(tmp_path) as served:
-        yield served
 
 
 def asked(client: httpx.Client, request_id: str, **headers: str) -> httpx.Response:

@@ -14,23 +14,14 @@ from tests.no_threads import no_threads
 from tests.service.serving import wait_for
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "expected"),
-    [
-        ("LONGTAKE_OFFLINE", "1", "LONGTAKE_OFFLINE is set"),
-        ("PYTHONHOME", "/nowhere", "The download ended unexpectedly (exit status 1)."),
-    ],
-)
-def test_the_reason_of_a_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, expected: str
-) -> None:
+def test_the_reason_of_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pulls = Pulls(Settings(data_dir=tmp_path))
-    monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("LONGTAKE_OFFLINE", "1")
     pulls.begin("ltx-2.3")
     wait_for(lambda: (found := pulls.get("ltx-2.3")) is not None and found.error is not None)
     found = pulls.get("ltx-2.3")
     assert found is not None
-    assert expected in str(found.error)
+    assert "LONGTAKE_OFFLINE is set" in str(found.error)
     assert not pulls.cancel("ltx-2.3")
 
 

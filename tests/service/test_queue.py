@@ -13,7 +13,7 @@ from longtake.queue import engine as queue
 from longtake.queue import requests
 from longtake.queue.payloads import move_result_out
 from longtake.queue.requests import Outcome
-from longtake.storage.files import NewFile
+from tests.service.finished import finished
 from tests.service.serving import INPUT, LTX2, LTXV, Served, serving, submit, wait_for
 from tests.worker.requests import whole_row
 
@@ -251,10 +251,7 @@ def test_a_result_with_its_video_inside_is_sent_as_it_was_stored(served: Served,
 
 def test_a_result_whose_file_is_deleted_says_so(served: Served, client: httpx.Client) -> None:
     submitted = submit(client)
-    row, path = served.claim(), served.state.store.scratch_path()
-    path.write_bytes(b"frames")
-    key = served.state.store.add_result(row.id, NewFile("local", "a.mp4", "video/mp4"), path)
-    served.finish(row, Outcome(200, {"video": {"url": f"{served.url}/cdn/files/{key}"}}))
+    key = finished(served, served.claim())
     assert client.get(submitted["response_url"]).status_code == 200
     served.state.store.delete(key)
     gone = client.get(submitted["response_url"])

@@ -1,16 +1,12 @@
 """Shared results: what everybody who knows the address of a result's file may see."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from longtake.queue.requests import Outcome
-from longtake.storage.files import NewFile
+from tests.service.finished import CLIP, finished
 from tests.service.serving import INPUT, Served, serving, submit
-
-CLIP = Path(__file__).parents[2] / "examples" / "clip.mp4"
 
 
 def shared_file(served: Served, key: str | None = None, **headers: str) -> str:
@@ -18,14 +14,7 @@ def shared_file(served: Served, key: str | None = None, **headers: str) -> str:
     sent = {"Authorization": f"Key {key}"} if key else {}
     with served.client() as client:
         submit(client, headers={**sent, **headers})
-    row = served.claim()
-    path = served.state.store.scratch_path()
-    shutil.copyfile(CLIP, path)
-    file = NewFile(row.key_id, "a.mp4", "video/mp4", row.lifecycle)
-    stored = served.state.store.add_result(row.id, file, path)
-    video = {"url": f"{served.url}/cdn/files/{stored}", "width": 112, "height": 64}
-    served.finish(row, Outcome(200, {"video": video, "seed": 7}, headers={"x-longtake-model": "ltxv-tiny"}))
-    return stored
+    return finished(served, served.claim())
 
 
 def status(served: Served, key: str, **headers: str) -> int:

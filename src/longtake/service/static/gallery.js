@@ -1,4 +1,5 @@
-// The gallery: the models of this server, each with its newest result, and the newest results of all.
+// The gallery: the models of this server, each with its newest result among the last 24 requests, and the newest
+// results of all.
 
 import { ROOT, callJson } from "./api.js";
 import { by, el, toast } from "./dom.js";
