@@ -236,7 +236,7 @@ def test_the_video_ends_with_the_end_image(run: Callable[..., Result], tmp_path:
     assert np.array_equal(raw.luma(off.path), raw.luma(run(**SILENT).path)), "at strength 0 the image has no effect"
 
 
-@pytest.mark.parametrize("num_frames", [1, 5])
+@pytest.mark.parametrize("num_frames", [pytest.param(1, marks=pytest.mark.soak), 5])
 def test_a_source_that_fills_no_latent_is_extended_backward(
     run: Callable[..., Result], tmp_path: Path, num_frames: int
 ) -> None:

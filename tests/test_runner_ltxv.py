@@ -318,7 +318,7 @@ def test_frames_that_are_checked_have_no_preview(
             raise AssertionError("no preview was due")
 
     def on_progress(progress: Progress) -> None:
-        if progress.stage == "frames":
+        if progress.stage == "sampling" and progress.step == 2:
             raise Cancelled
 
     checker = SafetyChecker(lambda image: []) if is_checked else None

@@ -72,6 +72,7 @@ def test_a_process_finishes_one_video_and_an_interrupt_ends_the_next_without_a_f
     finished: list[str | Path] = [
         "extend", clips / "film.mp4", "-o", out / "a.gif", "--prompt", "sea", "--resolution", "480p",
         "--new-frames", "7", "--reverse-video", "--quality", "low", "--inspect",
+        "--first-pass-num-inference-steps", "2",
     ]  # fmt: skip
     interrupted: list[str | Path] = [
         "extend",

@@ -84,6 +84,11 @@ def test_a_request_becomes_a_file_and_the_endpoint_s_response(one: Worker) -> No
         "num_inference_steps": 8,
         "seed": 5,
         "use_multiscale": False,
+        "video_cfg_scale": 1,
+        "audio_cfg_scale": 1,
+        "video_stg_scale": 0,
+        "video_modality_scale": 1,
+        "audio_modality_scale": 1,
     }
     one.run(ltx23.ENDPOINT.id, body, name="av", is_labelled=False)
     planned = one.next(Planned)
