@@ -36,6 +36,7 @@ COVERED_BY_OTHERS = {
     "23 forward as it is by default, at a preset size, as a data URI",
     "23 on the command line, all its steps",
     "23 on the command line, a LoRA, backward, small mp4",
+    "23 two windows, picture alone, accelerated, gradient estimation",
 }
 """Requests whose features the other requests, or the tests of endpoints and runner, carry out too."""
 
