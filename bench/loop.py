@@ -4,6 +4,7 @@
     python -m bench.loop
 """
 
+from collections import deque
 from fractions import Fraction
 
 import torch
@@ -13,7 +14,7 @@ from bench.timing import in_turn, ratio, show
 from longtake.families.ltxv.conditioning import ConditioningItem, place
 from longtake.families.ltxv.guidance import Guide
 from longtake.families.ltxv.profiles import DEV, NONE, Guidance
-from longtake.families.ltxv.sampler import PassSetup, denoise
+from longtake.families.ltxv.sampler import PassSetup, trajectory
 from longtake.models.t5 import EncodedPrompt
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid
@@ -47,7 +48,7 @@ def main() -> None:
         setup = PassSetup(Guide(model, positive, negative, guidance), noise_levels(steps), grid, (128, 128))
 
         def loop(setup: PassSetup = setup) -> None:
-            denoise(setup, sequence, noise)
+            deque(trajectory(setup, sequence, noise), maxlen=0)
 
         evaluations = sum(guidance.evaluations(level) for level in setup.levels.tolist())
 

@@ -20,10 +20,8 @@ JUMP_S = 60.0
 """Largest difference in seconds that is believed at once. Corrections of a clock that runs are smaller."""
 SETTLE_S = 600.0
 """Seconds for which the system's clock must run evenly after a jump until it is believed."""
-
-
 DOUBT_S = 24 * 3600.0
-"""Seconds between the newest stored time and a start from which it is possible that the clock is wrong."""
+"""If the newest stored time is older than this number of seconds at a start, the clock may be wrong."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ _FIRST_WINDOWS_ERROR = 0xC000_0000
 _NOBODY = 65534
 _MORE_THREADS = 1000
 _GIVING_WAY = 5
-"""What is added to the niceness of a process that gives way to others: 19 is the most."""
+"""The number that is added to the niceness of a process that gives way to others. The largest niceness is 19."""
 _CPU_CLOCK_OF_PROCESS = 2
 _PR_SET_PDEATHSIG = 1
 _CAP_KILL = 1 << 5

@@ -19,7 +19,16 @@ from longtake.families.family import Context, PlanRun
 from longtake.families.ltx2 import generate as ltx2
 from longtake.families.ltxv import generate as ltxv
 from longtake.families.ltxv.plan import LTXVPlan
-from longtake.sampling.preview import LinearDecoder, Made, Preview, even_numbers, fitted_once, middle_frames, previewing
+from longtake.sampling.preview import (
+    LinearDecoder,
+    Made,
+    Preview,
+    even_numbers,
+    fitted_once,
+    middle_frames,
+    pairs,
+    previewing,
+)
 from longtake.sampling.resume import NO_RESUME
 from longtake.sampling.vae import Statistics, decode, encode_clip
 from longtake.settings import settings
@@ -75,7 +84,7 @@ def test_a_decoder_fitted_to_the_context_draws_the_frames_after_it(
         latent = encode_clip(vae, film.frames, (64, 64))
         true = (decode(vae, Statistics.of(vae).unnormalise(latent), 0) / 2 + 0.5).clamp(0, 1)
         known = (CONTEXT - 1) // 4 + 1
-        decoder = LinearDecoder.fit(latent[:, :, :known], film.frames[:CONTEXT])
+        decoder = LinearDecoder.fit(*pairs(latent[:, :, :known], film.frames[:CONTEXT]))
         pictures = decoder.pictures(latent[:, :, known:])
     assert pictures.shape == (latent.shape[2] - known, 64, 64, 3)
     middles = middle_frames(len(film.frames), latent.shape[2])
@@ -87,13 +96,13 @@ def test_a_decoder_fitted_to_the_context_draws_the_frames_after_it(
 
 def test_pictures_of_wide_frames_are_at_most_320_pixels_wide() -> None:
     frames = np.zeros((1, 64, 4096, 3), np.uint8)
-    decoder = LinearDecoder.fit(torch.randn(1, 4, 1, 2, 128), frames)
+    decoder = LinearDecoder.fit(*pairs(torch.randn(1, 4, 1, 2, 128), frames))
     assert decoder.pictures(torch.randn(1, 4, 3, 2, 128)).shape == (3, 4, 256, 3)
 
 
 def test_a_decoder_of_constant_latents_draws_their_mean() -> None:
     frames = np.full((9, 32, 32, 3), 100, np.uint8)
-    decoder = LinearDecoder.fit(torch.zeros(1, 4, 2, 2, 2), frames)
+    decoder = LinearDecoder.fit(*pairs(torch.zeros(1, 4, 2, 2, 2), frames))
     assert (decoder.pictures(torch.zeros(1, 4, 1, 2, 2)) == 100).all()
 
 

@@ -20,6 +20,7 @@ from longtake.worker.channel import Channel
 from longtake.worker.messages import Previewed, Watched, decode_to_server, encode_to_worker
 from longtake.worker.previews import MOST_SHARE, PreviewSender, animated_webp
 from tests.database.fixtures import on_sqlite
+from tests.no_threads import no_threads
 from tests.worker.requests import current, end_of, eventually, submit
 from tests.worker.server import Server
 
@@ -71,6 +72,25 @@ def test_a_costly_preview_is_followed_by_a_long_pause() -> None:
             eventually(sender.is_due)
             sender.show(PREVIEW, 3.0)
         assert sender._next_at - time.monotonic() > 3 / MOST_SHARE - 60
+
+
+def test_a_preview_for_which_no_thread_can_start_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    with piped() as (channel, _, sent), PreviewSender(channel, "r") as sender:
+        with no_threads(monkeypatch, "preview") as refused:
+            sender.show(PREVIEW, 3.0)
+        assert refused == ["preview"]
+        assert sender._next_at - time.monotonic() > 3 / MOST_SHARE - 60
+        sender.show(PREVIEW, 0.001)
+    assert sent.getvalue().count(b"\n") == 1
+
+
+def test_a_preview_that_cannot_be_sent_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with piped() as (channel, _, sent):
+        sent.close()
+        with PreviewSender(channel, "r") as sender:
+            sender.show(PREVIEW, 3.0)
+    assert sender._next_at - time.monotonic() > 3 / MOST_SHARE - 60
+    assert "A preview of request r could not be sent." in caplog.text
 
 
 @on_sqlite

@@ -206,7 +206,7 @@ def is_temporary(error: Exception) -> bool:
     - The database is unreachable, restarting or busy.
     - The database is damaged. Its operator may restore it.
     - A disk is full, read-only or fails.
-    - Too many files are open, or this machine has no memory or no free port for a connection.
+    - Too many files are open, or this machine has no thread, memory or port left.
     """
     if isinstance(error, sa.exc.DBAPIError):
         kinds = (sa.exc.OperationalError, sa.exc.InternalError)

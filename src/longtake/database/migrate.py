@@ -13,7 +13,7 @@ from longtake.settings import Settings
 DATABASE = "longtake.db"
 """The name of the SQLite file in `settings.data_dir`. It is used if `settings.database_url` is None."""
 
-CURRENT = "0018"
+CURRENT = "0019"
 """The revision of the newest script in `migrations/versions`."""
 
 MIGRATIONS = Path(__file__).with_name("migrations")

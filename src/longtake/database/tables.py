@@ -210,6 +210,7 @@ files = sa.Table(
     sa.Column("access", sa.JSON(none_as_null=True)),
     sa.Index("files_expiring", "expires_at"),
     sa.Index("files_of_request", "request_id"),
+    sa.Index("files_created", "created_at"),
 )
 """The files of the store: finished uploads, and results of requests.
 

@@ -181,8 +181,7 @@ def facts(columns: Sequence[sa.Column[Any]], key_id: str | None) -> sa.Select[An
     """
     parents = requests.alias()
     is_parent = sa.and_(parents.c.id == requests.c.parent, *own(parents, key_id))
-    is_stored = sa.or_(files.c.expires_at.is_(None), files.c.expires_at > clock.now())
-    is_source = sa.and_(files.c.key == requests.c.source, is_stored)
+    is_source = sa.and_(files.c.key == requests.c.source, _is_stored())
     return sa.select(*columns, parents.c.id.label("shown_parent"), files.c.key.label("shown_source")).select_from(
         requests.outerjoin(parents, is_parent).outerjoin(files, is_source)
     )
@@ -190,10 +189,14 @@ def facts(columns: Sequence[sa.Column[Any]], key_id: str | None) -> sa.Select[An
 
 def stored_files(engine: sa.Engine, keys: Sequence[str]) -> Mapping[str, bool]:
     """Returns those of the files with these keys that are stored: the file's key -> whether everybody may read it."""
-    is_stored = sa.or_(files.c.expires_at.is_(None), files.c.expires_at > clock.now())
-    query = sa.select(files.c.key, files.c.access).where(files.c.key.in_(keys), is_stored)
+    query = sa.select(files.c.key, files.c.access).where(files.c.key.in_(keys), _is_stored())
     with reading(engine) as connection:
         return {row.key: may_everybody_read(row.access) for row in connection.execute(query)}
+
+
+def _is_stored() -> sa.ColumnElement[bool]:
+    """Returns the condition that a file has not expired."""
+    return sa.or_(files.c.expires_at.is_(None), files.c.expires_at > clock.now())
 
 
 def own(table: sa.FromClause, key_id: str | None) -> list[sa.ColumnElement[bool]]:

@@ -76,22 +76,18 @@ class LinearDecoder:
     patch: int
 
     @classmethod
-    def fit(cls, latent: Tensor, frames: RGBFrames) -> "LinearDecoder":
-        """Returns the decoder that turns `latent` into small copies of `frames` best, by ridge regression.
+    def fit(cls, latent: Tensor, pictures: RGBFrames) -> "LinearDecoder":
+        """Returns the decoder that turns `latent` into small copies of `pictures` best, by ridge regression.
 
         latent: normalised latents [1, C, f, h, w].
-        frames: the frames [T, H, W, 3] that the VAE has turned into `latent`. A latent frame stands for the frame in
-            the middle of those that it covers.
+        pictures: the picture of each latent frame, [f, H, W, 3] (see `pairs`).
         """
-        _, channels, count, height, width = latent.shape
+        _, channels, _, height, width = latent.shape
         patch = max(1, min(LARGEST_PATCH, MOST_PIXELS // width))
-        used = even_numbers(range(count), -(-ENOUGH_CELLS // (height * width)))
-        middles = middle_frames(len(frames), count)
-        pixels = torch.from_numpy(frames[[middles[number] for number in used]]).to(latent.device)
-        pixels = pixels.permute(0, 3, 1, 2).float() / 255
+        pixels = torch.from_numpy(pictures).to(latent.device).permute(0, 3, 1, 2).float() / 255
         pixels = functional.interpolate(pixels, size=(height * patch, width * patch), mode="area")
         wanted = functional.pixel_unshuffle(pixels, patch).permute(0, 2, 3, 1).flatten(0, 2)
-        cells = latent[0][:, used].permute(1, 2, 3, 0).flatten(0, 2).float()
+        cells = latent[0].permute(1, 2, 3, 0).flatten(0, 2).float()
         stride = max(1, len(cells) // ENOUGH_CELLS)
         cells, wanted = cells[::stride], wanted[::stride]
         centre, mean = cells.mean(0), wanted.mean(0)
@@ -127,6 +123,19 @@ def middle_frames(frames: int, latents: int) -> list[int]:
     return [0, *(1 + covered * number + covered // 2 for number in range(latents - 1))]
 
 
+def pairs(latent: Tensor, frames: RGBFrames) -> tuple[Tensor, RGBFrames]:
+    """Returns copies of latent frames from which a decoder can be fitted, [1, C, n, h, w], and of the frame that each
+    of them stands for, [n, H, W, 3]. It is the frame in the middle of those that the latent frame covers.
+
+    latent: normalised latents [1, C, f, h, w].
+    frames: the frames [T, H, W, 3] that the VAE has turned into `latent`.
+    """
+    _, _, count, height, width = latent.shape
+    used = even_numbers(range(count), -(-ENOUGH_CELLS // (height * width)))
+    middles = middle_frames(len(frames), count)
+    return latent[:, :, used], frames[[middles[number] for number in used]]
+
+
 @dataclass(frozen=True)
 class Made:
     """The frames of a window that are being made, and how they are shown.
@@ -155,8 +164,9 @@ Fit = Callable[[], LinearDecoder]
 
 
 def fitted_once(latent: Tensor, frames: RGBFrames) -> Fit:
-    """Returns a function that returns the decoder for these latents and frames (see `LinearDecoder.fit`)."""
-    return cache(partial(LinearDecoder.fit, latent, frames))
+    """Returns a function that returns the decoder for these latents and frames (see `pairs`). It keeps only the few of
+    them that it needs."""
+    return cache(partial(LinearDecoder.fit, *pairs(latent, frames)))
 
 
 def previewing(previews: Previews | None, fit: Fit | None, made: Made) -> OnEstimate:

@@ -47,9 +47,9 @@ DERIVED = "derived"
 log = logging.getLogger(__name__)
 
 STRAY_S = 24 * 3600.0
-"""Age in seconds at which a blob without a row, or a scratch file, is deleted because a crash must have left it.
+"""Age in seconds from which a scratch file, or a blob without a row, must have been left by a crash.
 
-Younger ones may belong to an upload or a request in progress.
+Younger ones may belong to an upload or a request in progress. `sweep_strays` says which are deleted.
 """
 
 
@@ -201,7 +201,7 @@ class FileStore:
 
         A blob without a row may be a file whose row is in another database, or in a newer copy of this one. So these
         blobs stay:
-        - Those that are not older than `retention_s` and one day.
+        - Those that are not older than one day, or than `retention_s` if that is longer.
         - Those that are older than all requests and files in the database. The log says how many there are.
         """
         for path in self.scratch.glob("*"):
@@ -224,7 +224,8 @@ class FileStore:
             )
 
     def _blobs_in_use(self, blobs: Sequence[str]) -> set[str]:
-        """Returns those of `blobs`, keys of blobs, that belong to a file, a request, an upload or a download."""
+        """Returns the keys in `blobs` whose blob belongs to a file, to what was made from one, to a request, an upload
+        or a download. The result may also have keys that are not in `blobs`."""
         # The table of files has no index of blobs. A file's key is its blob's key, in newer ones after a prefix.
         keys = {key for blob in blobs for key in (blob, blob.partition("-")[2])}
         of_derived = [blob for blob in blobs if blob.startswith(f"{DERIVED}/")]

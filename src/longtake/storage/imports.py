@@ -39,7 +39,7 @@ def add(store: FileStore, key_id: str, url: str, file_key: str) -> None:
             connection.execute(sa.delete(imports).where(*_is(key_id, url)))
             connection.execute(sa.insert(imports).values(row))
     except sa.exc.IntegrityError:
-        pass  # another server has imported the same in the same moment
+        pass  # another server has recorded the same in the same moment, or the file is deleted already
 
 
 def _is(key_id: str, url: str) -> list[sa.ColumnElement[bool]]:

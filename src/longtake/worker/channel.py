@@ -26,7 +26,7 @@ from longtake.worker.messages import (
 WATCHED_S = 9.0
 """Seconds for which a request counts as watched after the server's message.
 
-The server's message comes up to a second after somebody has looked, and previews end ten seconds after that.
+Somebody's look reaches this process up to a second later. So previews end about ten seconds after the last look.
 """
 
 ReplyT = TypeVar("ReplyT", Proceed, FileFound)

@@ -25,14 +25,16 @@ def pause_s(earlier: int) -> float:
 
 
 def has_room(folder: Path) -> bool:
-    """Returns True if the disk of a folder, or of the folder in which it would be, has 16 MiB (ROOM_BYTES) of space."""
-    return (free_bytes(folder) or 0) >= ROOM_BYTES
+    """Returns False if the disk of a folder, or of the one in which it would be, has less than 16 MiB (ROOM_BYTES) of
+    space. Returns True if that is unknown."""
+    free = free_bytes(folder)
+    return free is None or free >= ROOM_BYTES
 
 
 def free_bytes(folder: Path) -> int | None:
     """Returns the free bytes of the disk of a folder, or of the one in which it would be; None if unknown."""
-    existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
     try:
+        existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
         return shutil.disk_usage(existing).free
     except OSError:
         return None

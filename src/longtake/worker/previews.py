@@ -1,16 +1,21 @@
 """Sends previews of a request's new frames to the server while they are sampled."""
 
 import io
+import logging
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from threading import Thread
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from longtake.sampling.preview import Preview
+from longtake.threads import start
 from longtake.worker.channel import Channel
 from longtake.worker.messages import Previewed
+
+log = logging.getLogger(__name__)
 
 PAUSE_S = 0.5
 """The shortest time in seconds between two previews."""
@@ -28,7 +33,8 @@ class PreviewSender:
     - A preview is due while the server says that somebody looks at the request.
     - Two previews are at least half a second (PAUSE_S) apart. If a preview costs more than 10 ms, the pause after it is
       so long that the cost is at most 2 % (MOST_SHARE) of both together.
-    - The pictures are encoded in a thread. Meanwhile no other preview is due.
+    - The pictures are encoded in a thread. Meanwhile no other preview is due. If the system allows no more threads, the
+      preview is left out.
 
     `channel`: the connection to the server.
     `request_id`: the request.
@@ -39,35 +45,43 @@ class PreviewSender:
     def __init__(self, channel: Channel, request_id: str) -> None:
         self._channel = channel
         self._request_id = request_id
-        self._encoder = ThreadPoolExecutor(1, "preview")
         self._next_at = 0.0
-        self._encoding: Future[None] | None = None
+        self._encoder: Thread | None = None
 
     def __enter__(self) -> "PreviewSender":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._encoder.shutdown()
+        if self._encoder is not None:
+            self._encoder.join()
 
     def is_due(self) -> bool:
         """Returns whether a preview should be made now."""
-        is_busy = self._encoding is not None and not self._encoding.done()
+        is_busy = self._encoder is not None and self._encoder.is_alive()
         return not is_busy and time.monotonic() >= self._next_at and self._channel.is_watched(self._request_id)
 
     def show(self, preview: Preview, cost_s: float) -> None:
-        """Encodes a preview in the thread, which then sends it. Making it has delayed the sampling by `cost_s`
-        seconds."""
-        self._encoding = self._encoder.submit(self._send, preview, cost_s)
+        """Encodes and sends a preview in a thread. Making it has delayed the sampling by `cost_s` seconds."""
+        self._pause(cost_s)
+        encoder = Thread(target=self._send, args=(preview, cost_s), name="preview", daemon=True)
+        with suppress(OSError):
+            start(encoder)
+            self._encoder = encoder
+
+    def _pause(self, cost_s: float) -> None:
+        self._next_at = time.monotonic() + max(PAUSE_S, cost_s / MOST_SHARE)
 
     def _send(self, preview: Preview, cost_s: float) -> None:
         started = time.thread_time()
-        picture = animated_webp(preview)
-        # The thread may use a processor that the model would have used.
-        cost_s += time.thread_time() - started
-        self._next_at = time.monotonic() + max(PAUSE_S, cost_s / MOST_SHARE)
-        self._channel.send(
-            Previewed(self._request_id, picture, preview.step, preview.steps, preview.window, preview.windows)
-        )
+        try:
+            picture = animated_webp(preview)
+            # The thread may use a processor that the model would have used.
+            self._pause(cost_s + time.thread_time() - started)
+            self._channel.send(
+                Previewed(self._request_id, picture, preview.step, preview.steps, preview.window, preview.windows)
+            )
+        except Exception:
+            log.exception("A preview of request %s could not be sent.", self._request_id)
 
 
 def animated_webp(preview: Preview) -> bytes:

@@ -46,7 +46,7 @@ def expand(run: LTX2Run, frame: RGBFrames) -> tuple[str, str | None]:
     - If the settings name a server with a language model, that model rewrites the prompt without seeing `frame`. A
       prompt of 120 words or 10,000 characters is returned unchanged, and so is any prompt for which the server returns
       an empty text. The note says why.
-    - If the text encoder can write text, it rewrites the prompt. It predictions at `frame` if it can see images.
+    - If the text encoder can write text, it rewrites the prompt. It looks at `frame` if it can see images.
     - Otherwise the prompt is returned unchanged, and the note says why.
 
     `run`: the plan with the loaded model and the settings.

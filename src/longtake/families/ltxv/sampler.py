@@ -63,22 +63,12 @@ class PassSetup:
     conditioning_noise: float = CONDITIONING_NOISE
 
 
-OnClean = Callable[[int, int, Callable[[], Tensor]], None]
-"""A callback in each step, after the model has predicted. Its arguments are the step's number (from 0), the number of
-steps, and a function that returns the clean tokens [1, n, C] as predicted now, with the extra tokens.
-"""
-
-
-def ignore_clean(step: int, steps: int, clean: Callable[[], Tensor]) -> None:
-    """Does nothing; the default callback for predicted tokens."""
-
-
 def trajectory(
     setup: PassSetup,
     sequence: TokenSequence,
     noise: Noise,
     on_step: OnStep = ignore_step,
-    on_clean: OnClean = ignore_clean,
+    on_estimate: OnEstimate = ignore_estimate,
 ) -> Iterator[Tensor]:
     """Runs the steps of a pass. Yields the tokens of `sequence` [1, n, C] after each step, with its extra tokens.
 
@@ -97,7 +87,7 @@ def trajectory(
     `noise`: a function that returns the noise of one draw, from the draw's name and shape. The draws are named
         `step.000`, `step.001` and so on.
     `on_step`: the callback before each step. It gets the step's number (from 0) and the number of steps.
-    `on_clean`: the callback in each step, after the model has predicted.
+    `on_estimate`: the callback for the estimates. They are clean tokens [1, n, C] here, with the extra tokens.
 
     Source: LTX-Video's pipeline.
     """
@@ -116,7 +106,7 @@ def trajectory(
             known = [*known[-1:], (level, velocity)]
         else:
             velocity = extrapolated(known, level)
-        on_clean(step, len(levels), partial(moved, tokens, time, velocity))
+        on_estimate(step, len(levels), partial(moved, tokens, time, velocity))
         moves = (level - EPSILON < 1 - mask)[..., None]
         tokens = torch.where(moves, moved(tokens, time - end, velocity), tokens)
         yield tokens
@@ -126,25 +116,6 @@ def moved(tokens: Tensor, time: Tensor, velocity: Tensor) -> Tensor:
     """Returns tokens [1, n, C] after they have moved along their velocity by `time` [1, n], which lowers their noise
     level by as much."""
     return tokens - time[..., None] * velocity
-
-
-def denoise(
-    setup: PassSetup,
-    sequence: TokenSequence,
-    noise: Noise,
-    on_step: OnStep = ignore_step,
-    on_clean: OnClean = ignore_clean,
-) -> Tensor:
-    """Runs all steps of a pass. Returns the video's tokens [1, n, C] after the last step.
-
-    `sequence`: the tokens before the first step. Its extra tokens, which are not the video's own, are left out of the
-        result.
-    `noise`: a function that returns the noise of one draw, from the draw's name and shape.
-    `on_step`: the callback before each step.
-    `on_clean`: the callback in each step, after the model has predicted.
-    """
-    tokens = deque(trajectory(setup, sequence, noise, on_step, on_clean), maxlen=1).pop()
-    return tokens[:, sequence.extra :]
 
 
 def sample(
@@ -169,10 +140,13 @@ def sample(
     """
     sequence = place(items, shape, setup.grid, noise, init=init, level=float(setup.levels[0]))
 
-    def on_clean(step: int, steps: int, clean: Callable[[], Tensor]) -> None:
-        on_estimate(step, steps, lambda: to_latent(clean()[:, sequence.extra :], shape))
+    def latent(tokens: Tensor) -> Tensor:
+        return to_latent(tokens[:, sequence.extra :], shape)
 
-    return to_latent(denoise(setup, sequence, noise, on_step, on_clean), shape)
+    def on_clean(step: int, steps: int, clean: Callable[[], Tensor]) -> None:
+        on_estimate(step, steps, lambda: latent(clean()))
+
+    return latent(deque(trajectory(setup, sequence, noise, on_step, on_clean), maxlen=1).pop())
 
 
 @dataclass(frozen=True)
