@@ -41,11 +41,12 @@ SHORT_HELP = {
 
 
 NO_NUMBER = "unable to parse string as an integer"
-"""The end of the library's message about a text that is no whole number."""
+"""The end of pydantic's error message for a value that is not a whole number. It is replaced by a plainer sentence."""
 
 
 class CommandLine(TyperGroup):
-    """The whole command line. With `--json`, errors in its use are also printed as JSON on standard output."""
+    """The group of all commands. With `--json`, usage errors (such as an unknown option) are also printed as JSON on
+    standard output."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta[_ARGS] = list(args)
@@ -69,12 +70,12 @@ class CommandLine(TyperGroup):
 
 
 def _wrong_option(error: Any, args: list[str]) -> tuple[str | None, str | None]:
-    """Returns (name, value) of the option that an error in the use of a command is about.
+    """Returns (name, value) of the option or argument that caused a usage error.
 
-    - name: the name of the option or argument. None if the error is not about a single one.
+    - name: None if the error is not about a single option or argument.
     - value: the option's value in `args`. None if the name is None, or `args` does not contain the option.
 
-    error: an error of click. Its attribute `param`, if it has one, is the parameter that the error is about.
+    error: click's usage error. Its attribute `param`, if present, is the option or argument that caused it.
     args: the arguments of the command line.
     """
     param = getattr(error, "param", None)
@@ -85,9 +86,9 @@ def _wrong_option(error: Any, args: list[str]) -> tuple[str | None, str | None]:
 
 
 def usage_sentence(error: Any) -> str:
-    """Returns the message of an error in the use of the command line as a sentence that ends with a full stop.
+    """Returns the message of a usage error as a sentence. A full stop is added if it has no punctuation at its end.
 
-    `error` is an error of click, whose method `format_message` returns the message.
+    `error` is click's usage error, whose method `format_message` returns the message.
     """
     message = str(error.format_message()).strip()
     return message if message.endswith((".", "?", "!", ")")) else f"{message}."

@@ -5,12 +5,15 @@ import re
 from collections.abc import Callable, Sequence
 
 Values = Callable[[str], list[tuple[str, str]]]
-"""A function of the beginning that the user has typed. It returns (value, description) pairs, of which typer keeps
-those that begin so. Shells that show descriptions show them beside the values."""
+"""A completion function, which typer calls with the part of a value that the user has typed so far.
+
+It returns (value, description) pairs. Typer drops the pairs whose value does not begin with that part. Some shells show
+the descriptions beside the values.
+"""
 
 
 def fixed(values: Sequence[object]) -> Values:
-    """Returns the function that completes the value of an option which accepts only these values."""
+    """Returns a completion function that always offers the same values, for an option that accepts only these."""
 
     def complete(incomplete: str) -> list[tuple[str, str]]:
         return [(for_shell(str(value)), "") for value in values]
@@ -19,11 +22,11 @@ def fixed(values: Sequence[object]) -> Values:
 
 
 def endpoints(incomplete: str) -> list[tuple[str, str]]:
-    """Returns the names of endpoints from which the shell completes a value, as pairs (name, description).
+    """Returns the names of endpoints that the shell may offer, as pairs (name, description).
 
     - If the user has typed nothing yet (`incomplete` is empty): (short name, id) of each endpoint.
-    - Otherwise: these pairs, and (id, short name) of each endpoint. Typer drops the names that do not begin with
-      `incomplete`, the text that the user has typed so far.
+    - Otherwise also (id, short name) of each endpoint. Typer drops the names that do not begin with `incomplete`, the
+      text that the user has typed so far.
     """
     from longtake.endpoints import ENDPOINTS
 

@@ -29,9 +29,9 @@ DATA_DIR = "LONGTAKE_DATA_DIR"
 
 
 def _use_data_dir(ctx: typer.Context, folder: Path | None) -> None:
-    """Sets the environment variable LONGTAKE_DATA_DIR to this folder until the command has ended.
+    """Sets the environment variable LONGTAKE_DATA_DIR to the value of `--data-dir` until the command has ended.
 
-    folder: the value of the option `--data-dir`; None changes nothing.
+    folder: the value of the option; None if the option is not used, which changes nothing.
     """
     if folder is None:
         return
@@ -68,7 +68,7 @@ DataDirOption = Annotated[
 ]
 
 LINE_EVERY_S = 10.0
-"""Seconds after which a stage that goes on gets another line of progress, where no terminal shows a bar."""
+"""Seconds between two progress lines during one stage of the work. Without a terminal, lines replace the bar."""
 
 Rows = Sequence[tuple[str, str]]
 """A printed table: (name, value) pairs. A value may contain line breaks."""
@@ -273,7 +273,10 @@ class ProgressLines:
 
 
 def place_text(progress: Progress) -> str:
-    """Returns where the sampling is, such as `window 2/3, pass 1/2, step 4/8`. Empty for other stages."""
+    """Returns how far the sampling is, as text such as `window 2/3, pass 1/2, step 4/8`.
+
+    A window is a group of frames that the model makes together. Returns an empty text for all stages but sampling.
+    """
     if progress.stage != "sampling":
         return ""
     window = f"window {progress.window}/{progress.windows}, " if progress.windows > 1 else ""

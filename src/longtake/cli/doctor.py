@@ -252,11 +252,11 @@ print(json.dumps({
 
 
 def _sandbox() -> Iterator[Finding]:
-    """Yields the findings on the process that reads source videos.
+    """Yields the findings on the sandboxed process that reads source videos: whether it starts, and whether this system
+    enforces its limits, such as the one on memory.
 
-    They show whether it can be started, and for each of its limits, such as that of memory, whether this system
-    enforces it. To find out, a child process with the same limits is started, which tries to exceed them. If this child
-    fails, the only finding is that it failed.
+    To find out, a child process with the same limits is started, which tries to exceed them. If this child fails, the
+    only finding is that it failed.
     """
     import json
 
@@ -271,25 +271,25 @@ def _sandbox() -> Iterator[Finding]:
     stands = json.loads(child.stdout)
     yield Finding("child process", "ok", "sources are read in a separate process, each step within a time limit", True)
     yield Finding("means", "note", str(walls.support()))
-    yield _wall("memory", stands["memory"], f"at most {bytes_text(Limits().memory_bytes)}")
-    yield _wall("files", stands["files"], "that process can open none")
-    yield _wall("network", stands["network"], "that process can use none")
-    yield _wall("programs", stands["programs"], "that process can start none")
+    yield _limit("memory", stands["memory"], f"at most {bytes_text(Limits().memory_bytes)}")
+    yield _limit("files", stands["files"], "that process can open none")
+    yield _limit("network", stands["network"], "that process can use none")
+    yield _limit("programs", stands["programs"], "that process can start none")
     if stands["root"]:
         yield Finding("rights", "note", "that process stays root, without root's capabilities")
     else:
         yield Finding("rights", "ok", "that process does not run as root")
 
 
-def _wall(name: str, stands: bool, text: str) -> Finding:
+def _limit(name: str, is_enforced: bool, text: str) -> Finding:
     """Returns the finding on one limit of the process that reads source videos.
 
     name: what is limited, such as `memory`.
-    stands: True if this system enforces the limit. The finding then has the state `ok`, otherwise it is a note.
-    text: the text of the finding if the limit is enforced. Otherwise the text is a warning.
+    is_enforced: True if this system enforces the limit. The finding is then `ok`, otherwise it is a note.
+    text: the text of the finding if the limit is enforced. If it is not, the text is a warning instead.
     """
     missing = f"not limited: {platform.system()} does not enforce it here, so extend only files that you trust"
-    return Finding(name, "ok" if stands else "note", text if stands else missing)
+    return Finding(name, "ok" if is_enforced else "note", text if is_enforced else missing)
 
 
 def _folders(settings: Settings) -> Iterator[Finding]:
@@ -311,7 +311,7 @@ def _folders(settings: Settings) -> Iterator[Finding]:
 
 
 def _settings(settings: Settings) -> Iterator[Finding]:
-    """Yields a finding for each setting, with its value, and for each environment variable that only looks like one.
+    """Yields a finding for each setting, with its value, and for each LONGTAKE_* environment variable that is not one.
 
     Secrets are masked. A value that does not come from the defaults is marked `(set)`.
     """

@@ -14,7 +14,7 @@ from longtake.media.source import SourceReader
 from longtake.plans import Plan
 
 _CAPTION_LENGTH = 120
-"""Maximum number of characters of the prompt in the picture."""
+"""Maximum number of characters of the prompt in the caption of the joint's picture."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,11 @@ class InspectedJoint:
 
 
 def sheet_path(value: str, out: Path) -> Path:
-    """Returns the path of the picture of the joint (where source and new frames meet).
+    """Returns the path to which the picture of the joint (where source and new frames meet) is written.
 
-    value: the value of the option `--inspect`:
-        empty: the result is `<name of out>-joint.png` in the folder of `out`.
-        a folder that exists: the result is `<name of out>-joint.png` in this folder.
-        any other path: the result is this path.
+    value: the value of the option `--inspect`. If it is empty, the picture is `<name of out>-joint.png` in the folder
+        of `out`. If it is a folder that exists, the picture has the same name in this folder. Any other value is the
+        picture's path itself.
     out: path of the output video.
     """
     path = Path(value) if value else out.parent

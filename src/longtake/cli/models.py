@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 app = typer.Typer(name="models", help="The models on this machine.", no_args_is_help=True)
 
 ASK_FROM_BYTES = 10**9
-"""Bytes from which on a download is only begun after a question."""
+"""Size in bytes of the smallest download for which the user is asked before it begins."""
 
 PublishedModel = Annotated[
     str, typer.Argument(metavar="NAME", help="A model by name.", autocompletion=completion.published_models)
@@ -106,9 +106,9 @@ def rm(
 
 
 def _ask(question: str) -> None:
-    """Asks the user for permission. Ends the command with status 1 if the answer is no.
+    """Asks the user a yes/no question. Ends the command with status 1 if the answer is no.
 
-    Raises InvalidRequest if standard input is no terminal, so that nobody can answer.
+    Raises InvalidRequest if standard input is not a terminal, because nobody can answer then.
     """
     if not sys.stdin.isatty():
         raise InvalidRequest(f"{question} Nobody can answer without a terminal; --yes gives the permission.")

@@ -121,9 +121,8 @@ def _limits_and_default(parameter: Parameter, *, show_default: bool) -> str:
 
 @contextmanager
 def naming_options(endpoint: Endpoint[Any, Any]) -> Iterator[None]:
-    """Context manager. Adds a note to errors of its block that are about a field of a request.
-
-    The note is the name of the option that sets the field, such as `--fps`. Other errors get no note.
+    """Context manager: if its block raises an error about a field of a request, adds the name of the option that sets
+    the field, such as `--fps`, to the error as a note. Other errors get no note.
 
     endpoint: the endpoint of the request.
     """

@@ -7,11 +7,12 @@ from typing import Any
 
 
 class PatientStream(io.TextIOWrapper):
-    """A text stream to a reader that may end early, such as `head -1`, or to a file on a disk that may be full.
+    """A text stream to which writing never fails. After the first failed write, all further text is dropped.
 
-    When nothing more can be written, the rest of the text is dropped, and the command goes on to its own exit status.
+    A write fails if the reader ends early, as `head -1` does, or if the disk is full. The command then still runs to
+    its end and sets its own exit status.
 
-    failure: why text was lost; None if no text was lost, or if the reader ended early, which is no failure.
+    failure: why text was lost; None if no text was lost, or only because the reader ended early.
     """
 
     failure: str | None = None
@@ -30,10 +31,10 @@ class PatientStream(io.TextIOWrapper):
             self._drop_the_rest(error)
 
     def _drop_the_rest(self, error: OSError) -> None:
-        """Drops the text that is still buffered and all text that is written later. Remembers the reason as `failure`.
+        """Drops the text that is still buffered and all text that is written later. Sets `failure` to the error's text.
 
-        error: the error of the write that failed. BrokenPipeError means that the reader ended early, which is no
-            failure.
+        error: the error of the write that failed. BrokenPipeError means that the reader has ended early; `failure` then
+            stays None.
         """
         if not isinstance(error, BrokenPipeError):
             self.failure = error.strerror
@@ -78,7 +79,7 @@ def _safe(stream: Any) -> Any:
 
 
 def holds(text: str) -> bool:
-    """Returns True if the encoding of standard output has all characters of the text."""
+    """Returns True if standard output can print all characters of the text, which depends on its encoding."""
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:

@@ -33,10 +33,10 @@ class FinishedVideo:
 
     @classmethod
     def of(cls, result: "Result", sheet: Path | None, seconds: float) -> "FinishedVideo":
-        """Returns a finished run as a FinishedVideo. Measures and draws the joint if `sheet` is not None.
+        """Makes a FinishedVideo from the result of a run. Measures and draws its joint if `sheet` is not None.
 
         result: what the run returned.
-        sheet: path for the picture of the joint.
+        sheet: path to which the picture of the joint (where source and new frames meet) is written.
         seconds: how long the run took.
         """
         if sheet is None:

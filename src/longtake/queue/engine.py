@@ -335,7 +335,7 @@ def cancel(engine: sa.Engine, request_id: str) -> Literal["cancelled", "requeste
 
 
 def expire(engine: sa.Engine, outcome: Outcome) -> list[str]:
-    """Ends waiting requests that were never started and whose time `start_by` is over. Returns their ids.
+    """Ends waiting requests that were never started and whose deadline `start_by` has passed. Returns their ids.
 
     A request that was started once and is back in the queue is not ended. One call ends at most 20 requests
     (CHANGED_BATCH); the next call ends others.

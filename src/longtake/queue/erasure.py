@@ -24,10 +24,13 @@ UNSTORED_S = 45 * 60
 """Seconds after the end of a request with `store_io` False for which its result can still be fetched."""
 
 EVERY_S = 5 * 60
-"""Seconds between two searches for old requests. With UNSTORED_S it makes less than an hour."""
+"""Seconds between two searches for old requests.
+
+Together with UNSTORED_S it is less than one hour, within which data of requests with `store_io` False must be deleted.
+"""
 
 PAUSED_S = 30.0
-"""Seconds between two looks at the system's clock after a jump, during which nothing is deleted."""
+"""Seconds after which the eraser tries again if the system's clock has jumped, because it deletes nothing then."""
 
 DELETED_INPUT = b"null"
 """The JSON that replaces a request's stored input when the input is deleted."""

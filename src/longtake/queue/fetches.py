@@ -88,11 +88,12 @@ def add(connection: sa.Connection, row: RequestRow, files: Sequence[RemoteFile])
 def waiting_groups(engine: sa.Engine, ahead: int, max_bytes: int) -> list[Group]:
     """Returns the groups (API key and pool) that have a waiting download and may begin it.
 
-    Two limits count the waiting requests whose files are downloaded already or are being downloaded.
+    Two limits keep the server from downloading too far ahead. Both count only requests that still wait in the queue and
+    whose files are downloaded already or are being downloaded.
 
-    `ahead`: the largest number of such requests in a group. A group that has so many may begin no further download.
-    `max_bytes`: the largest size of the files of all such requests to one pool together. When it is reached, no group
-        of this pool may begin a further download. When the files of one group reach half of it, this group may not.
+    `ahead`: the number of such requests at which a group may begin no further download.
+    `max_bytes`: the size of the files of all such requests to one pool at which no group of the pool may begin a
+        further download. A single group may not when its own files reach half of this size.
     """
     group = (fetches.c.key_id, fetches.c.pool)
     begun = (

@@ -8,11 +8,14 @@ from longtake.storage.files import FileStore
 
 
 def find_lineage(store: FileStore, url: str, caller: Caller) -> Lineage:
-    """Returns what a request extends whose source is at `url`.
+    """Returns the stored file that a new request extends, and the request that made this file.
+
+    Returns NO_LINEAGE if the source is not a stored file of this server, or the caller may not read it.
 
     `store`: the stored files, and the engine of the database.
-    `caller`: the sender of the request. A file that they may not read counts as none. A request that is not theirs is
-        no parent, unless they may see all requests (scope `admin`).
+    `url`: the URL of the new request's source video.
+    `caller`: the sender of the new request. The result names the request that made the file only if that request has
+        the same API key, or the caller's scope is `admin`.
     """
     found = find_own(store, url, caller.key_id)
     if found is None:

@@ -23,14 +23,13 @@ INLINE_BYTES = 64 * 1024
 """Size in bytes above which an input or a result is stored as a blob. A larger invalid input is not stored at all."""
 
 MAX_VIDEO_INSIDE = 64 * 1024**2
-"""Size in bytes of the largest video that is put inside a result, as a data URI.
+"""Size in bytes of the largest video that a result may contain as a data URI.
 
-As a data URI in the input of another request it is still below the default limit of a JSON body.
+A client can send such a data URI back as the input of another request: it is below the default limit of a JSON body.
 """
 
 _ENCODED_AT_ONCE = 3 * 2**18
-"""Number of bytes that are encoded as base64 at once. It is a multiple of 3, so that there is padding only at the
-end."""
+"""Number of bytes that are encoded as base64 at once: a multiple of 3, so that only the last piece needs padding."""
 
 
 def move_out(store: FileStore, submission: Submission) -> Submission:
@@ -52,7 +51,7 @@ def move_out(store: FileStore, submission: Submission) -> Submission:
 def _not_stored(content: bytes) -> bytes:
     """Returns, as JSON, the note that is stored instead of a large invalid input. It has the input's size and SHA-256.
 
-    So a repeated submission with the same idempotency key can still be compared with the first one.
+    With the SHA-256, a later submission with the same idempotency key can still be compared with this one.
     """
     note = f"This input is invalid and was not stored, because it has {len(content)} bytes (at most {INLINE_BYTES})."
     return json.dumps({"note": note, "sha256": hashlib.sha256(content).hexdigest()}).encode()

@@ -1,7 +1,8 @@
 """Previews of running requests in the database: who asks for them, and the newest one of each request.
 
-The server that a client asks for a preview need not be the one that carries out the request. The first counts the
-questions in the database. The second sees the count grow, and stores previews. A count needs no common clock.
+One server may receive a client's question for a preview while another server carries out the request. The first server
+adds 1 to a count in the database for each question. The second one stores previews as long as this count grows. Times
+in place of counts would not work, because the clocks of the two servers may differ.
 """
 
 from dataclasses import dataclass
@@ -30,7 +31,10 @@ class StoredPreview:
 
 
 def ask(engine: sa.Engine, request_id: str) -> None:
-    """Counts that somebody wants previews of a request. Does nothing if the request has ended."""
+    """Adds 1 to the number of questions for previews of a request. Does nothing if the request has ended.
+
+    The server that carries out the request then stores previews for some seconds.
+    """
     counted = sa.update(previews).where(previews.c.request_id == request_id).values(asked=previews.c.asked + 1)
     open_request = sa.select(requests.c.id, sa.literal(1)).where(
         requests.c.id == request_id, requests.c.completed_at.is_(None)
@@ -44,7 +48,7 @@ def ask(engine: sa.Engine, request_id: str) -> None:
 
 
 def num_questions(engine: sa.Engine, request_id: str) -> int:
-    """Returns how often `ask` was called for a request that has not ended."""
+    """Returns how often `ask` was called for a request; 0 if the request has ended."""
     with reading(engine) as connection:
         asked = connection.scalar(sa.select(previews.c.asked).where(previews.c.request_id == request_id))
     return asked or 0

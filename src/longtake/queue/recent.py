@@ -16,14 +16,15 @@ from longtake.database.tables import files, requests
 from longtake.queue.requests import State, search_text
 
 ShownState = Literal["waiting", "running", "done", "failed", "cancelled"]
-"""The state of a request in words for people."""
+"""The state of a request, in the words that the server's pages show."""
 SHOWN_STATES: tuple[ShownState, ...] = get_args(ShownState)
 
 SCANNED = 10_000
-"""Maximum number of requests among which one call looks for those that match. The next call goes on after them."""
+"""Maximum number of requests that one call of `recent` searches. The next call continues with the requests before
+them."""
 
 _OPEN: Mapping[str, State] = {"waiting": "IN_QUEUE", "running": "IN_PROGRESS"}
-"""The states of requests that have not ended."""
+"""Shown state -> database state, for requests that have not ended."""
 
 _STATUS = sa.func.coalesce(requests.c.status_code, 0)
 # These are written so that SQLite does not use an index of states, which would make it read all ended requests.
@@ -32,11 +33,15 @@ _ENDED: Mapping[str, sa.ColumnElement[bool]] = {
     "failed": sa.and_(_STATUS >= 300, requests.c.state != "CANCELLED"),
     "cancelled": requests.c.state.not_in(("COMPLETED", *_OPEN.values())),
 }
-"""State of requests that have ended -> its condition."""
+"""Shown state -> SQL condition that selects the requests in this state, for requests that have ended."""
 
 
 def shown_state(state: str, status_code: int | None) -> ShownState:
-    """Returns the state in words for people of a request with this state and HTTP status."""
+    """Returns the state that the server's pages show of a request.
+
+    `state`: the request's state in the database.
+    `status_code`: the HTTP status of its result; None if it has none.
+    """
     match state:
         case "IN_QUEUE":
             return "waiting"
@@ -53,8 +58,8 @@ class RecentFilter:
 
     `key_id`: the API key that submitted the request.
     `endpoint`: the id of the endpoint.
-    `state`: the state in words for people.
-    `text`: a part of the prompt, in capital or small letters, or the whole id of the request.
+    `state`: the state as the server's pages show it.
+    `text`: a part of the prompt (capital and small letters count as equal), or the whole id of the request.
     """
 
     key_id: str | None = None
@@ -63,14 +68,15 @@ class RecentFilter:
     text: str | None = None
 
     def indexed(self) -> list[sa.ColumnElement[bool]]:
-        """Returns the conditions for which the database has an index, so that it need not read other requests."""
+        """Returns those SQL conditions of the filter that an index answers, so that no other rows are read."""
         clauses = own(requests, self.key_id)
         if self.state is not None and self.state in _OPEN:
             clauses.append(requests.c.state == _OPEN[self.state])
         return clauses
 
     def others(self) -> list[sa.ColumnElement[bool]]:
-        """Returns the other conditions. Each request is read to find out whether it meets them."""
+        """Returns the SQL conditions of the filter that no index answers, so that each row must be read to check
+        them."""
         clauses: list[sa.ColumnElement[bool]] = []
         if self.endpoint is not None:
             clauses.append(requests.c.endpoint == self.endpoint)
@@ -84,10 +90,10 @@ class RecentFilter:
 
 @dataclass(frozen=True)
 class RecentPage:
-    """Requests, newest first.
+    """One page of a list of requests, newest first.
 
-    `rows`: their database rows, with the columns that `facts` selects.
-    `older`: the value of `before` with which the next older requests are found; None if there are none.
+    `rows`: the requests' database rows, with the columns that `facts` selects.
+    `older`: the argument `before` for the next page, which has older requests; None if there are none.
     """
 
     rows: Sequence[Any]
@@ -105,8 +111,8 @@ def recent(
 ) -> RecentPage:
     """Returns the newest requests that `selected` selects, at most `limit` of them.
 
-    An endpoint, a text, and the states of ended requests are looked for only among the newest `scanned` requests. So
-    there may be fewer rows, or none, although older requests match. Then `older` is not None.
+    If the filter has an endpoint, a text or the state of ended requests, only the newest `scanned` requests are
+    searched. The page may then have fewer rows, or none, although older requests match; its `older` is not None.
 
     `columns`: columns of the table `requests`, among them `seq`.
     `before`: the `seq` of a request; only older ones are returned. None returns the newest.
@@ -138,14 +144,14 @@ def tree(
 ) -> RecentPage:
     """Returns the newest requests of a tree, at most `limit` of them.
 
-    A tree has a request that extends no result of another one, the requests that extend its result, those that extend
-    theirs, and so on.
+    The children of a request are the requests that extend its result. A tree is a request that extends no other one's
+    result, with its children, their children, and so on.
 
     `columns`: columns of the table `requests`.
     `request_id`: any request of the tree. If there is no such request, the result is empty.
     `key_id`: the key whose requests are returned; None for those of all keys.
     `before`: the `seq` of a request; only older ones are returned. None returns the newest.
-    `children_only`: True returns only the requests that extend the result of the request `request_id`.
+    `children_only`: True returns only the children of the request `request_id`.
     """
     wanted = own(requests, key_id)
     if before is not None:
@@ -173,11 +179,11 @@ def one(engine: sa.Engine, columns: Sequence[sa.Column[Any]], request_id: str, k
 
 
 def facts(columns: Sequence[sa.Column[Any]], key_id: str | None) -> sa.Select[Any]:
-    """Returns a query for these columns of the table `requests`, and for two others:
+    """Returns a query for these columns of the table `requests`, and for two more:
 
-    - `shown_parent`: the id of the request whose result is the source; None if it is not stored or not a request of
-      the key `key_id`. A `key_id` of None is any key.
-    - `shown_source`: the key of the source's file; None if the file is not stored.
+    - `shown_parent`: the id of the request whose result this request extends. None if there is none, its row was
+      deleted, or it belongs to another API key than `key_id`. A `key_id` of None allows all keys.
+    - `shown_source`: the key of the stored file with the request's source video; None if that file is not stored.
     """
     parents = requests.alias()
     is_parent = sa.and_(parents.c.id == requests.c.parent, *own(parents, key_id))
@@ -188,24 +194,27 @@ def facts(columns: Sequence[sa.Column[Any]], key_id: str | None) -> sa.Select[An
 
 
 def stored_files(engine: sa.Engine, keys: Sequence[str]) -> Mapping[str, bool]:
-    """Returns those of the files with these keys that are stored: the file's key -> whether everybody may read it."""
+    """Returns, for each of these file keys whose file is still stored: key -> True if everybody may read the file."""
     query = sa.select(files.c.key, files.c.access).where(files.c.key.in_(keys), _is_stored())
     with reading(engine) as connection:
         return {row.key: may_everybody_read(row.access) for row in connection.execute(query)}
 
 
 def _is_stored() -> sa.ColumnElement[bool]:
-    """Returns the condition that a file has not expired."""
+    """Returns an SQL condition on the table `files`: the file has not expired."""
     return sa.or_(files.c.expires_at.is_(None), files.c.expires_at > clock.now())
 
 
 def own(table: sa.FromClause, key_id: str | None) -> list[sa.ColumnElement[bool]]:
-    """Returns the condition that a request in `table` is one of the key `key_id`; no condition if that is None."""
+    """Returns the SQL conditions that select the requests of one API key: a list of one, or empty if `key_id` is None.
+
+    `table`: the table `requests` or an alias of it.
+    """
     return [] if key_id is None else [table.c.key_id == key_id]
 
 
 def count_open(engine: sa.Engine, key_id: str | None) -> Mapping[str, int]:
-    """Returns the numbers of waiting and of running requests of a key, or of all keys if `key_id` is None."""
+    """Returns {"waiting": number, "running": number} of an API key's requests, or of all keys' if `key_id` is None."""
     query = (
         sa.select(requests.c.state, sa.func.count().label("number"))
         .where(*own(requests, key_id), requests.c.state.in_(_OPEN.values()))

@@ -7,13 +7,13 @@ from longtake.queue import payloads
 from longtake.queue.requests import PRIORITIES, Outcome, RequestRow, Submission
 
 NO_PAYLOADS: dict[str, Any] = {"body": b"", "plan": None, "output": None, "search_text": None}
-"""The values that stand for the payloads of a request, which can be large, where they were not read."""
+"""The values of the large columns (payloads) in a RequestRow that was read from the database without them."""
 
 FACTS = [column for column in requests.c if column.name not in NO_PAYLOADS]
-"""The columns of a request without its payloads."""
+"""The columns of the table `requests`, without those of the payloads, which can be large."""
 
 NEXT_VERSION: dict[str, Any] = {"version": requests.c.version + 1}
-"""The value that every change of a request's row sets, so that caches notice the change."""
+"""Adds 1 to the `version` of a row. Every UPDATE of a request's row includes it, so that caches notice the change."""
 
 
 def new_values(submission: Submission, now: float) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def new_values(submission: Submission, now: float) -> dict[str, Any]:
 
 
 def outcome_values(outcome: Outcome) -> dict[str, Any]:
-    """Returns the values that an outcome has in a request's row: column -> value."""
+    """Returns the values that store an outcome in a request's row: column -> value."""
     return {
         "status_code": outcome.status_code,
         "headers": dict(outcome.headers),
@@ -64,12 +64,12 @@ def outcome_values(outcome: Outcome) -> dict[str, Any]:
 
 
 def row_with_payloads(found: Any) -> RequestRow:
-    """Returns the request of a database row that was read with all columns."""
+    """Converts a database row of the table `requests`, read with all columns, to a RequestRow."""
     return RequestRow(**found._mapping)
 
 
 def row_without_payloads(found: Any) -> RequestRow:
-    """Returns the request of a database row that was read without large columns (with the columns FACTS).
+    """Converts a database row of the table `requests`, read with only the columns FACTS, to a RequestRow.
 
     In the result `body` is empty, and `plan`, `output` and `search_text` are None.
     """

@@ -13,11 +13,12 @@ import httpx
 from cachetools import LRUCache
 
 FIRST_PAUSE_S = 6.0
-"""Seconds for which a receiver is paused after it hung for the first time. Each further pause is twice as long."""
+"""Seconds for which no webhook is sent to a host that did not answer one in time. Each further pause is twice as
+long."""
 LONGEST_PAUSE_S = 300.0
-"""Longest pause of a receiver in seconds."""
+"""Longest time in seconds for which no webhook is sent to a host that did not answer one in time."""
 REMEMBERED = 4096
-"""Maximum number of hanging receivers that are remembered."""
+"""Maximum number of receivers (API key and host) whose missing answers are remembered, to pause them."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +111,10 @@ class SenderShares:
             self._sending += Counter()  # removes the receivers to which nothing is sent
 
     def report(self, receiver: Receiver, *, hung: bool) -> None:
-        """Stores whether a receiver hung, which means that it did not answer an attempt in time.
+        """Records the result of an attempt to send a webhook to this receiver.
 
-        `hung`: if True, the receiver is paused, each time for longer. If False, its pause ends, and its next pause is
-            as short as the first.
+        `hung`: True if the receiver did not answer in time. It is then paused, each time for longer. False if it
+            answered. Its pause then ends, and its next pause is as short as the first.
         """
         with self._lock:
             if not hung:
@@ -136,7 +137,7 @@ class SenderShares:
     def busy(self) -> Busy:
         """Returns the keys, hosts and receivers that may get no further sender now.
 
-        A receiver that is only paused is not among them.
+        Paused receivers to which nothing is being sent are not included.
         """
         with self._lock:
             return self._busy()

@@ -10,7 +10,7 @@ from longtake.database.tables import requests
 from longtake.storage.blobs import Blobs
 
 SHOWN_BYTES = 64
-"""Number of bytes of a data URI that stay. `...` is put in place of the others."""
+"""Number of bytes of a data URI that are kept. The other bytes are replaced by `...`."""
 
 _BEGINNING = re.compile(rb'(?<!\\)"data:[!#-\[\]-~]{%d}(?=[^"])' % (SHOWN_BYTES - len("data:")))
 _ESCAPE_OR_END = re.compile(rb'\\.|"', re.DOTALL)
@@ -40,7 +40,10 @@ def short_input(engine: sa.Engine, blobs: Blobs, request_id: str, max_bytes: int
 
 
 def without_data(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yields a JSON text, given in pieces, in which each long data URI is cut (see `short_input`), also in pieces."""
+    """Yields the pieces of a JSON text with each data URI cut after 64 bytes (SHOWN_BYTES) and `...` appended.
+
+    `pieces`: the JSON text in pieces. A data URI may be spread over several of them.
+    """
     text, is_inside = b"", False  # The part that was not handled yet, and whether it is the rest of a data URI
     for piece in pieces:
         text += piece
@@ -66,7 +69,10 @@ def without_data(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _end_of_string(text: bytes) -> int | None:
-    """Returns the position of the first quote in `text`, a part of a JSON string; None if the string does not end."""
+    """Returns the position of the quote that ends a JSON string; None if the string does not end in `text`.
+
+    `text`: begins inside of the string. Escaped quotes do not end the string.
+    """
     if b"\\" not in text:  # This is much faster, and data URIs hardly ever have one.
         end = text.find(b'"')
         return None if end < 0 else end

@@ -29,11 +29,11 @@ FRESH_S = 0.6
 CAPACITY = 64 * 1024**2
 """Maximum memory of the cached statuses in bytes, as estimated by `_Entry.size`."""
 ENTRY_BYTES = 5000
-"""Measured memory in bytes of an entry with the JSON texts that are made from it, without log lines and error."""
+"""Measured memory in bytes of a cached status and the JSON texts made from it, without its log lines and error."""
 LINE_BYTES = 800
 """Measured memory in bytes of a log line without its message: the object, its labels and its part of the JSON text."""
 DATABASE_RETRY_S = 0.5
-"""Seconds for which cached statuses are served after a failed query, even if they may be outdated."""
+"""Seconds after a failed database query for which cached statuses are served even if they may be outdated."""
 
 
 @dataclass(frozen=True)
@@ -330,9 +330,10 @@ class StatusCache:
     # The following methods are called by the background thread.
 
     def _refresh(self) -> float:
-        """Reads again from the database those cached statuses and queues that clients ask for.
+        """Marks the cached statuses that have changed in the database, and reads changed queues again.
 
-        Returns the seconds after which this method must be called again.
+        Only statuses and queues that clients have recently asked for are refreshed. Returns the seconds after which
+        this method must be called again.
         """
         try:
             return self._refresh_wanted(time.monotonic())

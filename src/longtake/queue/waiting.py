@@ -12,9 +12,9 @@ POLL_S = 0.25
 WANTED_S = 2.0
 """Seconds for which a cached status or queue is kept up to date after a client last asked for it."""
 QUEUE_S = 0.05
-"""Minimum seconds between two reads of a pool's queue after a change.
+"""Minimum seconds between two reads of a pool's queue while the queue changes.
 
-After a slow read the pause is ten times as long as the read.
+After a slow read the pause is longer: ten times as long as the read took.
 """
 
 
@@ -23,7 +23,7 @@ class WaitingQueue:
     """The waiting requests of a pool (a named group of devices), as last read from the database.
 
     `positions`: request id -> its position, from 0.
-    `counts`: priority -> the number of these requests that have it.
+    `counts`: priority -> the number of waiting requests with this priority.
     `is_stale`: True if the queue may have changed since the last read.
     `read_at`: when the last read ended, in seconds of the monotonic clock.
     `read_took_s`: the seconds that the last read took.
@@ -63,7 +63,7 @@ class WaitingQueue:
         return self.positions[row.id]
 
     def replace(self, priorities: Mapping[str, int], read_at: float, read_took_s: float) -> None:
-        """Replaces the positions and counts by those of a new read.
+        """Replaces the positions and counts by newer ones, which were just read from the database.
 
         `priorities`: request id -> the number of its priority, in the order in which the requests will be claimed.
         `read_at`, `read_took_s`: see the attributes of these names.

@@ -39,7 +39,8 @@ SENDERS = 16
 POLL_S = 1.0
 """Seconds between two queries for due webhooks."""
 LAST_ATTEMPT_S = 24 * 3600.0
-"""Seconds after the end of the two hours after which a webhook to a paused receiver is given up without any attempt."""
+"""Seconds after the usual two hours (WEBHOOK_S) for which a webhook is kept that was never attempted, because its
+receiver is paused."""
 POSTPONED = 500
 """Maximum number of webhooks that are postponed in one transaction."""
 
@@ -47,7 +48,7 @@ NO_PAYLOAD = (
     "Response payload is not JSON serializable. Either return a JSON serializable object or use the queue endpoint to "
     "retrieve the response."
 )
-"""fal's error sentence in a webhook without a payload."""
+"""The error message in a webhook without a payload, word for word as fal sends it."""
 
 log = structlog.get_logger("longtake.webhooks")
 
