@@ -1,4 +1,4 @@
-"""Copies: MP4 files for browsers, of videos that they cannot play or in which they cannot seek."""
+"""Makes a copy for browsers, an MP4 file, of a video that browsers cannot play or in which they cannot seek."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ MAX_WIDTH = 1280
 """The largest width in pixels of a copy."""
 
 MAX_RATE = 60
-"""The highest frame rate of a copy. At a higher rate, frames are left out."""
+"""The highest frame rate of a copy in frames per second. The copy of a faster video leaves out frames."""
 
 _SOUND_BLOCK_S = 10
 """Seconds of sound that are read at a time."""
@@ -23,10 +23,10 @@ _FORMAT = output_format("X264 (.mp4)", "medium", "fast")
 
 
 def write_copy(source: SourceReader, out: Path, report: Callable[[float], None]) -> None:
-    """Writes a copy of a video as an MP4 file with H.264, AAC sound, and its index at the beginning.
+    """Writes a copy of a video as an MP4 file with H.264 frames, AAC sound, and its index at the beginning.
 
     out: path of the new file.
-    report: called with the share (0..1) of the copy that is written.
+    report: called before each chunk of frames with the share (0..1) of the frames that are written.
     """
     facts = source.facts
     rate = copy_rate(facts.rate)
@@ -49,7 +49,10 @@ def write_copy(source: SourceReader, out: Path, report: Callable[[float], None])
 
 
 def copy_rate(rate: Fraction) -> Fraction:
-    """Returns the frame rate of the copy of a video with this rate: a whole part of it that is at most 60."""
+    """Returns the frame rate of the copy of a video: `rate` divided by the smallest integer that makes it at most 60.
+
+    Both rates are in frames per second.
+    """
     return rate / math.ceil(rate / MAX_RATE)
 
 

@@ -13,21 +13,22 @@ _PLAYABLE = {
     "mp4": ({"h264", "av1", "libdav1d", "vp9"}, {"", "aac", "mp3", "opus", "flac"}),
     "webm": ({"vp8", "vp9", "av1", "libdav1d"}, {"", "opus", "vorbis"}),
 }
-"""Container -> the codecs of pictures, and those of sound, that browsers play in it. An empty text is no sound."""
+"""Container -> (video codecs, sound codecs) that browsers play in it. "" stands for a file without sound."""
 
 _PIXEL_FORMATS = {"yuv420p", "yuvj420p", "yuva420p"}
-"""The pixel formats that browsers play. H.264 with more bits or colours is not among them."""
+"""FFmpeg's names of the pixel formats that browsers play: 8 bits per channel and 4:2:0 chroma."""
 
 
 def file_facts(source: SourceReader) -> dict[str, Any]:
     """Returns the facts about a video as a JSON object.
 
     container, codec, width, height, fps, num_frames, duration: as in `video.VideoInfo`; `duration` is in seconds.
-    has_audio: True if it has sound that can be decoded.
+    has_audio: True if the video has sound that can be decoded.
     sound: {codec, rate, channels} of the sound; None if it has none.
     playable: True if a browser can play the file as it is.
-    settings: what made the file, if the server or the command line made it (see `settings_in`), otherwise None.
-    notes: sentences for people about what cannot be read.
+    settings: the version, endpoint and input that made the file, if longtake made it (see `settings_in`), otherwise
+        None.
+    notes: sentences for the user, for example that a part of the file or a sound track cannot be read.
     """
     facts, tags = source.facts, source.tags()
     sound = facts.sound
@@ -48,22 +49,22 @@ def file_facts(source: SourceReader) -> dict[str, Any]:
 
 
 def source_facts(source: SourceReader) -> dict[str, Any]:
-    """Returns all facts about a video from which plans are made, as the JSON form of `video.VideoInfo`."""
+    """Returns all fields of the video's `VideoInfo` as a JSON object. Extensions of the video are planned from them."""
     facts: dict[str, Any] = TypeAdapter(VideoInfo).dump_python(source.facts, mode="json")
     return facts
 
 
 def is_playable(facts: VideoInfo, tags: FileTags) -> bool:
-    """Returns True if common browsers play and seek in the file as it is."""
+    """Returns True if common browsers can play a file with these facts and tags as it is, and seek in it."""
     codecs, sound_codecs = _PLAYABLE.get(facts.container, (set(), set()))
     return facts.codec in codecs and tags.sound_codec in sound_codecs and tags.pixel_format in _PIXEL_FORMATS
 
 
 def settings_in(comment: str) -> dict[str, Any] | None:
-    """Returns what made a video: {longtake, endpoint, input}, from the comment in its file (see `endpoints.label`).
+    """Reads the comment that longtake writes into its videos (see `endpoints.label`): {longtake, endpoint, input}.
 
-    Returns None if the comment is another one. Anybody can write such a comment, so only its form is sure: a version,
-    the id of an endpoint, and an object.
+    These are the version of longtake, the id of the endpoint and the input of the request. Returns None for any other
+    comment. Only the types (text, text, object) are checked: anybody can write such a comment with wrong values.
     """
     try:
         found = json.loads(comment)

@@ -13,9 +13,9 @@ from longtake.video import VideoInfo
 
 
 def joint_position(facts: VideoInfo, plan: Plan) -> JointPosition:
-    """Returns the joint of a finished file: the place where the source's own frames meet all other frames.
+    """Returns where the joint of a finished file is: the place where the source's own frames meet all other frames.
 
-    facts: those of the finished file.
+    facts: the facts about the finished file.
     plan: the plan from which the file was made.
     """
     return JointPosition(
@@ -27,21 +27,22 @@ def joint_position(facts: VideoInfo, plan: Plan) -> JointPosition:
     )
 
 
-def inspected(source: SourceReader, out: Path, plan: Plan, caption: str) -> dict[str, Any]:
-    """Measures the joint of a finished file and draws it. Returns the figures as a JSON object.
+def inspect_joint(source: SourceReader, out: Path, plan: Plan, caption: str) -> dict[str, Any]:
+    """Measures the joint of a finished video, where source and new frames meet, and draws it as a PNG file.
 
-    frame, seconds, sound_seconds, num_frames, fps, new_first: see `place.joint_place`. `num_frames` is at most that of
-        the file.
-    rows: the figures for people, each as [name, text].
-    The other entries are those of `inspect.joint.JointFigures` and `inspect.pitch.ToneFigures`, and None where JSON
-    cannot represent them.
+    source: the finished video.
+    out: path of the PNG file.
+    plan: the plan from which the video was made.
+    caption: the line of text under the picture's title.
+
+    Returns a JSON object:
+    - frame, seconds, sound_seconds, num_frames, fps, new_first: the place of the joint, see `place.joint_place`.
+      `num_frames` is lower than there if the file has fewer frames.
+    - rows: the figures as text for people, each as (name, text).
+    - the fields of `inspect.joint.JointFigures` and `inspect.pitch.ToneFigures`. Infinite values are None.
 
     If the file has fewer than two frames before the joint or after it, no picture is drawn, `rows` is empty, and the
-    entries of the figures are left out.
-
-    out: path of the picture, a PNG file.
-    plan: the plan from which the file was made.
-    caption: the line of text under the picture's title.
+    fields of the figures are left out.
     """
     position = joint_position(source.facts, plan)
     place = joint_place(plan) | {"num_frames": position.num_frames}

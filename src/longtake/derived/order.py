@@ -1,4 +1,4 @@
-"""Orders for the program that makes derived files."""
+"""What the server sends to the program that makes derived files: one file to make from a stored video."""
 
 import json
 from collections.abc import Mapping
@@ -10,13 +10,13 @@ from longtake.media.limits import Limits
 
 @dataclass(frozen=True)
 class Order:
-    """An order to the program: one file to make from a video.
+    """An order to the program `derived.program` to make one file from a video.
 
-    maker: a key of `program.MAKERS`.
-    path: the video.
-    out: the path of the file to make.
+    maker: the kind of file: a key of `program.MAKERS`, such as "strip".
+    path: path of the video.
+    out: path of the file to make.
     limits: the limits for reading the video.
-    arguments: those of the maker.
+    arguments: the arguments of this maker, as JSON values, such as the height of a strip.
     """
 
     maker: str

@@ -1,4 +1,4 @@
-"""The place of the joint in a result, where source and new frames meet, as a plan decides it."""
+"""Computes from a plan where the joint of the finished video is, the place where source and new frames meet."""
 
 from fractions import Fraction
 from typing import Any
@@ -9,27 +9,28 @@ from longtake.plans import Plan
 def first_frame_after(plan: Plan) -> int:
     """Returns the index of the output's first frame after the joint.
 
-    The joint is where the source's own frames meet all other frames. These are the new frames and, if the output shows
-    the context frames (the source's frames that the model sees) as the model renders them, also those.
+    The joint is where the source's own frames meet all other frames. The other frames are the new frames. If the output
+    shows the model's version of the context (the source frames that the model sees), this version belongs to them, too.
     """
     return plan.num_frames - plan.source_frames if plan.new_first else plan.source_frames
 
 
 def sound_joint_s(plan: Plan) -> Fraction:
-    """Returns the time in seconds at which source and new sound meet.
+    """Returns the time in seconds, from the start of the output, at which source and new sound meet.
 
-    If the output shows the context as the model renders it, the source's sound continues during the context, so the
-    sound's joint is at the end of the context.
+    It can differ from the time at which the frames meet: the output can show the model's version of the context (the
+    source frames that the model sees) together with the source's sound.
     """
     return (plan.new_frames if plan.new_first else plan.shown_frames) / plan.rate
 
 
 def joint_place(plan: Plan) -> dict[str, Any]:
-    """Returns the place of the joint as a JSON object.
+    """Returns as a JSON object where the joint of the output is, the place where source and new frames meet.
 
     frame: index of the first frame after the joint.
-    seconds, sound_seconds: the times at which the frames and the sound of source and model meet.
-    num_frames, fps: those of the output.
+    seconds: time from the start of the output at which the source's frames and the other frames meet.
+    sound_seconds: time from the start of the output at which source and new sound meet.
+    num_frames, fps: number of frames and frame rate of the output.
     new_first: True if the new frames come before the source's frames.
     """
     frame = first_frame_after(plan)

@@ -1,4 +1,4 @@
-"""The process that carries out an order: it runs the program that makes derived files."""
+"""Runs the program that makes a derived file, `derived.program`, in a child process."""
 
 import json
 import subprocess
@@ -18,13 +18,16 @@ from longtake.media.child_errors import sent_error
 PROGRAM = "longtake.derived.program"
 
 _MOST_LINE = 1 << 20
-"""The largest number of bytes of a line that the program writes."""
+"""The largest number of bytes that are read as one line of the program's output."""
 
 _log = structlog.get_logger("longtake.derived")
 
 
 class Execution:
-    """Carries out one order in a process of its own. `run` is called once; `kill` may be called at any time."""
+    """Runs `derived.program` for one order in a child process.
+
+    `run` may be called only once. `kill` may be called at any time, also from another thread.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -32,11 +35,12 @@ class Execution:
         self._is_killed = False
 
     def run(self, order: Order, report: Callable[[float], None]) -> Mapping[str, Any]:
-        """Returns the facts about what the program has made.
+        """Runs the program until it ends, and returns the facts about the new file that it reports (see `Maker`).
 
         report: called with the share (0..1) of the work that is done.
 
-        Raises the program's LongtakeError, and DecoderFailed if the program ends otherwise or was killed.
+        If the program reports an error, a LongtakeError of the same class is raised. If it ends without an answer, is
+        killed or cannot start, DecoderFailed is raised.
         """
         with self._lock:
             if self._is_killed:
@@ -58,7 +62,7 @@ class Execution:
             self._process.wait()
 
     def kill(self) -> None:
-        """Ends the process. Does nothing if it has ended."""
+        """Kills the process, or keeps `run` from starting it. Does nothing if the process has ended."""
         with self._lock:
             self._is_killed = True
             if self._process is not None:

@@ -4,11 +4,11 @@
 
 ORDER is an order as JSON (see `derived.order`). The program writes lines of JSON to standard output: {"share": 0..1}
 while it works, and at the end one of these:
-- {"facts": object}
-- {"error": the name of its class, "message": sentence, "ctx": object}
-- {"traceback": the lines of an error that nobody expects}
+- {"facts": object}, the facts about the new file
+- {"error": name of the class of a LongtakeError, "message": sentence for the user, "ctx": object with details}
+- {"traceback": text}, for an unexpected error
 
-Only a sandboxed process of its own decodes the video. The program gives way to all other work of the machine.
+The program starts a sandboxed process that decodes the video. It runs with low priority.
 """
 
 import json
@@ -31,7 +31,7 @@ Maker = Callable[[SourceReader, Path, Report, Mapping[str, Any]], Mapping[str, A
 """A function that makes a derived file at a path, and returns facts about it. It may make no file."""
 
 MEMORY_BYTES = 6 << 30
-"""The largest address space of the program in bytes."""
+"""The largest address space in bytes that the program may use."""
 
 
 def _facts(source: SourceReader, out: Path, report: Report, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -66,13 +66,13 @@ def _copy(source: SourceReader, out: Path, report: Report, arguments: Mapping[st
 
 
 def _joint(source: SourceReader, out: Path, report: Report, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    from longtake.derived.joint import inspected
+    from longtake.derived.joint import inspect_joint
     from longtake.families import plan_from_json
 
     plan = plan_from_json(arguments["plan"])
     if plan is None:
         raise InvalidRequest("Another version of longtake made this video, and its plan cannot be read.")
-    return inspected(source, out, plan, arguments["caption"])
+    return inspect_joint(source, out, plan, arguments["caption"])
 
 
 MAKERS: Mapping[str, Maker] = {
@@ -83,20 +83,21 @@ MAKERS: Mapping[str, Maker] = {
     "copy": _copy,
     "joint": _joint,
 }
-"""Name -> the function that makes such a file. Each imports only what it needs, so that the program starts quickly."""
+"""Kind of derived file -> the function that makes it. Each function imports its own modules when it is called, so that
+the program starts quickly."""
 
 
 def main() -> None:
     """Reads an `Order` as JSON from standard input, makes its file, and writes lines of JSON to standard output.
 
-    The lines are {"share": 0..1} while the file is made, and at the end {"facts": ...}, or {"error": ...} or
-    {"traceback": ...} if it could not be made.
+    While the file is made, the lines are {"share": 0..1}. The last line is {"facts": ...} if the file was made,
+    otherwise {"error": ...} or {"traceback": ...}.
     """
     system.end_with_starter()
     system.give_way()
     system.limit_memory(MEMORY_BYTES)
     lines = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # text that a library prints must not get between the answers
 
     def send(**values: Any) -> None:
         lines.write(json.dumps(values, allow_nan=False) + "\n")

@@ -1,4 +1,4 @@
-"""A strip: frames of a video at even distances, side by side in one JPEG file."""
+"""Draws a strip: frames at equal intervals of a video, side by side in one JPEG file."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -12,21 +12,23 @@ from longtake.media.source import SourceReader
 from longtake.video import Span, VideoInfo
 
 WIDEST = 4
-"""How many times its height a frame on the strip may be wide. Wider ones are cropped at both sides."""
+"""Largest width of a frame on the strip, as a multiple of its height. Wider frames are cropped at both sides."""
 
 _IN_ORDER = 60
-"""Largest distance in frames between two shown frames at which the whole video is decoded. At larger distances decoding
-starts anew for each shown frame."""
+"""If the shown frames are at most this many frames apart, the video is decoded once from its start to its end. If they
+are farther apart, it is quicker to seek to each one."""
 
 _JPEG_QUALITY = 80
 
 
 def draw_strip(source: SourceReader, out: Path, *, frames: int, height: int) -> dict[str, int]:
-    """Writes a strip as a JPEG file. Returns {count, width, height}: the number of its frames, and the size of one.
+    """Writes frames at equal intervals of the video, side by side, to one JPEG file.
 
-    out: path of the new file.
-    frames: the number of frames. A video with fewer frames shows each once.
-    height: their height in pixels.
+    out: path of the JPEG file.
+    frames: number of frames to show. If the video has fewer, all of its frames are shown.
+    height: height in pixels of the frames in the file.
+
+    Returns {count, width, height}: the number of shown frames, and the size in pixels of one of them.
     """
     facts = source.facts
     count = min(frames, facts.num_frames)
@@ -39,12 +41,20 @@ def draw_strip(source: SourceReader, out: Path, *, frames: int, height: int) -> 
 
 
 def frame_width(facts: VideoInfo, height: int) -> int:
-    """Returns the width in pixels of a frame that is `height` pixels high on the strip."""
+    """Returns the width in pixels of a frame on the strip, if it is drawn with a height of `height` pixels.
+
+    The frame keeps its aspect ratio, but its width is at most four times its height (WIDEST).
+
+    facts: the facts about the video.
+    """
     return min(max(1, round(Fraction(facts.width * height, facts.height))), WIDEST * height)
 
 
 def shown_numbers(num_frames: int, count: int) -> list[int]:
-    """Returns the numbers of the frames on a strip: those in the middle of `count` equal parts of the video."""
+    """Returns the indices of the frames that a strip shows: the middle frame of each of `count` equal parts of a video.
+
+    num_frames: number of frames of the video. Its first frame has the index 0.
+    """
     return [(2 * index + 1) * num_frames // (2 * count) for index in range(count)]
 
 

@@ -1,4 +1,4 @@
-"""The waveform of a video's sound."""
+"""Computes the waveform of a video's sound, as a browser draws it."""
 
 import math
 from fractions import Fraction
@@ -16,11 +16,10 @@ _BLOCK_S = 60
 
 
 def waveform(source: SourceReader, *, points: int) -> dict[str, Any]:
-    """Returns {duration, peaks}: the video's length in seconds, and the loudest sample in each part of it, 0..1.
+    """Divides the video into `points` equal parts and measures the sound in each. Returns {duration, peaks}.
 
-    `peaks` is None if the video has no sound.
-
-    points: the number of parts, which are equally long.
+    duration: length of the video in seconds.
+    peaks: for each part, the largest absolute value of its samples, 0..1; None if the video has no sound.
     """
     facts = source.facts
     duration_s = facts.num_frames / facts.rate

@@ -36,7 +36,7 @@ _MOTION_NOISE = 0.1
 class JointFigures:
     """How much picture and sound change at a joint, where source and new frames meet.
 
-    An invisible joint has ratios of 1, a loudness step of 0 and the usual colour shift.
+    At an invisible joint, ratios are near 1, the loudness step is near 0, and the colour shift is near the usual one.
 
     colour_shift: how much the mean of a colour channel changes between the two frames at the joint, in 8-bit code
         values (absolute, mean of the three channels).
@@ -159,10 +159,10 @@ def _small_luma(frame: Frames) -> _Luma:
 
 
 def _blocks(luma: _Luma) -> _Luma:
-    """Returns the luma cut into n square blocks [n, size, size], without what is left over at the right and lower
-    edges.
+    """Returns the luma [H, W] cut into n square blocks, [n, size, size].
 
-    `size` is 32, or the shorter side of a smaller picture.
+    `size` is 32, or the shorter side of a smaller picture. Pixels at the right and lower edges that do not fill a block
+    are left out.
     """
     size = min(_BLOCK, *luma.shape)
     rows, columns = luma.shape[0] // size, luma.shape[1] // size

@@ -15,15 +15,14 @@ from longtake.media.source import SourceReader
 from longtake.video import Span
 
 FRAMES_PER_SIDE = 9
-"""Largest number of frames that are read and drawn before the joint (where source and new frames meet), and after
-it."""
+"""At most this many frames before the joint (where source and new frames meet), and as many after it, are drawn."""
 
 MIN_FRAMES_PER_SIDE = 2
-"""Smallest number of frames before a joint, and after it, with which the joint can be measured."""
+"""A joint can be measured if there are at least this many frames before it, and as many after it."""
 
 _SOUND_PER_SIDE_S = Fraction(SPAN_S) + Fraction(1, 10)
-"""Seconds of sound that are read before the joint and after it: those that the spectrogram shows, and 0.1 s more for
-the analysis windows at its edges."""
+"""Seconds of sound that are read on each side of the joint: the spectrogram's 2 s (SPAN_S), and 0.1 s more for the
+analysis windows at the spectrogram's edges."""
 
 
 @dataclass(frozen=True)

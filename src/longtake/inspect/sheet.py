@@ -79,7 +79,7 @@ def contact_sheet(
 
 
 def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Returns one picture that shows `pictures` one below the other."""
+    """Returns one picture that shows `pictures` one below the other, aligned at the left."""
     whole = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), BACKGROUND)
     y = 0
     for picture in pictures:
@@ -89,7 +89,9 @@ def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
 
 
 def _place(after_joint: int) -> tuple[int, int]:
-    """Returns the (row, column) at which a frame is drawn. Row 0 has the joint in its middle; row -1 is above it.
+    """Returns the (row, column) of the sheet at which a frame is drawn.
+
+    The joint is in the middle of row 0. Rows above it have negative numbers. Column 0 is at the left.
 
     after_joint: number of the frame, counted from the joint: 0 for the first frame after the joint, 1 for the next one,
         and -1 for the last frame before it.
@@ -98,9 +100,11 @@ def _place(after_joint: int) -> tuple[int, int]:
 
 
 def _left(column: int, width: int) -> int:
-    """Returns the x coordinate in pixels of a column's left edge. `width` is the width of a frame on the sheet.
+    """Returns the x coordinate in pixels of the left edge of a column of the sheet. Column 0 is at the left.
 
-    The two middle columns have room between them for the bar that marks the joint.
+    Between the two middle columns there is room for the bar that marks the joint.
+
+    width: width in pixels of a frame on the sheet.
     """
     return MARGIN + column * (width + 2 * BORDER + _GAP) + (_BAR_ROOM if column >= _COLUMNS // 2 else 0)
 
@@ -136,5 +140,5 @@ def _header(draw: ImageDraw.ImageDraw, width: int, joint: int, rate: Fraction, c
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Returns the font that Pillow contains, so that the sheet looks the same on every system; `size` is in pixels."""
+    """Returns Pillow's built-in font, with which the sheet looks the same on every system; `size` is in pixels."""
     return ImageFont.load_default(size)

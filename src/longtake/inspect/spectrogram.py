@@ -16,8 +16,8 @@ _LOWEST_HZ, _HIGHEST_HZ = 30.0, 20_000.0
 _FLOOR_DBFS = -96.0
 _HEIGHT = 240
 _FINER = 4
-"""Number of frequencies whose level is computed for each row of pixels. The row shows the loudest one, so that no
-partial is missed."""
+"""Number of frequencies whose level is computed for each row of pixels. The row shows the highest of these levels, so
+that no partial is missed."""
 
 _HEADER = 46
 _STRIP = 6
@@ -29,7 +29,7 @@ _MARKS_HZ = (100, 500, 1000, 2000, 5000, 10_000)
 _BLOCK = 256
 
 _COLOURS: tuple[Colour, ...] = (BACKGROUND, (44, 66, 116), (150, 72, 132), NEW, (255, 246, 222))
-"""The colours of levels, in even steps of dB from silence to full scale."""
+"""The colours of levels from silence to full scale, at equal distances in dB. Colours between them are interpolated."""
 
 
 def spectrogram(

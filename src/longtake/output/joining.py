@@ -22,14 +22,14 @@ from longtake.safety import SafetyChecker, checked_frames
 from longtake.video import OnProgress, Progress
 
 COLOUR_FADE_FRAMES = 24
-"""The number of new frames, counted from the joint, over which the correction of the autoencoder's colour cast fades
-out. They last about a second, so the change is too slow to be seen."""
+"""The number of new frames, counted from the joint (where source and new frames meet), over which the correction of the
+autoencoder's colour cast fades out. They last about a second, so the change is too slow to be seen."""
 
 Correction = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
-"""A function that corrects a clip's frames: correct(frames, first) -> frames.
+"""A function that corrects frames of a generated clip: correct(frames, first) -> corrected frames.
 
-`frames` [t, H, W, 3] in 0..1 are ordered by their distance from the joint, the nearest one first. `first` is the number
-of the clip's frames between the joint and `frames[0]`.
+`frames` [t, H, W, 3] in 0..1 are consecutive frames of the clip, the one nearest to the source's frames first. `first`
+is the number of the clip's frames that are nearer to the source than `frames[0]`.
 """
 
 
@@ -43,7 +43,7 @@ class Joiner:
         silent.
     `writer`: takes the frames and the sound of the output file.
     `checker`: checks the new frames for unsafe content; None for no check.
-    `carries_detail`: True if the source's fine detail is carried into the new frames.
+    `carries_detail`: True if the source's fine detail is added to the new frames, because the model draws them blurred.
     `on_progress`: receives the progress while the source is read.
     """
 
@@ -57,15 +57,18 @@ class Joiner:
 
     @cached_property
     def track(self) -> Samples:
-        """The source's part of the output's sound (see `source_track`), [2, n] at SOUND_RATE Hz. New sound is joined to
-        it later.
+        """The part of the output's sound that comes from the source (see `source_track`), [2, n] at SOUND_RATE Hz.
+
+        New sound is joined to it later.
         """
         return source_track(self.source_sound, self.plan)
 
     @cached_property
     def final_samples(self) -> int:
-        """The number of samples at the beginning of `track` that stay the same when new sound is added after it. The
-        later samples are cross-faded with the new sound."""
+        """The number of samples at the beginning of `track` that do not change when new sound is added after it.
+
+        The samples after them are cross-faded with the new sound.
+        """
         return max(0, int(self.track.shape[1]) - FADE_SAMPLES)
 
     def start(self) -> RGBFrames:
@@ -122,9 +125,10 @@ class Joiner:
             distance += clip.new_frames
 
     def _detail(self, clip: GeneratedClip, nearest_first: RGBFrames) -> Detail | None:
-        """Returns the detail to carry into the new frames, or None if none is carried.
+        """Returns the source's detail that is added to the new frames, or None if none is added.
 
-        `clip` is the one next to the source. `nearest_first` [T, H, W, 3] are the source's frames next to it.
+        clip: the clip next to the source.
+        nearest_first: the source's frames [T, H, W, 3] next to it, the nearest one first.
         """
         if clip.rendition is None or not self.carries_detail:
             return None
@@ -136,15 +140,15 @@ class Joiner:
 
 
 def correction(clip: GeneratedClip, joint: RGBFrames, detail: Detail | None, distance: int) -> Correction:
-    """Returns a function that corrects frames of a clip: it takes (frames, first) and returns the corrected frames.
+    """Returns the function that corrects the frames of a clip (see Correction).
 
-    `frames` are consecutive frames of the clip, [t, H, W, 3] in 0..1, the one nearest to the source first. `first` is
-    the number of the clip's frames that are nearer to the source than `frames`.
+    The function adds `detail` to the frames. If `detail` is None, it removes the colour cast of the model's autoencoder
+    instead. It returns the frames unchanged if the clip has no `rendition`, the decoded version of the frame next to
+    it, from which the cast is measured.
 
-    clip: the clip. If `clip.rendition` is None, the function returns the frames unchanged.
+    clip: the generated clip.
     joint: the source's frame next to the new ones, [H, W, 3].
-    detail: the source's detail, which the function carries into the frames. If it is None, the function removes the
-        colour cast of the model's autoencoder instead.
+    detail: the fine detail of the source, which the model loses.
     distance: number of new frames between the source and the clip.
     """
     if clip.rendition is None:
@@ -162,8 +166,8 @@ def correction(clip: GeneratedClip, joint: RGBFrames, detail: Detail | None, dis
 def corrected_frames(clip: GeneratedClip, plan: Plan, correct: Correction) -> Iterator[NDArray[np.float32]]:
     """Yields a clip's frames in playing order, corrected, in chunks [t, H, W, 3] in 0..1.
 
-    plan: tells if the source plays before or after the clip.
-    correct: the function that `correction` has returned for the clip.
+    plan: its `source_last` tells if the source plays before or after the clip.
+    correct: the function that `correction` returned for the clip.
     """
     done = 0
     for chunk in clip.frames:
@@ -178,6 +182,6 @@ def corrected_frames(clip: GeneratedClip, plan: Plan, correct: Correction) -> It
 
 
 def _picture(pixels: Tensor) -> NDArray[np.float32]:
-    """Returns a picture [3, H, W] as [H, W, 3]."""
+    """Returns a picture [3, H, W] on any device as a NumPy array [H, W, 3]."""
     picture: NDArray[np.float32] = pixels.permute(1, 2, 0).cpu().numpy()
     return picture

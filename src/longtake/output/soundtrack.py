@@ -87,7 +87,7 @@ def prepend_sound(track: Samples, clips: Sequence[GeneratedClip], plan: Plan) ->
 
 
 def _overlap(clip: GeneratedClip, plan: Plan, *, at_source: bool) -> int:
-    """Returns how many samples of the clip's sound overlap in time with the sound that the output already has.
+    """Returns how many samples of the clip's sound are for the same time as sound that the output already has.
 
     at_source: True if the clip is next to the source, False if it is next to another clip.
     """

@@ -44,9 +44,11 @@ def shown_frames(source: SourceReader, plan: Plan, on_progress: OnProgress) -> I
 def source_sound(source: SourceReader, plan: Plan, on_progress: OnProgress) -> Samples | None:
     """Returns the sound of the source frames that the output shows, [2, n] at SOUND_RATE Hz.
 
-    It lasts exactly as long as these frames do in the output: it is made faster or slower if the output plays them at
-    another speed than the source. It is reversed if they play backwards. Returns None if the source has no sound or the
-    output shows none of its frames. `on_progress` is called at the start and after every 20 s of sound.
+    The sound lasts exactly as long as these frames do in the output. If the output plays them faster or slower than the
+    source, the tempo of the sound changes, too. If it plays them backwards, the sound is reversed.
+
+    Returns None if the source has no sound or the output shows none of its frames. `on_progress` is called at the start
+    and after every 20 s of sound.
     """
     if not plan.shown_frames:
         return None

@@ -121,11 +121,11 @@ class _ForwardWriter:
 
 @dataclass(frozen=True)
 class _ReversedWriter:
-    """A writer for a video that plays backwards. It only collects; `video_writer` encodes in reverse order at the end.
+    """A VideoWriter that only collects frames and sound. `video_writer` later encodes them in reverse order.
 
-    spool: the frames so far, on disk.
-    frame_format: pixel format of the output, in which the frames are kept.
-    samples: the sound so far, in memory.
+    spool: stores the frames on disk.
+    frame_format: pixel format of the output, in which the frames are stored.
+    samples: pieces of the sound so far, in memory.
     """
 
     spool: ReversedFrames

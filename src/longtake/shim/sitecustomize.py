@@ -53,9 +53,9 @@ class _Loader(importlib.abc.Loader):
 
 
 def addresses(url: str) -> "dict[str, str]":
-    """Returns new values for the global variables of fal_client that contain URLs of fal: variable name -> URL.
+    """Returns the global variables of fal_client that must be replaced, name -> new value, so that it calls the server.
 
-    `url` is the server's URL without a trailing slash. The new values are URLs of that server.
+    `url` is the server's URL without a trailing slash. The new values are URLs, or beginnings of URLs, of that server.
     """
     return {
         "RUN_URL_FORMAT": url + "/run/",
