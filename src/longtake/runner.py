@@ -4,6 +4,7 @@ These are steps 4 to 8 of "The way of a request" in README.md.
 """
 
 import gc
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,20 @@ class Result:
         return self.endpoint.respond({"video": video, "prompt": self.prompt, "seed": self.plan.seed})
 
 
+Load = Callable[[ModelCard, Settings, OnProgress], LoadedModel]
+"""A function that loads the model of a card onto the device that the settings choose, and reports its progress."""
+
+
+def load_installed(card: ModelCard, settings: Settings, on_progress: OnProgress) -> LoadedModel:
+    """Loads a model whose files are on this machine.
+
+    Raises BadCheckpoint if parts of the model are missing or do not fit. Raises NotSupported if the device is not
+    available.
+    """
+    model: LoadedModel = FAMILIES[card.family].load(card, settings, on_progress)
+    return model
+
+
 class Runner:
     """Runs jobs one at a time. It keeps the loaded model and the adapters that were read last in memory for later jobs.
 
@@ -96,13 +111,17 @@ class Runner:
         number of threads, torch uses that many in the whole process.
     `lora_sources`: how LoRAs are read that are not in the LoRA folder and not on the hub, for example those at URLs. By
         default, a LoRA at a URL can be used only if it was downloaded earlier.
+    `load_model`: the function that loads models. By default it reads their files.
     """
 
-    def __init__(self, settings: Settings, lora_sources: LoraSources = NO_SOURCES) -> None:
+    def __init__(
+        self, settings: Settings, lora_sources: LoraSources = NO_SOURCES, load_model: Load = load_installed
+    ) -> None:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
         self._settings = settings
         self._lora_sources = lora_sources
+        self._load_model = load_model
         self._adapters = LoraCache(settings.lora_cache_bytes)
         self._model: LoadedModel | None = None
 
@@ -118,7 +137,7 @@ class Runner:
             if self._model is not None:
                 self.release()
             on_progress(Progress("load", 0, 1))
-            self._model = FAMILIES[card.family].load(card, self._settings, on_progress)
+            self._model = self._load_model(card, self._settings, on_progress)
         return self._model
 
     def release(self) -> None:

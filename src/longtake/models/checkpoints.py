@@ -354,6 +354,23 @@ def load(checkpoint: Checkpoint, *, dtype: "torch.dtype", device: "torch.device 
                 if weight.file == file:
                     # The library maps the file into memory. A copy stays the same if the file changes later.
                     tensors[name] = opened.get_tensor(weight.key).to(device=device, dtype=dtype, copy=True)
+    return with_weights(checkpoint, model, tensors, device)
+
+
+def with_weights(
+    checkpoint: Checkpoint,
+    model: "torch.nn.Module",
+    tensors: Mapping[str, "torch.Tensor"],
+    device: "torch.device | str" = "cpu",
+) -> "torch.nn.Module":
+    """Returns an empty model with its weights, on `device`, in eval mode, without gradients.
+
+    model: from `empty_model`. It is changed.
+    tensors: the weights on `device`, by their names in the class.
+    Raises `BadCheckpoint`, with the path of `checkpoint`, if tensors without values are left.
+    """
+    import torch
+
     model.load_state_dict(tensors, strict=False, assign=True)
     if checkpoint.part == "text_encoder":
         model.tie_weights()  # type: ignore[operator]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -44,26 +44,61 @@ class Loaded:
     offload: memory.Offload
 
 
+class PartSource(Protocol):
+    """A source from which the parts of models are loaded."""
+
+    def open(self, card: ModelCard, settings: Settings) -> Mapping[PartName, checkpoints.Checkpoint]:
+        """Returns the checkpoints of a model's parts, without the tokenizer, in the order of ORDER. Reads no weights.
+
+        Raises `ModelNotInstalled` if a part is missing, and `BadCheckpoint` if one does not fit its class.
+        """
+
+    def load(self, checkpoint: checkpoints.Checkpoint, dtype: torch.dtype, device: torch.device | str) -> Any:
+        """Returns the module of a part with its weights, in `dtype` on `device`."""
+
+    def tokenizer(self, card: ModelCard, settings: Settings) -> Any:
+        """Returns the tokenizer of a model."""
+
+
+class InstalledParts:
+    """The source of parts that are files on this machine."""
+
+    def open(self, card: ModelCard, settings: Settings) -> Mapping[PartName, checkpoints.Checkpoint]:
+        lacking = not_installed(card, settings)
+        if lacking is not None:
+            raise ModelNotInstalled(lacking)
+        paths = located(card, settings)
+        return {part: checkpoints.open_part(part, paths[part]) for part in ORDER if part in paths}
+
+    def load(self, checkpoint: checkpoints.Checkpoint, dtype: torch.dtype, device: torch.device | str) -> Any:
+        return checkpoints.load(checkpoint, dtype=dtype, device=device)
+
+    def tokenizer(self, card: ModelCard, settings: Settings) -> Any:
+        return tokenizer(located(card, settings)["tokenizer"])
+
+
+INSTALLED = InstalledParts()
+"""The source of all models of the library, the command line and the server."""
+
+
 def load_parts(
     card: ModelCard,
     settings: Settings,
     on_progress: OnProgress,
+    source: PartSource = INSTALLED,
     prepare_transformer: Callable[[Any], None] = lambda transformer: None,
 ) -> Loaded:
     """Returns a model with all its parts in memory, placed on the device that the settings name.
 
     on_progress: receives the number of parts loaded so far as `step`, before each part and at the end.
+    source: the source of the parts.
     prepare_transformer: called with the loaded transformer, before hooks for casting and offloading are added to it.
     Raises `ModelNotInstalled` if a part is missing, `BadCheckpoint` if one does not fit its class, and `NotSupported`
     if this machine does not have the device.
     """
-    lacking = not_installed(card, settings)
-    if lacking is not None:
-        raise ModelNotInstalled(lacking)
-    paths = located(card, settings)
+    opened = source.open(card, settings)
     device = memory.choose_device(settings)
     dtype = memory.choose_dtype(settings, device, embedded=card.embedded)
-    opened = {part: checkpoints.open_part(part, paths[part]) for part in ORDER if part in paths}
     narrow = {"transformer"} if settings.quantise == "fp8" else set()
     dtypes = {part: memory.part_dtype(part, dtype) for part in opened}
     sizes: dict[str, int] = {
@@ -75,14 +110,14 @@ def load_parts(
     for step, (part, checkpoint) in enumerate(opened.items()):
         on_progress(Progress(f"load {part}", step, len(opened)))
         direct = offload == "none" and part not in narrow
-        parts[part] = checkpoints.load(checkpoint, dtype=dtypes[part], device=device if direct else "cpu")
+        parts[part] = source.load(checkpoint, dtypes[part], device if direct else "cpu")
         if part == "transformer":
             prepare_transformer(parts[part])
         if part in narrow:
             memory.store_fp8(parts[part], dtype)
     memory.place(parts, device, offload)
     on_progress(Progress("load", len(opened), len(opened)))
-    return Loaded(parts, tokenizer(paths["tokenizer"]), device, dtype, offload)
+    return Loaded(parts, source.tokenizer(card, settings), device, dtype, offload)
 
 
 def tokenizer(folder: Path) -> Any:

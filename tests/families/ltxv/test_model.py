@@ -1,16 +1,21 @@
 """A model loads from a folder, says what it lacks, and tells of its progress."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from longtake.errors import BadCheckpoint, Cancelled
-from longtake.families.ltxv.model import load
-from longtake.models.registry import WEIGHTS, LTXVCard
+from longtake.families.ltxv.model import LTXVModel, load
+from longtake.models.checkpoints import Checkpoint
+from longtake.models.parts import InstalledParts
+from longtake.models.registry import WEIGHTS, LTXVCard, ModelCard, PartName
+from longtake.runner import Runner
 from longtake.settings import Settings
-from longtake.video import Progress
+from longtake.video import OnProgress, Progress
 from tests.models import small
 from tests.models.cards import ltxv_card
 
@@ -43,6 +48,31 @@ def test_loads_a_single_file_with_the_text_encoder_beside_it(tmp_path: Path, sma
     model = load(ltxv_card(NAME), _settings(tmp_path))
     assert small.same(model.transformer.state_dict(), small.transformer().state_dict())
     assert model.upsampler is None
+
+
+def test_loads_the_parts_of_another_source(tmp_path: Path, small_model: Path) -> None:
+    installed, loaded = _settings(tmp_path, small_model), []
+
+    class Elsewhere(InstalledParts):
+        """The parts of the small model, for settings that do not name it."""
+
+        def open(self, card: ModelCard, settings: Settings) -> Mapping[PartName, Checkpoint]:
+            return super().open(card, installed)
+
+        def load(self, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device | str) -> Any:
+            loaded.append(checkpoint.part)
+            return super().load(checkpoint, dtype, device)
+
+        def tokenizer(self, card: ModelCard, settings: Settings) -> Any:
+            return super().tokenizer(card, installed)
+
+    def load_elsewhere(card: ModelCard, settings: Settings, on_progress: OnProgress) -> LTXVModel:
+        return load(ltxv_card(card.name), settings, on_progress, Elsewhere())
+
+    runner = Runner(_settings(tmp_path / "empty"), load_model=load_elsewhere)
+    model = runner.load(ltxv_card(NAME))
+    assert small.same(model.transformer.state_dict(), small.transformer().state_dict())
+    assert loaded == ["text_encoder", "vae", "upsampler", "transformer"]
 
 
 @pytest.mark.parametrize("changes", [{"dtype": "bfloat16"}, {"quantise": "fp8"}, {"offload": "group"}])

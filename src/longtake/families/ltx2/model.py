@@ -8,7 +8,7 @@ import torch
 from longtake.errors import BadCheckpoint
 from longtake.models.audiovisual import attach
 from longtake.models.gemma import GemmaTextEncoder
-from longtake.models.parts import load_parts
+from longtake.models.parts import INSTALLED, PartSource, load_parts
 from longtake.models.registry import LTX2Card
 from longtake.settings import Settings
 from longtake.video import OnProgress, ignore_progress
@@ -38,15 +38,21 @@ class LTX2Model:
     device: torch.device
 
 
-def load(card: LTX2Card, settings: Settings, on_progress: OnProgress = ignore_progress) -> LTX2Model:
+def load(
+    card: LTX2Card,
+    settings: Settings,
+    on_progress: OnProgress = ignore_progress,
+    source: PartSource = INSTALLED,
+) -> LTX2Model:
     """Loads the model that `card` describes onto the device that the settings choose.
 
     `on_progress`: the callback that receives the progress of loading.
+    `source`: the source of the model's parts.
 
     Raises BadCheckpoint if a part is missing, is damaged, or does not fit the other parts. Raises NotSupported if the
     device is not available.
     """
-    loaded = load_parts(card, settings, on_progress, prepare_transformer=attach)
+    loaded = load_parts(card, settings, on_progress, source, prepare_transformer=attach)
     parts = loaded.parts
     _check_text_parts(card, parts["text_encoder"], parts["connectors"], parts["transformer"])
     text = GemmaTextEncoder(

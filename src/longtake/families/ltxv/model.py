@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from longtake.models.parts import load_parts
+from longtake.models.parts import INSTALLED, PartSource, load_parts
 from longtake.models.registry import LTXVCard
 from longtake.models.t5 import T5TextEncoder
 from longtake.settings import Settings
@@ -32,14 +32,20 @@ class LTXVModel:
     device: torch.device
 
 
-def load(card: LTXVCard, settings: Settings, on_progress: OnProgress = ignore_progress) -> LTXVModel:
+def load(
+    card: LTXVCard,
+    settings: Settings,
+    on_progress: OnProgress = ignore_progress,
+    source: PartSource = INSTALLED,
+) -> LTXVModel:
     """Loads the model of a card onto the device that the settings choose.
 
-    `on_progress` receives the progress of loading.
+    `on_progress`: the callback that receives the progress of loading.
+    `source`: the source of the model's parts.
 
     Raises BadCheckpoint if a part is missing or damaged. Raises NotSupported if the device is not available.
     """
-    loaded = load_parts(card, settings, on_progress)
+    loaded = load_parts(card, settings, on_progress, source)
     parts = loaded.parts
     text = T5TextEncoder(
         parts["text_encoder"],
