@@ -46,7 +46,7 @@ CHECK_EVERY_S = 0.25
 """Seconds between two reads of the request's row, to notice a cancellation or a claim by another server."""
 
 WATCHERS_EVERY_S = 1.0
-"""Seconds between two reads of the row that says how often somebody has asked for previews of the request."""
+"""Seconds between two reads of the number of times that clients have asked for previews of the request."""
 
 _LOST = "Request %s has ended or another attempt has claimed it; the %s of this attempt is dropped."
 
@@ -130,7 +130,7 @@ class Attempt:
     def _follow(self) -> Ending:
         """Handles the worker process's messages until the attempt ends. Returns how it ended.
 
-        "died" also means that the process was killed because it had stalled.
+        The result is also "died" if the process sent nothing for too long and was therefore killed.
         """
         while True:
             ending = self._handle_next()
@@ -154,8 +154,8 @@ class Attempt:
     def _handle_next(self) -> Ending | None:
         """Waits for the next message, and handles it. Returns how the attempt ended, or None if it goes on.
 
-        Also returns None, without a message, when it is time to check the claim, to store log lines or to kill a
-        stalled process. The caller does these.
+        Also returns None, without a message, when the caller has to check the claim, store log lines or kill a process
+        that has stalled.
         """
         due_at = min(self._check_at, self._log.due_at, self._worker.stalls_at)
         match self._worker.receive(due_at - time.monotonic()):
@@ -201,7 +201,7 @@ class Attempt:
         )
 
     def _notice_watchers(self) -> None:
-        """Tells the worker process if somebody has asked for previews of the request since the last call."""
+        """Tells the worker process to send previews if a client has asked for them since the last call."""
         asked = self._try(
             lambda: previews.num_questions(self._engine, self._row.id), None, action="checking who wants previews"
         )
@@ -252,7 +252,8 @@ class Attempt:
         `ending` is how the attempt ended:
         - An `Outcome`, or "cancelled": stores the outcome, which ends the request.
         - "died": puts the request back, or stores an error as its outcome if no further attempt is allowed.
-        - `MachineFailed`: waits (see `machine.wait_for_room`), then the same. A full disk allows a further attempt.
+        - `MachineFailed`: waits (see `machine.wait_for_room`), and then does the same as for "died". After a full disk
+          a further attempt is always allowed.
         - "stopped": kills the worker process and puts the request back.
         - "lost": does nothing, because this attempt no longer holds the request.
         - "missing": puts the request back to wait for the files, or ends it if they were downloaded too often.
@@ -279,7 +280,10 @@ class Attempt:
         return False
 
     def _wait_for_machine(self, failure: MachineFailed) -> bool:
-        """Waits until the request may be tried again. Then puts it back, or ends it and returns True."""
+        """Waits until this machine may try the request again, and puts it back. Returns True if the request has ended.
+
+        Ends the request instead, with an error, if this was its last attempt and the disk is not full.
+        """
         row, settings = self._row, self._context.settings
         log.warning("Request %s waits, because this machine failed: %s.", row.id, failure.reason)
         is_last = is_last_attempt(row, settings)
@@ -294,9 +298,9 @@ class Attempt:
         return False
 
     def _send_back(self) -> bool:
-        """Puts the request back, to wait for its missing files. Returns True if the request has ended instead.
+        """Puts the request back, to wait until its missing files are downloaded again. Returns False.
 
-        It ends if its files were missing after more than `max_attempts` (a setting) downloads.
+        If they were downloaded more than `max_attempts` (a setting) times already, ends the request and returns True.
         """
         row = self._row
         attempts = self._retry(lambda: fetches.of_request(self._engine, row.id)).attempt

@@ -24,9 +24,9 @@ from longtake.worker.messages import (
 )
 
 WATCHED_S = 9.0
-"""Seconds for which a request counts as watched after the server's message.
+"""Seconds for which previews are sent after the server's message that a client asks for them.
 
-Somebody's look reaches this process up to a second later. So previews end about ten seconds after the last look.
+The message is sent up to one second after the client's question. So previews end about ten seconds after the last one.
 """
 
 ReplyT = TypeVar("ReplyT", Proceed, FileFound)
@@ -81,7 +81,7 @@ class Channel:
             raise Cancelled
 
     def is_watched(self, request_id: str) -> bool:
-        """Returns whether somebody has looked at this request within the last seconds (WATCHED_S)."""
+        """Returns True if a client has asked for previews of this request in the last ten seconds or so (WATCHED_S)."""
         watched = self._watched
         return watched is not None and watched[0] == request_id and time.monotonic() < watched[1]
 

@@ -46,21 +46,29 @@ from longtake.worker.places import Place
 log = logging.getLogger(__name__)
 
 POLL_S = 0.25
-"""Seconds between two looks into the database, because other servers add and end requests without waking this one."""
+"""Seconds between two queries for waiting downloads, because other servers add requests without waking this one."""
 
 STOP_S = 2.0
 """Seconds that a stopping server waits for its downloads to stop. After that it goes on without them."""
 
 MOST_PAUSES = 1000
-"""The largest number of requests for which is remembered how often their downloads have waited for this machine."""
+"""Maximum number of requests whose pauses are counted. Downloads pause after errors of this machine, each time for
+longer."""
 
 HEAR_S = 1.0
-"""Seconds within which a stopped download usually ends. After that, another one may be stopped in its stead."""
+"""Seconds that a download usually needs to notice that it was stopped. If one needs longer, a second download may be
+stopped to make room."""
 
 FAILED = LongtakeError("Something failed while the files were downloaded; the server's log has the traceback.")
 
 Ending = Outcome | Literal["done", "stopped", "failed"]
-"""The ending of a download: its error, or "done", or "stopped" before its end, or "failed", which counts."""
+"""How the download of a request's files ended.
+
+An `Outcome`: the error with which the request must end.
+"done": all files are downloaded.
+"stopped": it was stopped, or the database failed, or the disk is full. The attempt does not count towards the maximum.
+"failed": this machine failed in another way. The attempt counts.
+"""
 
 Result = TypeVar("Result")
 
@@ -92,7 +100,7 @@ class FetchPlaces:
         )
 
     def start(self) -> None:
-        """Starts the thread that starts downloads."""
+        """Starts the thread that claims waiting downloads and starts them."""
         self._thread.start()
 
     def wake(self) -> None:
@@ -142,9 +150,9 @@ class FetchPlaces:
             fetches.put_back(self._engine, request_id, server, attempt_failed=False)
 
     def _fill(self, server: str) -> None:
-        """Starts waiting downloads until `fetch_places` (a setting) of them run, or no more may start.
+        """Starts waiting downloads until `fetch_places` (a setting) of them run, or none is left that may start.
 
-        If that many run already, `_free_place` may stop one of them, so that another API key can start one.
+        If that many run already, `_free_place` may stop one, so that a download of another API key can start.
 
         `server`: this server's id in the table `servers`.
         """
@@ -164,9 +172,9 @@ class FetchPlaces:
     def _free_place(self, groups: Sequence[Group], running: Sequence[Place], keys: Mapping[str, int]) -> None:
         """Stops a download of the API key with the most running downloads, so that another key can start one.
 
-        Does nothing unless a key with a waiting download has at least two running downloads fewer than that key. The
-        download that began last is stopped. It waits again. A download that was stopped before and still runs counts as
-        running, but is not stopped again.
+        Does so only if another key with a waiting download has at least two running downloads fewer. Stops the key's
+        newest download, which then waits again. A download that was stopped before but still runs counts as running,
+        and is not stopped again.
 
         `groups`: the groups (API key and pool) with a waiting download.
         `running`: the running downloads.
@@ -180,7 +188,8 @@ class FetchPlaces:
     def _begin(self, fetch: Fetch) -> None:
         """Starts the claimed download `fetch` in a thread.
 
-        Raises OSError if the system allows no more threads. The next turn then makes the download wait again.
+        Raises OSError if the system allows no more threads. The next call of `_stop_lost` then makes the download wait
+        again.
         """
         place = Place(fetch, time.monotonic())
         self._begun_at[place.key_id] = place.began_at
@@ -207,12 +216,7 @@ class FetchPlaces:
             self._thread.wake()
 
     def _follow(self, place: Place) -> Ending:
-        """Downloads the files of a request. Returns how the download ended.
-
-        "done": all files are downloaded.
-        "stopped": the download had to stop before its end, or this machine's disk is full.
-        "failed": this machine failed otherwise, or its disk is full only during the download.
-        An `Outcome`: the error for which the request must end.
+        """Downloads the files of a request. Returns how the download ended (see `Ending`).
 
         `place`: the download.
 
@@ -234,10 +238,14 @@ class FetchPlaces:
             return outcomes.not_fetched(FAILED)
 
     def _wait_for_machine(self, place: Place, error: Exception) -> Ending:
-        """Waits a while after `error`, for which this machine is at fault. Returns how the download ended.
+        """Waits some seconds after a temporary error. Returns how the download ended (see `Ending`).
 
-        If the disk has room without the file, the attempt counts: perhaps the file needs more than this machine has.
-        That is the disk of the path in the error, or of the data folder if the error names none.
+        "stopped": the database failed, or the disk is still full although the unfinished file was deleted.
+        "failed": this machine failed otherwise. The attempt counts, because the file may need more than the machine
+            has.
+        An `Outcome`: the same in the last attempt. It is returned without a wait.
+
+        The disk is that of the path in `error`, or of the data folder if it has no path.
         """
         fetch, settings = place.fetch, self._context.settings
         log.warning("The files of request %s wait, because this machine failed: %s", fetch.request_id, error)
@@ -255,7 +263,7 @@ class FetchPlaces:
         """Stores in the database how the download of a request's files ended.
 
         `place`: the download.
-        `ending`:
+        `ending`: how it ended:
         - "done": makes the request ready to be claimed.
         - "stopped" or "failed": puts the download back, so that it can begin again.
         - An `Outcome`: ends the request with this error.
@@ -303,15 +311,18 @@ class FetchPlaces:
                 raise Cancelled
 
     def _record(self, place: Place, blobs: Mapping[str, str], hub_names: Mapping[str, str], num_bytes: int) -> bool:
-        """Records in the database where the downloaded files of a request are, and how large (see `fetches.store`)."""
+        """Records in the database where the downloaded files of a request are, and their size (see `fetches.store`).
+
+        Returns False if this server no longer downloads the request's files.
+        """
         return self._retry(place, lambda: fetches.store(self._engine, place.fetch, blobs, hub_names, num_bytes))
 
     def _is_needed(self, place: Place, file: RemoteFile) -> bool:
         """Returns True if a file must be downloaded before its request can be claimed. Returns False for these files:
 
         - A file in this server's own store that the request's API key may read.
-        - A LoRA that is on this machine already. It is needed all the same if another machine lacks it
-          (`must_be_stored`), which will read it from the blob.
+        - A LoRA that is on this machine already, unless another machine lacks it (`must_be_stored`). Then it must be
+          stored as a blob for that machine.
         - A LoRA with a URL that is not allowed. The request fails later, when it runs.
 
         `place`: the download of the request's files.
@@ -323,11 +334,14 @@ class FetchPlaces:
 
     @contextmanager
     def _download(self, place: Place, file: RemoteFile, hub_names: dict[str, str]) -> Iterator[Path | None]:
-        """Context manager that downloads one file of the request of `place`, and gives its path.
+        """Context manager that downloads one file of a request and yields its path, from which a blob is then made.
 
         A video or picture that the request's API key has just imported (see `storage.imports`) is not downloaded again.
-        It gives None for a LoRA of the hub that needs no blob: this machine has its newest version already, and no
-        other machine lacks it. The path of such a LoRA in the folder for LoRAs of the hub is written to `hub_names`.
+        For a LoRA of the hub, None is yielded if no blob is needed, because this machine has the newest version already
+        and no other machine lacks it.
+
+        `place`: the download of the request's files.
+        `hub_names`: for a LoRA of the hub, this method sets the item URL -> path in the folder for LoRAs of the hub.
 
         Raises Cancelled if the download must stop, and LongtakeError if the file cannot be downloaded.
         """

@@ -6,33 +6,43 @@ from pathlib import Path
 from time import monotonic
 
 ROOM_BYTES = 16 * 1024**2
-"""With less free disk space than this, no attempt begins again, and none counts as failed."""
+"""A disk with less free space than this many bytes counts as full. Requests then wait, and their attempts do not
+count as failed."""
 
 PAUSE_S = 3.0
-"""Seconds before a request, or the download of its files, is tried again the first time. Each further pause doubles."""
+"""Seconds before the first repetition of an attempt that failed because of this machine. Each further pause is twice as
+long."""
 
 LONGEST_PAUSE_S = 60.0
-"""The longest of these pauses in seconds."""
+"""Longest pause in seconds before an attempt that failed because of this machine is repeated."""
 
 LOOK_S = 0.25
-"""Seconds between two looks at the free disk space."""
+"""Seconds between two checks of the free disk space."""
 
 
 def pause_s(earlier: int) -> float:
-    """Returns the seconds to wait before the next try, if there were `earlier` pauses before (see PAUSE_S)."""
+    """Returns the seconds to wait before an attempt that failed because of this machine is repeated: 3, 6, 12 ... 60.
+
+    `earlier`: the number of earlier pauses of this request.
+    """
     doublings = min(earlier, 30)  # With many more the result would be too large for a float.
     return min(PAUSE_S * 2.0**doublings, LONGEST_PAUSE_S)
 
 
 def has_room(folder: Path) -> bool:
-    """Returns False if the disk of a folder, or of the one in which it would be, has less than 16 MiB (ROOM_BYTES) of
-    space. Returns True if that is unknown."""
+    """Returns False if the disk of a folder has less than 16 MiB (ROOM_BYTES) of free space, True if that is unknown.
+
+    If the folder does not exist, its nearest parent folder that exists is checked.
+    """
     free = free_bytes(folder)
     return free is None or free >= ROOM_BYTES
 
 
 def free_bytes(folder: Path) -> int | None:
-    """Returns the free bytes of the disk of a folder, or of the one in which it would be; None if unknown."""
+    """Returns the number of free bytes on the disk of a folder; None if that is unknown.
+
+    If the folder does not exist, its nearest parent folder that exists is used.
+    """
     try:
         existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
         return shutil.disk_usage(existing).free
@@ -41,15 +51,15 @@ def free_bytes(folder: Path) -> int | None:
 
 
 def wait_for_room(folder: Path, pause_s: float, wait: Callable[[float], bool]) -> bool:
-    """Waits until a request whose attempt this machine has spoilt may be tried again. Returns True if the attempt
-    counts towards the maximum number of attempts.
+    """Waits until a request that failed because of this machine may be tried again.
 
-    - If the disk is full, waits until it has room. The attempt does not count: nothing could succeed meanwhile.
-    - Otherwise waits `pause_s` seconds. The attempt counts: perhaps the request needs more than there is.
+    Returns True if the failed attempt counts towards the maximum number of attempts.
+    - If the disk is full, waits until it has room. The attempt does not count, because no request could succeed.
+    - Otherwise waits `pause_s` seconds. The attempt counts, because the request may need more than this machine has.
 
-    `folder`: the folder of the request's files. If the disk is full, they are deleted first, and if it then has room,
-        it counts as not full.
-    `wait`: waits for the given number of seconds, and returns True if this function shall wait no longer.
+    `folder`: the folder of the request's files, on the disk that is checked. If the disk is full, the folder is deleted
+        first. If the disk then has room, it does not count as full.
+    `wait`: waits for the given number of seconds, and returns True if this function must return at once.
     """
     if not has_room(folder):
         shutil.rmtree(folder, ignore_errors=True)

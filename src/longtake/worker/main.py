@@ -220,7 +220,7 @@ def read_input(run: Run, blobs: Blobs) -> Any:
 
 
 def made_by(plan: Plan) -> str:
-    """Returns the sentence for the request's log that says which model makes how many new frames."""
+    """Returns a sentence for the request's log with the model's name and the number of new frames that it makes."""
     return f"{plan.model} makes {plan.new_frames} new frames."
 
 
@@ -253,8 +253,8 @@ def open_stored_file(
 def find_file(url: str, channel: Channel) -> FileFound:
     """Returns which of the server's files a URL names. Asks the server through `channel` if it is an http(s) URL.
 
-    The result's `blob` is None if the URL names no file that the server has and the request's caller may read. That is
-    so for all other URLs.
+    The result's `blob` is None if the server does not have the file, if the request's caller may not read it, and for
+    all other URLs, such as data URIs.
     """
     url = url.strip()
     return channel.find_file(url) if is_http(url) else FileFound(None)

@@ -22,8 +22,8 @@ class Run:
     `plan`: the JSON form of the plan that an earlier attempt stored; None if no attempt has stored one.
     `folder`: the request's work folder, in which the worker process writes its files.
     `caller`: the id of the API key that sent the request.
-    `is_labelled`: False if the client does not let the server store the input. Then the result's file does not say what
-        made it.
+    `is_labelled`: True if the endpoint and the input are written into the result's file, as its comment. False if the
+        client does not let the server store the input.
     """
 
     request_id: str
@@ -72,7 +72,8 @@ class Cancel:
 
 @dataclass(frozen=True)
 class Watched:
-    """Server to worker: somebody looks at this request, so send previews of its new frames for some seconds.
+    """Server to worker: a client asks for previews of this request, so send previews of its new frames for some
+    seconds.
 
     Has no effect if it is not the current request.
     """
@@ -213,7 +214,8 @@ class Failed:
 
     @classmethod
     def of(cls, error: LongtakeError) -> "Failed":
-        """Returns the message for an error. Its texts are cut as by `errors.echo`, because they are stored."""
+        """Returns the message for an error. Long texts in it are shortened (see `errors.echo`), because they are
+        stored."""
         return cls(error.status, error.body(), echo(error.message), error.type)
 
 
@@ -239,7 +241,7 @@ class Printed:
 class Died:
     """The worker process has ended.
 
-    `reason` is, for example, "exit status 1" or "SIGKILL". The server creates this message.
+    `reason` is, for example, "exit status 1" or "SIGKILL". The server creates this object.
     """
 
     reason: str

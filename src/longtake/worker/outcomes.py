@@ -49,16 +49,16 @@ def worker_died(attempts: int) -> Outcome:
 
 
 def machine_failed(attempts: int, reason: str) -> Outcome:
-    """Returns the outcome of a request in whose last attempt the machine failed, although its disk was not full after.
+    """Returns the outcome of a request whose last attempt failed because of this machine, such as an error of its disk.
 
-    `attempts` is the number of attempts, `reason` what the operating system said.
+    `attempts` is the number of attempts, `reason` the error message of the operating system.
     """
     sentence = f"This server failed while it worked on this request ({reason}), {_times(attempts)}."
     return service_error(500, sentence, "runner_server_error")
 
 
 def download_died(attempts: int) -> Outcome:
-    """Returns the outcome of a request whose server died while it downloaded the request's files, in the last attempt.
+    """Returns the outcome of a request whose files could not be downloaded: in the last attempt the server died.
 
     `attempts` is the number of attempts at the download.
     """
@@ -67,18 +67,18 @@ def download_died(attempts: int) -> Outcome:
 
 
 def download_failed(attempts: int, reason: str) -> Outcome:
-    """Returns the outcome of a request during whose last download the machine failed, although its disk has room now.
+    """Returns the outcome of a request whose files could not be downloaded because this machine failed each time.
 
-    `attempts` is the number of downloads, `reason` what the operating system said.
+    `attempts` is the number of attempts at the download, `reason` the last error message of the operating system.
     """
     sentence = f"This server failed while it downloaded the files of this request ({reason}), {_times(attempts)}."
     return service_error(500, sentence, "runner_server_error")
 
 
 def files_missing(attempts: int) -> Outcome:
-    """Returns the outcome of a request whose files were downloaded, and were missing again when it began.
+    """Returns the outcome of a request whose downloaded files were gone each time when a worker process began it.
 
-    `attempts` is the number of downloads.
+    `attempts` is the number of times that the files were downloaded.
     """
     sentence = f"The files of this request were downloaded {_times(attempts)}, and were gone each time when it began."
     return service_error(500, sentence, "runner_server_error")

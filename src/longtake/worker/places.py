@@ -16,7 +16,7 @@ class Place:
     `fetch`: the request's id, the files, and those that are downloaded already.
     `began_at`: when the download began, in seconds of the monotonic clock.
     `stopped`: set when the download must stop. Call `stop` to set it.
-    `stopped_at`: when that was, in seconds of the same clock; infinite if it is not set.
+    `stopped_at`: when `stopped` was set, in seconds of the monotonic clock; infinite if it is not set.
     """
 
     fetch: Fetch

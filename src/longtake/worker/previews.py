@@ -21,7 +21,7 @@ PAUSE_S = 0.5
 """The shortest time in seconds between two previews."""
 
 MOST_SHARE = 0.02
-"""The largest share of the time of sampling that previews may cost."""
+"""The largest share (0..1) of the sampling time that may be spent on previews."""
 
 QUALITY = 60
 """The quality of a preview's pictures, 0..100."""
@@ -30,11 +30,11 @@ QUALITY = 60
 class PreviewSender:
     """Receives the previews of one request, and sends them to the server.
 
-    - A preview is due while the server says that somebody looks at the request.
-    - Two previews are at least half a second (PAUSE_S) apart. If a preview costs more than 10 ms, the pause after it is
-      so long that the cost is at most 2 % (MOST_SHARE) of both together.
-    - The pictures are encoded in a thread. Meanwhile no other preview is due. If the system allows no more threads, the
-      preview is left out.
+    - Previews are made only while clients ask for them (see `Channel.is_watched`).
+    - Two previews are at least half a second (PAUSE_S) apart. After a preview that took more than 10 ms the pause is
+      longer, so that previews take at most 2 % (MOST_SHARE) of the time.
+    - The pictures are encoded in a thread. Meanwhile no other preview is made. If the system allows no more threads,
+      the preview is left out.
 
     `channel`: the connection to the server.
     `request_id`: the request.

@@ -25,8 +25,8 @@ class WorkerProcess:
 
     Each line that the process writes to standard error is logged. Ctrl-C in a terminal does not reach the process. If
     the server dies, the standard input of the process ends, and then the process ends by itself. On Linux the kernel
-    also kills a process of `worker.main` when the thread that has created this object ends, so this thread must live as
-    long as the process shall.
+    also kills a process of `worker.main` when the thread that created this object ends, so this thread must not end
+    before the process.
 
     Raises OSError, and leaves no process, if the system allows no more processes, threads or open files.
     """

@@ -11,14 +11,14 @@ from longtake.worker.messages import FileFound
 
 
 def find_file(context: SlotContext, row: RequestRow, url: str) -> FileFound | None:
-    """Returns the answer to a worker process's question which file a URL names.
+    """Returns the file that a URL in a request names, as the answer to the question of the request's worker process.
 
     - If the file was downloaded for this request as a blob: the answer has the key of this blob.
     - If it is a stored file that the request's caller may read: the answer has the key of that file's blob.
     - Otherwise the answer's `blob` is None.
 
-    Returns None instead of an answer if this request cannot run on this machine: the file is one of those that are
-    downloaded before the request begins, but this machine does not have it (any more).
+    Returns None instead of an answer if the file should have been downloaded before the request began, but this machine
+    does not have it. The request then cannot run on this machine.
 
     `row`: the request's row.
     """
@@ -41,7 +41,7 @@ def missing_files(context: SlotContext, row: RequestRow) -> set[str]:
 
 
 def _found(context: SlotContext, row: RequestRow, downloads: fetches.Downloads, url: str) -> FileFound:
-    """Returns where the file at a URL is, as far as the server knows.
+    """Returns where the server has the file that a URL names. Its `blob` is None if the server does not store the file.
 
     `row`, `downloads`: the request that names the URL, and what was downloaded for it.
     """

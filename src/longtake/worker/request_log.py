@@ -13,17 +13,17 @@ STORE_EVERY_S = 0.05
 """Seconds between two writes of one request's log lines and progress, so that a fast worker causes few writes."""
 
 SHORT_STAGES = frozenset(("encode",))
-"""Stages that are too short for a line of the log. They change only the progress."""
+"""Names of the stages of a request's work that are too short for a log line of their own."""
 
 RETRY_S = 0.5
-"""Seconds until the next write after one has failed."""
+"""Seconds until log lines and progress are written again after a failed write."""
 
 MAX_LINES = 1000
 """Maximum number of one request's log lines in memory while the database is unreachable. Older lines are dropped."""
 
 
 Write = Callable[[list[LogLine], Mapping[str, Any] | None], bool]
-"""A function that stores log lines and, unless it is None, the progress. Returns False if it could not."""
+"""A function that stores log lines and the progress (None: unchanged). Returns False if it could not store them."""
 
 
 class RequestLog:
@@ -97,7 +97,7 @@ def stage_line(report: ProgressReport) -> LogLine:
 
 
 def printed_line(printed: Printed) -> LogLine:
-    """Returns a line that the worker process printed as a log line with the level STDOUT."""
+    """Converts a line that the worker process printed to a log line with the level STDOUT."""
     return log_line(printed.text, level="STDOUT")
 
 

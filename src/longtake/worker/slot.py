@@ -18,7 +18,7 @@ POLL_S = 0.25
 State = ProcessState | Literal["busy", "stopped"]
 """The state of a slot, which is a device with its worker process and thread.
 
-"busy": it carries out a request. "stopped": its thread has ended. Otherwise it is the state of its worker process.
+"busy": the slot carries out a request. "stopped": its thread has ended. All others: see `ProcessState`.
 """
 
 

@@ -30,8 +30,7 @@ ProcessState = Literal["starting", "failing", "idle"]
 
 "starting": no process is ready. This is the state at first, and again after a ready process has ended.
 "failing": no process is ready, and at least three were started since one was last ready.
-"idle": the process lives and has reported that it is ready. It may be carrying out a request, which this state does not
-    tell.
+"idle": the process lives and has reported that it is ready. It may be carrying out a request.
 """
 
 SlotMessage = FromProcess | Woken | CancelRequested
