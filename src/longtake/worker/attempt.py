@@ -56,7 +56,7 @@ Ending = Outcome | MachineFailed | Literal["cancelled", "died", "stopped", "lost
 An `Outcome` is the result or the error that the worker process reported.
 `MachineFailed`: this machine failed, for example because its disk is full.
 "cancelled": a client has cancelled the request.
-"died": the worker process ended without an outcome.
+"died": the worker process ended without an outcome, or was killed because it sent nothing for too long.
 "stopped": this server stops.
 "lost": the request has ended, or another attempt has claimed it.
 "missing": a file that was downloaded before the claim is not on this machine.
@@ -128,10 +128,7 @@ class Attempt:
         return Run(row.id, row.endpoint, row.body.decode(), row.plan, folder, row.key_id, row.body_blob, row.store_io)
 
     def _follow(self) -> Ending:
-        """Handles the worker process's messages until the attempt ends. Returns how it ended.
-
-        The result is also "died" if the process sent nothing for too long and was therefore killed.
-        """
+        """Handles the worker process's messages until the attempt ends. Returns how it ended."""
         while True:
             ending = self._handle_next()
             if ending is not None:
@@ -154,8 +151,7 @@ class Attempt:
     def _handle_next(self) -> Ending | None:
         """Waits for the next message, and handles it. Returns how the attempt ended, or None if it goes on.
 
-        Also returns None, without a message, when the caller has to check the claim, store log lines or kill a process
-        that has stalled.
+        Also returns None when the caller has to check the claim, store log lines or kill a process that has stalled.
         """
         due_at = min(self._check_at, self._log.due_at, self._worker.stalls_at)
         match self._worker.receive(due_at - time.monotonic()):
@@ -221,9 +217,8 @@ class Attempt:
         return "cancelled" if state == "cancelled" else "lost"
 
     def _store_result(self, done: Done) -> Ending:
-        """Stores the finished video. Returns the outcome, which contains the URL of the video.
+        """Stores the finished video as a file. Returns the outcome, which contains the URL of the video.
 
-        - The video becomes a stored file.
         - If the client wants the video inside the response, and it has at most 64 MiB (MAX_VIDEO_INSIDE), no file is
           stored. The stored response then contains the video as a data URI.
         - If the request has ended, or another attempt has claimed it, nothing is stored, and "lost" is returned.
@@ -252,8 +247,7 @@ class Attempt:
         `ending` is how the attempt ended:
         - An `Outcome`, or "cancelled": stores the outcome, which ends the request.
         - "died": puts the request back, or stores an error as its outcome if no further attempt is allowed.
-        - `MachineFailed`: waits (see `machine.wait_for_room`), and then does the same as for "died". After a full disk
-          a further attempt is always allowed.
+        - `MachineFailed`: waits, and then does the same as for "died". A full disk always allows a further attempt.
         - "stopped": kills the worker process and puts the request back.
         - "lost": does nothing, because this attempt no longer holds the request.
         - "missing": puts the request back to wait for the files, or ends it if they were downloaded too often.
@@ -280,9 +274,9 @@ class Attempt:
         return False
 
     def _wait_for_machine(self, failure: MachineFailed) -> bool:
-        """Waits until this machine may try the request again, and puts it back. Returns True if the request has ended.
+        """Waits until the request may be tried again, and puts it back. Returns False.
 
-        Ends the request instead, with an error, if this was its last attempt and the disk is not full.
+        If this was the last attempt, and the disk is not full, ends the request with an error and returns True.
         """
         row, settings = self._row, self._context.settings
         log.warning("Request %s waits, because this machine failed: %s.", row.id, failure.reason)

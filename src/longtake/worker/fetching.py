@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from cachetools import LRUCache
 
@@ -41,7 +41,7 @@ from longtake.worker import outcomes
 from longtake.worker.context import SlotContext
 from longtake.worker.leases import Lease
 from longtake.worker.machine import has_room, pause_s
-from longtake.worker.places import Place
+from longtake.worker.places import DownloadEnding, Place
 
 log = logging.getLogger(__name__)
 
@@ -60,15 +60,6 @@ HEAR_S = 1.0
 stopped to make room."""
 
 FAILED = LongtakeError("Something failed while the files were downloaded; the server's log has the traceback.")
-
-Ending = Outcome | Literal["done", "stopped", "failed"]
-"""How the download of a request's files ended.
-
-An `Outcome`: the error with which the request must end.
-"done": all files are downloaded.
-"stopped": it was stopped, or the database failed, or the disk is full. The attempt does not count towards the maximum.
-"failed": this machine failed in another way. The attempt counts.
-"""
 
 Result = TypeVar("Result")
 
@@ -215,8 +206,8 @@ class FetchPlaces:
             self._context.on_change(place.fetch.request_id)
             self._thread.wake()
 
-    def _follow(self, place: Place) -> Ending:
-        """Downloads the files of a request. Returns how the download ended (see `Ending`).
+    def _follow(self, place: Place) -> DownloadEnding:
+        """Downloads the files of a request. Returns how the download ended (see `DownloadEnding`).
 
         `place`: the download.
 
@@ -237,8 +228,8 @@ class FetchPlaces:
             log.exception("The files of request %s could not be fetched: internal error.", place.fetch.request_id)
             return outcomes.not_fetched(FAILED)
 
-    def _wait_for_machine(self, place: Place, error: Exception) -> Ending:
-        """Waits some seconds after a temporary error. Returns how the download ended (see `Ending`).
+    def _wait_for_machine(self, place: Place, error: Exception) -> DownloadEnding:
+        """Waits some seconds after a temporary error. Returns how the download ended (see `DownloadEnding`).
 
         "stopped": the database failed, or the disk is still full although the unfinished file was deleted.
         "failed": this machine failed otherwise. The attempt counts, because the file may need more than the machine
@@ -259,7 +250,7 @@ class FetchPlaces:
         place.stopped.wait(pause_s(earlier))
         return "failed" if counts else "stopped"
 
-    def _settle(self, place: Place, ending: Ending) -> None:
+    def _settle(self, place: Place, ending: DownloadEnding) -> None:
         """Stores in the database how the download of a request's files ended.
 
         `place`: the download.

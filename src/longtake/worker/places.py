@@ -4,9 +4,20 @@ import math
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Literal
 
 from longtake.errors import Cancelled
 from longtake.queue.fetches import Fetch
+from longtake.queue.requests import Outcome
+
+DownloadEnding = Outcome | Literal["done", "stopped", "failed"]
+"""How the download of a request's files ended.
+
+An `Outcome`: the error with which the request must end.
+"done": all files are downloaded.
+"stopped": it was stopped, or the database failed, or the disk is full. The attempt does not count towards the maximum.
+"failed": this machine failed in another way. The attempt counts.
+"""
 
 
 @dataclass
