@@ -21,13 +21,13 @@ from longtake.families.ltxv import generate as ltxv
 from longtake.families.ltxv.plan import LTXVPlan
 from longtake.sampling.preview import (
     LinearDecoder,
-    Made,
     Preview,
-    even_numbers,
-    fitted_once,
+    PreviewedFrames,
+    evenly_spaced,
+    lazy_decoder,
     middle_frames,
     pairs,
-    previewing,
+    preview_callback,
 )
 from longtake.sampling.resume import NO_RESUME
 from longtake.sampling.vae import Statistics, decode, encode_clip
@@ -115,27 +115,27 @@ def test_the_frame_of_a_latent_is_in_the_middle_of_those_it_covers() -> None:
     ("numbers", "chosen"), [(range(2, 5), [2, 3, 4]), (range(4, 28), list(range(5, 28, 2))), (range(7, 8), [7])]
 )
 def test_at_most_twelve_latents_are_shown(numbers: range, chosen: list[int]) -> None:
-    assert even_numbers(numbers, 12) == chosen
-    assert Made(numbers, HALF_SECOND, 1, 1).shown() == chosen
-    assert Made(numbers, HALF_SECOND, 1, 1, is_reversed=True).shown() == chosen[::-1]
+    assert evenly_spaced(numbers, 12) == chosen
+    assert PreviewedFrames(numbers, HALF_SECOND, 1, 1).shown() == chosen
+    assert PreviewedFrames(numbers, HALF_SECOND, 1, 1, is_reversed=True).shown() == chosen[::-1]
 
 
 def test_nothing_is_estimated_or_fitted_before_a_preview_is_due() -> None:
     def fail() -> Any:
         raise AssertionError
 
-    made = Made(range(3), HALF_SECOND, 1, 1)
-    previewing(Never(), fail, made)(0, 4, fail)
-    previewing(None, fail, made)(0, 4, fail)
-    previewing(Collected(), None, made)(0, 4, fail)
-    previewing(Collected(), fail, replace(made, latents=range(0)))(0, 4, fail)
+    previewed = PreviewedFrames(range(3), HALF_SECOND, 1, 1)
+    preview_callback(Never(), fail, previewed)(0, 4, fail)
+    preview_callback(None, fail, previewed)(0, 4, fail)
+    preview_callback(Collected(), None, previewed)(0, 4, fail)
+    preview_callback(Collected(), fail, replace(previewed, latents=range(0)))(0, 4, fail)
 
 
 def test_a_preview_lasts_as_long_as_the_frames_it_shows() -> None:
     shown = Collected()
     latent = torch.randn(1, 4, 30, 2, 2)
-    fit = fitted_once(latent[:, :, :2], np.zeros((9, 32, 32, 3), np.uint8))
-    previewing(shown, fit, Made(range(6, 30), HALF_SECOND, 2, 3))(4, 8, lambda: latent)
+    decoder = lazy_decoder(latent[:, :, :2], np.zeros((9, 32, 32, 3), np.uint8))
+    preview_callback(shown, decoder, PreviewedFrames(range(6, 30), HALF_SECOND, 2, 3))(4, 8, lambda: latent)
     (preview,) = shown.previews
     assert len(preview.pictures) == 12
     assert preview.picture_s == 1.0

@@ -42,8 +42,8 @@ class Options(PlanOptions):
         ignored.
     `end_image`: the URL or path of the picture that the new frames should arrive at, or None.
     `adapters`: the LoRAs to apply, with their scales.
-    `acceleration`: how many sampling steps extrapolate instead of evaluating the model; None for the setting
-        `LONGTAKE_ACCELERATION`.
+    `acceleration`: how many sampling steps extrapolate earlier predictions instead of evaluating the model; None for
+        the setting `LONGTAKE_ACCELERATION`.
     """
 
     seed: int | None = None
@@ -97,9 +97,9 @@ class GeneratedClip:
     The context is the frames that the clip continues: source frames, or frames of the window that was sampled before.
     The decoded version of a frame is the frame after the VAE has encoded and decoded it.
 
-    `frames`: the frames to show in playing order, in chunks [t, 3, H, W] in 0..1 at the output's size. They can be read
-        once. They are the new frames. Exception: if the output shows the source frames of the context in their decoded
-        version, the clip that continues the source has these, too, before or after its new frames.
+    `frames`: the new frames in playing order, in chunks [t, 3, H, W] in 0..1 at the output's size. They can be read
+        once. If the output shows the source frames of the context in their decoded version, the clip that continues the
+        source also has these, before or after its new frames.
     `new_frames`: the number of new frames.
     `context_frames`: the number of frames of the context.
     `rendition`: the decoded version of the context frame next to the new frames, [3, H, W] in 0..1. The new frames'

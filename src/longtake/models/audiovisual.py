@@ -29,7 +29,7 @@ OTHER: Mapping[Stream, Stream] = {"video": "audio", "audio": "video"}
 """For each modality, the other one."""
 
 _PREFIX: Mapping[Stream, str] = {"video": "", "audio": "audio_"}
-"""The prefix of a modality's modules in diffusers' class."""
+"""For each modality, the text with which diffusers' class begins the names of its modules."""
 
 Rotary = tuple[Tensor, Tensor]
 """Cosines and sines of rotary position embeddings, in the shape [1, ...] that diffusers' attention expects."""
@@ -376,9 +376,10 @@ def _embedded(layer: Any, times: Tensor, dtype: torch.dtype) -> tuple[Tensor, Te
 
 
 def _gate_multiplier(model: Any) -> float:
-    """Returns the scale of the noise levels from which the gates of the attention between video and audio are computed.
+    """Returns the factor by which a noise level is multiplied before a gate is computed from it.
 
-    The gate of one modality's tokens is computed from the other modality's noise level times this factor.
+    The gates are those of the attention between video and audio: the gate of one modality's tokens is computed from the
+    other modality's noise level.
 
     model: diffusers' transformer.
     """

@@ -26,13 +26,16 @@ _WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 over several files with a `.index.json`."""
 
 _MAX_SIZE = 2**20
-"""The largest integer in a configuration, such as a width or a vocabulary. It limits the time to build a part."""
+"""The largest integer that a part's `config.json` may contain, such as a width or the size of a vocabulary.
+
+It limits the time to build a part from an untrusted file.
+"""
 
 _MAX_LAYERS = 256
-"""The largest number of layers or blocks in a configuration, and of entries of one JSON object or list."""
+"""The largest number of layers or blocks that a part's `config.json` may set, and of entries in an object or list."""
 
 _MAX_DEPTH = 8
-"""The largest number of levels of nested JSON objects and lists in a configuration."""
+"""The largest number of JSON objects and lists that may be nested in one another in a part's `config.json`."""
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ def check(target: str, settings: Settings) -> CheckReport:
 
 
 def _obstacle() -> str | None:
-    """Returns a sentence on why the libraries with the classes cannot be imported; None if they can."""
+    """Returns a sentence on why torch, diffusers or transformers cannot be imported; None if all can."""
     try:
         with importing_models():
             for name in ("torch.nn", "diffusers", "transformers"):

@@ -14,7 +14,7 @@ from longtake.settings import Settings
 class ModelChoice:
     """The model that carries out a request.
 
-    card: the model's card.
+    card: the facts of the model, such as its name and its limits.
     stands_in_for: name of the published model that this miniature stands in for; None if the model is the one that was
         asked for.
     note: a sentence for the user, with the command that fetches the missing model: that a miniature stands in, or that

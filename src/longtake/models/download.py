@@ -97,7 +97,7 @@ class Pull:
 
 
 @contextmanager
-def _of_a_model() -> Iterator[None]:
+def _raising_model_download_failed() -> Iterator[None]:
     """Context manager. If its block raises `DownloadFailed`, `ModelDownloadFailed` is raised in its place."""
     try:
         yield
@@ -105,7 +105,7 @@ def _of_a_model() -> Iterator[None]:
         raise ModelDownloadFailed(error.message, value=error.value) from error
 
 
-@_of_a_model()
+@_raising_model_download_failed()
 def plan_pull(card: ModelCard, settings: Settings) -> Pull:
     """Returns the files of a model that must still be downloaded. Asks the hub, but downloads nothing.
 
@@ -186,7 +186,7 @@ def _belongs(path: str, published: str) -> bool:
     return path == published or (inside and path.endswith(wanted))
 
 
-@_of_a_model()
+@_raising_model_download_failed()
 def pull(card: ModelCard, settings: Settings, on_progress: OnProgress = ignore_progress) -> Pull:
     """Downloads the files of a model that are not on this machine, and verifies their sizes and hashes.
 

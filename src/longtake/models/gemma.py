@@ -120,8 +120,8 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
         """
         self.onload()
         sees = frame is not None and self.can_see
-        image = self._image_signs() if sees else ""
-        words = self._without_signs(prompt.strip()[:MAX_CHARACTERS])
+        image = self._image_tokens() if sees else ""
+        words = self._without_special_tokens(prompt.strip()[:MAX_CHARACTERS])
         task = f"{_TASK if words else _WITHOUT_WORDS}{_SEEING if sees else ''}"
         chat = f"{_TURN}user\n{task}\n\n{image}{words}{_END}\n{_TURN}model\n"
         ids = self.tokenizer(chat, add_special_tokens=True, return_tensors="pt").input_ids.to(self.device)
@@ -143,10 +143,10 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
                 pad_token_id=self.tokenizer.pad_token_id,
             )
         text: str = self.tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)
-        return self._without_signs(text) or prompt
+        return self._without_special_tokens(text) or prompt
 
-    def _image_signs(self) -> str:
-        """Returns the text that stands for a picture in a prompt.
+    def _image_tokens(self) -> str:
+        """Returns the text that marks the place of a picture in a prompt.
 
         It consists of special tokens: one that begins the picture, then one for each of the picture's embeddings, then
         one that ends the picture. Gemma replaces the tokens in the middle by the embeddings.
@@ -157,16 +157,16 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
         )
         return f"\n\n{begin}{one * config.mm_tokens_per_image}{end}\n\n"
 
-    def _without_signs(self, text: str) -> str:
+    def _without_special_tokens(self, text: str) -> str:
         """Returns `text` with each special token replaced by a blank, and without blanks at its start and end.
 
         In a user's prompt, special tokens could stand for a picture or end the user's turn of the chat.
         """
         config = self.encoder.config
         indices = [getattr(config, name, None) for name in ("boi_token_index", "image_token_id", "eoi_token_index")]
-        signs = self.tokenizer.convert_ids_to_tokens([index for index in indices if index is not None])
-        for sign in (*signs, *self.tokenizer.all_special_tokens, _TURN, _END):
-            text = text.replace(sign, " ")
+        tokens = self.tokenizer.convert_ids_to_tokens([index for index in indices if index is not None])
+        for token in (*tokens, *self.tokenizer.all_special_tokens, _TURN, _END):
+            text = text.replace(token, " ")
         return text.strip()
 
     def _pixels(self, frame: NDArray[np.uint8]) -> torch.Tensor:

@@ -14,11 +14,13 @@ from longtake.settings import Settings
 from longtake.video import CHECK_EVERY_S, Check
 
 GATED = "its licence must be accepted on the hub first, and LONGTAKE_HF_TOKEN set"
+"""The end of an error message: why the hub refuses access to a repository whose licence has to be accepted."""
+
 NO_REPOSITORY = "the hub has no such repository, or it is private and LONGTAKE_HF_TOKEN is not set"
-"""Reasons for users: why the hub refuses access to a repository, and why it shows none."""
+"""The end of an error message: why the hub shows no repository of the requested name."""
 
 _PIECE_BYTES = 2**23
-"""The number of bytes of a file that are read at once."""
+"""The number of bytes that are read at once when a file's SHA-256 is computed."""
 
 OnBytes = Callable[[int], None]
 """A callback that receives the number of bytes that arrived since the last call."""
@@ -79,10 +81,10 @@ def fetch(
 ) -> Path:
     """Downloads a file to `folder` / `file.path`, and returns that path.
 
-    A file of the right size that is there already is not downloaded again. If the connection breaks, the download goes
-    on from there. An earlier call that ended before its end leaves nothing to continue. After a download, the size is
-    verified, and also the SHA-256 if the hub states one. While one call downloads or verifies the file, other calls for
-    the same file wait, in this process and in others.
+    A file of the right size that is there already is not downloaded again. If the connection breaks, this call
+    continues the download; but if the call fails, the next one begins anew. After a download, the size is verified, and
+    also the SHA-256 if the hub states one. While one call downloads or verifies the file, other calls for the same file
+    wait, in this process and in others.
 
     on_bytes: a callback that gets the number of bytes that have arrived since its last call. While the file is
         verified, or another call has it, it gets 0. For a file that is there already, it gets the file's size, once.
@@ -197,7 +199,10 @@ def _verify(path: Path, file: HubFile, on_bytes: OnBytes) -> None:
 
 
 def sha256(path: Path, check: Check) -> str:
-    """Returns the SHA-256 of a file in hexadecimal. Calls `check` between the pieces of the file."""
+    """Returns the SHA-256 of a file in hexadecimal.
+
+    check: called after each piece of the file is read. It may raise an exception to end the work.
+    """
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(_PIECE_BYTES):

@@ -270,14 +270,14 @@ def vae_config(section: Mapping[str, Any]) -> Config:
     }
 
 
-def _resampling(kind: str, right: bool) -> str:
+def _resampling(kind: str, has_ending: bool) -> str:
     """Returns diffusers' name for a kind of resampling block, such as "temporal" for `compress_time`.
 
     kind: the published name of the kind. For the encoder, the caller has removed the ending `_res`.
-    right: False if that ending was missing, otherwise True.
-    Raises `BadCheckpoint` for an unknown kind, and if `right` is False.
+    has_ending: False if the name of an encoder's kind lacked this ending, otherwise True.
+    Raises `BadCheckpoint` for an unknown kind, and if `has_ending` is False.
     """
-    if not right or kind not in _RESAMPLE:
+    if not has_ending or kind not in _RESAMPLE:
         refuse("vae", "blocks", kind, f"{', '.join(_RESAMPLE)}, and these with _res to encode")
     return _RESAMPLE[kind]
 

@@ -4,9 +4,9 @@ One file holds the transformer, with names that begin with `model.diffusion_mode
 that begin with `vae.`. The entry `config` of the file's metadata holds, as JSON, the settings of the reference's
 classes. The reference is the publisher's code.
 
-In the reference, the blocks of the autoencoder's encoder are one flat list, in which residual and resampling blocks
-alternate. So are those of its decoder. A block's number is its place in this list. diffusers groups the same blocks by
-level.
+In the reference, the autoencoder's encoder is one flat list of blocks, in which residual and resampling blocks
+alternate. Its decoder is another such list. A block's number is its place in the list. diffusers groups the same blocks
+by level.
 """
 
 import re
@@ -136,7 +136,7 @@ def vae_key(key: str, levels: int = 4) -> str | None:
         side, index, rest = match[1], int(match[2]), match[3]
         key = (_encoder_block if side.startswith("encoder") else _decoder_block)(side, index, rest, levels)
     for published, ours in _VAE_WORDS:
-        key = _word(key, published, ours)
+        key = _with_replaced_words(key, published, ours)
     return key
 
 
@@ -153,8 +153,8 @@ def statistic(key: str) -> str | None:
     return _STATISTICS.get(name, key) if head == "per_channel_statistics" else key
 
 
-def _word(key: str, published: str, ours: str) -> str:
-    """Returns a weight's name `key` with the text `published` replaced by `ours`, at the start of `key` and after dots.
+def _with_replaced_words(key: str, published: str, ours: str) -> str:
+    """Returns the weight's name `key` with `published` replaced by `ours` at the start of the name and after each dot.
 
     published, ours: a part of the name, as its publisher and as diffusers writes it. If one of them starts with a dot,
         this dot is ignored.

@@ -107,10 +107,10 @@ def _last_use(stat: os.stat_result) -> float:
 
 
 def mark_used(path: Path) -> bool:
-    """Makes a download the most recently used one. Returns False if it is gone, because another request deleted it.
+    """Records that a download was used now. Returns False if it is gone, because another request deleted it.
 
-    The modification time stays, because a file with another one would be read into memory again (see
-    `loras.LoraCache`).
+    Sets the file's access time. Its modification time stays the same: `loras.LoraCache` would read a file with a new
+    modification time again.
     """
     try:
         os.utime(path, ns=(int(clock.now() * 1e9), path.stat().st_mtime_ns))

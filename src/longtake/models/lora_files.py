@@ -31,11 +31,13 @@ Its arguments are the URL, the folder and the limit in bytes. A server's functio
 """
 
 LARGEST_TOGETHER = 4
-"""The LoRAs that one request names have at most this many times the bytes that one LoRA may have."""
+"""Limit on the total size of the LoRAs of one request, as a multiple of `settings.max_lora_bytes`, that of one LoRA."""
 
 OpenOwn = Callable[[str], AbstractContextManager[Path] | None]
-"""A function of a URL, for a server that stores files itself. If the URL is that of a stored file, the function returns
-a context manager that gives the file's path. Otherwise it returns None."""
+"""A function that looks up a URL among the files that a server stores itself.
+
+It returns a context manager that gives the path of the stored file, or None if the server stores no file at this URL.
+"""
 
 
 def no_own_file(url: str) -> AbstractContextManager[Path] | None:
@@ -44,8 +46,10 @@ def no_own_file(url: str) -> AbstractContextManager[Path] | None:
 
 
 FromServer = Callable[[Lora], Path | None]
-"""A function of a LoRA on the hub, for a server that has downloaded it before the request began. It returns the LoRA's
-file, or None if it must be downloaded."""
+"""A function that looks up a LoRA of the hub among the files that a server downloaded before the request began.
+
+It returns the path of the LoRA's file, or None if the file must be downloaded now.
+"""
 
 
 def no_hub_file(lora: Lora) -> Path | None:
@@ -58,10 +62,9 @@ class LoraSources:
     """The sources of LoRAs besides the LoRA folder and the hub.
 
     fetch: a function that downloads a URL. With None, only URLs that were downloaded earlier can be used.
-    open_own: a function of a URL. If the server stores the file at this URL itself, it returns a context manager that
-        gives the file's path; otherwise None.
-    hub_file: a function of a LoRA on the hub. If a server has downloaded it before the request began, it returns the
-        LoRA's file; otherwise None.
+    open_own: a function that looks up a URL among the files that the server stores itself (see `OpenOwn`).
+    hub_file: a function that looks up a LoRA of the hub among the files that the server downloaded before the request
+        began (see `FromServer`).
     hub_transport: sends the requests to the hub (see `lora_hub.hub_transport`). With None every host is allowed, and
         the proxies of the environment are used.
     any_path: True allows files anywhere on the disk and http from every host, and sends the access token in the
@@ -307,7 +310,7 @@ def _name_of(url: str) -> str:
 
 
 def _header_of(path: Path, name: str) -> LoraHeader | None:
-    """Returns the header of the LoRA at `path`; None if there is no LoRA. `name` is its name for messages."""
+    """Returns the header of the file at `path`; None if it is not a LoRA. `name` is the file's name for messages."""
     try:
         return read_lora_header(path, name)
     except BadCheckpoint:

@@ -1,6 +1,7 @@
 """Downloads LoRAs from the hub (Hugging Face), within the same limits as files at any other URL. Needs no torch.
 
-The hub's own library is not used: its downloads have no smallest rate, and hear a cancellation only now and then.
+The hub's own library is not used: it has no lower limit for the rate of a download, and reacts slowly to a
+cancellation.
 """
 
 import hashlib
@@ -31,10 +32,10 @@ MOST_LISTED = 2**20
 """The largest number of bytes of the hub's list of a repository's files. A list of 3,000 files has fewer."""
 
 LISTING_S = ANSWER_S
-"""Seconds within which that list must have arrived."""
+"""Seconds within which the hub's list of a repository's files must have arrived."""
 
 _MOST_PART = 255
-"""The largest number of bytes of a part of a file's path. File systems have no longer names."""
+"""The largest number of bytes of one component of a file's path, which is the limit of common file systems."""
 
 _LOCKS: WeakValueDictionary[Path, threading.Lock] = WeakValueDictionary()
 _LOCKS_CHANGE = threading.Lock()
@@ -55,8 +56,8 @@ class HubLora:
 def hub_transport(settings: Settings) -> httpx.BaseTransport | None:
     """Returns the transport with which a server sends requests to the hub.
 
-    It allows public hosts, trusted ones and the hub itself. The result is None, which means every host, if the
-    environment names a proxy for the hub: then the proxy decides.
+    The transport allows public hosts, trusted ones and the hub itself. If the environment names a proxy for the hub,
+    the result is None, which allows every host, because the proxy then decides which hosts are allowed.
     """
     url = hub_endpoint(settings)
     try:
@@ -134,14 +135,14 @@ def _last_used(lora: Lora, folder: Path) -> Path | None:
 
 
 class _IsHere(Exception):
-    """The newest version of the file is on this machine, at `path`."""
+    """Raised to end a download: the newest version of the file is on this machine already, at `path`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
 
 class _NoSuchFile(Exception):
-    """The hub has no such file, or no such repository."""
+    """Raised if the hub has no file of the requested name, or no such repository."""
 
 
 @dataclass
@@ -244,7 +245,12 @@ class _Repository:
             return HubLora(here.path, is_new=False)
 
     def _keep(self, path: Path, name: str, seen: "_Seen") -> Path:
-        """Verifies a downloaded file, and moves it to its place, which is returned. `name` is its name on the hub."""
+        """Verifies the downloaded file at `path`, moves it to its final path, and returns that path.
+
+        name: the file's name on the hub.
+        seen: the version and the SHA-256 that the hub has stated for it.
+        Raises `DownloadFailed` if the hub stated no version, or if the SHA-256 differs.
+        """
         if seen.version is None:
             raise self._failed(f"the hub does not say which version of {name} it has sent (ETag)")
         if seen.sha256 not in (None, sha256(path, self.check)):
@@ -271,7 +277,10 @@ class _Repository:
             request.headers["Authorization"] = f"Bearer {self.token}"
 
     def _check_access(self, answer: httpx.Response) -> None:
-        """Raises `_NoSuchFile` or `DownloadFailed` if the hub refuses what was requested."""
+        """Raises an error if `answer` is the hub's refusal of a request (status 401, 403 or 404).
+
+        The error is `_NoSuchFile` if only the file is missing, otherwise `DownloadFailed`, which says why.
+        """
         code, status = answer.headers.get("x-error-code"), answer.status_code
         if status not in (401, 403, 404) or not self._is_hub(answer.url):
             return
@@ -305,9 +314,12 @@ class _Seen:
     sha256: str | None = None
 
     def add(self, answer: httpx.Response, *, is_from_hub: bool) -> None:
-        """Reads the headers of one more answer.
+        """Reads the version and the SHA-256 from the headers of one more answer, if they have them.
 
-        Before the hub redirects to the host that has a large file, it names the file's SHA-256 as the linked ETag.
+        The hub redirects a download of a large file to another host. The redirect's header `X-Linked-Etag` has the
+        file's SHA-256.
+
+        is_from_hub: True if the hub itself sent the answer, False for another host.
         """
         linked = answer.headers.get("x-linked-etag") if is_from_hub else None
         tag = linked or (answer.headers.get("etag") if answer.is_success and self.version is None else None)
@@ -322,8 +334,8 @@ class _Seen:
 def _is_plain(name: str) -> bool:
     """Returns True if the name of a file in a repository ends with .safetensors and is safe as a path inside a folder.
 
-    A name that is too long, is absolute, leads out of the folder, or has a backslash or an unprintable character is
-    not.
+    Returns False for a name that is too long, is absolute, leads out of the folder, or has a backslash or an
+    unprintable character.
     """
     try:
         parts = [part.encode() for part in name.split("/")]

@@ -20,8 +20,11 @@ _WRAPPERS = frozenset(
         *("unet", "velocity_model"),
     )
 )
-"""Words before the module's name: the objects that hold the transformer in the programs that write such files. A model
-that torch has compiled has `_orig_mod`."""
+"""Words that a key may have before the module's name.
+
+They name the objects that contain the transformer in the program that wrote the file. `_orig_mod` is that of a model
+which torch has compiled.
+"""
 
 _FLAT_PREFIXES = ("lora_unet_", "lora_transformer_", "lora_dit_", "lycoris_")
 """Prefixes after which the module's name has underscores for dots."""
@@ -34,13 +37,13 @@ _ROLE = re.compile(
 )
 
 _PROCESSOR = re.compile(r"\.processor\.(\w+)_lora\.(down|up)\.weight$")
-"""The end of a key of diffusers before PEFT: the LoRA belongs to the attention's processor, such as to_q_lora.down."""
+"""The end of a key that diffusers wrote before it used PEFT, such as `.processor.to_q_lora.down.weight`."""
 
 _OLD_NAMES = {"to_out": "to_out.0"}
-"""A name in such a key -> the module's name in diffusers' class, where they differ."""
+"""Name of a module in a key that matches `_PROCESSOR` -> its name in diffusers' class, where the two differ."""
 
 _CONNECTORS = re.compile(r"(text_embedding_projection|connectors|(video|audio)_(embeddings_)?connector)[._]")
-"""The text encoder's connectors. Their tensors are ignored, as in the publisher's own code."""
+"""Keys for the text encoder's connectors. Their tensors are ignored, as in the publisher's own code."""
 
 _TEXT_ENCODER = re.compile(
     r"^(base_model\.|model\.|lora_)*(text_encoders?|text_model|te|t5|t5xxl|clip|gemma)_?\d*[._]"
@@ -65,7 +68,10 @@ _OTHER_KINDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (_TEXT_ENCODER.pattern, "is for a text encoder, in whole or in part"),
     )
 )
-"""Patterns of keys in files of other kinds -> what is said of the file."""
+"""(pattern, predicate) pairs: if a key matches the pattern, the file is of an unsupported kind.
+
+The predicate follows the file's name in an error message: "<name> is a LoKr".
+"""
 
 _WHOLE_WEIGHTS = re.compile(r"(\.(weight|bias)|scale_shift_table)$")
 
@@ -112,9 +118,9 @@ def is_of_connectors(key: str) -> bool:
 
 
 def other_kind(keys: Iterable[str]) -> str | None:
-    """Returns what a file with unknown keys is instead of a supported LoRA, or None if the keys do not show it.
+    """Returns the kind of a file that is no supported LoRA, such as "is a LoKr"; None if its keys do not show it.
 
-    The result follows the file's name in a message, such as "is a LoKr".
+    The result follows the file's name in an error message.
 
     keys: the names of those tensors in the file that `lora_key` does not know.
     """

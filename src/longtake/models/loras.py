@@ -35,7 +35,7 @@ SIDES: tuple[Side, Side] = ("A", "B")
 """The matrices of a module, in the order of their shapes in `LoraHeader.shapes`."""
 
 PIECE_VALUES = 2**24
-"""The largest number of values that are copied between two checks whether the reading of a file must end."""
+"""The largest number of values of a tensor that are copied between two calls of a `check` function."""
 
 
 @dataclass(frozen=True)
@@ -253,8 +253,11 @@ def read_adapters(opened: Iterable[OpenAdapter], cache: LoraCache, check: Check 
 
 @contextmanager
 def _errors_at(one: PlannedAdapter) -> Iterator[None]:
-    """Context manager. Errors of its block about a LoRA that a request names become `InvalidRequest` with the field of
-    the request. Errors about an adapter of the model stay as they are."""
+    """Context manager for reading the planned adapter `one`. It adds the request's field to the errors of its block.
+
+    If the request named the adapter, `BadCheckpoint` becomes `InvalidRequest` with this field, and an `InvalidRequest`
+    that has no field gets it. If the adapter is one of the model's own, errors stay as they are.
+    """
     try:
         yield
     except InvalidRequest as error:

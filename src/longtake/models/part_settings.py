@@ -11,9 +11,9 @@ from longtake.errors import BadCheckpoint
 log = logging.getLogger(__name__)
 
 IGNORED = frozenset({"architectures", "auto_map", "dtype", "model_type", "torch_dtype", "transformers_version"})
-"""Names that diffusers or transformers write into `config.json` and that do not change a part.
+"""Settings that diffusers or transformers write into a part's `config.json` and that have no effect on the part.
 
-So do names that begin with an underscore. The dtype of a part is a setting of longtake.
+Settings whose names begin with an underscore have no effect either. A part's dtype is set by longtake's own settings.
 """
 
 _NOT_LOGGED = frozenset(
@@ -29,9 +29,9 @@ _NOT_LOGGED = frozenset(
         "task_specific_params",
     }
 )
-"""Names in published files of text encoders that are not logged.
+"""Settings in the published `config.json` files of text encoders for which `log_ignored` logs no warning.
 
-They concern only the generation of text, or the class reads them but lists them under another name.
+They concern only the generation of text, or the class reads them but stores them under another name.
 """
 
 

@@ -21,11 +21,11 @@ from longtake.settings import settings
 from longtake.video import Progress
 
 EVERY_S = 0.2
-"""Seconds between two lines of progress."""
+"""The shortest time in seconds between two lines of progress."""
 
 
 class LinesOfProgress:
-    """Writes the progress of a download to standard output, but not too often."""
+    """A progress callback that writes the progress of a download to standard output, at most one line per 0.2 s."""
 
     def __init__(self) -> None:
         self._next_at = 0.0
@@ -38,12 +38,15 @@ class LinesOfProgress:
 
 
 def write(message: Mapping[str, Any]) -> None:
-    """Writes one line of JSON to standard output."""
+    """Writes `message` to standard output as one line of JSON."""
     print(json.dumps(message), flush=True)
 
 
 def main(name: str) -> None:
-    """Downloads the model with this name. See the text at the top of the module."""
+    """Downloads the model with this name, and writes its progress and its result to standard output as lines of JSON.
+
+    The process ends if its standard input ends before the download.
+    """
     threading.Thread(target=_end_with_standard_input, daemon=True).start()
     try:
         pull(card(name), settings(), LinesOfProgress())

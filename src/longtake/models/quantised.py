@@ -1,4 +1,4 @@
-"""Recognises checkpoints whose weights are stored quantised, with numbers beside them that restore their values."""
+"""Recognises checkpoints with quantised weights: integers or short floats, and scales that restore the values."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -38,7 +38,10 @@ def configured_kind(config: Mapping[str, Any]) -> str | None:
 
 
 def refusal(kind: str) -> str:
-    """Returns the sentences for users about a checkpoint that is quantised: what it is, and what to do."""
+    """Returns the end of an error message about a quantised checkpoint, which follows its path: "holds weights in ...".
+
+    It also says what the user can do. `kind` is how the weights are quantised, such as "fp8 with scales".
+    """
     return (
         f"holds weights in {kind}, which are not loaded. Use the file with bfloat16 weights; LONGTAKE_QUANTISE=fp8 "
         "then stores the transformer's weights in 8 bits"

@@ -65,7 +65,7 @@ The first start that fits counts. The library's own message is not shown, becaus
 """
 
 _PLACE = re.compile(r" at (line \d+ column \d+)$")
-"""The end of the library's message about unsound JSON."""
+"""The place of the error, at the end of the safetensors library's message about malformed JSON in a header."""
 
 
 @dataclass(frozen=True)

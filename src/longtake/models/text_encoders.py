@@ -35,8 +35,10 @@ TEXT_ENCODERS: Mapping[Class, Callable[[str], str]] = {
 """Class of a text encoder -> function that turns a weight's published name into its name in the class."""
 
 _ENCODERS: Mapping[str, str] = {"t5": "T5EncoderModel"}
-"""`model_type` -> the class of the encoder alone. It is needed because a configuration may name the class of the whole
-model."""
+"""`model_type` in a `config.json` -> the class of the model's encoder without its decoder.
+
+The `architectures` in that file may name the class of the whole model instead.
+"""
 
 
 def class_names(config: Mapping[str, Any]) -> list[str]:

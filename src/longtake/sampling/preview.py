@@ -1,7 +1,8 @@
 """Previews: small pictures of the frames that are being sampled, made without the VAE's decoder.
 
-Source and context are known twice: as frames, and as the latents that the VAE has made of them. From these pairs a
-linear decoder is fitted. It is good enough for small pictures of frames with the same content, and takes milliseconds.
+A linear decoder takes the place of the VAE's. It is fitted to the context (the frames that a window continues), because
+these are known both as frames and as latents. It is good enough for small pictures of frames with similar content, and
+decodes them in milliseconds.
 """
 
 import time
@@ -22,16 +23,16 @@ MOST_PIXELS = 320
 """The largest width in pixels of a preview's pictures."""
 
 LARGEST_PATCH = 16
-"""The largest side in pixels of the square that a preview has for each latent."""
+"""The largest side in pixels of the square of a preview's picture that shows one latent."""
 
 MOST_PICTURES = 12
 """The largest number of pictures of a preview."""
 
 ENOUGH_CELLS = 1500
-"""A number of latents from which a decoder can be fitted. More of them hardly make it better."""
+"""About how many latents (positions in time and space) a decoder is fitted to. More would hardly make it better."""
 
 RIDGE = 0.02
-"""How strongly large weights of a decoder are avoided, relative to the variance of the latents' channels."""
+"""The penalty of the ridge regression that fits a decoder, as a share of the mean variance of the latents' channels."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,14 @@ class Preview:
 
 
 class Previews(Protocol):
-    """Says when a preview is due, and receives it."""
+    """The receiver of previews. It also decides when the sampler makes the next one."""
 
     def is_due(self) -> bool:
-        """Returns whether a preview should be made now."""
+        """Returns True if a preview should be made now."""
         ...
 
     def show(self, preview: Preview, cost_s: float) -> None:
-        """Receives a preview. Making it has delayed the sampling by `cost_s` seconds."""
+        """Receives a preview. Making it took `cost_s` seconds, by which the sampling was delayed."""
         ...
 
 
@@ -107,14 +108,14 @@ class LinearDecoder:
         return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
-def even_numbers(numbers: range, most: int) -> list[int]:
-    """Returns at most `most` of the numbers, at even distances, the last one among them."""
+def evenly_spaced(numbers: range, most: int) -> list[int]:
+    """Returns at most `most` of the numbers at about equal distances. The last number is always among them."""
     count = min(len(numbers), most)
     return [numbers[round((place + 1) * len(numbers) / count) - 1] for place in range(count)]
 
 
 def middle_frames(frames: int, latents: int) -> list[int]:
-    """Returns for each latent frame the number of the frame in the middle of those that it covers.
+    """Returns for each latent frame of a clip the number (from 0) of the middle one of the frames that it covers.
 
     frames: the number of frames of a clip, 1 plus a multiple of the number that a latent frame covers.
     latents: the number of its latent frames. The first one covers one frame.
@@ -124,21 +125,23 @@ def middle_frames(frames: int, latents: int) -> list[int]:
 
 
 def pairs(latent: Tensor, frames: RGBFrames) -> tuple[Tensor, RGBFrames]:
-    """Returns copies of latent frames from which a decoder can be fitted, [1, C, n, h, w], and of the frame that each
-    of them stands for, [n, H, W, 3]. It is the frame in the middle of those that the latent frame covers.
+    """Returns what a decoder is fitted to: n latent frames [1, C, n, h, w], and a picture of each, [n, H, W, 3].
+
+    The picture is the middle one of the frames that the latent frame covers. n is as small as ENOUGH_CELLS allows. Both
+    results are copies.
 
     latent: normalised latents [1, C, f, h, w].
     frames: the frames [T, H, W, 3] that the VAE has turned into `latent`.
     """
     _, _, count, height, width = latent.shape
-    used = even_numbers(range(count), -(-ENOUGH_CELLS // (height * width)))
+    used = evenly_spaced(range(count), -(-ENOUGH_CELLS // (height * width)))
     middles = middle_frames(len(frames), count)
     return latent[:, :, used], frames[[middles[number] for number in used]]
 
 
 @dataclass(frozen=True)
-class Made:
-    """The frames of a window that are being made, and how they are shown.
+class PreviewedFrames:
+    """The new frames of a window, of which previews are made while they are sampled.
 
     latents: the numbers of their latent frames in the window.
     latent_s: the seconds that a latent frame covers.
@@ -153,42 +156,47 @@ class Made:
     is_reversed: bool = False
 
     def shown(self) -> list[int]:
-        """Returns the numbers of the latent frames that a preview shows, in playing order: at most 12 (MOST_PICTURES),
-        at even distances."""
-        numbers = even_numbers(self.latents, MOST_PICTURES)
+        """Returns the numbers of the latent frames that a preview shows, in playing order.
+
+        There are at most 12 (MOST_PICTURES), at about equal distances.
+        """
+        numbers = evenly_spaced(self.latents, MOST_PICTURES)
         return numbers[::-1] if self.is_reversed else numbers
 
 
-Fit = Callable[[], LinearDecoder]
-"""A function that returns a decoder. It fits the decoder when it is first called."""
+LazyDecoder = Callable[[], LinearDecoder]
+"""A function that returns a decoder of previews. The first call fits the decoder; later calls return the same one."""
 
 
-def fitted_once(latent: Tensor, frames: RGBFrames) -> Fit:
-    """Returns a function that returns the decoder for these latents and frames (see `pairs`). It keeps only the few of
-    them that it needs."""
+def lazy_decoder(latent: Tensor, frames: RGBFrames) -> LazyDecoder:
+    """Returns a function whose first call fits a decoder to a clip, and which returns this decoder in every call.
+
+    latent: the clip's normalised latents, [1, C, f, h, w].
+    frames: the clip's frames, [T, H, W, 3]. Only the few that are needed are kept in memory (see `pairs`).
+    """
     return cache(partial(LinearDecoder.fit, *pairs(latent, frames)))
 
 
-def previewing(previews: Previews | None, fit: Fit | None, made: Made) -> OnEstimate:
-    """Returns the callback that makes the previews of one pass over a window.
+def preview_callback(previews: Previews | None, decoder: LazyDecoder | None, previewed: PreviewedFrames) -> OnEstimate:
+    """Returns a callback for the sampler that makes the previews of one pass over a window.
 
-    previews: says when a preview is due, and receives it; None for no previews.
-    fit: returns the decoder. With None there are no previews either.
-    made: the frames of the window that are being made.
+    previews: decides when a preview is made, and receives it; None for no previews.
+    decoder: returns the decoder of the previews; None for no previews.
+    previewed: the frames that the previews show.
     """
-    if previews is None or fit is None or not made.latents:
+    if previews is None or decoder is None or not previewed.latents:
         return ignore_estimate
 
     def on_estimate(step: int, steps: int, estimate: Estimate) -> None:
         if not previews.is_due():
             return
-        numbers = made.shown()
+        numbers = previewed.shown()
         latent = estimate()
         latent[0, 0, 0, 0, 0].item()  # waits for the model's own work, which is no cost of the preview
         started = time.perf_counter()
-        pictures = fit().pictures(latent[:, :, numbers])
-        seconds = float(len(made.latents) * made.latent_s / len(numbers))
-        preview = Preview(pictures, seconds, step + 1, steps, made.window, made.windows)
+        pictures = decoder().pictures(latent[:, :, numbers])
+        seconds = float(len(previewed.latents) * previewed.latent_s / len(numbers))
+        preview = Preview(pictures, seconds, step + 1, steps, previewed.window, previewed.windows)
         previews.show(preview, time.perf_counter() - started)
 
     return on_estimate

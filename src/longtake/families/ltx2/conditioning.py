@@ -22,7 +22,7 @@ from longtake.media.sound import Samples, num_samples
 from longtake.models.audiovisual import Stream
 from longtake.plans import Size, latent_length
 from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_from, audio_latents, to_latent
-from longtake.sampling.preview import Fit, fitted_once
+from longtake.sampling.preview import LazyDecoder, lazy_decoder
 from longtake.sampling.vae import encode_clip, padded_to_canvas
 
 HISTORY_FRAMES = 25
@@ -43,14 +43,14 @@ class WindowConditioning:
     `video`: the video track of each pass.
     `shapes`: the shape [1, C, F, H, W] of the window's video latents in each pass.
     `audio`: the audio track of the first pass; None if the plan makes no sound. `tracks` returns that of a later pass.
-    `fits`: for each pass, the function that fits the decoder of previews to the context; None if the pass has no
+    `preview_decoders`: for each pass, the decoder of its previews, fitted to the context; None if the pass has no
         context.
     """
 
     video: Sequence[Track]
     shapes: Sequence[tuple[int, ...]]
     audio: Track | None
-    fits: Sequence[Fit | None] = ()
+    preview_decoders: Sequence[LazyDecoder | None] = ()
 
     def tracks(self, pass_number: int) -> dict[Stream, Track]:
         """Returns the tracks of pass `pass_number` (from 0) by modality: `video`, and `audio` if the plan makes sound.
@@ -87,7 +87,7 @@ def window_conditioning(model: LTX2Model, plan: LTX2Plan, number: int, context: 
         video=[track for track, _ in passes],
         shapes=[latent_shape(model, window, canvas) for canvas in plan.canvases],
         audio=audio_conditioning(model, plan, window, context.sound, audio_strength) if plan.sound else None,
-        fits=[fit for _, fit in passes],
+        preview_decoders=[decoder for _, decoder in passes],
     )
 
 
@@ -104,9 +104,9 @@ def latent_shape(model: LTX2Model, window: Window, canvas: Size) -> tuple[int, i
 
 def video_conditioning(
     model: LTX2Model, plan: LTX2Plan, window: Window, context: Context, strength: float, canvas: Size
-) -> tuple[Track, Fit | None]:
+) -> tuple[Track, LazyDecoder | None]:
     """Returns the video track of a window in one pass: its tokens, with the context and the end image in place. Also
-    returns the function that fits the decoder of previews to the context, or None without a context.
+    returns the decoder of the pass's previews, fitted to the context; None without a context.
 
     `context`: the frames that the window continues, which are its context, and the end image or None.
     `strength`: how strongly the context's frames are held, 0 (ignored) to 1 (unchanged).
@@ -126,7 +126,7 @@ def video_conditioning(
         return padded_to_canvas(frames, plan.canvases[-1])
 
     placed: list[PlacedLatents] = []
-    fit: Fit | None = None
+    decoder: LazyDecoder | None = None
     before = window.context_start(plan.direction)
     if strength and window.context_frames:
         # A backward context is extended by its own frames in reverse order. Those before it are for the encoder, which
@@ -135,7 +135,7 @@ def video_conditioning(
         after = window.sampled_frames - before - window.context_frames if before else 0
         frames = padded(np.pad(context.frames, ((history, after), (0, 0), (0, 0), (0, 0)), mode="reflect"))
         encoded = encode_clip(model.vae, frames, canvas, model.device)
-        fit = fitted_once(encoded, frames)
+        decoder = lazy_decoder(encoded, frames)
         latent = encoded[:, :, latent_length(history, grid.temporal) if history else 0 :]
         index = latent_length(before, grid.temporal) if before else 0
         placed.append(PlacedLatents(latent, index, strength))
@@ -147,11 +147,13 @@ def video_conditioning(
             keyframe = Keyframe(image, at, plan.end_image_strength)
         else:
             placed.append(PlacedLatents(image, 0, plan.end_image_strength))
-    return video_track(grid, latent_shape(model, window, canvas), placed, keyframe, device=model.device), fit
+    return video_track(grid, latent_shape(model, window, canvas), placed, keyframe, device=model.device), decoder
 
 
 def new_latents(plan: LTX2Plan, window: Window, temporal: int) -> range:
-    """Returns the numbers of the latent frames of a window that have no context frame, but new ones.
+    """Returns the numbers (from 0) of a window's latent frames that cover none of its context frames.
+
+    They cover new frames, and spare ones that are cut off.
 
     `temporal`: the number of frames that a latent frame covers.
     """

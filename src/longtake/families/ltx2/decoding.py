@@ -17,8 +17,11 @@ from longtake.sampling.vae import Latents, Statistics, cropped_from_canvas, deco
 from longtake.video import OnProgress, Progress, in_window
 
 SPARE_SAMPLES = round((MAX_LAG_S + CROSS_FADE_S) * SOUND_RATE)
-"""The number of extra samples at the end of a clip's sound that is far from the joint. Aligning and cross-fading the
-sound may use up that many."""
+"""The number of samples by which a clip's sound may be longer than its frames.
+
+They are at the end that is farther from the context. Aligning the sound with the context's, and cross-fading the two,
+may use up that many samples.
+"""
 
 NEIGHBOUR_LATENTS = 2
 """The number of latent frames that are decoded before and after the wanted ones, because each decoded frame also

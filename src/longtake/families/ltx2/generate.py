@@ -25,7 +25,7 @@ from longtake.media.sound import Samples, at_least, loudness, num_samples
 from longtake.models.audiovisual import Stream
 from longtake.models.memory import predictions_at_once
 from longtake.prompts import expand as expand_prompt
-from longtake.sampling.preview import Made, previewing
+from longtake.sampling.preview import PreviewedFrames, preview_callback
 from longtake.sampling.schedules import SECOND_PASS_LEVELS, sigmas
 from longtake.sampling.vae import Statistics
 from longtake.sampling.windows import Loop, OnEstimate, Tensors, WindowRun, sample_windows
@@ -169,10 +169,10 @@ class _Windows:
 
         temporal = self.run.model.card.temporal_compression
         latents = new_latents(plan, window, temporal)
-        made = Made(latents, temporal / plan.rate, current.number + 1, current.count)
+        previewed = PreviewedFrames(latents, temporal / plan.rate, current.number + 1, current.count)
 
         def on_estimate(pass_number: int) -> OnEstimate:
-            return previewing(self.run.previews, conditioning.fits[pass_number], made)
+            return preview_callback(self.run.previews, conditioning.preview_decoders[pass_number], previewed)
 
         return sample_window(self.setup, conditioning, current.noise, current.on_step, on_estimate).to_tensors()
 

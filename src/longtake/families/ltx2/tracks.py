@@ -20,7 +20,7 @@ from longtake.sampling.positions import Grid, to_tokens
 class PlacedLatents:
     """Conditioning latents [1, C, f, h, w] that replace the window's latents from latent frame `index` on.
 
-    `strength` is how strongly they are held, 0 (not at all) to 1 (unchanged).
+    `strength` is how strongly they keep their values while the window is sampled, 0 (not at all) to 1 (unchanged).
     """
 
     latent: Tensor
@@ -33,7 +33,7 @@ class Keyframe:
     """A conditioning image, as latents [1, C, 1, h, w], for pixel frame `frame` (from 0) of the window.
 
     Its tokens do not replace tokens of the video. They are added to the sequence as extra tokens. `strength` is how
-    strongly they are held, 0 (not at all) to 1 (unchanged).
+    strongly they keep their values while the window is sampled, 0 (not at all) to 1 (unchanged).
     """
 
     latent: Tensor
@@ -74,7 +74,7 @@ class Track:
         return bool((self.mask > 0).any())
 
     def start(self, noise: Tensor, init: Tensor | None = None, level: float = 1.0) -> Tensor:
-        """Returns the tokens [1, n, C] before the first step of a pass. Held tokens keep their conditioning.
+        """Returns the tokens [1, n, C] before the first step of a pass. Tokens with mask 0 keep their conditioning.
 
         `noise`: the noise [1, n, C].
         `init`: the tokens [1, n - extra, C] that a second pass refines; None for a pass that starts from noise alone.

@@ -24,7 +24,7 @@ from longtake.plans import latent_length
 from longtake.prompts import expand as expand_prompt
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid
-from longtake.sampling.preview import Made, fitted_once, previewing
+from longtake.sampling.preview import PreviewedFrames, lazy_decoder, preview_callback
 from longtake.sampling.schedules import noise_levels
 from longtake.sampling.vae import (
     Latents,
@@ -85,7 +85,7 @@ def generate(run: LTXVRun, prompt: str, context: Context) -> Iterator[GeneratedC
         frames = preprocess(frames, plan.guide, run.settings)
     setup = make_setup(run, prompt)
     items = context_items(run, frames)
-    setup = replace(setup, on_estimate=estimates_shown(run, frames, items))
+    setup = replace(setup, on_estimate=preview_callbacks(run, frames, items))
     decoded = decoded_frames(run, setup, items)
     rendition: Tensor | None = None
     if plan.keeps_source:
@@ -150,11 +150,11 @@ def context_items(run: LTXVRun, frames: RGBFrames) -> list[Items]:
     return [[ConditioningItem(latent, 0, plan.strength, is_guide)] for latent in latents]
 
 
-def estimates_shown(run: LTXVRun, frames: RGBFrames, context: list[Items]) -> Callable[[int, int], OnEstimate]:
-    """Returns a function of a pass's and a window's number (both from 0), which returns the callback that makes the
-    previews of that pass over that window.
+def preview_callbacks(run: LTXVRun, frames: RGBFrames, context: list[Items]) -> Callable[[int, int], OnEstimate]:
+    """Returns a function of (pass number, window number), both from 0, which returns a callback for the sampler.
 
-    There are no previews if the model sees nothing of the source, or depth, pose or edge pictures instead of it.
+    The callback makes previews of the new frames while that pass samples that window. There are no previews if the
+    model sees nothing of the source, or depth, pose or edge pictures instead of it.
 
     `run`: the plan, the loaded model, and the receiver of the previews.
     `frames`: the frames of the context, [T, H, W, 3].
@@ -162,17 +162,17 @@ def estimates_shown(run: LTXVRun, frames: RGBFrames, context: list[Items]) -> Ca
     """
     plan = run.plan
     latents = [item.latent for items in context for item in items if not item.is_guide]
-    fits = [fitted_once(latent, frames) for latent in latents]
+    decoders = [lazy_decoder(latent, frames) for latent in latents]
     latent_s = run.model.card.temporal_compression / plan.rate
 
     def on_estimate(pass_number: int, window: int) -> OnEstimate:
-        if not fits:
+        if not decoders:
             return ignore_estimate
         place = plan.windows[window]
         known = latents[pass_number].shape[2] if window == 0 else plan.overlap_latents
         new = range(known, place.stop - place.start)
-        made = Made(new, latent_s, window + 1, plan.num_windows, plan.reversed_at_end)
-        return previewing(run.previews, fits[pass_number], made)
+        previewed = PreviewedFrames(new, latent_s, window + 1, plan.num_windows, plan.reversed_at_end)
+        return preview_callback(run.previews, decoders[pass_number], previewed)
 
     return on_estimate
 

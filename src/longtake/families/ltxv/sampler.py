@@ -35,8 +35,10 @@ from longtake.sampling.windows import (
 )
 
 CONDITIONING_NOISE = 0.15
-"""The share of noise that is added to held tokens at noise level 1, as the published models expect. At a lower level it
-is multiplied by the level's square."""
+"""How much noise each step adds to the tokens of strength 1, which are kept and not denoised.
+
+At noise level t (0..1) it is standard normal noise times this number times t squared, as the published models expect.
+"""
 
 EPSILON = 1e-6
 """Noise levels that differ by less than this are treated as equal."""
