@@ -136,7 +136,7 @@ def vae_key(key: str, levels: int = 4) -> str | None:
         side, index, rest = match[1], int(match[2]), match[3]
         key = (_encoder_block if side.startswith("encoder") else _decoder_block)(side, index, rest, levels)
     for published, ours in _VAE_WORDS:
-        key = _with_replaced_words(key, published, ours)
+        key = _translated(key, published, ours)
     return key
 
 
@@ -153,7 +153,7 @@ def statistic(key: str) -> str | None:
     return _STATISTICS.get(name, key) if head == "per_channel_statistics" else key
 
 
-def _with_replaced_words(key: str, published: str, ours: str) -> str:
+def _translated(key: str, published: str, ours: str) -> str:
     """Returns the weight's name `key` with `published` replaced by `ours` at the start of the name and after each dot.
 
     published, ours: a part of the name, as its publisher and as diffusers writes it. If one of them starts with a dot,
