@@ -70,7 +70,10 @@ def make_lasting_folder(folder: Path) -> None:
 
 
 def _new_file(path: Path) -> Path:
-    """Creates an empty file with a random name in the folder of `path`. Only its owner can read it."""
+    """Creates an empty file with a random name in the folder of `path`, and returns the new file's path.
+
+    Only its owner can read it.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     os.close(_private(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
     return temporary

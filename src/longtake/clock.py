@@ -1,9 +1,10 @@
-"""The time of day for deadlines and stored times. A jump of the system's clock is not believed at once.
+"""The time for deadlines and stored times: the system's clock, but a sudden jump of it is ignored for ten minutes.
 
-A clock that is wrong for a few seconds must not expire files and requests. So the time goes on evenly after a jump, as
-measured by a clock that nobody can set. If the system's clock then runs evenly for ten minutes, it is believed.
+A clock that is wrong for a few seconds must not expire files and requests. So after a jump the time continues as
+measured by a monotonic clock, which nobody can set. If the system's clock then runs for ten minutes without another
+jump, its time is accepted.
 
-At its start a server has no earlier time to compare. So it names the newest time that it finds stored (see `doubt`).
+A server that starts has no earlier time to compare with. It passes the newest time in its database to `doubt` instead.
 """
 
 import logging
@@ -17,19 +18,19 @@ from longtake.system import elapsed_s
 log = logging.getLogger(__name__)
 
 JUMP_S = 60.0
-"""Largest difference in seconds that is believed at once. Corrections of a clock that runs are smaller."""
+"""A change of the system's clock by this number of seconds or more is a jump. Ordinary corrections are smaller."""
 SETTLE_S = 600.0
-"""Seconds for which the system's clock must run evenly after a jump until it is believed."""
+"""Seconds for which the system's clock must run without another jump until its time after a jump is accepted."""
 DOUBT_S = 24 * 3600.0
-"""If the newest stored time is older than this number of seconds at a start, the clock may be wrong."""
+"""If the newest stored time is more than this number of seconds ago when a server starts, the clock may be wrong."""
 
 
 @dataclass(frozen=True)
 class _Jump:
-    """A jump that is not believed yet.
+    """A jump of the system's clock whose new time is not accepted yet.
 
-    `offset_s`: the system's time after the jump, minus the elapsed time (of the clock that never jumps).
-    `at`: the elapsed time at which the jump was noticed.
+    `offset_s`: the system's time minus the monotonic clock's, after the jump, in seconds.
+    `at`: the time of the monotonic clock at which the jump was noticed.
     """
 
     offset_s: float
@@ -37,7 +38,7 @@ class _Jump:
 
 
 class Clock:
-    """A clock of Unix time. After a jump of the system's clock it goes on as before for ten minutes. Thread-safe.
+    """A clock of Unix time that ignores a jump of the system's clock for ten minutes. Thread-safe.
 
     `wall`: returns the system's time as Unix time in seconds.
     `elapsed`: returns the seconds since a fixed moment in the past, and never jumps.
@@ -53,9 +54,10 @@ class Clock:
         self._known = 0.0
 
     def now(self) -> float:
-        """Returns the Unix time in seconds. If the system's clock jumps, the time goes on as if it had not.
+        """Returns the Unix time in seconds. If the system's clock jumps, the time continues as if it had not.
 
-        The system's clock is followed again when it has jumped back, or has run evenly for ten minutes (SETTLE_S).
+        The system's time is used again when its clock has jumped back, or has run for ten minutes (SETTLE_S) without
+        another jump.
         """
         with self._lock:
             elapsed = self._elapsed()
@@ -63,19 +65,19 @@ class Clock:
             return elapsed + self._offset_s
 
     def is_steady(self) -> bool:
-        """Returns False while a jump of the system's clock is not believed yet, or its time is in doubt.
+        """Returns False while the time may be wrong: after a jump of the system's clock, or after `doubt` found a gap.
 
-        Nothing should be deleted while it is False.
+        Nothing that has expired should be deleted while it is False.
         """
         self.now()
         return self._jump is None and self._doubted_since is None
 
     def doubt(self, known: float) -> None:
-        """Compares the time with `known`, the newest time that is stored, as Unix time.
+        """Compares the time with `known`, the newest stored time (Unix time). Call it when a server starts.
 
-        If more than a day (DOUBT_S) lies between them, the clock may be wrong, or nothing ran for so long. Then the
-        time counts as unsteady until the system's clock has run evenly for ten minutes (SETTLE_S). If it jumps
-        meanwhile, as when somebody sets it right, it is followed at once.
+        If `known` is more than a day (DOUBT_S) ago, either the system's clock is wrong or no server ran in between. So
+        `is_steady` is False until that clock has run for ten minutes (SETTLE_S) without a jump. If it jumps in this
+        time, because somebody corrects it, its new time is used at once.
         """
         ahead_s = self.now() - known
         if ahead_s <= DOUBT_S:
@@ -90,11 +92,11 @@ class Clock:
         )
 
     def _compare(self, offset_s: float, elapsed: float) -> None:
-        """Decides whether this clock follows the system's clock.
+        """Updates this clock's offset from the monotonic clock, if the system's time is accepted.
 
-        - If the two differ by less than a minute (JUMP_S), it follows.
-        - If they differ by more, the system's clock has jumped. Then it follows only when the system's clock has run
-          evenly for ten minutes (SETTLE_S) since the jump.
+        - It is accepted if it differs from this clock's time by less than a minute (JUMP_S).
+        - If it differs by more, the system's clock has jumped. Then its time is accepted only when it has run for ten
+          minutes (SETTLE_S) without another jump.
 
         offset_s: the system's time minus `elapsed`.
         elapsed: the result of the function `elapsed` at the same moment.
@@ -119,9 +121,10 @@ class Clock:
             log.warning("The system's clock is believed: from now on all times are %s.", _difference(ahead_s))
 
     def _compare_in_doubt(self, offset_s: float, elapsed: float) -> None:
-        """Follows the system's clock, and decides whether its time is still in doubt.
+        """Does the work of `_compare`, with the same arguments, after `doubt` found that the time may be wrong.
 
-        The arguments are those of `_compare`.
+        The system's time is always accepted. The doubt ends when the clock was corrected, or after ten minutes
+        (SETTLE_S) without a jump.
         """
         assert self._doubted_since is not None
         jumped = abs(offset_s - self._offset_s) >= JUMP_S
@@ -154,16 +157,17 @@ _clock = Clock(lambda: time.time(), elapsed_s)
 def now() -> float:
     """Returns the Unix time in seconds for deadlines and stored times.
 
-    A jump of the system's clock is ignored until that clock has jumped back or run evenly for ten minutes (SETTLE_S).
+    A jump of the system's clock is ignored until that clock has jumped back, or has run for ten minutes (SETTLE_S)
+    without another jump.
     """
     return _clock.now()
 
 
 def is_steady() -> bool:
-    """Returns False while a jump of the system's clock is not believed: delete nothing then. Otherwise returns True."""
+    """Returns False while the time may be wrong, as after a jump of the system's clock. Delete nothing expired then."""
     return _clock.is_steady()
 
 
 def doubt(known: float) -> None:
-    """Doubts the time for ten minutes if it is more than a day after `known`, the newest stored time (Unix time)."""
+    """Makes `is_steady` False for ten minutes if `known`, the newest stored Unix time, is more than a day ago."""
     _clock.doubt(known)

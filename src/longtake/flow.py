@@ -1,22 +1,22 @@
-"""Measures how fast bytes are sent or received, and finds periods in which that was too slow."""
+"""Measures the rate of a transfer of bytes, and finds periods in which it was too low."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Period:
-    """A period of a measurement: its length in seconds, and the average rate in it in bytes per second."""
+    """A part of a transfer's time: its length in seconds, and the average rate in bytes per second."""
 
     seconds: float
     rate: float
 
 
 class Flow:
-    """Compares a rate with the lowest one that is allowed, as the average of each period. Periods follow one another.
+    """Checks a transfer in successive periods: the average rate of each must not be below a lowest rate.
 
     min_rate: the lowest allowed rate in bytes per second.
     period_s: the shortest length of a period in seconds. It ends at the first call of `slow_period` after that time.
-    now: the present time in seconds, by any clock.
+    now: the present time in seconds, by any clock. The first period begins then.
     """
 
     def __init__(self, min_rate: float, period_s: float, now: float = 0.0) -> None:
@@ -25,7 +25,7 @@ class Flow:
         self.restart(now, 0)
 
     def restart(self, now: float, moved: int) -> None:
-        """Begins a new period, over which the rate of a transfer is measured.
+        """Ends the present period without a check, and begins a new one.
 
         now: the present time in seconds.
         moved: the number of bytes so far, counted from any moment. Later calls of `slow_period` must count from

@@ -1,6 +1,6 @@
-"""The network connections of requests to hosts that users name.
+"""The network connections of requests to hosts that users name: with a deadline, limits, and cancellation.
 
-They read in turn, so that other threads of the process can run.
+All connections of the process take turns to process what they have received, so that other threads can run.
 """
 
 import math
@@ -18,33 +18,33 @@ WRITTEN_BYTES = 16_384
 """Largest number of bytes that are sent between two checks of the deadline."""
 
 LEAST_BYTES, MOST_BYTES = 1024, 65_536
-"""The bounds of the number of bytes that one read returns at most. It begins with the first of them.
-"""
+"""The smallest and the largest limit of the bytes that one read returns. A connection starts with the smallest limit,
+and adapts it to the time that the work on the bytes takes."""
 
 TURN_S = 0.005
-"""Processor time in seconds after which the work on the bytes of one read was too long. Then fewer bytes are read."""
+"""Processor time in seconds. If the work on the bytes of one read takes longer, the next read gets fewer bytes."""
 
 WAITING = getattr(selectors, "PollSelector", selectors.SelectSelector)
-"""The class of selectors that need no file descriptor of their own: the limit of open files may be reached."""
+"""A class of selectors that need no file descriptor of their own, so that they work at the limit of open files."""
 
 AT_ONCE_S = 0.001
-"""Seconds within which bytes that have arrived are read."""
+"""Timeout in seconds of a read of bytes that have arrived already."""
 
 
 class CheckedStream(httpcore.NetworkStream):
-    """A connection with bounds, which calls a function while it waits, and whose thread works in turn with others.
+    """A network connection with a deadline and a size limit, whose reads can be cancelled and take turns with others.
 
-    stream: the connection.
+    stream: the connection that does the work.
     deadline: the time (`time.monotonic`) by which each operation must end. After it, httpcore.TimeoutException is
         raised. If it is None, only the timeout of each operation applies.
-    check: is called again and again while `read` waits. What it raises ends the read.
+    check: called again and again while `read` waits. It may raise an exception to end the read.
     turn: a lock that all such connections of the process share.
     bytes_left: the number of bytes that may still be read. After it, `read` raises httpcore.RemoteProtocolError. None
         means no limit. The last read may return more than are left.
 
-    A connection holds the lock from the arrival of bytes until it waits for the next ones. Meanwhile the others wait,
-    but not longer than a quarter of a second. Without the lock, ten threads that download would compete with the thread
-    that answers the server's clients for Python's interpreter, and would delay it by tenths of a second.
+    A connection holds the lock from the arrival of bytes until its next read. The other connections wait meanwhile, but
+    at most a quarter of a second. Without the lock, ten downloading threads would compete for Python's interpreter with
+    the thread that answers the server's clients, and delay it by tenths of a second.
     If the work on the bytes of one read takes long, as with very small chunks, fewer bytes are read the next time.
     """
 
@@ -106,7 +106,7 @@ class CheckedStream(httpcore.NetworkStream):
                 raise httpcore.ReadTimeout("no answer in time")
 
     def _bounded(self, timeout: float | None) -> float | None:
-        """Returns the seconds that the next operation may take: at most `timeout`, and at most until the deadline.
+        """Returns the timeout of the next operation in seconds: `timeout`, but at most the time until the deadline.
 
         None means no limit. Raises ReadTimeout after the deadline.
         """
@@ -118,7 +118,7 @@ class CheckedStream(httpcore.NetworkStream):
         return left if timeout is None else min(left, timeout)
 
     def _has_bytes(self, timeout: float) -> bool:
-        """Waits until bytes or the end of the connection have arrived. Returns False after `timeout` seconds."""
+        """Waits until bytes can be read or the other end has closed. Returns False after `timeout` seconds."""
         connection = self._stream.get_extra_info("socket")
         if isinstance(connection, ssl.SSLSocket) and connection.pending():
             return True

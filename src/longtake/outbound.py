@@ -47,7 +47,7 @@ MAX_URL_LENGTH = 8000
 """Largest number of characters of a URL."""
 
 _TURN = threading.Lock()
-"""The lock of all connections (see `CheckedStream`)."""
+"""The lock with which all connections of the process take turns (see `CheckedStream`)."""
 
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)

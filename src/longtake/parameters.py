@@ -87,7 +87,7 @@ class Parameter:
 
     @property
     def items(self) -> type[BaseModel] | None:
-        """The class of the items if the field is a list of objects, otherwise None."""
+        """The class of the list's items if the field is a list of JSON objects; otherwise None."""
         (item,) = get_args(self.info.annotation) if self.is_list else (None,)
         return item if _is_model(item) else None
 
@@ -107,14 +107,14 @@ class Parameter:
 
     @property
     def names(self) -> list[str]:
-        """The values that the field lists. The list is empty if the field is not limited to a few values."""
+        """The texts that the field accepts if it accepts only certain ones (a Literal), otherwise an empty list."""
         return [choice for kind in self.types if get_origin(kind) is Literal for choice in get_args(kind)]
 
     @property
     def choices(self) -> list[str]:
-        """The values that the field accepts, with WIDTHxHEIGHT at the end if it also accepts sizes in pixels.
+        """The values that help texts list for the field: its `names`, then WIDTHxHEIGHT if it also accepts sizes.
 
-        The list is empty if the field is not limited to a few values.
+        The list is empty if the field is not limited to certain values.
         """
         return [*self.names, "WIDTHxHEIGHT"] if self.is_size else self.names
 
@@ -359,9 +359,10 @@ def local_request(
 
 
 def _pop_local(named: dict[str, Any], endpoint: Endpoint[Any, Any]) -> LocalParameters:
-    """Removes the LocalParameters from `named` and returns them validated. The missing ones have their defaults.
+    """Moves the parameters that belong to LocalParameters from `named` into a validated object, which is returned.
 
-    A name that is also a parameter of the endpoint's request stays in `named`; the result then has its default.
+    A parameter that the endpoint's request also has stays in `named`. It, and those that `named` lacks, have their
+    default values in the result.
 
     named: the user's values by name of the parameter. This mapping is changed.
     """

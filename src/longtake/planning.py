@@ -65,9 +65,9 @@ class Overrides:
         )
 
     def fields(self, endpoint: Endpoint[Any, Any]) -> dict[str, Any]:
-        """Returns the fields of the endpoint's request that mean the same as these values: field -> value.
+        """Returns these values as fields of the endpoint's request: field -> value. Values without a field are omitted.
 
-        A field whose value `new_frames` replaces is None.
+        If `new_frames` is set, the endpoint's field for the number of frames is None, because it has no effect.
         """
         output = endpoint.output_fields
         named = [
@@ -93,11 +93,12 @@ def planned(
     source: VideoInfo,
     settings: Settings,
 ) -> Plan:
-    """Returns a new plan for a request. Without a seed in the options it gets a random one.
+    """Returns a new plan for a request. If the options have no seed, the plan gets a random one.
 
     `endpoint`, `request`: the endpoint, and a request to it.
     `options`: the options of the request (see `Endpoint.options`).
-    `model`: the model, whose parts must be on this machine if the model is.
+    `model`: the model. If it is installed, the parts of it that the plan needs must be installed, too (see
+        `check_parts`).
     `source`: the facts about the source video.
     `settings`: the prices and the default acceleration.
 

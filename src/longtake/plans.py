@@ -20,15 +20,19 @@ LEAST_RATE, MOST_RATE = Fraction(1), Fraction(60)
 """The lowest and the highest frame rate of an output, in frames per second."""
 
 FREE_REPEATS = 3
-"""A plan may read up to this many times as many frames as the source stores, whatever their size. So a source of 24
-frames per second can play at 60."""
+"""A plan may always read this many times the number of frames that its source stores, by repeating frames.
+
+So a source of 24 frames per second can be read at 60. `check_repeats` limits further repeats.
+"""
 
 MOST_REPEATED_PIXELS = 10**12
-"""The largest number of pixels of all frames together that a plan reads beyond that. 2 hours of 1920x1080 at 60 frames
-per second, made from a few stored frames, are less."""
+"""The largest number of pixels, of all frames together, that a plan reads beyond FREE_REPEATS times the stored frames.
+
+Example: 2 hours of 1920x1080 at 60 frames per second, made from a few stored frames, have fewer.
+"""
 
 MOST_REPEATED_ANIMATION_PIXELS = 10**11
-"""The same for a GIF or WebP file."""
+"""The limit for a GIF or WebP source that takes the place of MOST_REPEATED_PIXELS."""
 
 Size = tuple[int, int]
 """(width, height) in pixels."""
@@ -301,9 +305,10 @@ class Plan(PlanOptions, ABC):
 
 
 def check_repeats(plan: Plan, source: VideoInfo) -> None:
-    """Raises VideoTooLong if the plan repeats the stored frames of its source too often for their size.
+    """Raises VideoTooLong if the plan reads far more frames than its source stores, by repeating stored frames.
 
-    A file of a few kilobytes can store few, large frames that are each shown for minutes, and so cause hours of work.
+    A file of a few kilobytes can store a few large frames that are each shown for minutes, and so cause hours of work.
+    See FREE_REPEATS and MOST_REPEATED_PIXELS for the limit.
     """
     stored = source.num_frames if source.stored_frames is None else source.stored_frames
     is_animation = source.container in ("gif", "webp")

@@ -14,7 +14,7 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Returns the same as `printable`, but line feeds and tabs stay."""
+    """Returns a text in which each unprintable character except line feeds and tabs is an escape (see `printable`)."""
     return _UNPRINTABLE_IN_LINES.sub(_escape, text)
 
 

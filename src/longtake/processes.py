@@ -6,7 +6,7 @@ import os
 from longtake.system import boot_id, start_ticks
 
 UNKNOWN = 0
-"""The start time of a process of which none is known. No process is called ended because of it."""
+"""The value for an unknown start time of a process."""
 
 
 def born(pid: int) -> int:
@@ -20,8 +20,8 @@ def born(pid: int) -> int:
 def has_ended(pid: int, started: int) -> bool:
     """Returns True only if it is certain that a process of this machine has ended.
 
-    It has ended if there is no process with its id, or only one that started at another time. Without a free file
-    descriptor, for example, neither is known, and the result is False.
+    It has ended if there is no process with its id, or one that started at another time. If neither can be found out,
+    for example because no file descriptor is free, the result is False.
 
     pid: the id of the process.
     started: its start time, which `born` returned while it lived. If it is 0 (UNKNOWN), the result is False.
@@ -56,12 +56,12 @@ def mark() -> str:
 
 
 def state_of(name: str) -> bool | None:
-    """Returns whether the process that gave a folder this name lives: True, False if it has ended, or None.
+    """Returns the state of the process that made a folder: True if it lives, False if it has ended, None if unknown.
 
-    It is None if that is unknown: the process ran on another machine, before the last boot or on a system other than
-    Linux, or the name has no mark.
+    The state is unknown if the process ran on another machine, before the last boot or on a system other than Linux,
+    or if the name has no mark.
 
-    name: the name of a folder. It begins with the `mark` of the process that made the folder.
+    name: the name of the folder. It begins with the `mark` of the process that made it.
     """
     machine, pid, started, *_ = (*name.split("."), "", "", "")
     if machine == "" or machine != _machine() or not pid.isdigit() or not started.isdigit():

@@ -45,7 +45,7 @@ DETAIL_NOTE = (
     "The source's fine detail and motion are carried into the new frames; LONGTAKE_CARRY_DETAIL=never shows the "
     "model's own frames."
 )
-"""The note to the user about carried detail."""
+"""The note to the user if the source's fine detail is added to the new frames (see `carries_detail`)."""
 
 
 @dataclass(frozen=True)
@@ -217,9 +217,9 @@ class Runner:
 
 
 def carries_detail(job: Job, settings: Settings) -> bool:
-    """Returns whether the source's fine detail and its motion are carried into the job's new frames.
+    """Returns True if the source's fine detail and its motion are added to the new frames that the model generates.
 
-    They are if all of this is true:
+    This is so if all of these conditions hold:
     - The setting `carry_detail` is "always", or it is "stand-in" and the job's model stands in for a larger one.
     - The model sees frames of the source, and the output shows these frames with their own pixels.
     - There is no end image, because with one the new frames must arrive at other content than the source's.

@@ -63,7 +63,7 @@ def _cache_folder(name: str) -> Path:
 
 
 def expanded(path: str) -> Path:
-    """Returns a path in which `~` is replaced by the home folder. If that is unknown, the path is unchanged."""
+    """Returns `path` with `~` at its start replaced by the home folder; unchanged if the home folder is unknown."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -132,11 +132,11 @@ class Settings(BaseSettings):
     offline: bool = False
     """If True, nothing is downloaded from the hub or from the URLs of LoRAs."""
     stand_in: Literal["auto", "allow", "refuse"] = "auto"
-    """Whether a miniature in the package answers the requests of a model that is not installed. auto: only where no
-    published model is installed. allow: always. refuse: never. A refused request ends with status 503."""
+    """Whether a miniature (a small model in the package) carries out the requests to a model that is not installed.
+    auto: only if no published model is installed. allow: always. refuse: never; such a request ends with status 503."""
     carry_detail: Literal["stand-in", "always", "never"] = "stand-in"
-    """Whether the source's fine detail and motion are carried into the new frames, which a miniature draws as blurred
-    shapes. stand-in: where a miniature stands in for a published model. always: for every model. never: for none."""
+    """Whether the source's fine detail and motion are added to the new frames: a miniature (a small model of the
+    package) draws only blurred shapes. stand-in: if a miniature stands in for a published model. always. never."""
 
     device: Annotated[str, Field(pattern=f"^{DEVICE}$")] = "auto"
     """Device of the models: cuda (or cuda:N), mps or cpu. auto: the first of these that the machine has."""
@@ -214,8 +214,8 @@ class Settings(BaseSettings):
     """If True, all who know the address of a result's file may see its request. None: True without keys, else False."""
 
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ("127.0.0.1", "::1")
-    """Addresses of reverse proxies, or networks of them such as `10.0.0.0/8`, separated by commas. Their headers
-    X-Forwarded-For and X-Forwarded-Proto are believed. An address of this machine stands for every program on it."""
+    """Addresses of reverse proxies, or networks of them such as `10.0.0.0/8`, separated by commas. The server trusts
+    their headers X-Forwarded-For and X-Forwarded-Proto; for an address of this machine, those of all its programs."""
     max_connections: Positive = 1000
     """Largest number of open connections. It is smaller if the process may open fewer than about twice as many files.
     When it is reached, the connection that has waited longest without a complete request is closed."""
@@ -235,7 +235,7 @@ class Settings(BaseSettings):
     """Largest number of files that the server downloads at the same time for waiting requests. API keys share them
     evenly."""
     fetch_ahead: Positive = 16
-    """Largest number of requests of one API key to one pool that wait for a device with their files, or get them."""
+    """Largest number of waiting requests of one API key to one pool whose files are downloaded in advance."""
     fetched_bytes: Positive = 64 * 1024**3
     """Disk space in bytes for downloaded files of each pool's waiting requests. One API key may use half of it."""
     fetch_min_rate: Positive = 256 * 1024
@@ -267,7 +267,7 @@ class Settings(BaseSettings):
     payload_s: PositiveSeconds = 7 * 24 * 3600
     """Seconds after the end of a request for which its input, result, plan and log are stored."""
     history_s: PositiveSeconds = 90 * 24 * 3600
-    """Seconds after the submission of a request for which it is known: its status, times and costs."""
+    """Seconds after the submission of a request for which its status, times and costs are stored."""
     log_format: Literal["auto", "console", "json"] = "auto"
     """Format of log lines. auto: `console` on a terminal, `json` elsewhere."""
 
@@ -279,9 +279,9 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _cache_without_home(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Returns the given settings `values`, with `models_dir` and `loras_dir` added if the user has no home folder.
+        """Returns `values` (the settings that are set, by name), with missing folders added if there is no home folder.
 
-        The added folders are in `data_dir`. If `data_dir` is not given, none is added. Given ones are not replaced.
+        The added `models_dir` and `loras_dir` are in `data_dir`. If that is not set, none is added.
         """
         folder = values.get("data_dir")
         if not folder or NO_HOME not in _cache_folder("models").parents:

@@ -23,12 +23,12 @@ if TYPE_CHECKING:  # the decode processes, which start for each file, need no as
 _F_SETPIPE_SZ = 1031
 _PIPE_BYTES = 1 << 20
 _BYTES_ACKED = 120
-"""Where Linux stores the number of acknowledged bytes in its facts about a TCP connection (tcpi_bytes_acked)."""
+"""The offset in bytes of `tcpi_bytes_acked`, the number of acknowledged bytes, in Linux's `struct tcp_info`."""
 _FIRST_WINDOWS_ERROR = 0xC000_0000
 _NOBODY = 65534
 _MORE_THREADS = 1000
 _GIVING_WAY = 5
-"""The number that is added to the niceness of a process that gives way to others. The largest niceness is 19."""
+"""The number that `give_way` adds to a process's niceness. Niceness 19, the largest one, is the lowest priority."""
 _CPU_CLOCK_OF_PROCESS = 2
 _PR_SET_PDEATHSIG = 1
 _CAP_KILL = 1 << 5
@@ -59,9 +59,10 @@ def kill(process: "subprocess.Popen[bytes]") -> None:
 
 
 def end_with_starter() -> None:
-    """Makes the kernel kill this process as soon as the thread that started it ends, on Linux.
+    """Makes the kernel kill this process as soon as the thread that started it ends. Does nothing except on Linux.
 
-    So it also ends if its parent process is killed, whatever it does then. A change of the user undoes this.
+    So this process also ends if its parent process is killed. Call the function again after a change of the user, which
+    undoes this.
     """
     if linux_machine() is not None:
         control(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -109,7 +110,10 @@ def limit_memory(memory_bytes: int) -> None:
 
 
 def _limit(limits: Mapping[str, int]) -> None:
-    """Limits this process: name of the limit in Python's `resource` -> value. Leaves out what the system lacks."""
+    """Sets resource limits of this process, except those that the system lacks.
+
+    limits: name of the limit in Python's module `resource`, such as RLIMIT_AS -> its value.
+    """
     try:
         import resource
     except ImportError:
@@ -120,13 +124,13 @@ def _limit(limits: Mapping[str, int]) -> None:
 
 
 def give_way() -> None:
-    """Gives all other processes of the machine the processor before this one. Does nothing on Windows."""
+    """Lowers the priority of this process, so that other processes get the processor first. Does nothing on Windows."""
     if hasattr(os, "nice"):
         os.nice(_GIVING_WAY)
 
 
 def num_threads() -> int | None:
-    """Returns how many threads the processes of this machine have in all. Returns None on systems other than Linux."""
+    """Returns the number of threads of all processes of this machine; None on systems other than Linux."""
     try:
         return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
     except (OSError, ValueError, IndexError):
@@ -166,7 +170,7 @@ def acknowledged_bytes(connection: socket.socket) -> int | None:
 
 
 def allow_cpu_seconds(seconds: float) -> None:
-    """Allows this process `seconds` more seconds of processor time. After that the signal SIGXCPU ends the process.
+    """Ends this process by the signal SIGXCPU when it has used `seconds` more seconds of processor time.
 
     Does nothing on Windows, which has no such limit, and on Linux, where the parent process can measure the time with
     `cpu_seconds`.

@@ -56,10 +56,10 @@ class VideoInfo:
 
 
 def counted_seconds(num_frames: int, rate: Fraction) -> Fraction:
-    """Returns the seconds that `num_frames` frames at `rate` frames per second last, for comparison with a limit.
+    """Returns the duration in seconds that is compared with the limit for sources.
 
-    One frame, or one second of it if it lasts longer, is left out, because a video that is read at a constant rate may
-    be up to one frame longer than its file says.
+    It is the time that `num_frames` frames at `rate` frames per second last, minus one frame (at most one second),
+    because a video that is read at a constant rate may be up to one frame longer than its file says.
     """
     return num_frames / rate - min(1 / rate, Fraction(1))
 
@@ -160,14 +160,14 @@ OnProgress = Callable[[Progress], None]
 
 
 Check = Callable[[], None]
-"""Function that raises an exception if the work that calls it again and again is not wanted any more."""
+"""A function without arguments that long work calls again and again. It raises an exception to cancel the work."""
 
 CHECK_EVERY_S = 0.25
-"""Seconds between two calls of a `Check` while the caller waits."""
+"""Seconds between two calls of a `Check` (a function that can cancel the work) while the caller waits."""
 
 
 def no_check() -> None:
-    """Does nothing: the default for a `Check`, a function that can raise an exception to end the work."""
+    """Does nothing. The default `Check` (a function that can cancel work by raising an exception): it never cancels."""
 
 
 def ignore_progress(_: Progress) -> None:

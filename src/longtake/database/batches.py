@@ -12,7 +12,7 @@ BATCH = 500
 CHANGED_BATCH = 20
 """Maximum number of rows that one background transaction deletes or changes, if they can be large."""
 PAUSE_S = 0.1
-"""Seconds between two such transactions, in which other writers have their turn."""
+"""Seconds between two background transactions that delete or change rows, so that other writers get a turn."""
 
 Item = TypeVar("Item")
 

@@ -19,7 +19,7 @@ RESERVE = 1024
 
 
 def give_back_space(engine: sa.Engine, *, pages: int = PAGES, reserve: int = RESERVE) -> bool:
-    """Makes a SQLite file shorter, if it has more unused pages than shall stay in it. Returns True if it did.
+    """Makes a SQLite file shorter, if it has more unused pages than `reserve` allows. Returns True if it did.
 
     `pages`: the maximum number of pages by which the file becomes shorter.
     `reserve`: the number of unused pages that stay in the file, in addition to a tenth of all its pages.

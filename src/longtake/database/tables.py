@@ -128,8 +128,9 @@ previews = sa.Table(
 )
 """The previews of requests that have not ended: one row for each request for which somebody has asked for previews.
 
-`asked`: how often. It grows while somebody looks.
-`attempt`: the attempt at the request that has made the newest preview; null, like the following, before the first one.
+`asked`: how often clients have asked for a preview. While it grows, the worker makes new ones.
+`attempt`: the attempt at the request that has made the newest preview. It and the columns after it are null before the
+    first preview.
 The other columns are explained at `queue.previews.StoredPreview`.
 """
 

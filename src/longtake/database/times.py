@@ -1,4 +1,8 @@
-"""The newest and the oldest time that a database knows: clocks and files are judged by them."""
+"""The newest and the oldest time stored in a database.
+
+The newest one shows whether the system's clock may be wrong. The oldest one shows whether a stored file is older than
+the database, so that it may belong to another database.
+"""
 
 from collections.abc import Sequence
 
@@ -9,13 +13,16 @@ from longtake.database.tables import files, requests, servers
 
 
 def newest(engine: sa.Engine) -> float | None:
-    """Returns the newest Unix time at which a server lived, or a request or file was stored; None if there is none."""
+    """Returns the newest Unix time in the database: of a server's heartbeat, or of the storage of a request or a file.
+
+    Returns None if the database has none of these.
+    """
     columns = (servers.c.beat_at, requests.c.created_at, files.c.created_at)
     return max(_known(engine, [sa.func.max(column) for column in columns]), default=None)
 
 
 def oldest(engine: sa.Engine) -> float | None:
-    """Returns the oldest Unix time at which a request or file was stored that is still there; None if there is none."""
+    """Returns the Unix time at which the oldest request or file in the database was stored; None if it has neither."""
     columns = (requests.c.created_at, files.c.created_at)
     return min(_known(engine, [sa.func.min(column) for column in columns]), default=None)
 

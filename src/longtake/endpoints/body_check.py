@@ -78,8 +78,11 @@ def check(endpoint_id: str, raw: bytes) -> CheckedBody:
 
 
 def _source_problems(endpoint: Endpoint[Any, Any], value: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns an entry of fal's `detail` list if the source video of a valid input is named by no URL; else an empty
-    list. So no device is used for such a request.
+    """Returns one entry of fal's `detail` list if the source of a valid input is no URL; otherwise an empty list.
+
+    Such a request is refused at once, because it would otherwise wait for a device and then fail.
+
+    value: an input of the endpoint that its request class accepts, as JSON values.
     """
     text = _text_at(value, endpoint.source_field)
     if text == "" or is_address(text):

@@ -23,9 +23,10 @@ MOST_LORAS = 64
 
 
 def _short(path: str) -> str:
-    """Returns a path or a file's name itself. Raises pydantic's error if it has more than 4096 characters (MOST_PATH).
+    """Validates a path or a file's name, and returns it unchanged.
 
-    The work of looking for a file rises with the square of its path's length. The limit is not in the JSON schema.
+    Raises pydantic's error if it has more than 4096 characters (MOST_PATH), because the time to look for a file rises
+    with the square of its path's length. The JSON schema does not show this limit.
     """
     if len(path) > MOST_PATH:
         raise PydanticKnownError("string_too_long", {"max_length": MOST_PATH})
@@ -33,7 +34,7 @@ def _short(path: str) -> str:
 
 
 def _short_or_url(path: str) -> str:
-    """Returns a LoRA's path itself. Raises as `_short`, but not for an http(s) URL or a data URI."""
+    """Validates a LoRA's path as `_short` does, but allows an http(s) URL or a data URI of any length."""
     return path if scheme_of(path) else _short(path)
 
 

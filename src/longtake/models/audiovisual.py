@@ -376,10 +376,9 @@ def _embedded(layer: Any, times: Tensor, dtype: torch.dtype) -> tuple[Tensor, Te
 
 
 def _gate_multiplier(model: Any) -> float:
-    """Returns the factor by which a noise level is multiplied before a gate is computed from it.
+    """Returns the factor for noise levels from which the gates of the attention between video and audio are computed.
 
-    The gates are those of the attention between video and audio: the gate of one modality's tokens is computed from the
-    other modality's noise level.
+    The gate of one modality's tokens is computed from this factor times the other modality's noise level.
 
     model: diffusers' transformer.
     """

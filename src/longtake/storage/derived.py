@@ -22,11 +22,11 @@ MOST_FORMS = 8
 
 @dataclass(frozen=True)
 class Derivation:
-    """The name of something that can be made from a stored file.
+    """The identity of a derived file: the stored file from which it is made, its kind and its form.
 
-    `file_key`: the key of the file.
-    `kind`: what it is, such as "strip".
-    `form`: which one of this kind, such as "24x72"; empty if there is only one.
+    `file_key`: the key of the stored file.
+    `kind`: the kind of derived file, such as "strip".
+    `form`: the variant of this kind, such as "24x72"; empty if there is only one.
     """
 
     file_key: str
@@ -36,10 +36,10 @@ class Derivation:
 
 @dataclass(frozen=True)
 class DerivedFile:
-    """Something that was made from a stored file.
+    """A derived file, such as a strip of a video's frames.
 
     `facts`: facts about it, a JSON object.
-    `blob`: the key of the blob with its bytes; None if it consists only of facts.
+    `blob`: the key of the blob with its bytes; None if it has facts alone.
     `size`: the size of the blob in bytes; 0 without one.
     """
 
@@ -49,7 +49,7 @@ class DerivedFile:
 
 
 def find(store: FileStore, wanted: Derivation) -> DerivedFile | None:
-    """Returns what was made from a file. Returns None if it was not made yet, or its blob is missing."""
+    """Returns a derived file, or None if it was not made yet or its blob is missing."""
     with reading(store.engine) as connection:
         row = connection.execute(sa.select(derived_files).where(*_is(wanted))).first()
     if row is None or (row.blob is not None and store.blobs.size(row.blob) is None):
@@ -58,12 +58,13 @@ def find(store: FileStore, wanted: Derivation) -> DerivedFile | None:
 
 
 def add(store: FileStore, made: Derivation, facts: Mapping[str, Any], path: Path | None) -> DerivedFile | None:
-    """Stores what was made from a file, and returns it. It replaces an earlier one.
+    """Stores a derived file and returns it. It replaces the one that was stored under the same `made`.
 
-    Returns None if the file is no longer stored. Raises DiskFull if a disk is full.
+    Returns None if the file from which it was made is no longer stored. Raises DiskFull if a disk is full.
 
-    `facts`: facts about it.
-    `path`: a local file with its bytes, which remains; None if it consists only of facts.
+    `made`: the identity of the derived file.
+    `facts`: facts about it, a JSON object.
+    `path`: a local file with its bytes, which remains; None if it has facts alone.
     """
     with disk_full_errors():
         blob = _put(store, path) if path is not None else None
@@ -94,7 +95,12 @@ def _is(wanted: Derivation) -> list[sa.ColumnElement[bool]]:
 
 
 def _delete_oldest(connection: sa.Connection, made: Derivation) -> list[str]:
-    """Deletes the oldest rows of this kind, so that there is room for one more. Returns the keys of their blobs."""
+    """Deletes the oldest derived files of one kind of a stored file, so that at most MOST_FORMS - 1 remain.
+
+    Returns the keys of their blobs, which the caller must delete.
+
+    `made`: names the stored file and the kind.
+    """
     of_kind = [derived_files.c.file_key == made.file_key, derived_files.c.kind == made.kind]
     newest = sa.select(derived_files.c.form).where(*of_kind).order_by(derived_files.c.made_at.desc())
     forms = connection.scalars(newest).all()[MOST_FORMS - 1 :]
@@ -102,6 +108,6 @@ def _delete_oldest(connection: sa.Connection, made: Derivation) -> list[str]:
 
 
 def _delete(connection: sa.Connection, *conditions: sa.ColumnElement[bool]) -> list[str]:
-    """Deletes rows, and returns the keys of their blobs."""
+    """Deletes the rows that meet all conditions. Returns the keys of their blobs, which the caller must delete."""
     deleted = connection.scalars(sa.delete(derived_files).where(*conditions).returning(derived_files.c.blob))
     return [blob for blob in deleted if blob is not None]

@@ -224,8 +224,11 @@ class FileStore:
             )
 
     def _blobs_in_use(self, blobs: Sequence[str]) -> set[str]:
-        """Returns the keys in `blobs` whose blob belongs to a file, to what was made from one, to a request, an upload
-        or a download. The result may also have keys that are not in `blobs`."""
+        """Returns those keys in `blobs` whose blobs a row of the database names, so that they must not be deleted.
+
+        The row is that of a stored file, of a file derived from one, or of a request, an upload or a download. The
+        result may also have keys that are not in `blobs`.
+        """
         # The table of files has no index of blobs. A file's key is its blob's key, in newer ones after a prefix.
         keys = {key for blob in blobs for key in (blob, blob.partition("-")[2])}
         of_derived = [blob for blob in blobs if blob.startswith(f"{DERIVED}/")]

@@ -1,4 +1,4 @@
-"""Renames the column with the id of the server that works on a request: it is no worker process."""
+"""Renames the column `worker` of the table of requests to `server`, because it has the id of a server."""
 
 from alembic import op
 
