@@ -18,7 +18,7 @@ from pydantic_core import from_json, to_json
 from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.endpoints.validation import problem, problems
 from longtake.errors import Loc
-from longtake.media.data_uri import is_address, no_address
+from longtake.media.data_uri import address_error, is_address
 from longtake.models.lora_names import Lora, hub_url, is_hub_url, may_be_repository
 
 MOST_URL = 10_000
@@ -87,7 +87,7 @@ def _source_problems(endpoint: Endpoint[Any, Any], value: Mapping[str, Any]) -> 
     text = _text_at(value, endpoint.source_field)
     if text == "" or is_address(text):
         return []
-    error = no_address(text)
+    error = address_error(text)
     return [problem(loc=endpoint.source_field, msg=error.message, type=error.type, input=error.value)]
 
 

@@ -1,6 +1,6 @@
-"""The errors of a child process that reads an untrusted file, as its parent process raises them.
+"""Turns failures of a child process that reads an untrusted file into the errors that its parent process raises.
 
-This module imports no arrays, so a server can use it.
+This module does not import NumPy, so a server can use it without loading that library.
 """
 
 from typing import Any
@@ -9,10 +9,12 @@ from longtake.errors import DecoderFailed, InvalidRequest, LongtakeError, Unsupp
 
 
 def sent_error(header: dict[str, Any]) -> LongtakeError | None:
-    """Returns the error that a child's reply describes in its header. Returns None if that description is malformed.
+    """Returns the error that a child process has sent. Returns None if the message is malformed.
 
-    The result is UnsupportedVideo, VideoTooLong, VideoTooLarge or InvalidRequest. It is UnsupportedVideo if the header
+    The result is UnsupportedVideo, VideoTooLong, VideoTooLarge or InvalidRequest. It is UnsupportedVideo if the message
     names any other class.
+
+    header: the message, {"error": name of the class, "message": sentence for the user, "ctx": object or null}.
     """
     kinds = {kind.__name__: kind for kind in (UnsupportedVideo, VideoTooLong, VideoTooLarge, InvalidRequest)}
     message, ctx = header.get("message"), header.get("ctx")
@@ -22,10 +24,10 @@ def sent_error(header: dict[str, Any]) -> LongtakeError | None:
 
 
 def timeout_error(was_ready: bool, wall_s: float, used_s: float | None) -> LongtakeError:
-    """Returns the error for a call that took longer than `wall_s` seconds.
+    """Returns the error for a call of a decoding child process that took longer than `wall_s` seconds.
 
-    It is DecoderFailed (the file is not at fault) if the child had not started or used less than half of `wall_s` as
-    processor time, otherwise UnsupportedVideo.
+    It is UnsupportedVideo if the file is at fault. If the child had not started, or used less processor time than half
+    of `wall_s`, the machine is at fault, and the error is DecoderFailed.
 
     was_ready: True if the child had started.
     used_s: seconds of processor time that the child used in the call; None if they are not known.

@@ -20,8 +20,7 @@ def match_colour(
     new_frames: generated frames, ordered by their distance from the source, the nearest one first.
     source_frame: the source's frame next to the new ones, [H, W, 3] in 0..1.
     decoded_frame: the same frame after the autoencoder has encoded and decoded it, [H, W, 3] in 0..1.
-    fade_frames: new frames that have this distance from the source, or a larger one, are unchanged. The new frame next
-        to the source has the distance 0.
+    fade_frames: the number of new frames over which the correction fades out. Frames after these are unchanged.
     first: number of new frames between the source and `new_frames[0]`, if the new frames come in several chunks.
     """
     cast = source_frame.mean(axis=(0, 1), dtype=np.float64) - decoded_frame.mean(axis=(0, 1), dtype=np.float64)

@@ -8,35 +8,36 @@ from urllib.parse import unquote_to_bytes
 from longtake.errors import FileTooLarge, InvalidRequest
 
 MAX_HEADER = 1000
-"""Largest number of characters before the data in which the mark `;base64,` is looked for."""
+"""The mark `;base64,` of a data URI is only looked for in this many characters from the URI's start."""
 
 MIN_BARE = 64
-"""Smallest number of characters of a text that is taken for base64 without the beginning of a data URI."""
+"""A text that does not begin with `data:` is taken for base64 only if it has at least this many characters."""
 
 MAX_LOOKED_AT = 10_000
-"""Largest number of characters by which it is decided whether a text is base64."""
+"""Number of characters at the start of a text that decide whether it is base64."""
 
 _SHOWN = 80
 _MARK = re.compile(r";\s*base64\s*,", re.IGNORECASE)
 _QUOTED = re.compile(r'"[^"]*"|%22.*?%22', re.DOTALL)
-"""A quoted value of a parameter. What is in it separates nothing."""
+"""Matches the quoted value of a parameter. Commas and semicolons in it are not separators."""
 _MISPLACED_MARK = re.compile(r"[:;]\s*base64\s*(;|\Z)", re.IGNORECASE)
-"""The mark, without its comma, in a text that ends before the comma. It may have parameters behind it, and a colon for
-its semicolon: some programs write it so."""
+"""Matches the mark at the end of the text before the comma, and two wrong forms that some programs write: parameters
+after the mark (`;base64;a=b`), or a colon instead of its semicolon."""
 _BLANKS = b" \t\n\r\f"
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
-"""The alphabet of base64 in URLs (RFC 4648, 5) -> the usual one."""
+"""Translates the alphabet of base64 in URLs (RFC 4648, section 5) to the usual one."""
 _BARE_TYPE = re.compile(r"([\w.+-]++/[\w.+-]++)?+[\w=;. -]*+")
 _BARE_DATA = re.compile(r"[A-Za-z0-9+/_\s-]++={0,2}+\s*+")
-"""The two parts of a data URI without `data:`. Both patterns never go back, so a long text is read only once."""
+"""Matches the data of a data URI that lacks `data:`; _BARE_TYPE matches its type. Neither pattern backtracks, so that a
+long text is read only once."""
 
 
 def decode(uri: str, max_bytes: int) -> bytes:
     """Returns the data in a URI `data:[type][;base64],...`. The type in the URI is ignored.
 
-    The type may have parameters with commas, in quotes or without (`codecs=vp8,opus`). Base64 may have blanks and line
-    breaks in it, have the alphabet for URLs, and lack its padding. A fragment (`#t=1`) is ignored.
+    The type may have parameters that contain commas, with or without quotes (`codecs=vp8,opus`). Base64 may contain
+    blanks and line breaks, use the alphabet for URLs, and lack its padding. A fragment (`#t=1`) is ignored.
 
     Raises InvalidRequest if the URI is malformed, FileTooLarge if the data has more than `max_bytes` bytes.
     """
@@ -97,12 +98,12 @@ def _has_blanks(text: str) -> bool:
 
 
 def is_address(text: str) -> bool:
-    """Returns True if a text, perhaps with blanks around it, is meant as an http(s) URL or a data URI."""
+    """Returns True if the text begins like an http(s) URL or a data URI. Blanks before it are ignored."""
     return text.lstrip()[:8].lower().startswith(("http://", "https://", "data:"))
 
 
-def no_address(text: str) -> InvalidRequest:
-    """Returns the error for a text that should name a file, but is neither an http(s) URL nor a data URI."""
+def address_error(text: str) -> InvalidRequest:
+    """Returns the error for a text in a request that is neither an http(s) URL nor a data URI, but should be one."""
     bare = text.strip()
     if is_bare_base64(bare):
         return InvalidRequest(
@@ -119,8 +120,9 @@ def no_address(text: str) -> InvalidRequest:
 def is_bare_base64(text: str) -> bool:
     """Returns True if the text looks like a file in base64 that is not a complete data URI, because `data:` is missing.
 
-    It may be base64 alone or begin with a type, as `video/mp4;base64,AAAA...` does. It must have at least 64 characters
-    (MIN_BARE), so that a file's name or a path is not taken for base64. Only its first 10,000 (MAX_LOOKED_AT) count.
+    The text may be base64 alone or begin with a type, as `video/mp4;base64,AAAA...` does. It must have at least 64
+    characters (MIN_BARE), so that a file name or a path is not taken for base64. Only its first 10,000 characters
+    (MAX_LOOKED_AT) are examined.
     """
     beginning = text[:MAX_LOOKED_AT]
     kind, mark, data = beginning.partition("base64,")

@@ -22,15 +22,18 @@ from longtake.system import allow_cpu_seconds
 from longtake.video import Span
 
 _IMPORTED_WHEN_NEEDED = ("av.subtitles.codeccontext", "av.subtitles.stream")
-"""Modules that PyAV imports when it opens a file. Then it is too late, because the walls stand."""
+"""Modules that PyAV imports only when it opens a media file. They are imported at the start instead, because later this
+process is confined and cannot open the modules' files."""
 
 
 class DecodeServer:
     """Answers the parent process's requests about one open video.
 
     Each request names a public method, and its other JSON fields are the method's arguments. The parent opens streams
-    of frames or of sound, each under a number that it chooses, and then asks for one chunk after the other with `next`.
+    of frames or of sound, chooses a number for each stream, and then asks for one chunk after another with `next`.
     While the parent processes a chunk, `prepare` decodes the next one.
+
+    Every answer is a pair: a JSON object, and an array or None.
     """
 
     def __init__(self, file: Openable, container: str, limits: Limits) -> None:
@@ -45,7 +48,7 @@ class DecodeServer:
         return {"facts": facts | fractions}, None
 
     def tags(self) -> Answer:
-        """Returns (the fields of FileTags except the comment, the comment's bytes)."""
+        """Returns (the fields of `tags.FileTags` except the comment, the bytes of the comment in UTF-8)."""
         return read_tags(self._video.file, self._video.container)
 
     def open_frames(
@@ -96,7 +99,7 @@ class DecodeServer:
     def next(self, stream: int) -> Answer:
         """Returns ({}, the stream's next chunk), or ({}, None) after the last chunk.
 
-        A chunk is an array of frames or of stereo samples, at most as many as the stream was opened with.
+        A chunk is an array of frames or of stereo samples. Its largest length was set when the stream was opened.
         If the chunk cannot be decoded, raises the decoder's error.
         """
         if stream not in self._prepared:

@@ -11,19 +11,18 @@ import av
 def deinterlaced(frames: Iterator[Any]) -> Iterator[Any]:
     """Yields PyAV's video frames, deinterlaced. Frames that are not marked as interlaced are unchanged.
 
-    The result has the first field of each interlaced frame, that is every other line. The lines between are
-    interpolated where something moves: from the first field, and from the frames before and after this frame. Where
-    nothing moves, they stay as they are.
+    The first field of each interlaced frame (every other line) is not changed. The lines of the second field stay as
+    they are where nothing moves. Where something moves, they are interpolated from the first field and from the frames
+    before and after this frame.
 
-    No frame is known before the first one. So the first result differs a little, where something moves, from the result
-    for the same frame in the middle of a sequence.
+    The result for the first frame is less exact where something moves, because no frame before it is known.
     """
     for _, alike in groupby(frames, key=lambda frame: (frame.width, frame.height, frame.format.name)):
         yield from _filtered(alike)
 
 
 def _filtered(frames: Iterator[Any]) -> Iterator[Any]:
-    """Yields `frames`, which all have one size and pixel format, deinterlaced."""
+    """Yields `frames` deinterlaced. All of them have the same size and pixel format."""
     # Without a frame before the first one, the filter would interpolate the whole first frame. So it receives one more
     # frame before that, whose result is dropped: a copy of the second frame, or of the first if there is no second.
     first = next(frames)
@@ -35,7 +34,7 @@ def _filtered(frames: Iterator[Any]) -> Iterator[Any]:
 def _through(graph: av.filter.Graph, frames: Iterator[Any]) -> Iterator[Any]:
     """Passes frames through the filter `graph`. Yields each result with the timestamp of its input frame.
 
-    The filter's own timestamps are not used, because they count ticks of half the length.
+    The timestamps that the filter writes are not used, because their ticks are half as long as those of the input.
     """
     times: deque[int | None] = deque()
     for frame in frames:

@@ -1,4 +1,4 @@
-"""Adds the fine detail of the source to the new frames of a miniature, a small model that draws real video blurred.
+"""Adds the fine detail of the source to the new frames of a small model that draws real video blurred.
 
 The new frames are blurred, but they show where things move. The source's pixels are moved to the same places:
 
@@ -29,31 +29,32 @@ Luma = NDArray[np.uint8]
 """The luma of a frame, [h, w]."""
 
 Field = NDArray[np.float32]
-"""A displacement for each pixel, right and down: [h, w, 2], in pixels of a picture of this size. The size is that of
-the frames, scaled down to a height of FLOW_HEIGHT or less."""
+"""A displacement (right, down) in pixels for each pixel of a frame that is scaled down to h rows (at most FLOW_HEIGHT)
+and w columns: [h, w, 2]."""
 
 FLOW_HEIGHT = 240
-"""Largest height in pixels of the pictures between which optical flow is computed."""
+"""Frames with more rows than this are scaled down to this many rows before optical flow is computed."""
 
 SMOOTHING = 1 / 16
-"""Standard deviation of the Gaussian that smooths the optical flow, as a part of the frame's height. Without smoothing
-the warped picture tears."""
+"""Standard deviation of the Gaussian that smooths the optical flow, as a share of the frame's height. Without smoothing
+the moved picture would look torn."""
 
 MOTION_STEPS = 4
-"""The number of the source's last steps from frame to frame over which its motion is averaged."""
+"""The source's motion is averaged over at most this many pairs of neighbouring frames, those next to the new frames."""
 
 MOTION_FRAMES = 60
 """The number of new frames after which the source's own motion has slowed down to 1/e of its speed."""
 
 BLUR_ERROR = 0.06
-"""The difference between the source's frame and its rendition (RMS at its edges, 0..1) at which a model draws so
-badly that it is trusted by half. Clips of the miniature's own world have 0.03 to 0.06, footage has 0.1 and more."""
+"""The error (RMS at contours, 0..1) of the model's version of the source's frame at which `_fidelity` is 1/2. The small
+models in this package reach 0.03 to 0.06 on clips like those they were trained on, and 0.1 or more on real video."""
 
 LEAST_CONTRAST = 2.0
-"""The contrast, in 8-bit code values per pixel, that flat places count as having, so that they also have a motion."""
+"""Contrast in 8-bit code values per pixel that is added everywhere, so that flat areas also have a weight (see
+`_contrast`)."""
 
 MAX_LENGTHENING = 1.5
-"""The largest factor by which motion is lengthened after smoothing has shortened it."""
+"""Smoothing makes displacements shorter. They are lengthened again afterwards, by at most this factor."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,10 @@ class SourceMotion:
     measured in frames that are scaled down to h rows (240 at most) and w columns.
 
     mean: the mean displacement (x, y) of each pixel in one step, [h, w, 2].
-    reach: the mean length of these displacements, [h, w]. Motion back and forth counts here, although it cancels out
-        in `mean`. Infinite if no motion is known.
-    steadiness: 1 where a pixel moves in one direction, 0 where its motion cancels out or is not known, [h, w].
+    reach: the mean length of a pixel's displacements in pixels, [h, w]. Motion back and forth counts here, although it
+        cancels out in `mean`. Infinite if the source has only one frame.
+    steadiness: the length of `mean` divided by `reach`, [h, w]: 1 where a pixel moves in one direction, 0 where it
+        moves back and forth or the motion is not known.
     """
 
     mean: Field
@@ -75,9 +77,10 @@ class SourceMotion:
 
     @classmethod
     def of(cls, frames: NDArray[np.uint8]) -> "SourceMotion":
-        """Returns the motion of the source, measured in its frames at the joint. With one frame no motion is known.
+        """Measures the motion of the source in its frames next to the new ones.
 
-        frames: [T, H, W, 3], ordered by their distance from the new frames, the nearest one first.
+        frames: [T, H, W, 3], ordered by their distance from the new frames, the nearest one first. With only one frame
+            no motion is known, and all displacements of the result are 0.
 
         The motion is smoothed, which makes it shorter where neighbouring pixels move differently. So it is lengthened
         afterwards to the mean length that it had before, but by a factor of at most 1.5.
@@ -98,12 +101,12 @@ class SourceMotion:
 
 @dataclass(frozen=True)
 class Detail:
-    """Everything that is needed to carry the source's fine detail into the new frames.
+    """Everything that is needed to add the source's fine detail to the new frames (see `carry_detail`).
 
     source: the source's frame next to the new frames, [H, W, 3] in 0..1.
     rendition: the same frame after the model's autoencoder has encoded and decoded it, [H, W, 3] in 0..1.
     motion: the motion of the source where it meets the new frames.
-    trust: how much of the model's own drawing is kept at each pixel, from 0 (none) to 1 (all of it). Like `motion`, it
+    trust: how much of the model's own drawing is used at each pixel, from 0 (none) to 1 (all of it). Like `motion`, it
         is for the frame scaled down to h rows (240 at most) and w columns: [h, w].
     """
 
@@ -114,7 +117,7 @@ class Detail:
 
     @classmethod
     def of(cls, frames: NDArray[np.uint8], rendition: Pictures) -> "Detail":
-        """Returns the detail that the model loses of the source, and the source's motion next to the new frames.
+        """Measures the source's motion and how well the model draws the source, and returns both with the two frames.
 
         frames: the source's frames [T, H, W, 3], ordered by their distance from the new frames, the nearest one first.
         rendition: `frames[0]` after the model's autoencoder has encoded and decoded it, [H, W, 3] in 0..1.
@@ -146,8 +149,10 @@ def carry_detail(new_frames: Pictures, detail: Detail, *, first: int = 0) -> Pic
 def _fidelity(source: Pictures, rendition: Pictures) -> float:
     """Returns how well a model draws the picture `source`, from 0 (badly) to 1 (without an error).
 
-    Errors at contours count most, because a blur shows there. `rendition` is the same picture after the model's
-    autoencoder has encoded and decoded it. Both are [H, W, 3].
+    Errors at contours count most, because a blur shows there.
+
+    source: the picture, [H, W, 3].
+    rendition: the same picture after the model's autoencoder has encoded and decoded it, [H, W, 3].
     """
     luma = _small_luma(source)
     error = np.square(source - rendition).mean(axis=-1)
@@ -161,12 +166,12 @@ def _displacement(flow: Field, detail: Detail, distance: int) -> Field:
     """Returns the displacement from each pixel of a new frame to its place in the source's frame next to the new ones.
 
     It is a weighted mean of three displacements:
-    - `flow`, where the model is trusted (`detail.trust`).
-    - The source's own motion, continued and slowing down, where the model is not trusted and this motion is steady.
-    - `flow`, but no longer than the source's own motion would be, where neither is the case.
+    - Where the model is trusted (`detail.trust`): `flow`.
+    - Where it is not trusted and the source moves steadily: the source's motion, continued more and more slowly.
+    - Elsewhere: `flow`, shortened where it is longer than the source's continued motion.
 
     flow: the displacement according to the model's frames alone.
-    detail: has the trust in the model, and the source's motion.
+    detail: contains the trust in the model, and the source's motion.
     distance: 1 for the new frame next to the source, 2 for the next one, and so on.
     """
     steps = MOTION_FRAMES * (1 - np.exp(-distance / MOTION_FRAMES))
@@ -197,9 +202,10 @@ def _rough_flow(to: Luma, back: Luma) -> Field:
 
 
 def _contrast(luma: Luma) -> NDArray[np.float32]:
-    """Returns how reliable optical flow is at each pixel, [h, w], as a weight above 0.
+    """Returns for each pixel a weight [h, w] that says how reliable optical flow is there.
 
-    The weight is the length of the picture's gradient plus LEAST_CONTRAST, so that flat places count a little too.
+    The weight is the length of the picture's gradient, in code values per pixel, plus LEAST_CONTRAST. So flat areas
+    count a little, too.
     """
     across, down = cv2.Sobel(luma, cv2.CV_32F, 1, 0), cv2.Sobel(luma, cv2.CV_32F, 0, 1)
     contrast: NDArray[np.float32] = np.hypot(across, down) / 8 + LEAST_CONTRAST
@@ -215,10 +221,9 @@ def _smoothed(flow: Field, weights: NDArray[np.float32]) -> Field:
 
 
 def _places(displacement: Field, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Returns the place (x, y) in the source's frame from which each pixel of a new frame is taken, [H, W, 2].
+    """Returns for each pixel of a new frame its place (x, y) in the source's frame, in pixels, [H, W, 2].
 
-    displacement: from each pixel of the new frame to its place, [h, w, 2], for the frame scaled down to h rows and w
-        columns.
+    displacement: displacement from each pixel to its place, [h, w, 2], in a frame scaled down to h rows and w columns.
     size: (W, H), the size of the new frame in pixels.
     """
     width, height = size
@@ -235,7 +240,7 @@ def _places(displacement: Field, size: tuple[int, int]) -> NDArray[np.float32]:
 def _sampled(picture: Pictures, places: NDArray[np.float32]) -> Pictures:
     """Returns a picture [H, W, 3] made of the pixels of `picture` at `places` [H, W, 2], which are (x, y) in pixels.
 
-    Places between pixels are interpolated. Outside the picture its mirror image is taken.
+    Colours at places between pixels are interpolated. Beyond its edges the picture is continued by its mirror image.
     """
     sampled: Pictures = cv2.remap(picture, places, None, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT_101)
     return sampled

@@ -40,16 +40,16 @@ _DEFAULT_CHANNELS = {
 """Number of channels -> names of the channels, for files that do not name them (plain PCM in Matroska and AVI)."""
 
 REACH_S = 0.005
-"""Seconds before and after a loud sample over which the limiter lowers the sound. A change of gain over this time is
-heard neither as a click nor as a change of loudness."""
+"""Half of the time in seconds over which the limiter lowers the sound before a sample that would clip, and raises it
+again after it. A change of gain over this time is heard neither as a click nor as a change of loudness."""
 
 _BATCH = 28
-"""The limiter works on at least this many times `reach` samples at a time, because each time it needs 4 x `reach`
-samples more, and with them it fills a block of the Fourier transform well."""
+"""The limiter processes at least `_BATCH` x `reach` samples at a time, plus 4 x `reach` samples around them. The sum,
+32 x `reach`, is a little below a power of 2 at usual sample rates, which suits the Fourier transform."""
 
 
 def mixed(planes: Samples, names: tuple[str, ...]) -> Samples:
-    """Mixes channels [channels, n] down to stereo [2, n]. The mix can exceed full scale.
+    """Returns the channels [channels, n] mixed down to stereo [2, n]. Samples of the mix can be outside -1..1.
 
     `names` are FFmpeg's names of the channels, such as "FL". Stereo is unchanged, and a single channel is copied to
     both sides.
@@ -78,8 +78,9 @@ def weights(names: tuple[str, ...]) -> Samples:
 def limited(stream: Iterator[Samples], rate: int) -> Iterator[Samples]:
     """Yields the sound of `stream` limited to full scale: its level is lowered smoothly around samples outside -1..1.
 
-    stream: consecutive pieces of sound [2, n] of any length. The yielded pieces are cut at other places, but have the
-        same number of samples in total.
+    The yielded pieces have other lengths than those of `stream`, but the same number of samples in total.
+
+    stream: consecutive pieces of sound [2, n] of any length.
     rate: number of samples per second.
 
     The gain falls before a sample outside -1..1 and rises after it. Sound more than 10 ms (2 x REACH_S) from such a
@@ -102,7 +103,7 @@ def limited(stream: Iterator[Samples], rate: int) -> Iterator[Samples]:
 def _lowered(samples: Samples, reach: int) -> Samples:
     """Returns `samples` [2, n] limited to full scale, without the first and the last 2 x `reach` samples.
 
-    reach: the gain of a sample depends on the 2 x `reach` samples before it and after it.
+    reach: half of the number of samples, before a sample and after it, on which its gain depends.
     """
     inner = samples[:, 2 * reach : samples.shape[1] - 2 * reach]
     peaks = np.abs(samples).max(axis=0)
@@ -112,10 +113,12 @@ def _lowered(samples: Samples, reach: int) -> Samples:
 
 
 def _gain(peaks: NDArray[np.float32], reach: int) -> NDArray[np.float64]:
-    """Returns the limiter's factors (0..1) for all samples except the first and the last 2 x `reach`.
+    """Returns the factors (0..1), [n - 4 x reach], by which the limiter multiplies samples.
 
-    peaks: the absolute value of each sample, [n], the larger one of its two channels.
-    reach: the factor of a sample depends on the 2 x `reach` samples before it and after it.
+    They are those of all samples except the first and the last 2 x `reach`.
+
+    peaks: for each sample, the larger absolute value of its two channels, [n].
+    reach: half of the number of samples, before a sample and after it, on which its factor depends.
     """
     needed = 1 / np.maximum(peaks, 1.0).astype(np.float64)
     # The lowest gain that any sample within `reach` samples needs.
@@ -127,7 +130,7 @@ def _gain(peaks: NDArray[np.float32], reach: int) -> NDArray[np.float64]:
 
 
 def _minima(values: NDArray[np.float64], length: int) -> NDArray[np.float64]:
-    """Returns the smallest of each `length` consecutive values [n], as an array [n - length + 1]."""
+    """Returns the minimum of each run of `length` consecutive values: from [n], an array [n - length + 1]."""
     # The minima of 1, 2, 4, ... values. Two of them that overlap give those of any other number.
     have = 1
     while have < length:
@@ -138,9 +141,9 @@ def _minima(values: NDArray[np.float64], length: int) -> NDArray[np.float64]:
 
 
 def _averages(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the weighted sum of each len(weights) consecutive values [n], as an array [n - len(weights) + 1].
+    """Returns the weighted sum of each run of k consecutive values: from [n], an array [n - k + 1].
 
-    `weights` are symmetric. The time is nearly proportional to n, for any number of weights (a Fourier transform).
+    `weights` [k] must be symmetric. A Fourier transform computes the sums, so the time hardly depends on k.
     """
     size = 1 << (len(values) - 1).bit_length()
     averages = irfft(rfft(values, size) * rfft(weights, size), size)

@@ -16,7 +16,7 @@ import httpx
 
 from longtake.errors import DownloadFailed, InvalidRequest, machine_error
 from longtake.flow import Flow
-from longtake.media.data_uri import check_bytes, decode, is_bare_base64, no_address, shortened
+from longtake.media.data_uri import address_error, check_bytes, decode, is_bare_base64, shortened
 from longtake.media.http_body import check_declared, decoded, is_whole
 from longtake.outbound import CHECK, http_url
 from longtake.settings import Settings
@@ -26,25 +26,25 @@ from longtake.video import CHECK_EVERY_S, Check, no_check
 _MAX_REDIRECTS = 5
 
 _NEW = "source-"
-"""The first part of the names of new files."""
+"""Prefix of the names of the files that `fetch_file` creates."""
 
 RETRY_PAUSES_S = (0.5, 1.0, 2.0)
-"""Seconds before the second, third and fourth attempt at a download that failed for a moment."""
+"""Seconds to wait before the second, third and fourth attempt at a download, if the failure may be temporary."""
 
 LONGEST_PAUSE_S = 60.0
-"""Largest number of seconds that a server may ask to wait before the next attempt."""
+"""If a server asks to wait this many seconds or more before the next attempt, the download fails at once."""
 
 ANSWER_S = 60.0
-"""Seconds within which a server must begin to answer, at each redirect and each attempt."""
+"""Timeout in seconds of each network operation of a download: to connect, to send, and to receive some bytes."""
 
 MOMENTARY = (408, 429, 500, 502, 503, 504)
-"""HTTP statuses after which a download is tried again."""
+"""HTTP statuses of failures that may be temporary: the download is tried again."""
 
 Hooks = Mapping[str, Sequence[Callable[..., None]]]
 """Functions that httpx calls during a download, also for each redirect (httpx's argument `event_hooks`).
 
-Those of "request" get each request before it is sent, and those of "response" each answer before its body is read. They
-may raise an exception to end the download.
+Functions under the key "request" get each request before it is sent, and functions under "response" get each response
+before its body is read. They may raise an exception to end the download.
 """
 
 NO_HOOKS: Hooks = {}
@@ -54,10 +54,10 @@ NO_HOOKS: Hooks = {}
 class Pace:
     """The slowest download that is allowed.
 
-    min_rate: smallest rate in bytes per second.
-    window_s: length in seconds of the periods for which the rate is measured. They follow one another from the
-        beginning of the body, and each one must reach `min_rate`.
-    total_s: seconds for the whole download with all redirects and all attempts.
+    min_rate: smallest rate in bytes per second. It must be reached in each period of `window_s` seconds, counted from
+        the beginning of the response's body.
+    window_s: length of these periods in seconds.
+    total_s: most seconds that the whole download may take, with all redirects and all attempts.
     """
 
     min_rate: int
@@ -81,19 +81,19 @@ def fetch_file(
     check: Check = no_check,
     hooks: Hooks = NO_HOOKS,
 ) -> Path:
-    """Returns the path of a local file with the content of `url`.
+    """Downloads or decodes what `url` names, and returns the path of a local file with this content.
 
     url: an http(s) URL, a data URI or, if `allow_local`, the path or the file URL of a local file. Blanks around a URL
         are ignored. Downloads and data URIs are written to a new file in `folder`; a local file stays where it is.
     max_bytes: largest size of the file in bytes.
-    pace: the slowest download that is allowed; data URIs and local files do not use it.
+    pace: the slowest download that is allowed.
     transport: sends the HTTP requests; a server passes `outbound.PublicTransport`. With None every host is allowed, and
         the proxies of the environment are used.
     check: a function that is called again and again during a download, and may end it by raising an exception. With
         PublicTransport it is also called while nothing arrives, four times a second (CHECK_EVERY_S).
-    hooks: functions that see the HTTP requests and the headers of their answers.
+    hooks: functions that are called with each HTTP request and each response's headers (see Hooks).
 
-    Raises DownloadFailed if the download fails, FileTooLarge above `max_bytes`, and InvalidRequest if `url` is none of
+    Raises DownloadFailed if the download fails, FileTooLarge above `max_bytes`, and InvalidRequest if `url` has none of
     these forms, is malformed or names no file. Raises OSError if this machine is at fault (see `errors.TEMPORARY`), for
     example because its disk is full. After an error there is no new file in `folder`.
     """
@@ -112,7 +112,7 @@ def fetch_file(
         check_bytes(local.stat().st_size, max_bytes)
         return local
     if not allow_local or is_bare_base64(bare):
-        raise no_address(url)
+        raise address_error(url)
     if _is_folder(bare):
         raise InvalidRequest(f"{shortened(url)!r} is a folder, not a file.", value=shortened(url))
     raise InvalidRequest(f"There is no file {shortened(url)!r}.", value=shortened(url))
@@ -122,13 +122,13 @@ def _new_file(folder: Path) -> Path:
     return folder / f"{_NEW}{secrets.token_hex(8)}"
 
 
-def remove_halves(folder: Path) -> None:
-    """Deletes from a folder the incomplete files of processes that were killed while `fetch_file` wrote them.
+def remove_fetched(folder: Path) -> None:
+    """Deletes all files that `fetch_file` has created in a folder, such as those of processes that were killed.
 
-    No other process may be fetching files to the folder.
+    No process may be using or fetching such a file meanwhile.
     """
-    for half in folder.glob(f"{_NEW}*"):
-        half.unlink(missing_ok=True)
+    for path in folder.glob(f"{_NEW}*"):
+        path.unlink(missing_ok=True)
 
 
 def local_file(name: str) -> Path | None:
@@ -147,7 +147,7 @@ def _is_folder(name: str) -> bool:
 
 
 def local_path(name: str) -> Path:
-    """Returns the path that a file URL of this machine names. Any other text is taken as a path itself."""
+    """Returns the path that a file URL (`file:///...`) of this machine names. Any other text is taken as a path."""
     url = urlsplit(name.strip())
     if url.scheme != "file" or url.hostname not in (None, "localhost"):
         return Path(name)
@@ -158,10 +158,10 @@ def local_path(name: str) -> Path:
 
 
 class _Momentary(Exception):
-    """A failure after which the download is tried again.
+    """A failure that may be temporary, so the download is tried again.
 
-    sentence: the error for the user if no attempt succeeds.
-    pause_s: the seconds that the server asks to wait; None if it names none.
+    sentence: the message for the user if no attempt succeeds.
+    pause_s: seconds that the server asks to wait before the next attempt; None if it does not ask.
     """
 
     def __init__(self, sentence: str, pause_s: float | None = None) -> None:
@@ -220,7 +220,7 @@ class _Download:
         raise AssertionError("the last attempt returns or raises")
 
     def _pause(self, seconds: float) -> None:
-        """Waits `seconds` seconds, and calls `self.check` again and again meanwhile."""
+        """Waits `seconds` seconds. Meanwhile it calls `self.check`, four times a second."""
         until = time.monotonic() + seconds
         while (left_s := until - time.monotonic()) > 0:
             self.check()
@@ -233,8 +233,8 @@ class _Download:
         this machine is at fault and not the host (see `machine_error`), for example because its disk is full.
         """
         headers = {"User-Agent": f"longtake/{__version__}", "Accept-Encoding": "identity"}
-        of_answers = [_check_redirect, *self.hooks.get("response", ())]
-        hooks = {"request": [*self.hooks.get("request", ())], "response": of_answers}
+        response_hooks = [_check_redirect, *self.hooks.get("response", ())]
+        hooks = {"request": [*self.hooks.get("request", ())], "response": response_hooks}
         try:
             with httpx.Client(headers=headers, transport=self.transport, event_hooks=hooks) as client:
                 for _ in range(_MAX_REDIRECTS + 1):
@@ -276,12 +276,12 @@ class _Download:
         raise DownloadFailed(sentence)
 
     def _through(self, address: httpx.URL) -> str:
-        """Returns " through the proxy ..." for a message about `address`; "" without a proxy from the environment."""
+        """Returns " through the proxy ..." for an error message, or "" if `address` is requested without a proxy."""
         proxy = None if self.transport is not None else environment_proxy(str(address))
         return "" if proxy is None else f" through the proxy {proxy} (set in the environment)"
 
     def _get(self, client: httpx.Client, address: httpx.URL, meter: "_Meter") -> AbstractContextManager[httpx.Response]:
-        """Context manager that requests `address` and yields the response, whose body is not read yet."""
+        """Requests `address`. Returns a context manager that yields the response before its body is read."""
 
         def check() -> None:  # also ends a body that comes too slowly
             self.check()
@@ -318,7 +318,7 @@ class _Download:
 class _Meter:
     """Counts the bytes of a download, and raises DownloadFailed if they arrive too slowly.
 
-    name, pace: the URL for error messages, and the slowest download that is allowed.
+    name, pace: the URL, for error messages, and the slowest download that is allowed.
 
     The argument `now` of the methods is the present time, as `time.monotonic` returns it.
     """
@@ -331,11 +331,11 @@ class _Meter:
         self._flow: Flow | None = None
 
     def start(self, now: float) -> None:
-        """Begins to measure at the time `now`, which is when the body of the response begins."""
+        """Begins to measure the rate. It is called at the time `now`, when the body of the response begins."""
         self._flow = Flow(self._pace.min_rate, self._pace.window_s, now)
 
     def add(self, num_bytes: int, now: float) -> None:
-        """Counts `num_bytes` received bytes. Raises DownloadFailed if too few have arrived in a period that is over."""
+        """Counts `num_bytes` received bytes, then does the same as `check`."""
         self.received += num_bytes
         self.check(now)
 
@@ -354,7 +354,7 @@ def _kilobytes(num_bytes: float) -> str:
 
 
 def environment_proxy(url: str) -> str | None:
-    """Returns the proxy that the environment names for a URL, without its credentials; None if there is none."""
+    """Returns the URL of the proxy that the environment sets for `url`, without credentials; None if it sets none."""
     parts, proxies = urlsplit(url), getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     if not proxy or proxy_bypass(parts.hostname or ""):
@@ -364,7 +364,7 @@ def environment_proxy(url: str) -> str | None:
 
 
 def _check_redirect(response: httpx.Response) -> None:
-    """Raises DownloadFailed if the response redirects from https to http, or to neither, such as to a data URI."""
+    """Raises DownloadFailed if a response redirects from https to http, or to a URL that is neither https nor http."""
     found = re.match(r"\s*([a-z][a-z0-9+.-]*):", response.headers.get("location", ""), re.IGNORECASE)
     if not response.has_redirect_location or found is None:  # a relative address keeps the scheme
         return
@@ -377,7 +377,7 @@ def _check_redirect(response: httpx.Response) -> None:
 
 
 def _retry_after_s(header: str) -> float | None:
-    """Returns the seconds that a `Retry-After` header asks to wait, or None if it holds neither seconds nor a date."""
+    """Returns the seconds that a `Retry-After` header asks to wait, or None if it is neither a number nor a date."""
     text = header.strip()
     if text.isascii() and text.isdigit():
         return float(text[:9])
@@ -389,12 +389,12 @@ def _retry_after_s(header: str) -> float | None:
 
 
 def shown_url(url: httpx.URL) -> str:
-    """Returns the URL for an error message, without credentials and query, because these can be secrets."""
+    """Returns a URL as text for an error message, without credentials and query, because these can be secrets."""
     return f"{url.scheme}://{url.netloc.decode('ascii')}{url.raw_path.decode('ascii').partition('?')[0]}"
 
 
 def _reason(error: Exception) -> str:
-    """Returns a phrase for a message that says why `error` was raised. It does not have the path of a local file."""
+    """Returns a phrase that says why `error` was raised, for an error message. It does not name any local file."""
     if isinstance(error, UnicodeError):
         return "it redirects to an address whose host is no name"
     return getattr(error, "strerror", None) or str(error).rstrip(".") or "no answer"

@@ -26,14 +26,16 @@ BACKWARD_BYTES = 192 << 20
 """Maximum size in bytes of the decoded frames in memory while a video is read backwards."""
 
 _BACKWARD_FRAMES = 1024
-"""Maximum number of these frames, so that the first ones come soon also if they are small."""
+"""Maximum number of decoded frames in memory while a video is read backwards. With more, small frames would be decoded
+for a long time before the first one is returned."""
 
 
 def frames(
     video: ProbedVideo, span: Span, size: tuple[int, int] | None, chunk: int, pixel_format: PixelFormat = "rgb24"
 ) -> Iterator[Planes]:
-    """Yields the frames of the span in playing order, as arrays of several frames.
+    """Yields a range of a video's frames in playing order, as arrays of several frames.
 
+    span: the range, its frame rate, and True in `span.reverse` if it is played backwards.
     size: (width, height) in pixels. The frames are scaled to cover it and cropped at the centre. None means the video's
         own size.
     chunk: number of frames in each array but the last.
@@ -55,11 +57,11 @@ def frames(
 
 
 def _pictures(video: ProbedVideo, numbers: list[int], converter: FrameConverter, bytes_each: int) -> Iterator[Planes]:
-    """Yields the pictures of the stored frames `numbers`, in this order, each as `converter` returns it.
+    """Yields the stored frames with the indices `numbers`, in this order, each as `converter` returns it.
 
-    numbers: indices of stored frames in rising or falling order. A repeated index repeats the picture.
-    bytes_each: size of one picture in bytes. If `numbers` are falling, as many pictures as fit into BACKWARD_BYTES are
-        in memory at a time.
+    numbers: indices in the order of the file, rising or falling. A repeated index repeats the picture.
+    bytes_each: size of one converted frame in bytes. If `numbers` are falling, it decides how many frames are in memory
+        at a time: as many as fit into BACKWARD_BYTES, but at most 1024.
     """
     if numbers[0] <= numbers[-1]:
         runs = [numbers]
@@ -86,8 +88,8 @@ def _pictures(video: ProbedVideo, numbers: list[int], converter: FrameConverter,
 def _backward_runs(video: ProbedVideo, numbers: list[int], block: int) -> Iterator[list[int]]:
     """Splits `numbers`, indices of stored frames in falling order, into runs of at most `block` indices.
 
-    Each run begins at a keyframe, so that no frame before it is decoded, unless the frames from one keyframe to the
-    next are more than `block`.
+    Decoding always starts at a keyframe. So a run contains all frames from a keyframe on, and no frame must be decoded
+    for two runs. Only if there are more than `block` frames from one keyframe to the next are these split.
     """
     keyframes = sorted({_number_at(video, time) for time in video.keyframe_times})
     run: list[int] = []
@@ -109,9 +111,10 @@ def _number_at(video: ProbedVideo, time: int) -> int:
 
 
 class FrameFile:
-    """A video file whose frames are decoded from one keyframe after another. It is opened only once for all of them.
+    """Decodes a video file from any of its keyframes, again and again, without opening the file each time.
 
-    It is open within the `with` block, from the first reading on. Only one reading can be under way at a time.
+    The first call of `decoded_from` opens the file, and the end of the `with` block closes it. Only one iterator of
+    `decoded_from` can be used at a time.
 
     video: the probed file.
     """
@@ -163,14 +166,14 @@ class FrameFile:
                 yield number, frame
 
     def _open(self) -> None:
-        """Opens the file, again if it is open, so that reading begins at its beginning."""
+        """Opens the file at its beginning. If it is already open, it is closed first."""
         self._opening.close()
         self._media = self._opening.enter_context(opened(self.video.file, self.video.container))
         self._decoder = decoder_of(video_stream(self._media), self.video.limits)
 
     @cached_property
     def _numbers(self) -> dict[int, int]:
-        """The presentation time of each stored frame -> its index."""
+        """Presentation time of each stored frame, in ticks of the video stream -> index of the frame."""
         return {time: number for number, time in enumerate(self.video.timeline.pts)}
 
 
@@ -184,8 +187,8 @@ def stored_frames(file: FrameFile, first: int, last: int) -> Iterator[tuple[int,
     # The deinterlacing filter also needs the frame before `first`.
     lead = max(0, first - 1) if video.picture.interlaced else first
     # Decoding starts at the last keyframe up to `lead`. If frame `first` cannot be decoded from there, because of an
-    # open GOP or a wrong index in the file, decoding starts again at one earlier keyframe after the other, and at last
-    # at the beginning of the file.
+    # open GOP or a wrong index in the file, decoding starts again at each earlier keyframe in turn, and finally at the
+    # beginning of the file.
     keys = list(video.keyframe_times[: bisect_right(video.keyframe_times, pts[lead])])
     while True:
         key = keys.pop() if keys else None
@@ -229,9 +232,9 @@ def _start(run: Iterator[tuple[int, Any]], lead: int, first: int, accept_any: bo
 
 
 def _from_keyframe(packets: Iterator[Any], time: int | None) -> Iterator[Any]:
-    """Yields the packets from a keyframe on: that with the presentation time `time`, or the first one if it is None.
+    """Yields the packets from a keyframe on. Yields nothing if there is no such keyframe.
 
-    `time` is in the packets' ticks. Yields nothing if there is no such keyframe.
+    time: presentation time of the keyframe in the packets' ticks; None for the first keyframe.
     """
     started = False
     for packet in packets:

@@ -1,4 +1,4 @@
-"""Long silence within a stream of sound: pieces that have a length but take no memory, so that they cost no work."""
+"""Long silence within a stream of sound, as arrays that take no memory and that need not be processed."""
 
 from collections.abc import Iterator
 
@@ -8,22 +8,26 @@ from longtake.media.sound import Samples
 
 
 def gap(length: int) -> Samples:
-    """Returns `length` silent samples [2, length] that take no memory, because all of them are the same number.
+    """Returns `length` silent samples [2, length] that take no memory: all elements of the array share one stored 0.
 
-    They can be read like other samples, and a slice of them is a gap, too. They cannot be written.
+    The array is read-only. A slice of it is a gap, too.
     """
     return np.broadcast_to(np.float32(0), (2, length))
 
 
 def is_gap(piece: Samples, longer_than: int) -> bool:
-    """Returns True if `piece` is a gap of more than `longer_than` samples (at least 1)."""
+    """Returns True if `piece` [2, n] is a gap (see `gap`) or a slice of one, and has more than `longer_than` samples.
+
+    `longer_than` is at least 1.
+    """
     return piece.shape[1] > longer_than and piece.strides == (0, 0)
 
 
 def batches(stream: Iterator[Samples], least: int) -> Iterator[Samples]:
-    """Yields the sound of `stream` in pieces of at least `least` samples, so that each piece is worth its work.
+    """Yields the sound of `stream` in longer pieces, because many short ones are processed slowly.
 
-    Shorter are only the last piece and those before a gap. Gaps of more than `least` samples are yielded as they are.
+    Each piece has at least `least` samples, except for the last one and for those before a gap (see `gap`). Gaps of
+    more than `least` samples are yielded unchanged.
 
     stream: consecutive pieces of sound [2, n] of any length.
     """

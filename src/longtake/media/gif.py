@@ -28,11 +28,11 @@ _DITHER = "dither=bayer:bayer_scale=5:diff_mode=rectangle"
 """FFmpeg's least visible dither. Frames are dithered only where they change."""
 
 _HEAD_BYTES, _FLAGS, _HAS_COLOURS = 13, 10, 0x80
-"""The number of bytes of a GIF's head, the place of its flags, and the flag that says that a table of colours follows.
-The number of colours in it is 2 to the power of n + 1, where n are the lowest three bits of the flags."""
+"""The number of bytes of a GIF's header, the index of the byte with its flags, and the flag that is set if a table of
+colours follows. The table has 2 ** (n + 1) colours, where n are the lowest three bits of the flags."""
 
 _COMMENT = b"\x21\xfe"
-"""The bytes that begin a comment."""
+"""The bytes with which a comment in a GIF begins."""
 
 _PALETTE_FRAMES = 16
 """Largest number of frames from which the palette is made."""
@@ -169,7 +169,8 @@ class GifWriter:
 def _insert_comment(path: Path, comment: str) -> None:
     """Adds a comment to a finished GIF, because FFmpeg writes none.
 
-    It is put before the first frame. After the last one, FFmpeg would read another duration of that frame.
+    The comment is inserted before the first frame. If it came after the last frame, FFmpeg would read a wrong duration
+    of that frame.
     """
     content = comment.encode()
     blocks = [content[start : start + 255] for start in range(0, len(content), 255)]
@@ -187,12 +188,16 @@ def _insert_comment(path: Path, comment: str) -> None:
 
 
 def _held(painted: Any, before: Any, picture: NDArray[np.uint8], tolerance: int) -> Any:
-    """Returns the palette frame `painted`. Pixels that hardly change get the colour that they have in the frame before.
+    """Returns the frame `painted` with the colours of the frame before at all pixels that hardly change.
 
-    before: the palette frame before `painted`; None for the first frame, which is returned unchanged.
+    So the file becomes smaller.
+
+    painted: the frame in the colours of the palette.
+    before: the frame before `painted`, as this function returned it; None for the first frame, which is returned
+        unchanged.
     picture: the same frame as `painted` with the exact colours, [H, W, 3].
-    tolerance: largest distance in RGB codes between a pixel's colour in `before` and its exact one; with 0 `painted` is
-        returned unchanged.
+    tolerance: a pixel gets its colour in `before` if this colour's distance from the exact one is at most this number
+        of RGB codes. With 0, `painted` is returned unchanged.
     """
     if before is None or not tolerance:
         return painted
@@ -224,7 +229,7 @@ def fit_width(width: int, height: int, max_width: int | None) -> tuple[int, int]
 
 
 def _pulled(sink: Any) -> Iterator[Any]:
-    """Yields the frames that a filter graph has finished. `sink` is the last filter of the graph."""
+    """Yields the frames that a filter graph has finished so far. `sink` is the last filter of the graph."""
     while True:
         try:
             yield sink.pull()

@@ -1,4 +1,4 @@
-"""The body of an HTTP response: whether it is a whole file, and its bytes without compression."""
+"""Checks that the body of an HTTP response is a whole file, and decompresses the body."""
 
 import errno
 import os
@@ -13,19 +13,22 @@ import httpx
 from longtake.media.data_uri import check_bytes
 
 MOST_DECODED = 2**18
-"""Largest number of bytes to which a part of a compressed body is decompressed at once."""
+"""A compressed body is decompressed in parts of at most this many bytes."""
 
 _WHOLE = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18}|\*)", re.ASCII)
 
 _WINDOW_BITS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
-"""Encoding -> the argument `wbits` of zlib's decompressor."""
+"""Encoding in the header `Content-Encoding` -> the argument `wbits` of zlib's decompressor."""
 
 
 def check_declared(num_bytes: int, max_bytes: int, folder: Path) -> None:
-    """Checks the number of bytes that a response has declared, before they are read.
+    """Checks the size that a response states for its body, before the body is read.
 
-    Raises FileTooLarge if there are more than `max_bytes`. Raises OSError (ENOSPC), as a full disk does, if the disk of
-    the folder in which they will be written has less free space.
+    Raises FileTooLarge if it is more than `max_bytes`. Raises OSError (ENOSPC), as a full disk does, if the disk has
+    less free space.
+
+    num_bytes: the stated size.
+    folder: the folder in which the body will be saved.
     """
     check_bytes(num_bytes, max_bytes)
     if num_bytes > shutil.disk_usage(folder).free:
@@ -35,8 +38,8 @@ def check_declared(num_bytes: int, max_bytes: int, folder: Path) -> None:
 def is_whole(headers: httpx.Headers) -> bool:
     """Returns True if a response with status 206 (partial content) holds the whole file nevertheless.
 
-    That is so if the range in its headers goes from byte 0 to the last byte of the file. Some servers do not name the
-    file's size (`bytes 0-99/*`). Then the range must be as long as the header `content-length` says.
+    Then the range in its headers goes from byte 0 to the last byte of the file. Some servers do not state the file's
+    size (`bytes 0-99/*`). Then the range must be as long as the header `content-length` says.
     """
     found = _WHOLE.fullmatch(headers.get("content-range", ""))
     if found is None:
@@ -46,7 +49,7 @@ def is_whole(headers: httpx.Headers) -> bool:
 
 
 def decoded(response: httpx.Response) -> Iterator[bytes]:
-    """Yields the body of a response in parts of limited size, without its compression.
+    """Yields the body of a response, decompressed, in parts of limited size.
 
     httpx's own decompression has no limit: a few kilobytes that are compressed twice can become gigabytes at once.
 

@@ -1,4 +1,4 @@
-"""The limits for reading one untrusted file. This module imports no arrays, so a server can state its limits."""
+"""The limits for reading one untrusted file. A server can import this module, because it does not import NumPy."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ class Limits:
     max_duration_s, max_frames: longest video in seconds and in frames.
     max_animation_pixels: largest number of pixels of all frames of a GIF or WebP file together. These formats can store
         many large frames in few bytes.
-    memory_bytes: largest address space of the child in bytes.
-    cpu_s, wall_s: largest number of seconds of processor time and of elapsed time for one call. A call probes the file
-        or reads one chunk of frames or one block of sound.
+    memory_bytes: largest address space in bytes of the child process that reads the file.
+    cpu_s, wall_s: largest number of seconds of processor time, and of elapsed time, for one call of this process. A
+        call probes the file, or reads one chunk of frames or one block of sound.
     """
 
     max_pixels: int = 4096 * 4096

@@ -16,11 +16,11 @@ _TAGS, _TAG, _SIMPLE_TAG = b"\x12\x54\xc3\x67", b"\x73\x73", b"\x67\xc8"
 """The ids of the elements with tags: the list of all tags, a group of tags, and one tag. A tag can contain tags."""
 
 _MOST_ELEMENTS = 20 * MOST_TAGS
-"""The largest number of elements in the lists of tags. A usual tag has four elements inside."""
+"""The largest number of elements that the lists of tags may contain in all. A usual tag contains four elements."""
 
 _CHUNK_BYTES = 1 << 20
 _LONGEST_HEAD = 12
-"""Bytes of the longest id and size."""
+"""The largest number of bytes of an element's id and size together."""
 
 
 def check_tags(file: Openable) -> None:
@@ -39,9 +39,9 @@ def check_tags(file: Openable) -> None:
 
 
 def _places(opened: BinaryIO, wanted: bytes) -> Iterator[int]:
-    """Yields each position in the file at which the bytes `wanted` are.
+    """Yields each position at which the file contains the bytes `wanted`.
 
-    FFmpeg looks for them everywhere after damage in the file, so they are not only looked for where they should be.
+    The whole file is searched, because FFmpeg does the same if the file is damaged.
     """
     start, kept = 0, b""
     while True:
@@ -59,8 +59,9 @@ def _places(opened: BinaryIO, wanted: bytes) -> Iterator[int]:
 
 
 def _elements(opened: BinaryIO, start: int, end: int) -> Iterator[bool]:
-    """Yields for each element in the list of tags at the position `start` if it is a tag. Ends at malformed content.
+    """Yields for each element in a list of tags: True if the element is a tag, False if not. Ends at malformed content.
 
+    start: position in the file at which the list begins.
     end: the size of the file in bytes.
     """
     position, ends = start, [end]
@@ -91,5 +92,8 @@ def _elements(opened: BinaryIO, start: int, end: int) -> Iterator[bool]:
 
 
 def _length(first: bytes) -> int:
-    """Returns the length in bytes of a number (an id or a size) that begins with the byte `first`; 0 if it has none."""
+    """Returns the length in bytes of a number (an id or a size) that begins with the byte `first`.
+
+    Returns 0 if no number begins with this byte, or if `first` is empty.
+    """
     return 9 - first[0].bit_length() if first and first[0] else 0

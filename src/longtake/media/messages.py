@@ -19,7 +19,7 @@ _MAX_HEADER_BYTES = 1 << 16
 _LENGTH = struct.Struct(">I")
 
 Answer = tuple[dict[str, Any], NDArray[Any] | None]
-"""A reply of the child: its header, and its array or None."""
+"""A reply of the child process: (header, array). The header is a JSON object; the array is None if there is none."""
 
 
 class Pipe(Protocol):
@@ -30,9 +30,9 @@ class Pipe(Protocol):
 
 @dataclass(frozen=True)
 class ArrayForm:
-    """The form that the array of an answer must have.
+    """The type and the shape that the array in a reply must have.
 
-    dtype: name of its type, such as uint8.
+    dtype: name of the type of its elements, such as uint8.
     lengths: (smallest, largest) length of each axis.
     most: largest number of elements of the whole array; None if only `lengths` limits it.
     """
@@ -53,7 +53,7 @@ class ArrayForm:
 
 
 def send_message(pipe: Pipe, header: dict[str, Any], payload: NDArray[Any] | None = None) -> None:
-    """Writes one message with an optional array, whose shape and dtype are added to the header."""
+    """Writes one message. If it has an array, the array's shape and dtype are added to the header."""
     if payload is not None:
         header = header | {"shape": payload.shape, "dtype": str(payload.dtype)}
     text = json.dumps(header).encode()
@@ -66,7 +66,7 @@ def send_message(pipe: Pipe, header: dict[str, Any], payload: NDArray[Any] | Non
 
 
 def receive_request(pipe: BinaryIO) -> dict[str, Any] | None:
-    """Reads a request, in the child process. Returns None if the parent process has closed the pipe."""
+    """Reads the parent process's next request, a JSON object. Returns None if the parent has closed the pipe."""
     length = pipe.read(_LENGTH.size)
     if len(length) < _LENGTH.size:
         return None
@@ -105,7 +105,7 @@ def printable(text: str) -> str:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yields all texts in a JSON value, also the names in objects."""
+    """Yields all strings in a JSON value, also the keys of objects."""
     match value:
         case str():
             yield value
@@ -134,7 +134,7 @@ def _read(pipe: IO[bytes], buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def send_error(pipe: Pipe, error: Exception) -> None:
-    """Sends an error to the parent process as the reply. All but a LongtakeError are sent as UnsupportedVideo."""
+    """Sends an error to the parent process as the reply. An error that is no LongtakeError becomes UnsupportedVideo."""
     if isinstance(error, LongtakeError):
         send_message(pipe, {"error": type(error).__name__, "message": printable(error.message), "ctx": error.ctx})
         return

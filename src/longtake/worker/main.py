@@ -39,7 +39,7 @@ from longtake.errors import (
 )
 from longtake.families import plan_from_json, plan_to_json
 from longtake.imports import importing_models
-from longtake.media.fetch import fetch_file, pace_of, remove_halves
+from longtake.media.fetch import fetch_file, pace_of, remove_fetched
 from longtake.models.download import status
 from longtake.models.lora_downloads import delete_oldest, mark_used, public_folder, unfinished_folder
 from longtake.models.lora_files import LoraSources
@@ -171,7 +171,7 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTra
     started = time.perf_counter()
     endpoint = ENDPOINTS[run.endpoint]
     run.folder.mkdir(parents=True, exist_ok=True)
-    remove_halves(run.folder)
+    remove_fetched(run.folder)
     fetcher = Fetcher(
         open_own=lambda url: open_stored_file(url, channel, settings),
         transport=transport,
