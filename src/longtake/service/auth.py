@@ -24,16 +24,20 @@ CACHE_SIZE = 1024
 MAX_CACHED_LENGTH = 600
 """Maximum length of a cached header in characters. Longer headers are checked each time."""
 KNOWN_S = 3600.0
-"""Seconds for which a header that was accepted is checked again even if its client has too many refused headers."""
+"""Seconds for which a header that was accepted is still checked after its client has sent too many invalid headers.
+Other headers of this client are refused unchecked then."""
 MOST_REFUSED = 600
 """Maximum number of requests with an invalid header that one client may send per minute. Each of them may need a query
 to the database. Requests without a header do not count."""
 MOST_REFUSED_OF_PROXY = 6000
-"""The same for all clients of one trusted proxy together. Without it, a program at a trusted address could name another
-client in each request. By default every program on this machine is at one."""
+"""Maximum number of requests with an invalid header that all clients of one trusted proxy may send per minute.
+
+Without this limit, a program at a trusted address could name a new client in each request. By default this machine's
+own address is trusted, so every program on it could do so.
+"""
 CHECKS = 3
-"""Maximum number of headers that are checked at the same time. With many more threads in Python, the thread that
-answers all other requests would wait for its turn too long."""
+"""Maximum number of headers that are checked at the same time, each in a thread. With many more threads, the event loop
+would wait too long for Python's global lock."""
 
 MALFORMED = "Invalid Key Authorization header format. Expected '<key_id>:<key_secret>'."
 UNKNOWN = "No user found for Key ID and Secret"
@@ -48,11 +52,11 @@ class Authenticator:
 
     If 600 headers (MOST_REFUSED) from one client's address are refused within a minute, its next headers are not
     checked, and it gets status 429. Headers that were accepted within the last hour (KNOWN_S), and not refused since
-    then, are still checked. The same holds for all clients of one trusted proxy together, and 6000 headers
+    then, are still checked. All clients of one trusted proxy together have a second limit of 6000 headers
     (MOST_REFUSED_OF_PROXY). A request without a header does not count, because it needs no query to the database.
 
-    At most 3 headers (CHECKS) are checked at the same time; clients take turns. Requests that wait for the check of the
-    same header share it.
+    At most 3 headers (CHECKS) are checked at the same time; clients take turns. If several requests with the same
+    header wait, the header is checked once for all of them.
 
     Its methods may be called only in the thread of the event loop.
     """
@@ -102,7 +106,8 @@ class Authenticator:
     def _check_refused(self, peer: str, proxy: str | None) -> None:
         """Raises RequestFailed with status 429 if too many headers of a client or a proxy were refused.
 
-        peer: the client. proxy: the trusted proxy through which it has sent its request; None without one.
+        peer: the client's address.
+        proxy: the address of the trusted proxy through which the client has sent its request; None without one.
         """
         of_peer = self._refused.seconds_left(peer)
         of_proxy = 0 if proxy is None else self._refused_of_proxies.seconds_left(proxy)
@@ -119,7 +124,9 @@ class Authenticator:
             )
 
     async def _check(self, authorization: str, peer: str) -> Caller:
-        """Returns the caller whom a header identifies, or raises RequestFailed with status 401. Requests share a check.
+        """Returns the caller whom a header identifies, or raises RequestFailed with status 401.
+
+        If the same header is being checked for another request, waits for the result of that check.
 
         peer: the client of the request.
         """
@@ -210,16 +217,20 @@ def authorization_in(query: str) -> str:
 
 
 async def caller_of_page(request: Request) -> Caller:
-    """Returns the caller of a request for the data of the server's own pages, as `caller_with_key` does.
+    """Returns the caller of a request for data that the server's own pages show.
 
-    Also raises RequestFailed with status 403 for a page of another origin (see `refuse_other_pages`).
+    Raises the errors of `caller_with_key`, and RequestFailed with status 403 if a page of another origin sends the
+    request (see `refuse_other_pages`).
     """
     refuse_other_pages(request)
     return await caller_with_key(request)
 
 
 async def admin_of_page(request: Request) -> Caller:
-    """Returns the same as `caller_of_page`. Raises RequestFailed with status 403 if the caller is not an admin."""
+    """Returns the caller of a request for data that the server's own pages show only to an admin.
+
+    Raises the errors of `caller_of_page`, and RequestFailed with status 403 if the caller is not an admin.
+    """
     caller = await caller_of_page(request)
     require_admin(caller)
     return caller

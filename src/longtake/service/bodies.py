@@ -23,27 +23,30 @@ from longtake.storage.files import disk_full_errors
 MOST_STRUCTURE_BYTES = 1_000_000
 """Maximum number of bytes of a body outside of its JSON strings. The largest useful body has a few thousand."""
 SMALL_BYTES = 64 * 1024
-"""Maximum size in bytes of a JSON body that is not a submission, if its route sets no other."""
+"""Default maximum size in bytes of a JSON body. Submissions and some other routes allow larger bodies."""
 MOST_VALUES = 50_000
-"""Maximum number of lists, objects and commas in such a body. While the parser makes so many values, all threads of
-this process stop for about 20 ms. The largest useful body, the list of an upload's 10,000 parts, has 30,000."""
+"""Maximum number of lists, objects and commas in a JSON body that is not a submission.
+
+While the parser makes so many values, all threads of this process stop for about 20 ms. The largest useful body, the
+list of an upload's 10,000 parts, has 30,000.
+"""
 THREAD_BYTES = 64 * 1024
-"""Size in bytes above which a body is checked in a thread, one body after the other, so that the event loop stays
-free."""
+"""Size in bytes above which a body is checked in a thread, so that the event loop stays free. One body is checked at a
+time."""
 SPOOL_BYTES = 256 * 1024
-"""Size in bytes above which a body is on the disk. Smaller ones stay in memory, up to one for each connection."""
+"""Size in bytes above which a received body is written to a file. A smaller one stays in memory."""
 PROCESS_BYTES, PROCESS_STRUCTURE_BYTES = 5_000_000, 20_000
-"""Sizes in bytes of a body, and of its structure, above which it is checked in a process of its own. In this process
-the JSON parser would stop all threads for more than 100 ms."""
+"""A body is checked in a child process if it has more bytes than the first number, or more bytes outside of JSON
+strings than the second. In the server's own process the JSON parser would stop all threads for more than 100 ms."""
 PROCESS_S = 120.0
-"""Seconds that this process may take."""
+"""Seconds that the check of a body in a child process may take."""
 
 
 class Structure:
     """Counts the bytes of a JSON text that are outside of strings, piece by piece. The quotes count too.
 
     size: the number of these bytes so far.
-    values: how many of these bytes are commas or begin a list or an object. The text has about as many values.
+    values: the number of commas, `[` and `{` among these bytes, which is about the number of JSON values in the text.
     """
 
     def __init__(self) -> None:

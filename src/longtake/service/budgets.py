@@ -11,13 +11,13 @@ from longtake.settings import Settings
 
 MINUTE_S, HOUR_S = 60.0, 3600.0
 MOST_REMEMBERED = 65536
-"""Maximum number of keys of a budget. The one that has used nothing for the longest time is forgotten first."""
+"""Maximum number of API keys whose use is counted. The key that was used least recently is forgotten first."""
 
 
 class Budget:
-    """An amount that each key may use in a period.
+    """An amount, such as a number of requests or bytes, that each API key may use in a period.
 
-    What a key has used comes back evenly: after a tenth of the period, a tenth of the amount may be used again.
+    A used amount becomes free again at an even rate: after a tenth of the period, a tenth of the amount is free again.
 
     amount: the amount; None means that there is no limit.
     period_s: the period in seconds.
@@ -31,10 +31,11 @@ class Budget:
         self._period_s = period_s
         self._clock = clock
         self._used: MutableMapping[str, tuple[float, float]] = TTLCache(MOST_REMEMBERED, period_s, clock)
-        """Key -> (amount in use, time at which it was that). After a period without use all of it has come back."""
+        """API key id -> (used amount, time at which it was measured). The key is forgotten after a period without use,
+        because then nothing of the amount is in use any more."""
 
     def use(self, key_id: str, amount: int) -> None:
-        """Takes an amount from a key's budget, even if less than that is left."""
+        """Counts an amount as used by a key, even if less than that is left of its budget."""
         if self._amount is not None:
             self._used[key_id] = (self._in_use(key_id) + amount, self._clock())
 

@@ -18,9 +18,9 @@ RESERVED_FILES = 128
 """Open files that the server needs beside its connections: for the database, worker processes, webhooks, downloads."""
 
 TURN_S = 0.001
-"""Seconds for which one connection parses what it has received, before other connections have their turn."""
+"""Seconds for which the received bytes of one connection are parsed before other connections have their turn."""
 MOST_FORWARDED = 20
-"""Maximum number of entries of X-Forwarded-For that are read. The last ones count."""
+"""Maximum number of addresses that are read from the header X-Forwarded-For, beginning at its end."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -87,10 +87,10 @@ class Connection(Protocol):
 
 
 class Parser(Protocol):
-    """One connection that has received much."""
+    """A connection that has received more bytes than should be parsed at once."""
 
     def parse(self, seconds: float) -> bool:
-        """Parses what was received, for about so many seconds. Returns True if some of it is left."""
+        """Parses received bytes for about `seconds` seconds. Returns True if some bytes are not parsed yet."""
 
 
 class Connections:
@@ -225,9 +225,10 @@ class Connections:
 
 
 def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Returns an IP address without its zone. An IPv4 address within an IPv6 address (`::ffff:1.2.3.4`) becomes itself.
+    """Returns the IP address in a text, or None if the text is not an IP address.
 
-    Returns None if `address` is no IP address.
+    The zone of an IPv6 address is removed. The IPv6 form of an IPv4 address (`::ffff:1.2.3.4`) becomes the IPv4
+    address.
     """
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
@@ -259,9 +260,9 @@ def forwarded_address(headers: Iterable[tuple[bytes, bytes]], proxies: tuple[Net
     """Returns the IP address of the client for which trusted proxies have forwarded a request.
 
     Each proxy appends the address of its own client to the header X-Forwarded-For. The result is the last address there
-    that is not one of a trusted proxy. What is before it does not count, because the client may have invented it.
-    Returns None if there is no such address among the last 20 entries (MOST_FORWARDED), or if an entry after it is no
-    IP address.
+    that does not belong to a trusted proxy. Earlier addresses are ignored, because the client may have invented them.
+    Returns None if the last 20 entries (MOST_FORWARDED) have no such address, or if an entry after it is not an IP
+    address.
 
     headers: the names, in lower case, and the values of the request's headers.
     proxies: the networks of the trusted proxies.
@@ -282,7 +283,7 @@ def forwarded_scheme(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
 
 
 def _without_port(address: str) -> str:
-    """Returns an address that a proxy may have written as `1.2.3.4:80` or `[2001:db8::1]:80` without the port."""
+    """Returns an address without the port that a proxy may have added, as in `1.2.3.4:80` or `[2001:db8::1]:80`."""
     if address.startswith("["):
         return address[1:].partition("]")[0]
     return address.partition(":")[0] if address.count(":") == 1 else address

@@ -1,7 +1,8 @@
-"""Makes what the server's pages show of stored files, such as a strip of a video's frames. Child programs do the work.
+"""Makes derived files, which the server's pages show of stored videos, such as a strip of frames.
 
-What was made is stored with its file (see `storage.derived`), so each is made once. Clients who ask for the same at the
-same time wait for the same program. It is killed when all of them have gone.
+A child process makes each derived file, which is then stored with its video (see `storage.derived`), so that it is made
+only once. Clients who ask for the same derived file at the same time wait for the same process. The process is killed
+when all of them have gone.
 """
 
 import asyncio
@@ -27,27 +28,27 @@ from longtake.storage.derived import Derivation, DerivedFile
 from longtake.storage.files import FileStore, StoredFile
 
 PLACES, COPY_PLACES = 4, 2
-"""How many programs may run at the same time: COPY_PLACES that make copies of videos, and PLACES others."""
+"""Maximum number of child processes that run at the same time: COPY_PLACES that copy videos, and PLACES others."""
 MOST_OPEN = 64
-"""Maximum number of answers of one key that wait for a program at the same time."""
+"""Maximum number of answers for one API key that wait for a derived file at the same time."""
 PROGRAM_S, COPY_S = 120.0, 1800.0
-"""Seconds that a program may take: one that makes a copy has more than all others."""
+"""Seconds that a child process may take: COPY_S if it copies a video, PROGRAM_S if it makes another derived file."""
 UNASKED_S = 20.0
-"""Seconds after which a copy is given up if no client has asked for it."""
+"""Seconds after the last request for a copy after which the work on it is ended."""
 FAILED_S = 60.0
-"""Seconds for which a failure is remembered, so that clients who ask again start no program."""
+"""Seconds for which a failure is remembered. Clients who ask again within this time get the same error at once."""
 COPY = "copy"
 """The kind of derived files that are copies of videos."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A client's wish for something that is made from a stored file.
+    """A client's request for a derived file, which is made from a stored file.
 
-    derivation: what is made, and from which file.
-    file: the facts about this file.
-    key_id: the key whose turn it uses.
-    arguments: those of its maker (see `derived.program`).
+    derivation: the kind of the derived file, and the key of the stored file.
+    file: the facts about the stored file.
+    key_id: the id of the API key for which the work counts.
+    arguments: the arguments of the function that makes this kind (see `derived.program`), such as a number of frames.
     """
 
     derivation: Derivation
@@ -61,10 +62,10 @@ class _Job:
     """The work on one derived file.
 
     task: does the work.
-    share: how much of it is done, 0..1.
+    share: the finished share of the work, 0..1.
     waiting: the number of clients that wait for its end.
-    giving_up: ends the work on a copy for which no client asks any more; None for all other work.
-    on_end: is closed when the work has ended.
+    giving_up: a timer that ends the work on a copy if no client asks for the copy again; None for all other work.
+    on_end: a stack of context managers that are left when the work has ended.
     """
 
     task: "asyncio.Task[DerivedFile]"
@@ -78,9 +79,9 @@ class Derivations:
     """Makes derived files, each once. Its methods may be called only in the thread of the event loop.
 
     store: the stored files.
-    settings: limit the videos that are read.
-    call: runs a function that reads a little in a thread, and returns its result.
-    call_long: the same for a function that may take long.
+    settings: the maximum size and duration of the videos that are read.
+    call: calls a short function in a thread, and returns its result.
+    call_long: does the same with a function that may take long.
     program_s, copy_s, unasked_s: see PROGRAM_S, COPY_S and UNASKED_S.
     """
 
@@ -110,7 +111,7 @@ class Derivations:
         Raises these errors:
         - NotFound if the file from which it is made was deleted meanwhile.
         - RequestFailed with status 429 if 64 (MOST_OPEN) answers of the key wait.
-        - LongtakeError if it cannot be made; the same for one minute (FAILED_S).
+        - LongtakeError if it cannot be made. Calls within the next minute (FAILED_S) raise the same error at once.
         - ClientDisconnect if the client has gone.
         """
         found: DerivedFile | None = await self._call(derived.find, self._store, wanted.derivation)
@@ -127,9 +128,9 @@ class Derivations:
                     self._give_up(wanted.derivation, job)
 
     async def copied(self, wanted: Wanted) -> DerivedFile | float:
-        """Returns the copy of a video, or the share (0..1) of it that is made.
+        """Returns the copy of a video if it is finished, otherwise the share (0..1) that is finished.
 
-        The copy is begun if necessary. It is given up if this method is not called for it again within 20 s
+        Begins the copy if necessary. The work on it ends if this method is not called for it again within 20 seconds
         (UNASKED_S). Raises the errors of `made`, except ClientDisconnect.
         """
         found: DerivedFile | None = await self._call(derived.find, self._store, wanted.derivation)
@@ -147,7 +148,10 @@ class Derivations:
         return job.share
 
     def _begun(self, wanted: Wanted) -> _Job:
-        """Returns the work on a derived file. Begins it unless it is going on. Raises a failure of the last minute."""
+        """Returns the work on a derived file, which is begun if it is not going on already.
+
+        If the work failed within the last minute (FAILED_S), raises the same error again.
+        """
         key = wanted.derivation
         if key in self._jobs:
             return self._jobs[key]
@@ -166,7 +170,8 @@ class Derivations:
         return job
 
     def _give_up(self, key: Derivation, job: _Job) -> None:
-        """Ends the work on a derived file, if it has not ended. The next client begins it anew."""
+        """Stops the work on a derived file, if it has not ended. It begins again when a client asks for the file
+        again."""
         if self._jobs.get(key) is job:
             del self._jobs[key]
         if job.giving_up is not None:
@@ -174,7 +179,7 @@ class Derivations:
         job.task.cancel()
 
     async def _make(self, wanted: Wanted) -> DerivedFile:
-        """Makes a derived file when it is the key's turn, and stores it."""
+        """Waits until the client's API key may start a child process, then makes the derived file and stores it."""
         is_copy, execution = wanted.derivation.kind == COPY, Execution()
         loop = asyncio.get_running_loop()
 
@@ -197,7 +202,10 @@ class Derivations:
             self._jobs[key].share = share
 
     def _carry_out(self, wanted: Wanted, execution: Execution, report: Callable[[float], None]) -> DerivedFile:
-        """Runs the program, and stores what it has made. Call it in a thread."""
+        """Runs the child process that makes a derived file, and stores the file. Must be called in a thread.
+
+        Raises NotFound if the file from which it is made was deleted meanwhile.
+        """
         out = self._store.scratch_path()
         try:
             with self._store.blobs.local(wanted.file.blob) as path:

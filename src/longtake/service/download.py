@@ -46,7 +46,7 @@ async def download(request: Request, state: ServerState, file: StoredFile) -> Re
 
 
 def restricted(file: StoredFile) -> dict[str, str]:
-    """Returns the header `cache-control` for answers about a file that not everybody may read; empty for any other."""
+    """Returns the header that forbids caches to store answers about a file, or {} if everybody may read the file."""
     # A cache could give the answer to another reader, whom the file's access rules do not allow.
     return {} if decide(file, None) == "allow" else {"cache-control": "private, no-store"}
 

@@ -183,7 +183,7 @@ async def _uploader(request: Request, state: ServerState, tokens: Tokens) -> Cal
 
 
 def _allowed_to_upload(caller: Caller) -> Caller:
-    """Returns the caller. Raises RequestFailed with status 403 if the caller may run no endpoint of this server."""
+    """Returns `caller` itself. Raises RequestFailed with status 403 if it may not run any endpoint of this server."""
     if not any(caller.may_run(endpoint) for endpoint in ENDPOINTS):
         raise RequestFailed(403, "This token is for no application of this server, so it uploads nothing.", "forbidden")
     return caller

@@ -29,15 +29,15 @@ from longtake.storage.keys import KEY, key_in_url
 from longtake.video import Progress
 
 PAGE_SIZE = 24
-"""Number of requests that are loaded at once."""
+"""Maximum number of requests in one answer with the list of requests."""
 TREE_SIZE = 200
-"""Number of requests of a tree that are loaded at once, and maximum number of children of a request that are named."""
+"""Maximum number of requests of a tree in one answer, and of the children that the answer about one request names."""
 MOST_SEARCHED = 200
-"""Maximum number of characters of a text that is searched for."""
+"""Maximum length in characters of a text for which prompts are searched."""
 MOST_LOGS = 50
-"""Maximum number of log lines of a request in one answer: the newest ones."""
+"""Maximum number of log lines in the answer about one request. Older lines are left out."""
 CACHE_SIZE = 500
-"""Maximum number of requests for which the page's part of the input and the result is cached."""
+"""Maximum number of requests whose prompt, seed and video facts are cached, as read from their inputs and results."""
 MAX_READ_BYTES = 1024 * 1024
 """Maximum size in bytes of an input or a result that is read for the page. Larger ones contain files as data URIs. The
 page does not show the prompt of a larger input or the video of a larger result."""
@@ -47,7 +47,7 @@ _SHOWN_COLUMNS = (
     "erased_at",
 )  # fmt: skip
 COLUMNS = [table.c[name] for name in (*_SHOWN_COLUMNS, "state", "status_code", "headers", "store_io")]
-"""The columns of a request's row from which its entry is made."""
+"""The columns of a request's row that are needed to make what the server's pages show of the request."""
 
 
 def routes(entries: "Entries") -> list[BaseRoute]:
@@ -73,7 +73,8 @@ def routes(entries: "Entries") -> list[BaseRoute]:
 
 
 def _filter(caller: Caller, query: Mapping[str, str]) -> RecentFilter:
-    """Returns the filter that the query's parameters `endpoint`, `state` and `q` describe. Empty ones do not count.
+    """Returns the filter that the query's parameters `endpoint`, `state` and `q` (text) describe. Empty ones do not
+    count.
 
     It selects only requests that the caller may see. Raises RequestFailed with status 404 for an unknown endpoint, and
     ModelFailed (HTTP status 422) for an unknown state or a text that is too long.
@@ -94,12 +95,15 @@ def _sequence_number(text: str) -> int | None:
 
 
 def _visible_key(caller: Caller) -> str | None:
-    """Returns the key whose requests the caller may see; None for all."""
+    """Returns the id of the API key whose requests the caller may see; None if it may see all requests."""
     return None if caller.scope == "admin" else caller.key_id
 
 
 class Entries:
-    """Makes the entries of requests for the page. Their parts from inputs and results are cached. Thread-safe."""
+    """Makes entries: JSON objects with what the server's pages show of a request. Thread-safe.
+
+    The parts of an entry that are read from the request's input and result are cached.
+    """
 
     def __init__(self, state: ServerState) -> None:
         self.state = state
@@ -107,11 +111,11 @@ class Entries:
         self._payloads: LRUCache[tuple[Any, ...], dict[str, Any]] = LRUCache(CACHE_SIZE)
 
     def of(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
-        """Returns what the page shows of each request: its state and times, its model, its input and its result.
+        """Returns the entry of each request: the members of `_facts` and these:
 
-        parent: the id of the request whose result is the source; None if there is none.
-        source: the relative address of the source's stored file; None if there is none.
-        video: None also if the file of the result is no longer stored.
+        parent: the id of the request whose result this request extends; None if there is none.
+        source: the relative address of the stored file with the source video; None if there is none.
+        video: as in `_payload_facts`, but None if the file of the result is no longer stored.
         shared: the relative address of the page that shows the result to everybody; None if there is none.
 
         `rows` are the requests' rows in the database, with the columns that `recent.facts(COLUMNS)` selects.
@@ -132,7 +136,11 @@ class Entries:
         ]
 
     def _facts(self, row: Any) -> dict[str, Any]:
-        """Returns the part of an entry that is in the request's own row, blobs and status."""
+        """Returns the part of a request's entry that needs no other request and no stored file: its state and times,
+        its model, its prompt and result, and, until it has ended, its queue position and progress.
+
+        `row` is the request's row with the columns `COLUMNS`.
+        """
         entry: dict[str, Any] = {name: getattr(row, name) for name in _SHOWN_COLUMNS}
         entry["state"] = shown_state(row.state, row.status_code)
         entry |= _model_facts(row.headers or {})
@@ -146,12 +154,13 @@ class Entries:
         return entry
 
     def _payload_facts(self, row: Any) -> dict[str, Any]:
-        """Returns what the page shows of a request's input and result. They are read again when the request has ended,
-        and when they were deleted.
+        """Returns what the server's pages show of a request's input and result: {prompt, seed, video}.
 
         prompt: from the input; empty if it has none.
         seed: from the result; None if it has none.
         video: relative URL and properties, such as width and height, of the result's video; None if there is no video.
+
+        The result is cached until the request ends, and then until its input and result are deleted.
 
         `row` is the request's row with the columns `COLUMNS`.
         """
@@ -182,14 +191,13 @@ class Entries:
 def list_page(entries: Entries, caller: Caller, selected: RecentFilter, before: int | None) -> dict[str, Any]:
     """Returns one page of the list of requests that a filter selects, as a JSON object.
 
-    before: selects the requests. None selects the newest ones. The value of `older` in an earlier result selects the
-        requests that are next older than those in that result.
+    before: None selects the page with the newest requests. For the next page, it is the member `older` of this one.
 
     The object has the members of `_surroundings`, and these:
 
     requests: up to 24 (PAGE_SIZE) entries of requests, newest first.
-    older: the value of `before` that selects the next older requests, or None if there are none. With a filter there
-        may be older requests although there are fewer entries than 24 (see `recent.recent`).
+    older: the argument `before` for the next page, which has older requests; None if there are none. With a filter,
+        there may be a next page although this one has fewer than 24 entries (see `recent.recent`).
     """
     found = recent.recent(entries.state.engine, COLUMNS, selected, limit=PAGE_SIZE, before=before)
     return {
@@ -200,7 +208,9 @@ def list_page(entries: Entries, caller: Caller, selected: RecentFilter, before: 
 
 
 def tree_page(entries: Entries, caller: Caller, request_id: str, before: int | None) -> dict[str, Any]:
-    """Returns those requests of a tree that the caller may see, in the form of `list_page`: at most 200 (TREE_SIZE).
+    """Returns the requests of a tree that the caller may see, at most 200 (TREE_SIZE), in the form of `list_page`.
+
+    A tree is a request, the requests that extend its result, the requests that extend their results, and so on.
 
     request_id: the id of any request of the tree. If there is no such request, the list is empty.
     before: see `list_page`.
@@ -213,7 +223,7 @@ def tree_page(entries: Entries, caller: Caller, request_id: str, before: int | N
 
 
 def _surroundings(state: ServerState, caller: Caller) -> dict[str, Any]:
-    """Returns the members that all lists have:
+    """Returns the members that the JSON objects of all lists of requests have beside the requests:
 
     waiting, running: the numbers of requests in these states that the caller may see.
     slots: {name, pool, state} of each slot of this server. A slot, such as a GPU, runs one request at a time.
@@ -229,10 +239,10 @@ def _surroundings(state: ServerState, caller: Caller) -> dict[str, Any]:
 
 
 def detail(entries: Entries, caller: Caller, request_id: str) -> dict[str, Any]:
-    """Returns the entry of one request, as lists have it, with these members more:
+    """Returns what the server's pages show of one request: its entry (see `Entries.of`) and these members:
 
     input: the input as a JSON object, in which data URIs are cut (see `short_input`). None if it is not stored (any
-        more), if the client does not let the server store it, or if it is still too large.
+        more), if the client does not let the server store it, or if it has more than 1 MiB (MAX_READ_BYTES) then.
     notes: sentences of the log for the user, such as what differs from the request.
     timings: stage -> the seconds spent in it.
     logs: the last 50 (MOST_LOGS) log lines, {timestamp, level, message} each.
@@ -265,7 +275,8 @@ def _result_key(entry: Mapping[str, Any]) -> str | None:
 
 
 def _notes(lines: Sequence[StoredLogLine]) -> list[str]:
-    """Returns the log lines that the server wrote and that do not only say that a stage begins."""
+    """Returns the messages of a request's log without those that say that a stage begins, and without libraries'
+    output."""
     return [line.message for line in lines if line.level == "INFO" and "stage" not in line.labels]
 
 
@@ -284,10 +295,10 @@ def _json_object(content: bytes | None) -> dict[str, Any]:
 
 
 def _model_facts(headers: Mapping[str, str]) -> dict[str, str | None]:
-    """Returns what the page shows of the model that made a video: {model, stand_in}.
+    """Returns what the server's pages show of the model that made a video: {model, stand_in}.
 
     model: the model's name.
-    stand_in: a sentence that this model stands in for the one that the endpoint names.
+    stand_in: a sentence that this model replaces the one that the endpoint names.
 
     Each value is None if `headers`, the headers of the request's result, do not contain it.
     """
@@ -295,7 +306,7 @@ def _model_facts(headers: Mapping[str, str]) -> dict[str, str | None]:
 
 
 def _progress(progress: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what the page shows of a running request's progress.
+    """Returns what the server's pages show of a running request's progress: {message, stage, share}.
 
     message: the text for people.
     stage: the name of the current stage of the work.

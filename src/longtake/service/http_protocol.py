@@ -31,9 +31,9 @@ MOST_QUEUED = 1000
 
 
 class _Refused(Exception):
-    """Raised by a callback of the parser to refuse a request before the application sees it.
+    """Raised by a callback of the HTTP parser to refuse a request before the application sees it.
 
-    The response is `HttpProtocol._refusal`. If that is None, it is a response with HTTP status 400.
+    The response to the client is `HttpProtocol._refusal`. If that is None, it is a response with HTTP status 400.
     """
 
 
@@ -146,7 +146,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.flow.pause_reading()
 
     def _parse_piece(self, data: bytes) -> None:
-        """Parses the next received bytes."""
+        """Parses the next received bytes. Refuses the request if they belong to a head that is too large."""
         if self._in_body and self._is_chunked and self.cycle.response_complete:
             self._drop_rest()
             return
@@ -184,7 +184,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._body_flow.restart(self.loop.time(), 0)
 
     def on_chunk_header(self) -> None:
-        """Called by the parser when it has read the size of a body's next chunk. Counts unparsed bytes from 0 again.
+        """Called by the parser when it has read the size of a body's next chunk. Resets the count of unparsed bytes.
 
         Refuses the request with status 400 if the connection has sent more chunks than `Bounds` allows.
         """
@@ -274,7 +274,7 @@ class HttpProtocol(HttpToolsProtocol):
     # Details
 
     def _believe_proxy(self) -> None:
-        """Makes the client and the scheme of the request those that the headers of a trusted proxy name.
+        """Replaces the request's client and scheme by those that the headers of a trusted proxy name.
 
         Refuses the request with status 503 if that client has too many connections.
         """
@@ -289,13 +289,13 @@ class HttpProtocol(HttpToolsProtocol):
         self.scope["client"] = (address, 0)
 
     def _allow_chunks(self, count: float) -> None:
-        """Lets the client send so many more chunks, but never more than `chunks` of the bounds at once."""
+        """Allows the client `count` more chunks, but never more than `Bounds.chunks` at once."""
         self._chunks = max(0.0, self._chunks - count)
 
     def _drop_rest(self) -> None:
-        """Closes the connection if the client has sent the end of a body in chunks that the server no longer needs.
+        """Closes the connection if the last received bytes end a body in chunks whose request is already answered.
 
-        The request is already answered. Must be called after each further piece of its body, which is dropped.
+        Must be called for each further piece of such a body. The piece itself is dropped.
         """
         # Parsing the rest would be slow if the chunks are small. The body has probably ended if the last received bytes
         # are a chunk of size 0.
@@ -303,12 +303,12 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _waits_for_application(self) -> bool:
-        """Returns True if the application has to read from the present body before more of it is received."""
+        """Returns True if no more of the current body is received until the application has read what has arrived."""
         cycle = self.cycle
         return cycle is not None and not cycle.response_complete and len(cycle.body) > HIGH_WATER_LIMIT
 
     def _is_unread(self) -> bool:
-        """Returns True if the server has written bytes, and has nothing to do until the client has received them."""
+        """Returns True if the server can do nothing for this connection until the client has received what was sent."""
         answered = self.cycle is not None and self.cycle.response_complete
         return (
             self.transport.is_closing()
@@ -317,8 +317,8 @@ class HttpProtocol(HttpToolsProtocol):
         )
 
     def _received_bytes(self) -> int:
-        """Returns a number that grows by 1 for each byte that the client receives. Only the difference of two results
-        counts.
+        """Returns a count that grows by 1 for each byte that the client receives. It does not begin at 0, so only the
+        difference of two results has a meaning.
         """
         acknowledged = system.acknowledged_bytes(self.transport.get_extra_info("socket"))
         # Without the count of the system, the difference is right while the server writes nothing.

@@ -33,11 +33,11 @@ from longtake.storage.keys import new_key
 from longtake.temporary import temporary_folder
 
 PLACES = 4
-"""How many files may be fetched at the same time."""
+"""Maximum number of files that are fetched at the same time."""
 MOST_OPEN = 16
-"""Maximum number of answers of one key that wait for an import at the same time."""
+"""Maximum number of answers for one API key that wait for an import at the same time."""
 FAILED_S = 30.0
-"""Seconds for which a failure is remembered, so that a client that asks again and again makes no requests."""
+"""Seconds for which a failed import is remembered. Within this time the same URL fails at once and is not fetched."""
 
 Imported = tuple[str, StoredFile]
 """The key of a stored file, and the facts about it."""
@@ -62,8 +62,9 @@ class Imports:
     """Imports files. Its methods may be called only in the thread of the event loop.
 
     store: the stored files.
-    settings: limit the size of a file and the slowness of its download.
-    budgets: what each key may still send. An import counts as a submitted request, and its bytes as sent.
+    settings: the maximum size of a file, and the minimum speed of its download.
+    budgets: the requests and bytes that each API key may still send. An import counts as one request, and its bytes as
+        bytes that the key has sent.
     call: runs a function in a thread and returns its result.
     draining: set when the server begins to shut down. Imports then end.
     """
@@ -82,13 +83,14 @@ class Imports:
     async def stored(self, request: Request, key_id: str, url: str) -> Imported:
         """Returns the stored file with the content of a URL or a data URI.
 
-        It is the server's own file, if the URL is that of a file that the caller may read, or one that the caller has
-        imported within the last minutes. Otherwise the URL is fetched, as for a request.
+        Nothing is fetched if the URL is that of a file of this server that the caller may read, or if the caller has
+        imported the URL within the last minutes.
 
         Raises these errors:
-        - LongtakeError if the file cannot be fetched; the same for half a minute (FAILED_S).
-        - RequestFailed with status 429 if the key may not submit a request or send bytes now, or 16 (MOST_OPEN) of its
-          answers wait.
+        - LongtakeError if the file cannot be fetched. Calls within the next half minute (FAILED_S) raise the same
+          error.
+        - RequestFailed with status 429 if the key may not submit a request or send bytes now, or if 16 (MOST_OPEN)
+          answers for the key wait for imports already.
         - ClientDisconnect if the client has gone.
         """
         found: Imported | None = await self.call(self._find, key_id, url)
@@ -109,7 +111,11 @@ class Imports:
         return own or imports.find(self.store, key_id, url)
 
     def _begun(self, key_id: str, url: str) -> _Import:
-        """Returns the import of a URL. Begins it unless it is going on. Raises a failure of the last half minute."""
+        """Returns the import of a URL, which is begun if it is not going on already.
+
+        If it failed within the last half minute (FAILED_S), raises the same error again. Raises RequestFailed with
+        status 429 if the key may not submit a request now.
+        """
         name = (key_id, url)
         going_on = self._jobs.get(name)
         if going_on is not None and not going_on.stopped.is_set():
@@ -139,7 +145,10 @@ class Imports:
         return key, file
 
     def _fetch(self, key_id: str, url: str, stopped: threading.Event) -> Imported:
-        """Fetches a file and stores it. Raises Cancelled if it has to stop, and LongtakeError if it fails."""
+        """Fetches a file and stores it as an upload of the key.
+
+        Raises Cancelled if `stopped` is set or the server shuts down, and LongtakeError if the file cannot be fetched.
+        """
 
         def check() -> None:
             if stopped.is_set() or self.draining.is_set():

@@ -47,7 +47,7 @@ def _entries(state: ServerState, caller: Caller) -> list[dict[str, Any]]:
 
 
 def _entry(key: Key, caller: Caller) -> dict[str, Any]:
-    """Returns the facts about a key, as `Key` has them, and `own`: whether it is the caller's. It has no secret."""
+    """Returns the facts about an API key (see `Key`) without its secret, and `own`: True if it is the caller's key."""
     return {**asdict(key), "own": key.id == caller.key_id}
 
 

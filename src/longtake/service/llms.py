@@ -64,7 +64,10 @@ def description(endpoint: str) -> str:
 
 
 def _resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
-    """Returns a schema itself, or the one that it refers to, with the keywords that stand beside the reference."""
+    """Returns a JSON schema with its reference to another schema (`$ref`), if it has one, replaced by that schema.
+
+    Keywords beside the reference replace those of the other schema. `schemas`: the name of each schema -> the schema.
+    """
     reference = schema.get("$ref") or (schema["allOf"][0].get("$ref") if len(schema.get("allOf", ())) == 1 else None)
     if reference is None:
         return schema
@@ -73,7 +76,11 @@ def _resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]
 
 
 def _fields(schema: dict[str, Any], schemas: dict[str, Any], prefix: str = "") -> list[str]:
-    """Returns a line for each property of a schema, those of nested objects included, as in `video.video_url`."""
+    """Returns a line of Markdown for each property of a JSON schema, also for those of nested objects
+    (`video.video_url`).
+
+    `prefix` is put before the names of the properties.
+    """
     lines = []
     required = schema.get("required", ())
     for name, reference in schema["properties"].items():
@@ -101,8 +108,8 @@ def _type(field: dict[str, Any], schemas: dict[str, Any]) -> str:
 
 
 def _example(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
-    """Returns a small valid input: the required fields, with the schema's examples. Files and LoRAs have made-up
-    addresses."""
+    """Returns an example of an endpoint's input: the required fields, with the examples in its JSON schema as values.
+    Files and LoRAs have made-up addresses."""
     values: dict[str, Any] = {}
     for name in schema.get("required", ()):
         field = _resolved(schema["properties"][name], schemas)

@@ -1,7 +1,7 @@
-"""The routes with what the server's pages show of a stored video: its facts, a strip of frames, its waveform, a copy
-that browsers play, and the joint of a result.
+"""The routes for what the server's pages show of a stored video: its facts, a strip of frames, its waveform, a copy
+that browsers play, and the joint of a result (where source and new frames meet).
 
-Who may read a file may have these, too. They are made by `service.derivations`.
+Everybody who may read a file may also read these. They are made by `service.derivations`.
 """
 
 from dataclasses import replace
@@ -31,11 +31,12 @@ FRAMES, HEIGHT, POINTS, FIGURES = (1, 24, 64), (16, 72, 240), (1, 800, 4000), (0
 """Smallest value, default and largest value of the parameters: frames of a strip, their height in pixels, points of a
 waveform, and whether a joint is measured."""
 CACHED: Headers = {"cache-control": "private, max-age=3600", "x-content-type-options": "nosniff"}
-"""Headers of answers that never change, because the bytes of a stored file never do. `restricted` may replace them."""
+"""Headers that let browsers cache an answer about a stored file, whose bytes never change. For a file that not
+everybody may read, the headers of `restricted` replace them."""
 
 
 def routes(state: ServerState) -> list[BaseRoute]:
-    """Returns the routes under `/media/<key of a file>`, and those of the joints of results."""
+    """Returns the routes under `/media/<key of a file>`, and the routes for the joints of all endpoints' results."""
 
     async def wanted(request: Request, kind: str, form: str = "", **arguments: int) -> Wanted:
         refuse_other_pages(request)
@@ -82,7 +83,8 @@ def routes(state: ServerState) -> list[BaseRoute]:
 
 
 def _joint_routes(state: ServerState, endpoint: str) -> list[BaseRoute]:
-    """Returns the routes of the joints of an endpoint's results."""
+    """Returns two routes for the joint of a result (where source and new frames meet): its place and figures, its
+    picture."""
 
     async def joint(request: Request) -> Response:
         wanted = await _joint(state, request, endpoint)
@@ -104,7 +106,9 @@ def _joint_routes(state: ServerState, endpoint: str) -> list[BaseRoute]:
 
 
 async def _joint(state: ServerState, request: Request, endpoint: str) -> Wanted:
-    """Returns the order to measure the joint of a request's result.
+    """Returns what is needed to measure and draw the joint of a request's result, where source and new frames meet.
+
+    The request is the one in the path of the HTTP request.
 
     Raises NotFound if there is no such request of the endpoint, the caller may not see it, it has no stored result, or
     its plan was deleted.
@@ -122,7 +126,7 @@ async def _joint(state: ServerState, request: Request, endpoint: str) -> Wanted:
 
 
 def _plan(wanted: Wanted) -> Plan:
-    """Returns the plan in the order to measure a joint. Raises NotFound if this version cannot read it."""
+    """Returns the plan of the result whose joint is `wanted`. Raises NotFound if this version cannot read the plan."""
     plan = plan_from_json(wanted.arguments["plan"])
     if plan is None:
         raise NotFound
@@ -130,7 +134,10 @@ def _plan(wanted: Wanted) -> Plan:
 
 
 def _copy_of(file: StoredFile, made: DerivedFile) -> StoredFile:
-    """Returns the facts about the copy of a stored video, with which it can be sent."""
+    """Returns facts about the copy of a stored video in the form of a stored file, so that `download` can send it.
+
+    `file` is the stored video, `made` its copy.
+    """
     assert made.blob is not None
     name = f"{PurePath(file.name).stem}.mp4"
     return replace(file, blob=made.blob, size=made.size, name=name, content_type="video/mp4")
@@ -147,7 +154,11 @@ async def _bytes(state: ServerState, made: DerivedFile, media_type: str, headers
 
 
 def _number(request: Request, name: str, range: tuple[int, int, int]) -> int:
-    """Returns a whole number in the query of a request. `range`: its smallest value, its default, its largest value."""
+    """Returns the query parameter `name` of a request as a whole number. `range`: (smallest value, default, largest
+    value).
+
+    Raises ModelFailed (HTTP status 422) for any other value.
+    """
     least, default, most = range
     value = whole_number(request.query_params, name, least, most)
     return default if value is None else value

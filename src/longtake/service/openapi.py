@@ -16,7 +16,7 @@ from longtake.service.submit import existing_endpoint
 Schema = dict[str, Any]
 
 ANY_SERVER = "https://server.invalid"
-"""Stands in the cached documents for the URL of the server, which is another one for each name of the server."""
+"""A placeholder for the server's URL in cached documents. Clients may reach the server under several URLs."""
 REF = "#/components/schemas/{model}"
 VALUE_KEYWORDS = {"default", "examples", "enum", "const", "example"}
 """Keywords of a schema whose values are plain data. `_convert` does not look for schemas inside them."""
@@ -74,7 +74,8 @@ def routes(_: ServerState) -> list[BaseRoute]:
 
 
 def document_json(endpoint: str, queue_url: str) -> bytes:
-    """Returns the same as `document` as JSON. It is made only once for each endpoint, because that takes 30 ms."""
+    """Returns the OpenAPI document of an endpoint (see `document`) as JSON. It is cached, because making it takes 30
+    ms."""
     queue, server = (to_json(url)[1:-1] for url in (queue_url, queue_url.removesuffix("/queue")))
     return _template(endpoint).replace(f"{ANY_SERVER}/queue".encode(), queue).replace(ANY_SERVER.encode(), server)
 

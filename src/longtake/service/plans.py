@@ -41,15 +41,17 @@ from longtake.version import __version__
 from longtake.video import VideoInfo
 
 MOST_BYTES = PROCESS_BYTES
-"""Maximum size in bytes of a body that is planned or imported. A larger one contains a file, which can be uploaded."""
+"""Maximum size in bytes of the JSON body of a request for a plan or an import. A larger body contains a file as a data
+URI, which the client can upload instead."""
 EXPANDED_S = 600.0
-"""Seconds for which an expanded prompt is remembered."""
+"""Seconds for which an expanded prompt is cached."""
 
 _FACTS: TypeAdapter[VideoInfo] = TypeAdapter(VideoInfo)
 
 
 def routes(state: ServerState) -> list[BaseRoute]:
-    """Returns the route of each endpoint's plans, and the route of imports."""
+    """Returns a route for each endpoint, which plans a request to it, and the route that imports a file from
+    elsewhere."""
     imports = Imports(state.store, state.settings, state.budgets, state.call, state.draining)
     planner = Planner(state, imports, Expansions(state.settings))
 

@@ -15,10 +15,10 @@ from longtake.service.responses import FRESH, NotFound
 from longtake.service.state import ServerState
 
 ASK_EVERY_S = 1.0
-"""Seconds for which a client's interest in a request is not stored in the database again."""
+"""Minimum seconds between two writes to the database which record that a client asks for previews of a request."""
 
 MOST_WATCHED = 10_000
-"""Maximum number of requests for which this server remembers that it has stored a client's interest."""
+"""Maximum number of requests for which this server remembers that it has just recorded a question for previews."""
 
 
 def routes(state: ServerState) -> list[BaseRoute]:
@@ -55,7 +55,7 @@ def _newest(state: ServerState, row: RequestRow, is_new: bool) -> previews.Store
     """Returns the newest preview of a request, or None if there is none yet.
 
     row: the request's row.
-    is_new: True if the client's interest has to be stored, so that more previews are made.
+    is_new: True if the database must be told that a client asks for previews, so that more of them are made.
     """
     if is_new:
         previews.ask(state.engine, row.id)

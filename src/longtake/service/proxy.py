@@ -24,7 +24,7 @@ TARGET_HEADER = "x-fal-target-url"
 METHODS = ("GET", "POST", "PUT")
 
 TOKEN_S = 60.0
-"""Lifetime in seconds of the token that an open proxy adds to a request without a valid key."""
+"""Lifetime in seconds of the token that the proxy adds to a request without a valid key (setting `open_proxy`)."""
 
 REST_PATHS = re.compile(r"/storage/upload/(initiate|initiate-multipart)|/tokens/?")
 """The paths of the service `rest` that may be requested through the proxy.

@@ -38,13 +38,13 @@ class PullState:
 
 
 class TooManyPulls(Exception):
-    """As many models are being downloaded as may be."""
+    """The maximum number of models (MOST_PULLS) is being downloaded already."""
 
 
 class Pulls:
     """The downloads of models that this server runs, and those that have failed. Thread-safe.
 
-    settings: those of the server. `data_dir` is passed to the processes, which read the others from the environment.
+    settings: the server's settings. Only `data_dir` is used; the child processes read the others from the environment.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -54,7 +54,7 @@ class Pulls:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def get(self, name: str) -> PullState | None:
-        """Returns the download of the model with this name if it runs, or has failed and was not begun again."""
+        """Returns the download of the model with this name: running, or failed and not begun again. Otherwise None."""
         with self._lock:
             return self._pulls.get(name)
 
@@ -88,7 +88,7 @@ class Pulls:
     def cancel(self, name: str) -> bool:
         """Ends the download of the model with this name. Returns False if it does not run.
 
-        Files that are complete stay. The next download goes on with the others.
+        Complete files are kept. The next download of the model fetches only the others.
         """
         with self._lock:
             process = self._processes.pop(name, None)
@@ -106,7 +106,8 @@ class Pulls:
             self.cancel(name)
 
     def _read(self, name: str, process: "subprocess.Popen[bytes]") -> None:
-        """Reads what a process writes until it ends, and notes its progress and its end."""
+        """Reads the output of the process that downloads a model until it ends, and records its progress and
+        failure."""
         assert process.stdin is not None
         assert process.stdout is not None
         end: dict[str, Any] = {}

@@ -17,11 +17,11 @@ from longtake.storage.files import FULL_DISK
 from longtake.system import flush
 
 CACHE_S = 1.0
-"""Seconds for which a report is not renewed, because the tests write to the disk and everybody may ask for one."""
+"""Seconds for which the result of a test is cached, because tests write to the disk and everybody may ask for them."""
 WAIT_S = 2.0
-"""Seconds after which a test that has not ended counts as failed. It goes on, and a later report has its result."""
+"""Seconds after which a test that still runs counts as failed. It is not stopped, and a later report has its result."""
 WRITTEN_BYTES = 256 * 1024
-"""Number of bytes that must fit on a disk. An accepted request needs less, a result more."""
+"""Number of bytes that are written to test a disk: enough for a request that a client submits."""
 WORKS = "works"
 
 READ_ONLY = {sqlite3.SQLITE_READONLY, "25006"}
@@ -69,7 +69,10 @@ class Readiness:
 
 
 class _Test:
-    """A test that runs at most once at a time, in a thread, and whose result is kept for a second (CACHE_S)."""
+    """A test of a part of the server, which runs in a thread. Its result is cached for a second (CACHE_S).
+
+    test: returns "works" (WORKS) or says what is wrong. It is never called again before the last call has returned.
+    """
 
     def __init__(self, test: Callable[[], str]) -> None:
         self._test = test
@@ -78,7 +81,7 @@ class _Test:
         self._ended_at = float("-inf")
 
     async def result(self) -> str:
-        """Returns the newest result, or "it does not answer" if the test does not end within some seconds (WAIT_S)."""
+        """Returns the result of the test, or "it does not answer" if the test takes more than two seconds (WAIT_S)."""
         if self._running is None and time.monotonic() - self._ended_at <= CACHE_S:
             return self._result
         if self._running is None:

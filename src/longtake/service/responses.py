@@ -22,9 +22,9 @@ Headers = Mapping[str, str]
 RETRYABLE = (429, 502, 503)
 """HTTP statuses of errors after which a repeated request may succeed."""
 CLOSE: Headers = {"connection": "close"}
-"""The header of an answer after which the rest of a body is not received."""
+"""The header of an answer after which the server closes the connection, without receiving the rest of the body."""
 FRESH: Headers = {"cache-control": "no-store"}
-"""The header of an answer that may be another one the next time."""
+"""The header that forbids caches to store an answer, because the next answer may differ."""
 
 
 class RequestFailed(Exception):
@@ -58,9 +58,10 @@ class ModelFailed(Exception):
 def invalid(name: str, reason: str, value: Any, place: str = "body") -> ModelFailed:
     """Returns the error (HTTP status 422) for one wrong value in a request.
 
-    name: the name of the value.
-    reason: a sentence that says what it should be.
-    place: where the value is: `body`, `query` or `path`.
+    name: the name of the field or parameter with the wrong value.
+    reason: a sentence that says what the value should be.
+    value: the wrong value.
+    place: the part of the request that has the value: `body`, `query` or `path`.
     """
     return ModelFailed([problem(loc=(name,), msg=reason, type="value_error", input=value, place=place)])
 

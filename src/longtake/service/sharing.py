@@ -13,13 +13,13 @@ from longtake.service.reports import report
 from longtake.service.responses import FRESH, NotFound, to_json
 
 EVERYBODY = "everybody"
-"""The name under which all callers of shared results count together, in place of the id of a key."""
+"""All callers who read shared results share one limit. This name stands for them in place of the id of an API key."""
 
 _SHARED = ("endpoint", "completed_at", "model", "stand_in", "prompt", "seed", "video")
 
 
 def routes(entries: Entries) -> list[BaseRoute]:
-    """Returns the route with what is shown of a shared result. It needs no key."""
+    """Returns the route that sends what everybody may see of a shared result. It needs no key."""
 
     async def shared(request: Request) -> Response:
         refuse_other_pages(request)
@@ -30,10 +30,12 @@ def routes(entries: Entries) -> list[BaseRoute]:
 
 
 def shared_result(entries: Entries, key: str) -> dict[str, Any]:
-    """Returns what everybody may see of the request whose result is a file: {endpoint, completed_at, model, stand_in,
-    prompt, seed, video}, as its entry for the page has them.
+    """Returns what everybody may see of the request that made a file.
 
-    key: the key of the file.
+    The result is {endpoint, completed_at, model, stand_in, prompt, seed, video}, with the values that `Entries.of`
+    makes.
+
+    key: the key of the file, which is the result of the request.
 
     Raises NotFound if the server does not share results, if there is no such file or it is no result, if the file's
     access rules do not let everybody read it, or if the client did not let the server store the request's input.

@@ -30,15 +30,17 @@ PAUSES_S = (0.05, 0.2, 0.5, 1.0, 2.0, 2.0)
 """Seconds before each repetition of a failed database call. Their sum, about 6, is enough for a database to restart."""
 
 ANSWER_S = 30.0
-"""Seconds after which a client is told that the database does not answer. A write may still succeed later.
+"""Seconds after which a client gets the error that the database does not answer. A write may still succeed later.
 
 The time for which a call waits for a thread does not count.
 """
 
 SHORT_THREADS, BODY_THREADS, REPORT_THREADS = 4, 12, 4
-"""The number of threads for short work such as the check of a key, for bodies and uploads, and for reports. Only one
-thread of Python runs at a time, and with more threads for short work the event loop would wait too long for its turn
-while many new clients ask at once."""
+"""The numbers of threads for short work such as the check of a key, for bodies and uploads, and for reports.
+
+Only one thread of Python runs at a time. With more threads for short work, the event loop would wait too long while
+many new clients connect.
+"""
 
 
 def _short_executor() -> ThreadPoolExecutor:
@@ -97,7 +99,7 @@ class ServerState:
 
     @cached_property
     def budgets(self) -> Budgets:
-        """The requests and bytes that each key may still send."""
+        """Counts the requests and bytes of each API key, and refuses those above its limits."""
         return Budgets(self.settings)
 
     @cached_property
@@ -107,7 +109,7 @@ class ServerState:
 
     @cached_property
     def derivations(self) -> Derivations:
-        """Makes what the server's pages show of stored files."""
+        """Makes derived files, which the server's pages show of stored videos, such as a strip of frames."""
         return Derivations(self.store, self.settings, self.call, self.call_long)
 
     @cached_property
@@ -120,9 +122,10 @@ class ServerState:
         return by_id(self.settings.pools)
 
     def shares_results(self) -> bool:
-        """Returns True if everybody who knows the address of a result's file may see what the request was.
+        """Returns True if everybody who knows the address of a result's file may see the prompt and seed of its
+        request.
 
-        The setting `share_links` decides. Without it, a server without keys shares its results, and no other does.
+        The setting `share_links` decides. If it is not set, only a server without keys shares its results.
         Call it in a thread, because it may read the database.
         """
         chosen = self.settings.share_links
@@ -137,7 +140,10 @@ class ServerState:
         return await asyncio.get_running_loop().run_in_executor(self.short_executor, lambda: work(*args, **kwargs))
 
     async def call_long(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Returns the same as `call`, for functions that may take long. The caller must hold a place of a `Turns`."""
+        """Returns the result of `work(*args, **kwargs)`, called in a thread. Use it for functions that may take long.
+
+        The caller must hold a place of one of the `Turns` of this object, which limit the number of such calls.
+        """
         return await asyncio.get_running_loop().run_in_executor(self.executor, lambda: work(*args, **kwargs))
 
     async def call_with_retries(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -151,10 +157,10 @@ class ServerState:
         return await self.repeated(lambda: self.call(work, *args, **kwargs))
 
     async def call_for(self, key_id: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Returns the same as `call`. Use it for work on the body of a request or on an upload, and for writes.
+        """Returns the result of `work(*args, **kwargs)`, called in a thread.
 
-        Keys share the threads for such work fairly, so that a key with much of it does not stop the work for other
-        keys.
+        Use it for work on the body of a request or on an upload, and for writes. API keys share the threads for such
+        work fairly, so that a key with much work does not delay the others.
 
         key_id: the key for whose request the work is done.
         """
@@ -162,19 +168,19 @@ class ServerState:
             return await self.call_long(work, *args, **kwargs)
 
     async def call_for_with_retries(self, key_id: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Returns the same as `call_for`, and repeats the call after the same errors as `call_with_retries`.
+        """Does the same as `call_for`, and repeats the call after temporary errors, as `call_with_retries` does.
 
-        The key keeps its thread until the last repetition. The time for which it waits for a thread has no limit.
+        The key keeps its place among the threads until the last repetition. It may wait for this place without limit.
         """
         async with self.body_threads.turn(key_id):
             return await self.repeated(lambda: self.call_long(work, *args, **kwargs))
 
     @staticmethod
     async def repeated(attempt: Callable[[], Awaitable[T]]) -> T:
-        """Returns the result of `attempt()`, and repeats it after the same errors as `call_with_retries`.
+        """Returns the result of `attempt()`. Repeats it after temporary errors, as `call_with_retries` does.
 
-        Raises SQLAlchemy's TimeoutError, which is temporary, after 30 seconds (ANSWER_S): a database that hangs raises
-        no error itself. The thread of the attempt goes on.
+        If there is no result after 30 seconds (ANSWER_S), raises SQLAlchemy's TimeoutError, a temporary error, because
+        a database that hangs raises none itself. The thread of the attempt is not stopped.
         """
         try:
             async with asyncio.timeout(ANSWER_S) as limit:

@@ -18,13 +18,15 @@ PAUSE_S = 0.1
 """Seconds until the next attempt to accept a connection, after one that failed because too many files are open."""
 
 Prepare = Callable[[socket.socket], Awaitable[bool]]
-"""Speaks with a new client before the TLS handshake, and returns False if the connection ends with that."""
+"""A function that talks to a new client before the TLS handshake. Its argument is the connection's socket. It returns
+True if the handshake may begin, False if the connection must be closed."""
 
 
 async def at_once(line: socket.socket) -> bool:
-    """Does nothing and returns True, so that the TLS handshake begins at once.
+    """Does nothing and returns True, so that the TLS handshake begins at once. It can be the `prepare` of a
+    `TlsServer`.
 
-    It is a value for the argument `prepare` of `TlsServer`. `line` is the connection's socket, which is not used.
+    `line` is the connection's socket, which is not used.
     """
     return True
 

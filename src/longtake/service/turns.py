@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 
 class Turns:
-    """A number of places that keys share.
+    """A limited number of places, such as threads, that API keys share fairly.
 
     - A key gets a further place only if it uses fewer places than are free. So one key has at most half of several
       places, and a second key finds free ones.
@@ -27,7 +27,7 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, key_id: str) -> AsyncIterator[None]:
-        """Context manager that waits for one of the places for this key, and holds it until its block ends."""
+        """Context manager that waits until this key gets a place, and holds the place until its block ends."""
         await self._wait_for_place(key_id)
         try:
             yield

@@ -87,7 +87,7 @@ async def received(request: Request, state: ServerState, key_id: str, max_bytes:
 async def stored(state: ServerState, key_id: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Returns the result of `work(*args, **kwargs)`, a function that stores a file or a part of one.
 
-    It runs in a thread, in a place that the API key `key_id` shares with its other work.
+    It is called in a thread (see `ServerState.call_for`). `key_id` is the API key that sends the file.
 
     Raises RequestFailed if `work` raises InvalidRequest: with status 413 for a file that is too large, 429 for too many
     parts, and otherwise 400.

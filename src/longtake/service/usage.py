@@ -14,10 +14,10 @@ DAY_S = 86_400
 TIMEFRAMES_S = {"minute": 60, "hour": 3600, "day": DAY_S, "week": 7 * DAY_S}
 """Value of the query parameter `timeframe` -> the length in seconds of one bucket in the time series of the usage."""
 USAGE_SPANS_S = {"minute": DAY_S, "hour": 7 * DAY_S, "day": 30 * DAY_S, "week": 90 * DAY_S}
-"""Value of the query parameter `timeframe` -> the length in seconds of the usage if the parameter `start` is missing.
-A price estimate from past requests uses that of `day`."""
+"""Value of the query parameter `timeframe` -> the default length in seconds of the reported time, if the parameter
+`start` is missing. A price estimate from past requests uses the length of `day`."""
 MAX_BUCKETS = DAY_S // 60
-"""Maximum number of buckets in one answer with the time series of the usage. The cursor leads on."""
+"""Maximum number of buckets in one answer with the time series of the usage. Its cursor selects the next answer."""
 
 
 def price(settings: Settings, endpoint: str) -> dict[str, Any]:
