@@ -58,9 +58,9 @@ def create(path: Path, content: bytes) -> bool:
 
 
 def make_lasting_folder(folder: Path) -> None:
-    """Creates a folder and the folders above it, unless they exist. New ones are flushed to disk.
+    """Creates a folder and the folders above it, unless they exist, and flushes the new ones to disk.
 
-    So a file in the folder cannot be lost by a power cut because the folder itself is lost.
+    Without the flush, a power cut could lose a new folder, and with it the files inside.
     """
     if folder.is_dir():
         return

@@ -164,7 +164,7 @@ def now() -> float:
 
 
 def is_steady() -> bool:
-    """Returns False while the time may be wrong, as after a jump of the system's clock. Delete nothing expired then."""
+    """Returns False while the time may be wrong, as after a jump of the system's clock. Nothing should expire then."""
     return _clock.is_steady()
 
 

@@ -44,7 +44,7 @@ MAX_HEAD_BYTES = 64 * 1024
 it."""
 
 MAX_URL_LENGTH = 8000
-"""Largest number of characters of a URL."""
+"""Largest number of characters of a URL to which a request is sent."""
 
 _TURN = threading.Lock()
 """The lock with which all connections of the process take turns (see `CheckedStream`)."""

@@ -40,7 +40,7 @@ class Repeating:
         self._thread.start()
 
     def wake(self) -> None:
-        """Makes the thread call its function now instead of after the delay; during a call, again right after it."""
+        """Makes the thread call its function without further delay. If a call is running, the next one follows it."""
         self._woken.set()
 
     def stop(self) -> None:

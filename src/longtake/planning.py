@@ -21,7 +21,7 @@ from longtake.settings import Settings
 from longtake.video import VideoInfo
 
 LARGEST_SEED = 2**31 - 1
-"""The upper limit of random seeds. Every client's integer type can hold smaller numbers."""
+"""Random seeds are below this number, so that they fit into a signed 32-bit integer of any client."""
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 

@@ -109,8 +109,8 @@ class Runner:
 
     `settings`: the settings of the process, such as the device and the size of the adapter cache. Where they name a
         number of threads, torch uses that many in the whole process.
-    `lora_sources`: how LoRAs are read that are not in the LoRA folder and not on the hub, for example those at URLs. By
-        default, a LoRA at a URL can be used only if it was downloaded earlier.
+    `lora_sources`: the sources of LoRAs besides the LoRA folder and the hub, such as URLs. By default, a LoRA at a URL
+        can be used only if it was downloaded earlier.
     `load_model`: the function that loads models. By default it reads their files.
     """
 
@@ -165,8 +165,8 @@ class Runner:
             the result of an uninterrupted run. By default nothing is saved.
         `caller`: the id of the API key that sent the job; None for the user of this machine. LoRAs that were downloaded
             for one caller are not used for another.
-        `previews`: receives previews of the new frames. None, or a safety checker that checks the frames, turns them
-            off.
+        `previews`: receives previews of the new frames. No previews are made if it is None, or if a safety checker
+            checks the frames.
 
         Raises LongtakeError if the request cannot be served.
         """

@@ -135,14 +135,14 @@ class Settings(BaseSettings):
     """Whether a miniature (a small model in the package) carries out the requests to a model that is not installed.
     auto: only if no published model is installed. allow: always. refuse: never; such a request ends with status 503."""
     carry_detail: Literal["stand-in", "always", "never"] = "stand-in"
-    """Whether the source's fine detail and motion are added to the new frames: a miniature (a small model of the
-    package) draws only blurred shapes. stand-in: if a miniature stands in for a published model. always. never."""
+    """Whether the source's fine detail and motion are added to the new frames, because a small model draws blurred
+    shapes. stand-in: if a miniature stands in for a published model. always: for every model. never: for none."""
 
     device: Annotated[str, Field(pattern=f"^{DEVICE}$")] = "auto"
     """Device of the models: cuda (or cuda:N), mps or cpu. auto: the first of these that the machine has."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Number format of the models. auto: bfloat16 on an accelerator (float16 if it has no bfloat16), float32 on a CPU
-    and for the embedded models."""
+    and for the small models in the package."""
     threads: Positive | None = None
     """Number of processor threads with which torch computes on a CPU; None means torch's own choice, which is one for
     each core. Results do not depend on it."""
@@ -211,7 +211,7 @@ class Settings(BaseSettings):
     open_proxy: bool = False
     """If True, callers without a key may use /api/fal/proxy, even if the server requires keys."""
     share_links: bool | None = None
-    """If True, all who know the address of a result's file may see its request. None: True without keys, else False."""
+    """If True, all who know the address of a result's file may see its request. None: True if no API key exists."""
 
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ("127.0.0.1", "::1")
     """Addresses of reverse proxies, or networks of them such as `10.0.0.0/8`, separated by commas. The server trusts
@@ -220,7 +220,7 @@ class Settings(BaseSettings):
     """Largest number of open connections. It is smaller if the process may open fewer than about twice as many files.
     When it is reached, the connection that has waited longest without a complete request is closed."""
     max_connections_per_peer: Positive = 500
-    """Largest number of open connections of one client: an IPv4 address, or an IPv6 network of 64 bits."""
+    """Largest number of open connections of one client. An IPv4 address or a /64 IPv6 network counts as one client."""
     max_streams_per_key: Positive = 200
     """Largest number of open event streams of one key."""
     key_requests_per_minute: Positive | None = None

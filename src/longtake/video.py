@@ -153,7 +153,7 @@ STAGES = {
     "reversing": "Writing backwards",
     "fetch": "Fetching",
 }
-"""The name for users of each stage. A key is the first word of `Progress.stage`."""
+"""First word of `Progress.stage` -> the name of the stage for users."""
 
 OnProgress = Callable[[Progress], None]
 """Callback that is called at each step of a job. It can cancel the job by raising an exception."""

@@ -107,7 +107,7 @@ fetches = sa.Table(
 `key_id`, `pool`, `priority`, `seq`: the values of the request's row.
 `state`: waiting, running, done, or ended after the request has ended.
 `server`: the id of the server that downloads the files; null unless `state` is running.
-`attempt`: the number of attempts so far, including a running one. One that its server stopped itself does not count.
+`attempt`: the number of attempts so far, including a running one. Attempts that their server stopped do not count.
 `files`: the files, a list of [URL, path of the field, kind, must be stored] (see `queue.requests.RemoteFile`).
 `blobs`: URL -> the key of the blob with the bytes, for each file that was downloaded.
 `hub_names`: URL -> the path in the folder of the hub's LoRAs, for each LoRA that was downloaded there; null for none.
@@ -235,10 +235,11 @@ derived_files = sa.Table(
 )
 """The files that were made from stored ones for the server's pages, such as a strip of a video's frames.
 
-`file_key`, `kind`, `form`: the key of the file, and what was made from it, such as a strip of a certain size.
+`file_key`: the key of the stored file.
+`kind`, `form`: the kind of derived file, such as "strip", and the variant of this kind, such as its size.
 `made_at`: the time at which it was made.
-`facts`: facts about what was made, as a JSON object.
-`blob`: the key of the blob with its bytes; null if it consists only of facts.
+`facts`: facts about it, a JSON object.
+`blob`: the key of the blob with its bytes; null if it has facts alone.
 `size`: the size of the blob in bytes; 0 without one.
 """
 

@@ -17,13 +17,13 @@ from longtake.plans import frames_on_clock, playable_rate
 from longtake.video import VideoInfo
 
 WINDOW_FRAMES = 505
-"""Largest sum of context frames and new frames if the request has no `context`. The number is published.
+"""Largest sum of context frames and new frames if the request has no `context`. fal publishes this number.
 
 The context has at least DEFAULT_CONTEXT frames, even if the sum then exceeds WINDOW_FRAMES.
 """
 
 DIRECTIONS: Mapping[str, Direction] = {"end": "forward", "start": "backward"}
-"""The direction of the extension for each value of `mode`."""
+"""Value of the request's field `mode` (the end of the video that is extended) -> direction of the extension."""
 
 
 class Request(BaseModel):

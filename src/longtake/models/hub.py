@@ -54,8 +54,8 @@ def files(repo: str, settings: Settings, *, answer_s: float = ANSWER_S) -> list[
     """Returns the files of a repository.
 
     answer_s: the longest time in seconds that the hub may stay silent.
-    Raises `DownloadFailed` if the hub does not list the files, or if `settings.offline` forbids to ask it. Raises
-    OSError if this machine is at fault (see `errors.TEMPORARY`), for example because too many files are open.
+    Raises `DownloadFailed` if the hub does not list the files, or if `settings.offline` is True. Raises OSError if
+    this machine is at fault (see `errors.TEMPORARY`), for example because too many files are open.
     """
     from huggingface_hub import HfApi
 

@@ -26,7 +26,7 @@ _HUB, _CALLERS, _UNFINISHED = "hub", "callers", "unfinished"
 
 
 def public_folder(settings: Settings) -> Path:
-    """Returns the folder of the LoRAs that the hub gives to everybody. The requests of all callers use it."""
+    """Returns the folder of LoRAs that the hub serves without an access token. The requests of all callers use it."""
     return settings.loras_dir / FETCHED / _HUB
 
 

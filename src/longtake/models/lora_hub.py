@@ -110,7 +110,10 @@ def download(
 
 @contextmanager
 def _one_at_a_time(key: Path, check: Check) -> Iterator[None]:
-    """Context manager for a block that only one thread of this process may run at a time, for each `key`."""
+    """Context manager for a block that only one thread of this process may run at a time, for each `key`.
+
+    check: called again and again while another thread is in the block. It may raise an exception to end the wait.
+    """
     with _LOCKS_CHANGE:
         lock = _LOCKS.setdefault(key, threading.Lock())
     while not lock.acquire(timeout=CHECK_EVERY_S):

@@ -56,7 +56,7 @@ class Pair:
 class OpenAdapter:
     """A LoRA whose header was read, but not its tensors.
 
-    planned: its place in the plan.
+    planned: the LoRA as the plan names it.
     file: its file, which can be read while the LoRA is open.
     header: its header.
     """

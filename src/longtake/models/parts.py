@@ -45,7 +45,7 @@ class Loaded:
 
 
 class PartSource(Protocol):
-    """A source from which the parts of models are loaded."""
+    """Where the parts of models come from. `InstalledParts`, the default, reads files on this machine."""
 
     def open(self, card: ModelCard, settings: Settings) -> Mapping[PartName, checkpoints.Checkpoint]:
         """Returns the checkpoints of a model's parts, without the tokenizer, in the order of ORDER. Reads no weights.
@@ -61,7 +61,7 @@ class PartSource(Protocol):
 
 
 class InstalledParts:
-    """The source of parts that are files on this machine."""
+    """Loads parts from their files on this machine (see `PartSource`)."""
 
     def open(self, card: ModelCard, settings: Settings) -> Mapping[PartName, checkpoints.Checkpoint]:
         lacking = not_installed(card, settings)
@@ -78,7 +78,7 @@ class InstalledParts:
 
 
 INSTALLED = InstalledParts()
-"""The source of all models of the library, the command line and the server."""
+"""The source of parts that the library, the command line and the server use."""
 
 
 def load_parts(
@@ -91,7 +91,7 @@ def load_parts(
     """Returns a model with all its parts in memory, placed on the device that the settings name.
 
     on_progress: receives the number of parts loaded so far as `step`, before each part and at the end.
-    source: the source of the parts.
+    source: where the parts come from; by default, files on this machine.
     prepare_transformer: called with the loaded transformer, before hooks for casting and offloading are added to it.
     Raises `ModelNotInstalled` if a part is missing, `BadCheckpoint` if one does not fit its class, and `NotSupported`
     if this machine does not have the device.

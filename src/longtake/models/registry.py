@@ -30,7 +30,7 @@ CAMERAS = ("dolly_in", "dolly_out", "dolly_left", "dolly_right", "jib_up", "jib_
 """Camera movements for which LTX-2 models have an adapter, named `camera_<movement>`."""
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
-"""The folder of the embedded models. They ship inside the package."""
+"""The folder of the small models that ship inside the package."""
 
 
 @dataclass(frozen=True)

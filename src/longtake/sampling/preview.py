@@ -127,8 +127,8 @@ def middle_frames(frames: int, latents: int) -> list[int]:
 def pairs(latent: Tensor, frames: RGBFrames) -> tuple[Tensor, RGBFrames]:
     """Returns what a decoder is fitted to: n latent frames [1, C, n, h, w], and a picture of each, [n, H, W, 3].
 
-    The picture is the middle one of the frames that the latent frame covers. n is as small as ENOUGH_CELLS allows. Both
-    results are copies.
+    The picture is the middle one of the frames that the latent frame covers. Only as many
+    latent frames are used as have about ENOUGH_CELLS latents together. Both results are copies.
 
     latent: normalised latents [1, C, f, h, w].
     frames: the frames [T, H, W, 3] that the VAE has turned into `latent`.

@@ -14,7 +14,7 @@ from longtake.sampling.levels import Scheduler
 def linear_quadratic(steps: int) -> Tensor:
     """Returns the linear-quadratic schedule: noise levels from 1 to 0, [steps + 1] float32.
 
-    `levels.linear_quadratic` explains it.
+    The levels fall slowly in the first half of the steps, and then ever faster (see `levels.linear_quadratic`).
     """
     return torch.tensor(levels.linear_quadratic(steps))
 

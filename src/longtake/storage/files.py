@@ -283,7 +283,7 @@ class FileStore:
     def _delete_where(self, condition: sa.ColumnElement[bool], limit: int | None = None) -> list[str]:
         """Deletes the files whose rows meet `condition`, at most `limit` of them, and returns their keys.
 
-        What was made from these files is deleted, too.
+        The files that were derived from them, such as strips of their frames, are deleted, too.
         """
         # Usually there is nothing to delete. Then this read avoids a transaction for which other writers would wait.
         with reading(self.engine) as connection:
@@ -317,7 +317,7 @@ def open_store(engine: sa.Engine, settings: Settings) -> FileStore:
 
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
-"""Codes of operating system errors for a full disk and for a used-up share of one."""
+"""Codes of operating system errors for a full disk and for an exceeded disk quota."""
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""Imports: files that the server has fetched from elsewhere for a key, and stored as uploads of this key.
+"""Imports: files that the server has downloaded from a URL for an API key, and stored as uploads of this key.
 
-A request that names the same URL some minutes later gets the stored file, so that it is not fetched again.
+If the key's next request for the same URL follows within ten minutes, it gets the stored file, without a new download.
 """
 
 import hashlib
@@ -13,14 +13,14 @@ from longtake.database.tables import imports
 from longtake.storage.files import FileStore, StoredFile
 
 FRESH_S = 600.0
-"""Seconds for which the file of an import is used for its URL. After that the URL is fetched again."""
+"""Seconds after an import during which requests for the URL get the stored file. Later the URL is fetched again."""
 
 
 def find(store: FileStore, key_id: str, url: str) -> tuple[str, StoredFile] | None:
     """Returns the key of the stored file that was imported from a URL, and the facts about it.
 
-    Returns None if this API key has not imported the URL within the last minutes (FRESH_S), or the file is not stored
-    any more.
+    Returns None if this API key has not imported the URL within the last ten minutes (FRESH_S), or if the file is not
+    stored any more.
 
     `key_id`: the id of the API key.
     """

@@ -21,7 +21,7 @@ MAX_PARTS = 10_000
 """The largest part number of an upload, as in S3."""
 
 MAX_PARTS_OF_KEY = 20_000
-"""Largest number of stored parts of one key's unfinished uploads."""
+"""Largest number of stored parts of all unfinished uploads of one API key."""
 
 TOO_LARGE = "The file is larger than the {limit} bytes that one upload may have."
 
@@ -37,7 +37,7 @@ class AlreadyUploaded(InvalidRequest):
 
 
 class TooManyParts(InvalidRequest):
-    """The key has the largest number of parts of unfinished uploads."""
+    """The API key already has the largest allowed number of stored parts of unfinished uploads (MAX_PARTS_OF_KEY)."""
 
     def __init__(self) -> None:
         super().__init__(

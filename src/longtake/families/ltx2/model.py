@@ -47,7 +47,7 @@ def load(
     """Loads the model that `card` describes onto the device that the settings choose.
 
     `on_progress`: the callback that receives the progress of loading.
-    `source`: the source of the model's parts.
+    `source`: where the model's parts come from; by default, files on this machine.
 
     Raises BadCheckpoint if a part is missing, is damaged, or does not fit the other parts. Raises NotSupported if the
     device is not available.

@@ -133,7 +133,7 @@ class PassSetup:
 
     `guide`: the transformer with its prompts and guidance scales.
     `sampler`: the settings of the steps.
-    `acceleration`: how many steps extrapolate instead of evaluating the model.
+    `acceleration`: how many steps extrapolate earlier predictions instead of evaluating the model.
     """
 
     guide: Guide

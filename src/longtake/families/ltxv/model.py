@@ -41,7 +41,7 @@ def load(
     """Loads the model of a card onto the device that the settings choose.
 
     `on_progress`: the callback that receives the progress of loading.
-    `source`: the source of the model's parts.
+    `source`: where the model's parts come from; by default, files on this machine.
 
     Raises BadCheckpoint if a part is missing or damaged. Raises NotSupported if the device is not available.
     """

@@ -18,8 +18,7 @@ NATIVE_SIZE_STEP = 32
 """The published 0.9.x models work on sides that are multiples of this number of pixels."""
 
 FIRST_PASS_SHARE = Fraction("0.6666666")
-"""The size of the first of two passes, as a share of the output's size. The second pass works at twice the first's
-size.
+"""The width and height of the first of two passes, as a share of the output's. The second pass works at twice these.
 
 The published value is slightly below two thirds, so that a side of 192 becomes 96 in the first pass, not 128.
 """
@@ -37,7 +36,7 @@ class Pass:
     `skip_initial`: the number of noise levels that are left out at the start of the schedule.
     `skip_final`: the number of noise levels that are left out at the end of the schedule.
     `guidance`: the guidance scales by noise level.
-    `acceleration`: how many steps extrapolate instead of evaluating the model.
+    `acceleration`: how many steps extrapolate earlier predictions instead of evaluating the model.
     """
 
     canvas: Size

@@ -81,7 +81,7 @@ TINY = Guidance(
     blocks=((), (3,), (3,), ()),
     cfg_star=True,
 )
-"""The guidance of the embedded model. Its output breaks at larger scales, because the model is so small."""
+"""The guidance of the small model in the package. Its output breaks at the scales that suit larger models."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Adds a column that counts the attempts at a download, so that a download at which servers die is given up."""
+"""Adds a column that counts the attempts at a download, so that one that crashes its servers is given up at last."""
 
 import sqlalchemy as sa
 from alembic import op
