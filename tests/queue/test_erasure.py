@@ -17,6 +17,7 @@ from longtake.queue.erasure import (
     EVERY_S,
     UNSTORED_S,
     delete_erased,
+    delete_late_webhooks,
     erase,
     erase_ended,
     eraser,
@@ -117,6 +118,27 @@ def test_a_webhook_that_waits_is_still_sent(engine: sa.Engine, store: FileStore)
         connection.execute(sa.update(deliveries).values(state="waiting"))
     assert erase(store, row.id)
     assert count(engine, deliveries) == 1
+
+
+@pytest.mark.parametrize("end", ["delivered", "given_up"])
+def test_the_url_of_a_webhook_is_deleted_when_it_ends_after_the_payloads(
+    engine: sa.Engine, store: FileStore, end: str
+) -> None:
+    late, kept = ended(engine, store_io=False), ended(engine)
+    with engine.begin() as connection:
+        connection.execute(sa.update(deliveries).values(state="waiting"))
+    assert erase(store, late.id)
+    assert delete_late_webhooks(engine) == [], "it is still sent"
+    with engine.begin() as connection:
+        connection.execute(sa.update(deliveries).values(state=end))
+    thread = eraser(store, settings(), lambda _: None)
+    thread.start()
+    try:
+        eventually(lambda: count(engine, deliveries) == 1)
+    finally:
+        thread.stop()
+    with reading(engine) as connection:
+        assert connection.scalar(sa.select(deliveries.c.request_id)) == kept.id
 
 
 def test_rows_are_deleted_after_their_payloads_and_still_counted(engine: sa.Engine, store: FileStore) -> None:

@@ -41,6 +41,7 @@ def eraser(store: FileStore, settings: Settings, on_change: Callable[[str], None
 
     - Inputs, JSON results, plans and logs are deleted `payload_s` seconds after a request's end. If the client does not
       let the server store them, they are deleted after 45 minutes (UNSTORED_S) at the latest.
+    - A webhook that is still sent then is deleted when it was delivered or given up.
     - Rows are deleted `history_s` seconds after a request's submission, but not before the request's other data.
 
     `store`: has the engine of the database, and the blobs of large inputs and results.
@@ -58,6 +59,7 @@ def eraser(store: FileStore, settings: Settings, on_change: Callable[[str], None
         changed = (
             erase_ended(store, now - min(UNSTORED_S, payload_s), stored=False)
             or erase_ended(store, now - payload_s, stored=True)
+            or delete_late_webhooks(store.engine)
             or delete_erased(store.engine, now - settings.history_s)
         )
         for request_id in changed:
@@ -129,6 +131,26 @@ def _erase_rows(connection: sa.Connection, ids: Sequence[str]) -> None:
     }
     connection.execute(sa.update(requests).where(requests.c.id.in_(ids)).values(values))
     connection.execute(sa.delete(events).where(events.c.request_id.in_(ids)))
+    _delete_ended_webhooks(connection, ids)
+
+
+def delete_late_webhooks(engine: sa.Engine, limit: int = CHANGED_BATCH) -> Sequence[str]:
+    """Deletes the webhooks that ended (delivered or given up) after their requests' payloads were deleted, because the
+    URL of a webhook can contain a secret. Returns the requests' ids.
+
+    `limit`: the maximum number of webhooks; the next call deletes others.
+    """
+    erased = sa.exists().where(requests.c.id == deliveries.c.request_id, requests.c.erased_at.is_not(None))
+    late = sa.select(deliveries.c.request_id).where(deliveries.c.state != "waiting", erased).limit(limit)
+    with reading(engine) as connection:
+        ids = connection.scalars(late).all()
+    if ids:
+        with engine.begin() as connection:
+            _delete_ended_webhooks(connection, ids)
+    return ids
+
+
+def _delete_ended_webhooks(connection: sa.Connection, ids: Sequence[str]) -> None:
     connection.execute(sa.delete(deliveries).where(deliveries.c.request_id.in_(ids), deliveries.c.state != "waiting"))
 
 
