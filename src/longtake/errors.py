@@ -246,6 +246,10 @@ class DiskFull(LongtakeError):
     status = 507
 
 
+class FileLost(LongtakeError):
+    """The bytes of something that the server has stored are missing or damaged. The server's log says of what."""
+
+
 class DecoderFailed(LongtakeError):
     """The process that decodes files failed, but not because of the file. A new process then tries once more."""
 

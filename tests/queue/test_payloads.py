@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from longtake.errors import FileLost
 from longtake.queue import engine as queue
 from longtake.queue import payloads
 from longtake.queue.engine import IdempotencyMismatch
 from longtake.queue.erasure import erase
 from longtake.queue.requests import Outcome, Submission
+from longtake.queue.short_inputs import short_input
 from longtake.storage.blobs import Blobs
 from longtake.storage.files import FileStore
 from tests.storage.fixtures import each_once
@@ -53,6 +55,29 @@ def test_a_large_input_and_result_are_read_as_they_were_stored(store: FileStore)
     assert (body, json.loads(result or b"")) == (LARGE, RESULT)
     assert payloads.input_and_result(store.engine, store.blobs, row.id, max_bytes=100) == (None, None)
     assert list(store.scratch.iterdir()) == []
+
+
+@each_once
+@pytest.mark.parametrize("left", [LARGE[:-1], b""])
+def test_damaged_payloads_are_lost_and_not_sent(store: FileStore, tmp_path: Path, left: bytes) -> None:
+    row, _ = queue.submit(store.engine, payloads.move_out(store, submission(LARGE)))
+    claimed = queue.claim(store.engine, "default", "w")
+    assert claimed is not None
+    assert claimed.body_blob is not None
+    assert queue.finish(store.engine, claimed, payloads.move_result_out(store, row.id, Outcome(200, RESULT)))
+    assert payloads.read(store.blobs, claimed.body_blob) == LARGE
+    (tmp_path / "rest").write_bytes(left)
+    for key in keys(store):
+        store.blobs.put(key, tmp_path / "rest")
+    with pytest.raises(FileLost):
+        payloads.read(store.blobs, claimed.body_blob)
+    with pytest.raises(FileLost):
+        payloads.open_result(store.engine, store.blobs, row.id)
+    assert payloads.input_and_result(store.engine, store.blobs, row.id) == (None, None)
+    assert short_input(store.engine, store.blobs, row.id, 10**6) is None
+    store.blobs.delete(claimed.body_blob)
+    with pytest.raises(FileLost):
+        payloads.read(store.blobs, claimed.body_blob)
 
 
 @each_once

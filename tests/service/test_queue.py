@@ -260,6 +260,25 @@ def test_a_result_whose_file_is_deleted_says_so(served: Served, client: httpx.Cl
     assert client.get(submitted["status_url"]).json()["status"] == "COMPLETED"
 
 
+@pytest.mark.parametrize("left", [None, b"x"])
+def test_a_result_whose_file_is_lost_says_so(
+    served: Served, client: httpx.Client, tmp_path: Path, left: bytes | None
+) -> None:
+    submitted = submit(client)
+    key, store = finished(served, served.claim()), served.state.store
+    file = store.find(key)
+    assert file is not None
+    store.blobs.delete(file.blob)
+    if left is not None:
+        (tmp_path / "rest").write_bytes(left)
+        store.blobs.put(file.blob, tmp_path / "rest")
+    for address in (submitted["response_url"], f"/cdn/files/{key}", f"/media/{key}/facts"):
+        for headers in ({}, {"range": "bytes=0-0"}):
+            answer = client.get(address, headers=headers)
+            assert (answer.status_code, answer.json()["error_type"]) == (500, "internal_error")
+            assert "lost this file" in answer.json()["detail"]
+
+
 def test_a_failure_has_its_status_headers_and_body(served: Served, client: httpx.Client) -> None:
     submitted = submit(client)
     late = Outcome(

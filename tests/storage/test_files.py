@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from longtake.database.tables import files
-from longtake.errors import DiskFull
+from longtake.errors import DiskFull, FileLost
 from longtake.queue import engine as queue
 from longtake.queue.requests import RemoteFile
 from longtake.settings import Settings
@@ -104,9 +104,47 @@ def test_a_result_whose_row_is_missing_is_stored_again(store: FileStore, tmp_pat
 def test_a_result_whose_bytes_are_lost_is_stored_again(store: FileStore, tmp_path: Path) -> None:
     key = store.add_result("request", CLIP, written(tmp_path / "r", b"first"))
     store.blobs.delete(found(store, key).blob)
-    assert store.find(key) is None
+    assert store.find_whole(key) is None
     assert store.add_result("request", CLIP, written(tmp_path / "r", b"second")) == key
     assert read(store.blobs, found(store, key).blob) == b"second"
+
+
+@pytest.mark.parametrize(
+    ("left", "words"), [(None, "is missing"), (b"fra", "it has 3 bytes and not 6"), (b"", "0 bytes")]
+)
+def test_a_file_whose_bytes_are_missing_or_damaged_is_lost(
+    store: FileStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, left: bytes | None, words: str
+) -> None:
+    key = stored(store)
+    blob = found(store, key).blob
+    store.blobs.delete(blob)
+    if left is not None:
+        store.blobs.put(blob, written(tmp_path / "rest", left))
+    for _ in range(3):
+        with pytest.raises(FileLost):
+            store.find(key)
+        assert store.find_whole(key) is None
+    (line,) = caplog.messages
+    assert words in line
+    assert blob[:8] in line
+    assert key not in line, "who knows the key may read the file"
+    store.delete(key)
+    assert store.find(key) is None
+
+
+@on_sqlite
+def test_a_file_that_is_deleted_while_it_is_found_is_not_lost(
+    store: FileStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Slow:
+        """A storage in which a file is deleted just before its size is asked for."""
+
+        def size(self, _: str) -> None:
+            store.delete(key)
+
+    key = stored(store)
+    assert FileStore(store.engine, Slow(), store.scratch).find(key) is None  # type: ignore[arg-type]
+    assert caplog.messages == []
 
 
 @on_sqlite

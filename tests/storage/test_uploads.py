@@ -85,6 +85,18 @@ def test_parts_are_joined_in_the_order_of_their_numbers(store: FileStore) -> Non
     assert num_rows(store) == 0
 
 
+def test_a_damaged_part_must_be_sent_again(store: FileStore) -> None:
+    upload = new_upload(store, multipart=True)
+    listed = [add_part(store, upload, number, b"frames") for number in (1, 2)]
+    store.blobs.put(f"parts/{upload.token}.2.{listed[1][1]}", written(store, b"fra"))
+    with pytest.raises(InvalidRequest, match=r"Part 2 .* has not been uploaded"):
+        uploads.complete(store, upload, listed)
+    add_part(store, upload, 2, b"frames")
+    file = store.find(uploads.complete(store, upload, listed))
+    assert file is not None
+    assert read(store.blobs, file.blob) == b"framesframes"
+
+
 def test_parts_that_arrive_at_the_same_time_stay_below_the_limit_together(store: FileStore) -> None:
     upload = new_upload(store, multipart=True)
 

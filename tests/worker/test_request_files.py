@@ -67,5 +67,7 @@ def test_own_files_and_files_that_no_server_downloads(engine: sa.Engine, tmp_pat
     assert found.blob is not None
     assert found.is_own
     assert find_file(context, row, f"http://127.0.0.1:8000/cdn/files/{'a' * 32}.mp4") == FileFound(None, is_own=True)
+    context.store.blobs.delete(found.blob)
+    assert find_file(context, row, f"http://127.0.0.1:8000/cdn/files/{key}") == FileFound(None, is_own=True), "lost"
     assert find_file(context, row, "https://example.com/a.mp4") == FileFound(None)
     assert missing_files(context, row) == set()

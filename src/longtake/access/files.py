@@ -36,7 +36,7 @@ def find_own(store: FileStore, url: str, key_id: str | None) -> tuple[str, Store
     """Returns the key of the file at `url` and the facts about it, if this server's store has the file.
 
     The server can then read the file from its store and need not download it. Returns None if the URL names no stored
-    file, or a file that the caller may not read.
+    file, or a file that the caller may not read. Raises FileLost if the file's bytes are missing or damaged.
 
     `url`: only the end of its path counts. Its host is ignored, because a server may have several names, and the last
         part of the path cannot be guessed.

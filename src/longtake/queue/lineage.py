@@ -2,6 +2,7 @@
 
 from longtake.access.files import find_own
 from longtake.access.keys import Caller
+from longtake.errors import FileLost
 from longtake.queue.engine import get_without_payloads
 from longtake.queue.requests import NO_LINEAGE, Lineage
 from longtake.storage.files import FileStore
@@ -17,7 +18,10 @@ def find_lineage(store: FileStore, url: str, caller: Caller) -> Lineage:
     `caller`: the sender of the new request. The result names the request that made the file only if that request has
         the same API key, or the caller's scope is `admin`.
     """
-    found = find_own(store, url, caller.key_id)
+    try:
+        found = find_own(store, url, caller.key_id)
+    except FileLost:  # the request ends with this error when its files are fetched
+        found = None
     if found is None:
         return NO_LINEAGE
     key, file = found

@@ -6,6 +6,7 @@ If they were in the row, the database would write them again at each change of t
 import base64
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -15,9 +16,12 @@ import sqlalchemy as sa
 
 from longtake.database.connection import reading
 from longtake.database.tables import requests
+from longtake.errors import FileLost
 from longtake.queue.requests import Outcome, Submission
 from longtake.storage.blobs import Blobs
 from longtake.storage.files import PAYLOADS, FileStore
+
+log = logging.getLogger(__name__)
 
 INLINE_BYTES = 64 * 1024
 """Size in bytes above which an input or a result is stored as a blob. A larger invalid input is not stored at all."""
@@ -127,10 +131,36 @@ class OpenResult:
         return b"".join((self.first, *self.rest))
 
 
+def read(blobs: Blobs, key: str) -> bytes:
+    """Returns the payload in a blob. Raises FileLost if the blob is missing or damaged."""
+    try:
+        content = b"".join(blobs.open(key))
+    except FileNotFoundError:
+        content = b""
+    if hashlib.sha256(content).hexdigest() != digest(key):
+        raise _lost(key)
+    return content
+
+
+def _lost(key: str) -> FileLost:
+    """Returns the error for a blob with a payload that is missing or damaged, and logs it."""
+    log.error("The stored file %s is missing or damaged. Restore it from a backup, if there is one.", key)
+    return FileLost("The server has lost the stored input or result of this request. Send the request again.")
+
+
+def is_whole(blobs: Blobs, key: str) -> bool:
+    """Returns True if the payload in a blob is undamaged. Raises FileNotFoundError if there is no such blob."""
+    hashed = hashlib.sha256()
+    for piece in blobs.open(key):
+        hashed.update(piece)
+    return hashed.hexdigest() == digest(key)
+
+
 def open_result(engine: sa.Engine, blobs: Blobs, request_id: str) -> OpenResult | None:
     """Opens the JSON body of the request's result, to be read in pieces.
 
-    Returns None if there is no such request, if it has no result yet, or if the result's blob is deleted.
+    Returns None if there is no such request, if it has no result yet, or if the result's blob is deleted. Raises
+    FileLost if the blob is damaged.
     """
     with reading(engine) as connection:
         found = connection.execute(
@@ -142,6 +172,8 @@ def open_result(engine: sa.Engine, blobs: Blobs, request_id: str) -> OpenResult 
         return OpenResult(len(found.output), found.output, iter(()))
     size = blobs.size(found.output_blob)
     try:
+        if not is_whole(blobs, found.output_blob):
+            raise _lost(found.output_blob)
         pieces = blobs.open(found.output_blob)
         return None if size is None else OpenResult(size, next(pieces), pieces)
     except FileNotFoundError:  # The payload is just being deleted.
@@ -149,7 +181,10 @@ def open_result(engine: sa.Engine, blobs: Blobs, request_id: str) -> OpenResult 
 
 
 def result(engine: sa.Engine, blobs: Blobs, request_id: str) -> bytes | None:
-    """Returns the JSON body of the request's result, or None in the cases of `open_result`."""
+    """Returns the JSON body of the request's result, or None in the cases of `open_result`.
+
+    Raises FileLost as `open_result` does.
+    """
     opened = open_result(engine, blobs, request_id)
     return None if opened is None else opened.read_all()
 
@@ -159,7 +194,7 @@ def input_and_result(
 ) -> tuple[bytes | None, bytes | None]:
     """Returns the request's input and the JSON body of its result.
 
-    Each is None if there is none, or if it has more than `max_bytes` bytes.
+    Each is None if there is none, if it has more than `max_bytes` bytes, or if it is missing or damaged.
     """
     inline = [_limited(column, max_bytes).label(column.name) for column in (requests.c.body, requests.c.output)]
     query = sa.select(*inline, requests.c.body_blob, requests.c.output_blob).where(requests.c.id == request_id)
@@ -182,9 +217,10 @@ def _content(blobs: Blobs, inline: bytes | None, key: str | None, max_bytes: int
     if max_bytes is not None and (blobs.size(key) or 0) > max_bytes:
         return None
     try:
-        return b"".join(blobs.open(key))
+        content = b"".join(blobs.open(key))
     except FileNotFoundError:  # The payload is just being deleted.
         return None
+    return content if hashlib.sha256(content).hexdigest() == digest(key) else None
 
 
 def keys(moved: Submission) -> list[str]:

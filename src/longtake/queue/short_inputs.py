@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from longtake.database.connection import reading
 from longtake.database.tables import requests
+from longtake.queue.payloads import is_whole
 from longtake.storage.blobs import Blobs
 
 SHOWN_BYTES = 64
@@ -19,8 +20,8 @@ _ESCAPE_OR_END = re.compile(rb'\\.|"', re.DOTALL)
 def short_input(engine: sa.Engine, blobs: Blobs, request_id: str, max_bytes: int) -> bytes | None:
     """Returns the input of a request as JSON, in which each data URI has at most 64 bytes (SHOWN_BYTES) and `...`.
 
-    Returns None if there is no such request, if its blob is deleted, or if the result would have more than `max_bytes`
-    bytes.
+    Returns None if there is no such request, if its blob is deleted or damaged, or if the result would have more than
+    `max_bytes` bytes.
     """
     query = sa.select(requests.c.body, requests.c.body_blob).where(requests.c.id == request_id)
     with reading(engine) as connection:
@@ -28,6 +29,8 @@ def short_input(engine: sa.Engine, blobs: Blobs, request_id: str, max_bytes: int
     if found is None:
         return None
     try:
+        if found.body_blob is not None and not is_whole(blobs, found.body_blob):
+            return None
         pieces = [found.body] if found.body_blob is None else blobs.open(found.body_blob)
         short = bytearray()
         for piece in without_data(pieces):

@@ -278,6 +278,7 @@ async def result_response(state: ServerState, row: RequestRow) -> Response:
       video inside is read in pieces while it is sent.
     - If the result or its file was deleted: a response with status 404, which says so.
     - If the request has not ended: raises RequestFailed with status 400.
+    - If the result or its file is missing or damaged: raises FileLost.
     """
     if not row.has_ended or row.status_code is None:
         raise RequestFailed(400, "Request is still in progress", None, {"x-fal-request-id": row.id})

@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 
 from longtake.database.connection import is_damaged, is_temporary
 from longtake.endpoints.validation import problem
-from longtake.errors import DiskFull, LongtakeError
+from longtake.errors import DiskFull, FileLost, LongtakeError
 from longtake.printable import printable
 
 Headers = Mapping[str, str]
@@ -135,7 +135,7 @@ def error_response(error: Exception) -> Response | None:
             return request_error(error.status, error.detail, error.error_type, error.headers)
         case ModelFailed():
             return model_error(422, error.details)
-        case DiskFull():
+        case DiskFull() | FileLost():
             return request_error(error.status, error.message, "internal_error")
         case LongtakeError():
             return model_error(error.status, [error.detail()])

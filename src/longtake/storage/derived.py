@@ -49,10 +49,10 @@ class DerivedFile:
 
 
 def find(store: FileStore, wanted: Derivation) -> DerivedFile | None:
-    """Returns a derived file, or None if it was not made yet or its blob is missing."""
+    """Returns a derived file, or None if it was not made yet or its blob is missing or damaged."""
     with reading(store.engine) as connection:
         row = connection.execute(sa.select(derived_files).where(*_is(wanted))).first()
-    if row is None or (row.blob is not None and store.blobs.size(row.blob) is None):
+    if row is None or (row.blob is not None and store.blobs.size(row.blob) != row.size):
         return None
     return DerivedFile(row.facts, row.blob, row.size)
 

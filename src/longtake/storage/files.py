@@ -10,7 +10,7 @@ import logging
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from longtake.database.batches import CHANGED_BATCH, batches
 from longtake.database.connection import FULL, error_code, reading
 from longtake.database.secret import secret
 from longtake.database.tables import derived_files, fetches, files, requests, uploads
-from longtake.errors import DiskFull
+from longtake.errors import DiskFull, FileLost
 from longtake.settings import Settings
 from longtake.storage import legacy, lifecycle, open_blobs
 from longtake.storage.blobs import Blobs
@@ -51,6 +51,10 @@ STRAY_S = 24 * 3600.0
 
 Younger ones may belong to an upload or a request in progress. `sweep_strays` says which are deleted.
 """
+
+
+MOST_REPORTED = 1000
+"""Largest number of files whose loss one process logs."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ class FileStore:
     `blobs`: the storage of the files' bytes.
     `scratch`: this server's folder for files that are not stored yet.
     `retention_s`: seconds after which a file expires, unless its lifecycle sets another time.
+    `reported`: the blobs of the lost files that this object has logged.
 
     Methods that store a file raise DiskFull if a disk is full, and then store nothing.
     """
@@ -109,6 +114,7 @@ class FileStore:
     blobs: Blobs
     scratch: Path
     retention_s: float = 7 * 24 * 3600.0
+    reported: set[str] = field(default_factory=set, compare=False)
 
     def scratch_path(self) -> Path:
         """Returns an unused path in the scratch folder. The folder is created if it does not exist."""
@@ -116,22 +122,35 @@ class FileStore:
         return self.scratch / secrets.token_urlsafe(16)
 
     def find(self, key: str) -> StoredFile | None:
-        """Returns the facts about a file.
+        """Returns the facts about a file. Returns None if no file has this key, or it has expired.
 
-        Returns None if no file has this key, or it has expired, or its blob is missing.
+        Raises FileLost if the file's blob is missing or has not the file's size, and logs that once for each file.
         """
         row = self._row(key)
         if row is None or (row.expires_at is not None and row.expires_at <= clock.now()):
             return None
-        if self.blobs.size(row.blob) is None:
-            return None
+        size = self.blobs.size(row.blob)
+        if size != row.size:
+            if self._row(key) is None:
+                return None  # it was deleted in the meantime
+            self._report_lost(row, size)
+            raise FileLost(
+                "The server has lost this file or a part of it. Upload it again, or repeat the request that made it."
+            )
         facts = (row.blob, row.key_id, row.name, row.content_type, row.size, row.created_at, row.access, row.request_id)
         return StoredFile(*facts)
+
+    def find_whole(self, key: str) -> StoredFile | None:
+        """Returns what `find` returns, but None where it raises FileLost."""
+        try:
+            return self.find(key)
+        except FileLost:
+            return None
 
     def result_of(self, request_id: str) -> tuple[str, StoredFile] | None:
         """Returns the key of the file that is the result of a request, and the facts about it; None if there is none.
 
-        `find` says when a file is not there any more.
+        Raises FileLost as `find` does.
         """
         with reading(self.engine) as connection:
             keys = connection.scalars(sa.select(files.c.key).where(files.c.request_id == request_id)).all()
@@ -146,8 +165,8 @@ class FileStore:
         """
         signed = hmac.digest(self._secret, f"{request_id}/{file.name}".encode(), "sha256")
         key = signed.hex()[:32] + suffix(file.name, file.content_type)
-        if self.find(key) is None:
-            self.delete(key)  # it has expired, or its blob is missing
+        if self.find_whole(key) is None:
+            self.delete(key)  # it has expired, or is lost
             self.add(key, file, path, request_id=request_id)
         return key
 
@@ -245,6 +264,19 @@ class FileStore:
                 *connection.scalars(sa.select(waiting).where(waiting.in_(of_fetched.values()))),
             }
         return used | {blob for blob, owner in {**of_parts, **of_fetched}.items() if owner in owners}
+
+    def _report_lost(self, row: sa.Row[Any], size: int | None) -> None:
+        """Logs once that a file's blob is missing (`size` None) or has a wrong size. `row` is the file's row."""
+        if row.blob in self.reported or len(self.reported) >= MOST_REPORTED:
+            return
+        self.reported.add(row.blob)
+        # Whoever knows a file's key may read the file, so the log has only the beginning of the blob's name.
+        log.error(
+            "The stored file %s..., of %s, %s. Restore it from a backup; clients get status 500 for it until then.",
+            row.blob[:8],
+            row.key_id if row.request_id is None else f"request {row.request_id}",
+            "is missing" if size is None else f"is damaged: it has {size} bytes and not {row.size}",
+        )
 
     def _row(self, key: str) -> sa.Row[Any] | None:
         if not KEY.fullmatch(key):

@@ -27,7 +27,7 @@ def find(store: FileStore, key_id: str, url: str) -> tuple[str, StoredFile] | No
     is_fresh = imports.c.imported_at > clock.now() - FRESH_S
     with reading(store.engine) as connection:
         key = connection.scalar(sa.select(imports.c.file_key).where(*_is(key_id, url), is_fresh))
-    file = None if key is None else store.find(key)
+    file = None if key is None else store.find_whole(key)
     return None if key is None or file is None else (key, file)
 
 

@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,7 +171,8 @@ def complete(store: FileStore, upload: Upload, parts: Iterable[tuple[int, str]])
         return upload.file_key
     whole = store.scratch_path()
     try:
-        keys = [_key_of_stored(store, upload, number, etag) for number, etag in sorted(parts)]
+        sizes = _sizes(store, upload)
+        keys = [_key_of_whole(store, upload, number, etag, sizes) for number, etag in sorted(parts)]
         with disk_full_errors(), whole.open("xb") as target:
             for key in keys:
                 target.writelines(store.blobs.open(key))
@@ -194,10 +195,24 @@ class _NoPart(InvalidRequest):
         super().__init__(f"Part {number} with the etag {etag[:80]!r} has not been uploaded.", loc=("parts",))
 
 
-def _key_of_stored(store: FileStore, upload: Upload, number: int, etag: str) -> str:
-    """Returns the key of a part's blob. Raises _NoPart if the part is not stored."""
+def _sizes(store: FileStore, upload: Upload) -> Mapping[tuple[int, str], int]:
+    """Returns (number, etag) -> the size in bytes, for each part of an upload that was received."""
+    columns = upload_parts.c.number, upload_parts.c.etag, upload_parts.c.size
+    with reading(store.engine) as connection:
+        rows = connection.execute(sa.select(*columns).where(upload_parts.c.token == upload.token))
+        return {(row.number, row.etag): row.size for row in rows}
+
+
+def _key_of_whole(
+    store: FileStore, upload: Upload, number: int, etag: str, sizes: Mapping[tuple[int, str], int]
+) -> str:
+    """Returns the key of a part's blob. `sizes` are those of the upload's parts (see `_sizes`).
+
+    Raises _NoPart if the part was not received, or its blob is missing or damaged. The client can then send it again.
+    """
     key = _part_key(upload.token, number, etag)
-    if not ETAG.fullmatch(etag) or store.blobs.size(key) is None:
+    size = store.blobs.size(key) if ETAG.fullmatch(etag) else None
+    if size is None or size != sizes.get((number, etag), size):  # versions before 0.2 did not store the size
         raise _NoPart(number, etag)
     return key
 

@@ -49,6 +49,7 @@ from longtake.models.registry import ModelCard
 from longtake.outbound import PublicTransport, is_http
 from longtake.plans import Plan
 from longtake.prepare import Fetcher, prepare, without_prompts
+from longtake.queue import payloads
 from longtake.settings import Settings, settings
 from longtake.storage import open_blobs
 from longtake.storage.blobs import Blobs
@@ -215,8 +216,11 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTra
 
 
 def read_input(run: Run, blobs: Blobs) -> Any:
-    """Returns the input of a request. It is in the server's message, or in one of `blobs` if it is large."""
-    return from_json(run.body if run.body_blob is None else b"".join(blobs.open(run.body_blob)))
+    """Returns the input of a request. It is in the server's message, or in one of `blobs` if it is large.
+
+    Raises FileLost if that blob is missing or damaged.
+    """
+    return from_json(run.body if run.body_blob is None else payloads.read(blobs, run.body_blob))
 
 
 def made_by(plan: Plan) -> str:

@@ -1,6 +1,7 @@
 """Finds the files that a running request names: in the file store, among its downloads, or on this machine."""
 
 from longtake.access.files import find_own
+from longtake.errors import FileLost
 from longtake.models.lora_downloads import public_folder
 from longtake.models.lora_files import needs_download
 from longtake.queue import fetches
@@ -48,7 +49,10 @@ def _found(context: SlotContext, row: RequestRow, downloads: fetches.Downloads, 
     hub_name, fetched = downloads.hub_names.get(url), downloads.blobs.get(url)
     if fetched is not None and context.store.blobs.size(fetched) is not None:
         return FileFound(fetched, is_fetched=True, hub_name=hub_name)
-    own = find_own(context.store, url, row.key_id)
+    try:
+        own = find_own(context.store, url, row.key_id)
+    except FileLost:  # the next attempt to fetch the request's files ends the request with this error
+        own = None
     return FileFound(None if own is None else own[1].blob, is_own=is_file_url(url, row.base_url), hub_name=hub_name)
 
 
