@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from longtake.access.signing import CACHED_S, FOLDER, Signer, message
+from longtake.errors import InvalidRequest
 
 PLAIN = NoEncryption()
 BODY = b'{"request_id":"r-1","gateway_request_id":"r-1","status":"OK","payload":{"seed":1}}'
@@ -110,5 +111,20 @@ def test_servers_that_start_at_the_same_time_share_one_key(tmp_path: Path) -> No
 def test_a_file_without_an_ed25519_key_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FOLDER).mkdir()
     (tmp_path / FOLDER / "0.pem").write_bytes(content)
-    with pytest.raises(ValueError, match=r"0\.pem is not an Ed25519 private key in PEM"):
+    with pytest.raises(InvalidRequest, match=r"0\.pem is not an Ed25519 private key in PEM\. Restore it from a backup"):
+        Signer(tmp_path)
+
+
+def test_a_file_that_is_added_while_the_server_runs_and_is_no_key_is_named(tmp_path: Path) -> None:
+    signer = Signer(tmp_path)
+    (tmp_path / FOLDER / "readme.pem").write_text("a stray file")
+    with pytest.raises(ValueError, match=r"readme\.pem is not named after the time"):
+        signer.jwks()
+    with pytest.raises(InvalidRequest, match=r"readme\.pem is not named .* move it elsewhere\."):
+        Signer(tmp_path)
+
+
+def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / FOLDER).touch()
+    with pytest.raises(InvalidRequest, match=f"cannot be read or written: .*{FOLDER}: File exists"):
         Signer(tmp_path)

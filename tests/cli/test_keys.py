@@ -1,9 +1,11 @@
 """Keys from the command line, in the database that the server uses."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,20 @@ def test_a_whole_key_can_be_revoked_and_its_secret_is_not_repeated() -> None:
                                   ("create", "--alias", "a", "--max-in-flight", "0"), ("revoke",)])  # fmt: skip
 def test_what_cannot_be_made(args: tuple[str, ...]) -> None:
     assert run(*args)[0] == 2
+
+
+@pytest.mark.parametrize(
+    "command", [["keys", "list"], ["keys", "create", "--alias", "b"], ["serve", "--slots", "none"]]
+)
+def test_a_damaged_table_of_keys_is_one_sentence(data: Path, command: list[str]) -> None:
+    run("create", "--alias", "a")
+    with closing(sqlite3.connect(data / "longtake.db")) as database:
+        database.execute("DROP TABLE api_keys")
+    ended = CliRunner().invoke(app, command)
+    assert ended.exit_code == 2
+    remedy = "Restore it from a backup, or move it away to begin with an empty one."
+    assert ended.stderr.endswith(f"cannot be used: no such table: api_keys. {remedy}\n")
+    assert "SELECT" not in ended.stderr
 
 
 def test_webhook_keys_are_rotated(data: Path) -> None:

@@ -1,5 +1,6 @@
 """The private certificate authority and the server's certificate."""
 
+import errno
 import socket
 import ssl
 import stat
@@ -10,6 +11,7 @@ import certifi
 import pytest
 from cryptography import x509
 
+from longtake.errors import InvalidRequest
 from longtake.queue.addresses import HOSTS
 from longtake.service.tls import Tls, machine_names, prepare
 
@@ -47,6 +49,25 @@ def handshake(server: Tls, name: str, trusted: Path) -> bytes:
 def test_a_client_with_the_authority_trusts_every_name_of_the_server(tmp_path: Path, name: str) -> None:
     files = prepare(tmp_path / "tls", ["box.example", "10.1.2.3"])
     assert handshake(files, name, files.authority) == b"hello"
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])
+def test_a_damaged_authority_is_refused_in_a_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "ca.key").write_bytes(content)
+    with pytest.raises(InvalidRequest, match=r"ca\.key is not the certificate authority .* or delete it"):
+        prepare(tmp_path)
+    assert (tmp_path / "ca.key").read_bytes() == content
+
+
+def test_certificates_that_cannot_be_written_are_refused_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")  # as a write fails, without the file's name
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(InvalidRequest, match=f"cannot be written: {tmp_path / 'tls'}: No space left on device. Mend"):
+        prepare(tmp_path / "tls")
 
 
 def test_the_bundle_contains_the_public_authorities(tmp_path: Path) -> None:

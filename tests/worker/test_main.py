@@ -1,6 +1,7 @@
 """The real worker process on the embedded models, driven by its messages."""
 
 import errno
+import hashlib
 import os
 import socket
 import threading
@@ -213,8 +214,9 @@ def test_previews_come_while_somebody_looks(one: Worker) -> None:
 def test_a_large_input_is_read_from_its_blob(tmp_path: Path) -> None:
     blobs, content = LocalBlobs(tmp_path / "files"), tmp_path / "content"
     content.write_text('{"prompt": "x"}')
-    blobs.put("payloads/r.1", content)
-    assert read_input(Run("r", "a/b", "", None, tmp_path, "k", "payloads/r.1"), blobs) == {"prompt": "x"}
+    key = f"payloads/r.{hashlib.sha256(content.read_bytes()).hexdigest()}"
+    blobs.put(key, content)
+    assert read_input(Run("r", "a/b", "", None, tmp_path, "k", key), blobs) == {"prompt": "x"}
     assert read_input(Run("r", "a/b", '{"seed": 1}', None, tmp_path, "k"), blobs) == {"seed": 1}
 
 

@@ -11,6 +11,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
 from longtake.atomic import create
+from longtake.errors import InvalidRequest
 
 FOLDER = "webhook_keys"
 """The subfolder of the data folder that contains the keys."""
@@ -23,13 +24,24 @@ class Signer:
 
     Each key is a PEM file. Its name is the Unix time in seconds from which the key signs. At any time only one key
     signs: the one with the latest time that is not in the future. Files may be added and deleted at any time. Every
-    method raises ValueError if a file is not an Ed25519 key. Safe to use from several threads and processes.
+    method raises ValueError if a file is not such a key. Safe to use from several threads and processes.
+
+    Raises InvalidRequest, with a sentence for the operator, if the folder has such a file or cannot be used.
     """
 
     def __init__(self, data_dir: Path) -> None:
         self._folder = data_dir / FOLDER
-        if not self._keys():
-            self._create(0)
+        try:
+            if not self._keys():
+                self._create(0)
+        except ValueError as error:
+            remedy = "Restore it from a backup, or move it elsewhere."
+            raise InvalidRequest(f"The keys that sign webhooks cannot be used: {error} {remedy}") from None
+        except OSError as error:
+            place = error.filename or self._folder
+            raise InvalidRequest(
+                f"The keys that sign webhooks cannot be read or written: {place}: {error.strerror}."
+            ) from None
 
     def headers(self, request_id: str, user_id: str, body: bytes, *, now: float | None = None) -> dict[str, str]:
         """Returns the four headers `X-Fal-Webhook-...` of a webhook: request id, user id, timestamp and signature.
@@ -70,7 +82,7 @@ class Signer:
         return keys[max(past) if past else min(keys)]
 
     def _keys(self) -> Mapping[int, OKPKey]:
-        return {int(path.stem): _read(path) for path in sorted(self._folder.glob("*.pem"))}
+        return {_signs_from(path): _read(path) for path in sorted(self._folder.glob("*.pem"))}
 
     def _create(self, signs_from: int) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -89,11 +101,18 @@ def message(request_id: str, user_id: str, timestamp: str, body: bytes) -> bytes
     return "\n".join((request_id, user_id, timestamp, hashlib.sha256(body).hexdigest())).encode()
 
 
+def _signs_from(path: Path) -> int:
+    """Returns the Unix time in seconds from which the key at `path` signs. Raises ValueError if its name is no time."""
+    if not (path.stem.isascii() and path.stem.isdigit()):
+        raise ValueError(f"{path} is not named after the time from which it signs.")
+    return int(path.stem)
+
+
 def _read(path: Path) -> OKPKey:
     try:
         key = OKPKey.import_key(path.read_bytes())
-    except (JoseError, ValueError) as error:
-        raise ValueError(f"{path} is not an Ed25519 private key in PEM: {error}") from None
+    except (JoseError, ValueError):
+        raise ValueError(f"{path} is not an Ed25519 private key in PEM.") from None
     if not isinstance(key.private_key, Ed25519PrivateKey):
         raise ValueError(f"{path} is not an Ed25519 private key in PEM.")
     return key

@@ -95,12 +95,13 @@ def rotate_webhooks(data_dir: DataDirOption = None, json: JsonOption = False, de
 def _keys() -> "Iterator[Keys]":
     """Yields the API keys in the database that the settings name. The database is closed after the block."""
     from longtake.access.keys import Keys
-    from longtake.database.migrate import open_database
+    from longtake.database.migrate import database_errors, open_database
     from longtake.settings import settings
 
     engine = open_database(settings())
     try:
-        yield Keys(engine)
+        with database_errors(engine):
+            yield Keys(engine)
     finally:
         engine.dispose()
 

@@ -59,7 +59,7 @@ def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | No
     tunnel_port: port of the proxy that leads clients to the HTTPS port (for HTTPS_PROXY).
     """
     from longtake.access.keys import Keys
-    from longtake.database.migrate import open_database
+    from longtake.database.migrate import database_errors, open_database
     from longtake.endpoints import model_notes
     from longtake.media import walls
     from longtake.private import new_files_private, prepare_data_folder
@@ -77,7 +77,8 @@ def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | No
     logs.setup(settings)
     prepare_data_folder(settings)
     engine = open_database(settings)
-    has_keys = Keys(engine).any_exist()
+    with database_errors(engine):
+        has_keys = Keys(engine).any_exist()
     listen_host = host or ("0.0.0.0" if has_keys else LOOPBACK)
     if not has_keys and not is_loopback(listen_host):
         typer.echo(
@@ -108,7 +109,7 @@ def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | No
             )
             typer.echo(f"{instructions(reach)}\n", err=True)
 
-    with new_files_private():
+    with new_files_private(), database_errors(engine):
         run(settings, engine, Address(listen_host, port, tls_port or 0, tunnel_port), files, print_addresses)
 
 

@@ -1,10 +1,13 @@
 """Opens the database and migrates its tables to this version of longtake."""
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from longtake.database.connection import connect, database_file, file_url, is_damaged, reading
+from longtake.database.connection import connect, database_file, error_code, file_url, is_damaged, reading
 from longtake.database.space import let_shrink
 from longtake.errors import InvalidRequest
 from longtake.private import prepare_data_folder, prepare_database_file
@@ -18,6 +21,8 @@ CURRENT = "0019"
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 """The folder of Alembic's environment and scripts."""
+LACKING = {sqlite3.SQLITE_ERROR, "42P01", "42703"}
+"""Error codes of SQLite and PostgreSQL for a table or column that is missing."""
 LOCK = 0x6C6F6E6774616B65
 """The number of the PostgreSQL advisory lock that a migration holds. It is the ASCII text `longtake` as a number."""
 
@@ -34,13 +39,22 @@ def open_database(settings: Settings) -> sa.Engine:
     file = database_file(engine)
     if file is not None:
         prepare_database_file(file)
-    try:
+    with database_errors(engine):
         migrate(engine)
+    return engine
+
+
+@contextmanager
+def database_errors(engine: sa.Engine) -> Iterator[None]:
+    """A context manager: raises InvalidRequest, with a sentence for the operator, if its block fails because the
+    database does."""
+    try:
+        yield
     except sa.exc.DatabaseError as error:
         reason = str(error.orig).partition("\n")[0]
-        remedy = " Restore it from a backup, or move it away to begin with an empty one." if is_damaged(error) else ""
+        is_hopeless = is_damaged(error) or error_code(error) in LACKING
+        remedy = " Restore it from a backup, or move it away to begin with an empty one." if is_hopeless else ""
         raise InvalidRequest(f"The database {engine.url!r} cannot be used: {reason}.{remedy}") from None
-    return engine
 
 
 def migrate(engine: sa.Engine) -> None:

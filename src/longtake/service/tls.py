@@ -15,6 +15,7 @@ import certifi
 import trustme
 
 from longtake.atomic import create, replacing
+from longtake.errors import InvalidRequest
 from longtake.queue.addresses import HOSTS
 
 VALID = timedelta(days=800)
@@ -54,9 +55,24 @@ def prepare(folder: Path, names: Iterable[str] = ()) -> Tls:
 
     The certificate is valid for localhost, this machine's names and addresses, fal's hosts and `names` (host names or
     IP addresses). Only the owner can read the private keys.
+
+    Raises InvalidRequest, with a sentence for the operator, if the files cannot be written or the authority is damaged.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     files = tls_files(folder)
+    try:
+        _write_all(files, names)
+    except OSError as error:
+        place = error.filename or folder
+        raise InvalidRequest(
+            f"The certificates cannot be written: {place}: {error.strerror}. Mend that, or start without --tls."
+        ) from None
+    return files
+
+
+def _write_all(files: Tls, names: Iterable[str]) -> None:
+    """Writes the files of `prepare`. Raises OSError, and InvalidRequest if the authority is damaged."""
+    folder = files.authority.parent
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     authority = _authority(folder)
     pem = authority.cert_pem.bytes()
     _write(files.authority, pem, mode=PUBLIC)
@@ -69,7 +85,6 @@ def prepare(folder: Path, names: Iterable[str] = ()) -> Tls:
     )
     _write(files.key, leaf.private_key_pem.bytes(), mode=PRIVATE)
     _write(files.certificate, b"".join(part.bytes() for part in leaf.cert_chain_pems), mode=PUBLIC)
-    return files
 
 
 def machine_names() -> set[str]:
@@ -101,9 +116,14 @@ def _authority(folder: Path) -> trustme.CA:
         authority = trustme.CA(organization_name="longtake", organization_unit_name="local certificate authority")
         # `create` does nothing if another server has just created the file. Then both servers use that authority.
         create(path, authority.private_key_pem.bytes() + authority.cert_pem.bytes())
-    pem = path.read_bytes()
-    start = pem.index(b"-----BEGIN CERTIFICATE-----")
-    return trustme.CA.from_pem(pem[start:], pem[:start])
+    key, begin, certificate = path.read_bytes().partition(b"-----BEGIN CERTIFICATE-----")
+    try:
+        return trustme.CA.from_pem(begin + certificate, key)
+    except ValueError:
+        raise InvalidRequest(
+            f"{path} is not the certificate authority that longtake wrote there. Restore it from a backup, or delete "
+            "it; then a new one is created, which clients have to trust instead."
+        ) from None
 
 
 def _write(path: Path, content: bytes, *, mode: int) -> None:
