@@ -125,7 +125,7 @@ def file_path(key: str) -> str:
 
 
 def _server(address: SplitResult) -> tuple[str, int | None]:
-    """Returns (host, port) of a URL. URLs of one server have the same result, although it has several host names.
+    """Returns (host, port) of a URL, so that the host names of one server have the same result:
 
     - The host `127.0.0.1` or `::1` becomes `localhost`.
     - Each of fal's host names for files becomes the main one of them.

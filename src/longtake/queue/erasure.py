@@ -21,7 +21,8 @@ from longtake.settings import Settings
 from longtake.storage.files import FileStore
 
 UNSTORED_S = 45 * 60
-"""Seconds after the end of a request with `store_io` False for which its result can still be fetched."""
+"""Seconds after a request's end for which its result can be fetched, if the client does not let the server store it
+(`store_io` is False)."""
 
 EVERY_S = 5 * 60
 """Seconds between two searches for old requests.

@@ -78,11 +78,11 @@ NO_LINEAGE = Lineage()
 """The lineage of a request whose source is not a file of this server."""
 
 SEARCHED_CHARACTERS = 2000
-"""Number of characters, from its beginning, of a prompt in which requests are searched."""
+"""Number of characters at the beginning of a prompt that can be found by a search for requests."""
 
 
 def search_text(text: str) -> str:
-    """Returns the first 2000 characters (SEARCHED_CHARACTERS) of a text in the form in which texts are compared.
+    """Returns the first 2000 characters (SEARCHED_CHARACTERS) of a prompt or of a searched text, made comparable.
 
     Capital letters become small ones. NUL characters are removed, because PostgreSQL cannot store them.
     """

@@ -204,6 +204,9 @@ class Derivations:
     def _carry_out(self, wanted: Wanted, execution: Execution, report: Callable[[float], None]) -> DerivedFile:
         """Runs the child process that makes a derived file, and stores the file. Must be called in a thread.
 
+        execution: starts the process. Another thread may kill the process with it.
+        report: called with the finished share of the work, 0..1.
+
         Raises NotFound if the file from which it is made was deleted meanwhile.
         """
         out = self._store.scratch_path()

@@ -111,7 +111,9 @@ class Entries:
         self._payloads: LRUCache[tuple[Any, ...], dict[str, Any]] = LRUCache(CACHE_SIZE)
 
     def of(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
-        """Returns the entry of each request: the members of `_facts` and these:
+        """Returns the entry of each request: its state and times, its model, its input and its result.
+
+        An entry has the members of `_facts` and these:
 
         parent: the id of the request whose result this request extends; None if there is none.
         source: the relative address of the stored file with the source video; None if there is none.
@@ -191,7 +193,8 @@ class Entries:
 def list_page(entries: Entries, caller: Caller, selected: RecentFilter, before: int | None) -> dict[str, Any]:
     """Returns one page of the list of requests that a filter selects, as a JSON object.
 
-    before: None selects the page with the newest requests. For the next page, it is the member `older` of this one.
+    before: None selects the page with the newest requests. For any other page, it is the member `older` of the page
+        before it.
 
     The object has the members of `_surroundings`, and these:
 
@@ -242,7 +245,8 @@ def detail(entries: Entries, caller: Caller, request_id: str) -> dict[str, Any]:
     """Returns what the server's pages show of one request: its entry (see `Entries.of`) and these members:
 
     input: the input as a JSON object, in which data URIs are cut (see `short_input`). None if it is not stored (any
-        more), if the client does not let the server store it, or if it has more than 1 MiB (MAX_READ_BYTES) then.
+        more), if the client does not let the server store it, or if the result would have more than 1 MiB
+        (MAX_READ_BYTES).
     notes: sentences of the log for the user, such as what differs from the request.
     timings: stage -> the seconds spent in it.
     logs: the last 50 (MOST_LOGS) log lines, {timestamp, level, message} each.

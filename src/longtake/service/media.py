@@ -144,7 +144,13 @@ def _copy_of(file: StoredFile, made: DerivedFile) -> StoredFile:
 
 
 async def _bytes(state: ServerState, made: DerivedFile, media_type: str, headers: Headers) -> Response:
-    """Returns the response with the bytes of a small derived file. Raises NotFound if they have just been deleted."""
+    """Returns the response with the bytes of a small derived file, such as a strip of frames.
+
+    media_type: the file's MIME type.
+    headers: additional headers. They replace those of CACHED.
+
+    Raises NotFound if the file has just been deleted.
+    """
     assert made.blob is not None
     try:
         content = await state.call(lambda blob: b"".join(state.store.blobs.open(blob)), made.blob)

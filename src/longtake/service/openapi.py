@@ -74,8 +74,7 @@ def routes(_: ServerState) -> list[BaseRoute]:
 
 
 def document_json(endpoint: str, queue_url: str) -> bytes:
-    """Returns the OpenAPI document of an endpoint (see `document`) as JSON. It is cached, because making it takes 30
-    ms."""
+    """Returns the result of `document` as JSON. It is cached for each endpoint, because making it takes 30 ms."""
     queue, server = (to_json(url)[1:-1] for url in (queue_url, queue_url.removesuffix("/queue")))
     return _template(endpoint).replace(f"{ANY_SERVER}/queue".encode(), queue).replace(ANY_SERVER.encode(), server)
 

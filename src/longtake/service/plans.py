@@ -134,7 +134,10 @@ def document(
 ) -> dict[str, Any]:
     """Returns a plan and its source as the JSON object that clients get.
 
-    facts, url, file: the facts about the source, the URL that the request names, and the stored file with its bytes.
+    model: the model that would carry out the plan, and the one that it stands in for, if any.
+    facts: the facts about the source video.
+    url: the URL of the source in the request.
+    file: the stored file with the source's bytes.
     notes: sentences for people about the plan.
     """
     first, stop = seen_frames(plan, facts)

@@ -134,7 +134,11 @@ class Pulls:
 
 
 def _messages(lines: IO[bytes], name: str) -> Iterator[dict[str, Any]]:
-    """Yields the messages of a process that downloads a model. Its other output goes to the log."""
+    """Yields the messages of a process that downloads a model. Its other output goes to the log.
+
+    lines: the output of the process. A message is a JSON object in one line.
+    name: the name of the model, for the log.
+    """
     for line in lines:
         try:
             message = json.loads(line)

@@ -45,7 +45,7 @@ class OpenAnswers:
 
     @contextmanager
     def opened(self, key_id: str | None, most: int) -> Iterator[None]:
-        """Counts one more open answer of a key during the `with` block.
+        """Counts one more open answer for an API key during the `with` block.
 
         Raises RequestFailed with status 429 if the key has `most` open answers already.
         """
@@ -67,8 +67,8 @@ async def result_for(request: Request, task: "asyncio.Future[T]") -> T:
 
     request: the client's request, whose body has been received.
 
-    Raises ClientDisconnect if the client has gone before the task's end. Then the task goes on. A LongtakeError of the
-    task is raised as a copy, because what catches it for one client may change it.
+    Raises ClientDisconnect if the client goes before the task's end. The task then continues. A LongtakeError of the
+    task is raised as a copy, because the caller may change it, and each waiting client needs the original.
     """
     gone = asyncio.create_task(wait_for_disconnect(request))
     try:
@@ -90,11 +90,13 @@ async def wait_for_disconnect(request: Request) -> None:
 
 
 class CountedResponse(StreamingResponse):
-    """A response with status 200 that counts as open until the client has received nearly all of it, or has gone.
+    """A response with status 200 that leaves context managers at its end, for example to count the open responses.
+
+    Its end is when the client has received nearly all of it, or has gone.
 
     pieces: the pieces of the body. The server waits between two pieces while the client reads too slowly. It also waits
         after the last one, because starlette then sends an empty one.
-    on_end: a stack of context managers, which are left when the response is no longer open.
+    on_end: the stack of context managers.
     """
 
     def __init__(self, pieces: AsyncIterator[bytes], headers: Headers, media_type: str, on_end: ExitStack) -> None:

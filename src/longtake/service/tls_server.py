@@ -111,7 +111,7 @@ class _Opening:
     connections: the server's connections. This object is counted there until the connection's HTTP protocol replaces
         it.
     line: the connection's socket. It is closed if the opening fails or is aborted.
-    open_line: called with the socket and this object. It does all that comes before the TLS handshake, and the
+    open_line: called with the socket and this object. It carries out what comes before the TLS handshake, and then the
         handshake.
     """
 

@@ -41,13 +41,14 @@ async def connect(line: socket.socket, bounds: Bounds) -> bool:
 
 
 async def _read_head(line: socket.socket, most_bytes: int) -> bytes | None:
-    """Returns the head of a request, or None if it has more than `most_bytes` bytes or the client disconnects.
+    """Receives the head of a request from the socket `line`, and returns it.
 
-    Receives nothing of what follows the head, because that is for the TLS handshake.
+    Returns None if it has more than `most_bytes` bytes or the client disconnects. Receives nothing of what follows the
+    head, because that is for the TLS handshake.
     """
     head = bytearray()
     while not head.endswith(END):
-        # This waits until something arrives. One byte cannot be more than the head.
+        # This waits until something arrives. It receives one byte, because more could belong to the handshake.
         piece = await asyncio.get_running_loop().sock_recv(line, 1)
         if not piece or len(head) >= most_bytes:
             return None
@@ -57,7 +58,7 @@ async def _read_head(line: socket.socket, most_bytes: int) -> bytes | None:
 
 
 def _arrived_part(line: socket.socket, last: bytes, most_bytes: int) -> bytes:
-    """Receives what has already arrived of a request's head, without waiting.
+    """Receives from the socket `line` what has already arrived of a request's head, without waiting, and returns it.
 
     Receives nothing of what follows the head.
 

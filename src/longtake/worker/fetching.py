@@ -85,7 +85,7 @@ class FetchPlaces:
         self._lock = threading.Lock()
         self._places: dict[str, Place] = {}  # request id -> place
         self._pauses: LRUCache[str, int] = LRUCache(MOST_PAUSES)  # request id -> how often it waited for this machine
-        self._begun_at: dict[str, float] = {}  # key id -> when its last download began, in seconds of the same clock
+        self._begun_at: dict[str, float] = {}  # key id -> when its last download began (monotonic clock)
         self._thread = Repeating(
             "fetch places", self._turn, failure="No files were downloaded", is_temporary=is_temporary, retry_s=POLL_S
         )
@@ -302,7 +302,8 @@ class FetchPlaces:
                 raise Cancelled
 
     def _record(self, place: Place, blobs: Mapping[str, str], hub_names: Mapping[str, str], num_bytes: int) -> bool:
-        """Records in the database where the downloaded files of a request are, and their size (see `fetches.store`).
+        """Records in the database where the downloaded files of a request are, and their size. The arguments are those
+        of `fetches.store`.
 
         Returns False if this server no longer downloads the request's files.
         """

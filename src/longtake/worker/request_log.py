@@ -102,5 +102,8 @@ def printed_line(printed: Printed) -> LogLine:
 
 
 def log_line(text: str, *, level: str = "INFO", labels: Mapping[str, str] = {}) -> LogLine:
-    """Returns a log line with the current time. Unprintable characters in it become escapes (see `printable`)."""
+    """Returns a log line with this text and the current time. Unprintable characters become escapes (see `printable`).
+
+    `level`, `labels`: see `LogLine`.
+    """
     return LogLine(clock.now(), level, printable(text), labels)

@@ -137,7 +137,7 @@ class Supervisor:
         """Sends a message to the process, if one runs."""
         if self._process is not None:
             self._process.send(message)
-            if not isinstance(message, Watched):  # Somebody who looks at a process that hangs must not keep it alive.
+            if not isinstance(message, Watched):  # A question for previews must not keep a hanging process alive.
                 self._active_at = time.monotonic()
 
     def kill(self) -> None:
