@@ -48,7 +48,8 @@ def _use_data_dir(ctx: typer.Context, folder: Path | None) -> None:
 
 
 def _folder(name: str) -> Path:
-    """Returns the folder that an option names. Raises BadParameter for an empty name, as of an unset shell variable."""
+    """Returns the folder that an option names. Raises BadParameter for an empty name, which an unset shell variable
+    gives."""
     if not name:
         raise typer.BadParameter("The name is empty; it must name a folder.")
     return Path(name)

@@ -92,8 +92,8 @@ def waiting_groups(engine: sa.Engine, ahead: int, max_bytes: int) -> list[Group]
     whose files are downloaded already or are being downloaded.
 
     `ahead`: the number of such requests at which a group may begin no further download.
-    `max_bytes`: the size of the files of all such requests to one pool at which no group of the pool may begin a
-        further download. A single group may not when its own files reach half of this size.
+    `max_bytes`: a limit for the total size of the files of such requests to one pool. When it is reached, no group of
+        the pool may begin a further download. A group whose own files reach half of it may not either.
     """
     group = (fetches.c.key_id, fetches.c.pool)
     begun = (
@@ -140,7 +140,7 @@ def claim(engine: sa.Engine, group: Group, server: str) -> Fetch | None:
 
 
 def _fetch_of(row: Any) -> Fetch:
-    """Returns the running download of a row of the table `fetches`."""
+    """Converts a row of the table `fetches` to the running download that it describes."""
     return Fetch(row.request_id, Group(row.key_id, row.pool), row.server, _downloads_of(row))
 
 

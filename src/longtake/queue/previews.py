@@ -55,7 +55,10 @@ def num_questions(engine: sa.Engine, request_id: str) -> int:
 
 
 def store(engine: sa.Engine, row: RequestRow, preview: StoredPreview) -> None:
-    """Replaces the preview of the claimed request `row`. Does nothing if nobody has asked, or the request has ended."""
+    """Replaces the preview of the claimed request `row` by a newer one.
+
+    Does nothing if no client has asked for previews of the request, or if it has ended.
+    """
     values = {**vars(preview), "attempt": row.attempt}
     with engine.begin() as connection:
         connection.execute(sa.update(previews).where(previews.c.request_id == row.id).values(values))

@@ -68,15 +68,16 @@ class RecentFilter:
     text: str | None = None
 
     def indexed(self) -> list[sa.ColumnElement[bool]]:
-        """Returns those SQL conditions of the filter that an index answers, so that no other rows are read."""
+        """Returns the SQL conditions for those fields of the filter that have an index, so that no other rows are
+        read."""
         clauses = own(requests, self.key_id)
         if self.state is not None and self.state in _OPEN:
             clauses.append(requests.c.state == _OPEN[self.state])
         return clauses
 
     def others(self) -> list[sa.ColumnElement[bool]]:
-        """Returns the SQL conditions of the filter that no index answers, so that each row must be read to check
-        them."""
+        """Returns the SQL conditions for those fields of the filter that have no index, so that each row must be
+        read."""
         clauses: list[sa.ColumnElement[bool]] = []
         if self.endpoint is not None:
             clauses.append(requests.c.endpoint == self.endpoint)

@@ -75,7 +75,7 @@ class Lineage:
 
 
 NO_LINEAGE = Lineage()
-"""The lineage of a request whose source is not a file of this server."""
+"""The `Lineage` of a request whose source video is not a stored file of this server."""
 
 SEARCHED_CHARACTERS = 2000
 """Number of characters at the beginning of a prompt that can be found by a search for requests."""

@@ -121,7 +121,7 @@ class Deliverer:
         self._loop.wake()
 
     def _send_due(self) -> float:
-        """Claims due webhooks and starts to send them. Returns the seconds after which it must be called again."""
+        """Claims due webhooks and starts to send them. Returns the seconds until the next call of this method."""
         while not self._loop.stopping.is_set() and self._shares.free() > 0:
             due = self._due()
             postponed = set[Receiver]()

@@ -128,7 +128,7 @@ class Authenticator:
 
         If the same header is being checked for another request, waits for the result of that check.
 
-        peer: the client of the request.
+        peer: the address of the request's client.
         """
 
         async def checked() -> Caller:

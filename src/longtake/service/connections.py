@@ -94,7 +94,9 @@ class Parser(Protocol):
 
 
 class Connections:
-    """The open connections. Its methods may be called only in the thread of the event loop.
+    """The open connections of the server's clients. Limits their number, and closes those that are too slow.
+
+    Its methods may be called only in the thread of the event loop.
 
     bounds: the limits.
     """

@@ -38,7 +38,7 @@ UNASKED_S = 20.0
 FAILED_S = 60.0
 """Seconds for which a failure is remembered. Clients who ask again within this time get the same error at once."""
 COPY = "copy"
-"""The kind of derived files that are copies of videos."""
+"""The kind (see `Derivation`) of derived files that are copies of videos for browsers."""
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,7 @@ def list_page(entries: Entries, caller: Caller, selected: RecentFilter, before: 
     before: None selects the page with the newest requests. For any other page, it is the member `older` of the page
         before it.
 
-    The object has the members of `_surroundings`, and these:
+    The object has the members of `_surroundings` (such as the slots and the time), and these:
 
     requests: up to 24 (PAGE_SIZE) entries of requests, newest first.
     older: the argument `before` for the next page, which has older requests; None if there are none. With a filter,

@@ -163,7 +163,8 @@ def _number(request: Request, name: str, range: tuple[int, int, int]) -> int:
     """Returns the query parameter `name` of a request as a whole number. `range`: (smallest value, default, largest
     value).
 
-    Raises ModelFailed (HTTP status 422) for any other value.
+    Returns the default if the query does not have the parameter. Raises ModelFailed (HTTP status 422) for any other
+    value.
     """
     least, default, most = range
     value = whole_number(request.query_params, name, least, most)

@@ -80,7 +80,7 @@ def models_page(state: ServerState) -> dict[str, Any]:
 
 
 def _entry(state: ServerState, status: ModelStatus) -> dict[str, Any]:
-    """Returns what the page shows of a model:
+    """Returns what the server's page of models shows of one model:
 
     name, title, licence: see `ModelCard`.
     embedded: True if it is in the package.
@@ -105,7 +105,7 @@ def _entry(state: ServerState, status: ModelStatus) -> dict[str, Any]:
 
 
 def _pull_entry(pull: PullState) -> dict[str, Any]:
-    """Returns what the page shows of a download that runs or has failed:
+    """Returns what the server's page of models shows of the download of a model that runs or has failed:
 
     running: False if it has failed.
     share: the share of its bytes that have arrived, 0..1; None if it is not known yet.

@@ -94,7 +94,10 @@ def _page(path: str, name: str, title: str, endpoint: str = "") -> Route:
 
 
 def _address_without_end_slashes(request: Request) -> str:
-    """Returns the address of a page whose path ends with unneeded slashes, relative to this path: "../history"."""
+    """Returns the address of the requested page without the unneeded slashes at the end of its path.
+
+    The address is relative to the requested path, such as "../history".
+    """
     name, query = request.url.path.rpartition("/")[2], request.url.query
     up = "../" * int(request.scope["longtake.end_slashes"])
     return f"{up}{name}?{query}" if query else f"{up}{name}"

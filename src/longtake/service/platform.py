@@ -47,8 +47,8 @@ STATUS_CODES = {"success": (200, 300), "user_error": (400, 500), "error": (400, 
 """Value of the query parameter `status` -> the HTTP statuses that it selects: from the first number up to but not
 including the second."""
 PAGE_BYTES = 1024 * 1024
-"""Size in bytes above which an answer with past requests ends early, and leaves the others to the next page. A single
-request is never left out. A larger input or result is null."""
+"""Maximum size in bytes of a page with past requests. Requests that do not fit are on the next page, but each page has
+at least one. An input or result that is larger than this is null."""
 
 
 def routes(state: ServerState) -> list[BaseRoute]:

@@ -17,7 +17,8 @@ from longtake.storage.files import FULL_DISK
 from longtake.system import flush
 
 CACHE_S = 1.0
-"""Seconds for which the result of a test is cached, because tests write to the disk and everybody may ask for them."""
+"""Seconds for which the result of a readiness test is cached. Anybody may ask for it, and the test writes to the
+disk."""
 WAIT_S = 2.0
 """Seconds after which a test that still runs counts as failed. It is not stopped, and a later report has its result."""
 WRITTEN_BYTES = 256 * 1024

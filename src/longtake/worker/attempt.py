@@ -388,7 +388,7 @@ class Attempt:
     def _try(self, do: Callable[[], Result], otherwise: Result, *, action: str) -> Result:
         """Returns the result of `do()`, or the value `otherwise` if `do()` raises an error.
 
-        Logs the error unless it is temporary. `action` names for the log what has failed, such as "reading its row".
+        Logs the error unless it is temporary. `action` is what `do` does, for the log, such as "reading its row".
         """
         try:
             return do()

@@ -287,10 +287,9 @@ def hub_file(lora: Lora, channel: Channel, settings: Settings) -> Path | None:
 
 
 def linked(path: Path, target: Path) -> Path:
-    """Gives the file at `path` a second name, `target` (a hard link). Copies the file where that is not possible.
+    """Makes `target` a hard link to the file at `path`. Copies the file where hard links are not possible.
 
-    The file at one name can be deleted without the other. Returns `target`. A file that is already at `target` is
-    overwritten.
+    Either of the two can then be deleted without the other. Returns `target`.
     """
     try:
         os.link(path, target)
