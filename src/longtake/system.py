@@ -69,7 +69,7 @@ def end_with_starter() -> None:
 
 
 def control(option: int, value: int) -> None:
-    """Sets an attribute of this process on Linux, by the system call `prctl`."""
+    """Sets an attribute of this process by Linux's system call `prctl(option, value)`."""
     ctypes.CDLL(None).prctl(*(ctypes.c_ulong(number) for number in (option, value, 0, 0, 0)))
 
 

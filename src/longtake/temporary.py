@@ -39,7 +39,10 @@ def temporary_folder(settings: Settings) -> Iterator[Path]:
 
 
 def sweep(settings: Settings, *, old_s: float = OLD_S) -> None:
-    """Deletes the temporary folders that are no longer needed (see `sweep_folders`)."""
+    """Deletes the temporary folders in the data folder that killed processes left (see `sweep_folders`).
+
+    `old_s`: seconds without a change after which a folder is deleted although it is unknown whether its process lives.
+    """
     sweep_folders(settings.data_dir / PLACE, old_s)
 
 

@@ -15,8 +15,8 @@ class ModelChoice:
     """The model that carries out a request.
 
     card: the facts of the model, such as its name and its limits.
-    stands_in_for: name of the published model that this miniature stands in for; None if the model is the one that was
-        asked for.
+    stands_in_for: name of the published model that this miniature stands in for; None if the model is the
+        requested one.
     note: a sentence for the user, with the command that fetches the missing model: that a miniature stands in, or that
         the model is not installed. None if there is nothing to say.
     installed: True if the model can be loaded. Otherwise the request can be planned, but not carried out.

@@ -213,7 +213,7 @@ class _Repository:
         return [name for name in names if isinstance(name, str) and _is_plain(name)]
 
     def _file(self, name: str) -> HubLora:
-        """Returns a file of the repository. It is downloaded unless its newest version is on this machine.
+        """Returns the repository's file at the path `name`, after a download if its newest version is not here yet.
 
         Raises `_NoSuchFile` if the hub has no such file, and `DownloadFailed` for all other failures.
         """

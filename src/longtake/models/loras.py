@@ -235,7 +235,8 @@ def open_adapters(
 def read_adapters(opened: Iterable[OpenAdapter], cache: LoraCache, check: Check = no_check) -> Iterator[LoadedAdapter]:
     """Yields (adapter, its scale in each sampling pass) for each open adapter, in the same order.
 
-    An adapter is read when it is asked for, so that only one at a time is in host memory, besides those in `cache`.
+    Each adapter is read only when the iteration reaches it, so that one at a time is in host memory, besides those in
+    `cache`.
 
     opened: the open adapters. It was checked that they fit.
     cache: keeps adapters in memory. An adapter that is in it is not read from its file again.

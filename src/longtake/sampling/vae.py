@@ -64,6 +64,7 @@ class Statistics:
 def encode_clip(vae: Any, frames: NDArray[np.uint8], canvas: Size, device: torch.device | str = "cpu") -> Tensor:
     """Encodes a clip. Returns normalised latents [1, C, f, h, w] float32 on `device`.
 
+    vae: diffusers' video autoencoder of LTX-Video or LTX-2.
     frames: [T, H, W, 3], where T is 1 plus a multiple of the VAE's temporal compression. They are resized to `canvas`.
     canvas: (width, height) in pixels, multiples of the VAE's spatial compression.
 
@@ -117,6 +118,7 @@ def decode(vae: Any, latent: Tensor, timestep: float, on_share: OnShare = ignore
 
     The first latent frame gives one frame; each later one gives as many as the VAE's temporal compression.
 
+    vae: diffusers' video autoencoder of LTX-Video or LTX-2.
     timestep: the timestep (0..1) that the decoder is conditioned on. A VAE without timestep conditioning ignores it.
     on_share: the callback that receives the share of the work that is done, many times.
     """
@@ -145,7 +147,7 @@ def decode_frames(
     frames, called tiles. A tile shares 24 (BLEND_FRAMES) frames with the next tile, and fades into it linearly. Latents
     far before `first_frame` are not decoded.
 
-    vae: the model that decodes.
+    vae: diffusers' video autoencoder of LTX-Video or LTX-2.
     latents: all latents of the video, from its first frame on.
     timestep: the timestep (0..1) that the decoder is conditioned on.
     on_progress: the callback that receives the progress before each tile and, many times, while the tile is decoded.
@@ -196,6 +198,7 @@ def _report_frames(on_progress: OnProgress, frames: range, last_frame: int, shar
 def upsample(upsampler: Any, latent: Tensor, statistics: Statistics) -> Tensor:
     """Doubles the height and width of normalised latents [1, C, F, H, W]. Returns normalised latents [1, C, F, 2H, 2W].
 
+    upsampler: diffusers' latent upsampler of LTX-Video or LTX-2.
     statistics: the mean and standard deviation of the VAE's latents. They are needed because the upsampler works on
         unnormalised latents.
     """

@@ -206,7 +206,7 @@ def _sizes(store: FileStore, upload: Upload) -> Mapping[tuple[int, str], int]:
 def _key_of_whole(
     store: FileStore, upload: Upload, number: int, etag: str, sizes: Mapping[tuple[int, str], int]
 ) -> str:
-    """Returns the key of a part's blob. `sizes` are those of the upload's parts (see `_sizes`).
+    """Returns the key of the blob of an upload's part. `sizes` are those of all its parts (see `_sizes`).
 
     Raises _NoPart if the part was not received, or its blob is missing or damaged. The client can then send it again.
     """

@@ -62,5 +62,5 @@ def decode_sound(audio_vae: Any, vocoder: Any, tokens: Tensor, length: int | Non
 
 
 def _statistics(audio_vae: Any, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """Returns the mean and the standard deviation with which audio tokens are normalised, [C] each."""
+    """Returns the mean and the standard deviation with which audio tokens are normalised, [C] each, on `device`."""
     return audio_vae.latents_mean.to(device).float(), audio_vae.latents_std.to(device).float()

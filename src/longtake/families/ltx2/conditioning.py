@@ -57,8 +57,8 @@ class WindowConditioning:
 
         - The video track holds the context's frames in every pass.
         - The audio track of the first pass holds the context's sound.
-        - The audio track of a later pass holds no token: all are noised and denoised again. `sample_window` discards
-          the audio of that pass and returns the first pass's audio.
+        - In the audio track of a later pass no token is kept: all are noised and denoised again. `sample_window`
+          discards the audio of that pass and returns the first pass's audio.
         """
         tracks: dict[Stream, Track] = {"video": self.video[pass_number]}
         if self.audio is not None:
@@ -109,7 +109,7 @@ def video_conditioning(
     returns the decoder of the pass's previews, fitted to the context; None without a context.
 
     `context`: the frames that the window continues, which are its context, and the end image or None.
-    `strength`: how strongly the context's frames are held, 0 (ignored) to 1 (unchanged).
+    `strength`: how strongly the context's frames are kept, 0 (ignored) to 1 (unchanged).
     `canvas`: (width, height) in pixels of the frames that the pass samples.
 
     The context is at the window's start (forward) or end (backward). If `strength` is 0, it is left out.
@@ -165,14 +165,14 @@ def new_latents(plan: LTX2Plan, window: Window, temporal: int) -> range:
 def audio_conditioning(
     model: LTX2Model, plan: LTX2Plan, window: Window, sound: Samples | None, strength: float
 ) -> Track:
-    """Returns the audio track of a window: the context's sound is held, and the rest is generated.
+    """Returns the audio track of a window: the context's sound is kept, and the rest is generated.
 
-    The context is the frames that the window continues. To hold a sound is to keep it while the rest is generated.
+    The context is the frames that the window continues.
 
     `sound`: the context's sound, [2, n] at 48 kHz (SOUND_RATE), or None.
-    `strength`: how strongly the context's sound is held, 0 (ignored) to 1 (unchanged).
+    `strength`: how strongly the context's sound is kept, 0 (ignored) to 1 (unchanged).
 
-    An audio latent is held only if it lies wholly within the context's time. If there is no sound or no context, or if
+    An audio latent is kept only if it lies wholly within the context's time. If there is no sound or no context, or if
     `strength` is 0, all audio latents are generated.
     """
     count = audio_latents(window.sampled_frames, plan.rate)
@@ -180,11 +180,11 @@ def audio_conditioning(
     if sound is None or not strength or not window.context_frames:
         return audio_track(clean, torch.zeros(count, dtype=torch.bool), 0, audio_bounds(count))
     before = window.context_start(plan.direction)
-    held = audio_before(count, (before + window.context_frames) / plan.rate)
+    is_context = audio_before(count, (before + window.context_frames) / plan.rate)
     if plan.direction == "backward":
-        held &= audio_from(count, before / plan.rate)
+        is_context &= audio_from(count, before / plan.rate)
         # The encoder also needs sound for the time before the context. It gets the same sound, reversed.
         sound = np.pad(sound, ((0, 0), (num_samples(before, plan.rate), 0)), mode="symmetric")
     tokens = encode_sound(model.audio_vae, sound, SOUND_RATE, model.device)[:, :count]
     clean[:, : tokens.shape[1]] = tokens
-    return audio_track(clean, held, strength, audio_bounds(count))
+    return audio_track(clean, is_context, strength, audio_bounds(count))

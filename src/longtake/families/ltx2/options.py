@@ -39,7 +39,7 @@ class LTX2PlanOptions(PlanOptions):
 
     `direction`: `forward` if the new frames come after the source, `backward` if they come before it.
     `sound`: True if the model generates sound for the new frames.
-    `audio_strength`: how strongly the sound of the context (the source frames that are continued) is held, 0 (ignored)
+    `audio_strength`: how strongly the sound of the context (the source frames that are continued) is kept, 0 (ignored)
         to 1 (unchanged).
     `steps`: the number of steps of the first pass.
     `scheduler`: the schedule of the first pass's noise levels.

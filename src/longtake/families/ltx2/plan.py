@@ -104,11 +104,11 @@ class LTX2Plan(LTX2PlanOptions, Plan):
         return self.audio_strength
 
     def context_strengths(self, window: int) -> tuple[float, float]:
-        """Returns how strongly window number `window` (from 0) holds its context: the strengths of the context's frames
+        """Returns how strongly window number `window` (from 0) keeps its context: the strengths of the context's frames
         and of its sound, each 0 (ignored) to 1 (unchanged).
 
         The strengths of the request are for the source, so they apply to the first window alone. A later window
-        continues what an earlier window made, and holds it unchanged.
+        continues what an earlier window made, and keeps it unchanged.
         """
         return (self.strength, self.audio_strength) if window == 0 else (1.0, 1.0)
 

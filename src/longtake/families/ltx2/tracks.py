@@ -1,6 +1,6 @@
 """The tokens of one modality in a window, with the conditioning, the mask and the position of each token.
 
-Masks follow LTX-2. A token with mask 1 is generated from noise. A token with mask 0 is held: it keeps the value of its
+Masks follow LTX-2. A token with mask 1 is generated from noise. A token with mask 0 is kept: it has the value of its
 conditioning. A token with a mask m between 0 and 1 starts as its conditioning with a share m of noise, and is denoised.
 """
 
@@ -46,7 +46,7 @@ class Track:
     """The conditioning, the mask and the positions of the n tokens of one modality (video or audio) in a window.
 
     `clean`: the conditioning [1, n, C]; 0 where there is none.
-    `mask`: the noise level of each token, as a share of the step's noise level: [1, n, 1] in 0 (held) to 1 (generated).
+    `mask`: the noise level of each token, as a share of the step's noise level: [1, n, 1] in 0 (kept) to 1 (generated).
     `bounds`: the start and the end of each token on each axis, [1, axes, n, 2]. The axes are (seconds, y px, x px) for
         video, and seconds for audio.
     `extra`: the number of extra tokens, which are those of a keyframe. They are the last ones of the n tokens, and
@@ -70,7 +70,7 @@ class Track:
 
     @cached_property
     def is_free(self) -> bool:
-        """True if sampling changes any token of the track (its mask is above 0), False if all tokens are held."""
+        """True if sampling changes any token of the track (its mask is above 0), False if all tokens are kept."""
         return bool((self.mask > 0).any())
 
     def start(self, noise: Tensor, init: Tensor | None = None, level: float = 1.0) -> Tensor:
@@ -132,15 +132,15 @@ def video_track(
     )
 
 
-def audio_track(clean: Tensor, held: Tensor, strength: float, bounds: Tensor) -> Track:
+def audio_track(clean: Tensor, is_context: Tensor, strength: float, bounds: Tensor) -> Track:
     """Returns the audio track of a window.
 
-    `clean`: tokens [1, n, C], the context's sound where `held` is True. The values of the other tokens are not used.
-    `held`: bool [n], True for the tokens of the context's sound. The other tokens are generated.
-    `strength`: how strongly the tokens of the context's sound are held, 0 (not at all) to 1 (unchanged).
+    `clean`: tokens [1, n, C], the context's sound where `is_context` is True. Other tokens' values are not used.
+    `is_context`: bool [n], True for the tokens of the context's sound. The other tokens are generated.
+    `strength`: how strongly the tokens of the context's sound are kept, 0 (not at all) to 1 (unchanged).
     `bounds`: start and end of each token in seconds, [1, 1, n, 2].
     """
-    mask = torch.where(held.to(clean.device), 1 - strength, 1.0)[None, :, None]
+    mask = torch.where(is_context.to(clean.device), 1 - strength, 1.0)[None, :, None]
     return Track(clean, mask, bounds.to(clean.device))
 
 

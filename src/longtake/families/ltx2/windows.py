@@ -94,9 +94,9 @@ def plan_windows(direction: Direction, available: int, context: int, new_frames:
     room = limit - (_in_latents(direction, context_length(direction, wanted)) if has_context else 0)
     windows: list[Window] = []
     for new in shares(direction, new_frames, count=-(-new_frames // room)):
-        held = context_length(direction, min(wanted, available)) if context or windows else 0
-        windows.append(Window(held, new, padded_length(_in_latents(direction, held) + new)))
-        available = held + new
+        continued = context_length(direction, min(wanted, available)) if context or windows else 0
+        windows.append(Window(continued, new, padded_length(_in_latents(direction, continued) + new)))
+        available = continued + new
     return tuple(windows)
 
 
