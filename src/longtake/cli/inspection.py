@@ -58,7 +58,8 @@ def sheet_path(value: str, out: Path) -> Path:
 
 
 def check_sheet(sheet: Path, *, force: bool) -> None:
-    """Raises InvalidRequest if the picture of the joint cannot be written to the path `sheet`.
+    """Raises InvalidRequest if the picture of the joint (where source and new frames meet) cannot be written to
+    `sheet`.
 
     This is so if the path does not end in .png, if its folder cannot be written, or if the file exists already and
     `force` is False.

@@ -20,7 +20,8 @@ class StoredPreview:
 
     `picture`: an animated WebP.
     `step`, `steps`: the number of finished steps of the sampling pass, and the number of all its steps.
-    `window`, `windows`: the number of the window, from 1, and the number of all windows.
+    `window`, `windows`: the number of the current window, from 1, and the number of all windows. A window is a group of
+        frames that the model makes together.
     """
 
     picture: bytes

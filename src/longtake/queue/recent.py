@@ -1,4 +1,5 @@
-"""Lists requests for people: the newest ones, by endpoint, state and prompt, and the trees of those that extend others.
+"""Lists requests for the server's pages: the newest ones, with filters, and trees of requests that extend others'
+results.
 
 A list never reads more than a bounded number of rows, however many requests are stored and however few match.
 """

@@ -141,8 +141,9 @@ class LogLine:
 
     `at`: the Unix time in seconds at which the line was written.
     `level`: INFO, or STDOUT for a line that a library printed.
-    `labels`: empty, except in a line that says that a stage begins. Such a line has three labels: `stage` (the stage's
-        name), `window` (the number of its window, from 1) and `windows` (the number of all windows), each as text.
+    `labels`: empty, except in a line that says that a stage of the work begins. Such a line has three labels, each as
+        text: `stage` (the stage's name), `window` (the number, from 1, of the group of frames that the model makes
+        together) and `windows` (the number of all such groups).
     """
 
     at: float

@@ -61,9 +61,9 @@ class Busy:
 
 @dataclass
 class _Hangs:
-    """How long a receiver is paused because it did not answer in time.
+    """How long no webhook is sent to a receiver (API key and host) that did not answer in time.
 
-    `count`: the number of such failures in a row. Attempts that fail at the same time count once.
+    `count`: how often in a row the receiver did not answer in time. Attempts that fail at the same time count once.
     `paused_until`: the time (`time.monotonic`) at which the pause ends.
     """
 
@@ -92,7 +92,7 @@ class SenderShares:
         self._hangs: LRUCache[Receiver, _Hangs] = LRUCache(REMEMBERED)
 
     def reserve(self, receiver: Receiver) -> bool:
-        """Reserves a sender for one webhook to this receiver. Returns True if it did.
+        """Reserves a sender for one webhook to this receiver (API key and host). Returns True if it did.
 
         The caller must then call `release` when the webhook was sent or its sending has failed.
 
@@ -125,12 +125,12 @@ class SenderShares:
                 self._hangs[receiver] = _Hangs(count, self._clock() + pause_s)
 
     def pause_s(self, receiver: Receiver) -> float:
-        """Returns the seconds for which the receiver is still paused, or 0."""
+        """Returns the seconds for which no webhook is sent to this receiver because it did not answer in time, or 0."""
         with self._lock:
             return self._pause_s(receiver)
 
     def free(self) -> int:
-        """Returns the number of free senders."""
+        """Returns the number of senders that are not sending a webhook now."""
         with self._lock:
             return self._free()
 

@@ -41,7 +41,8 @@ class RequestStatus:
     """A request's row, its position in the queue, and its log.
 
     `row`: the row without its payloads (see `engine.get_without_payloads`).
-    `queue_position`: the number of requests before this one in its pool's queue. None if the request does not wait.
+    `queue_position`: the number of waiting requests before this one, for the same group of devices. None if the request
+        does not wait.
     `log_lines`: all lines of the log, oldest first.
     `rendered`: a cache for JSON texts that callers make from this status: name -> text. Callers choose the names.
     """
@@ -182,9 +183,9 @@ class StatusCache:
             self._wake_watchers(request_id)
 
     def queue_length(self, pool: str) -> int:
-        """Returns the number of a pool's waiting requests when the queue was last read.
+        """Returns the number of waiting requests of a pool (a named group of devices), when its queue was last read.
 
-        If that was more than about two seconds ago, or never, the queue is read again first.
+        If that was more than about two seconds ago, or never, the queue is read from the database first.
         """
         queue, now = self._queue(pool), time.monotonic()
         if queue.is_outdated(now):
@@ -312,7 +313,7 @@ class StatusCache:
         return RequestStatus(row, None, (*lines, *new))
 
     def _read_queue(self, pool: str, queue: WaitingQueue) -> None:
-        """Reads the positions of a pool's waiting requests into `queue`.
+        """Reads the positions of the waiting requests of a pool (a named group of devices) into `queue`.
 
         Also wakes the calls of `wait_for_change` for requests whose position has changed.
         """

@@ -12,7 +12,7 @@ POLL_S = 0.25
 WANTED_S = 2.0
 """Seconds for which a cached status or queue is kept up to date after a client last asked for it."""
 QUEUE_S = 0.05
-"""Minimum seconds between two reads of a pool's queue while the queue changes.
+"""Minimum seconds between two reads of the queue of a pool (a named group of devices) while the queue changes.
 
 After a slow read the pause is longer: ten times as long as the read took.
 """

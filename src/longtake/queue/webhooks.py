@@ -40,8 +40,10 @@ SENDERS = 16
 POLL_S = 1.0
 """Seconds between two queries for due webhooks."""
 LAST_ATTEMPT_S = 24 * 3600.0
-"""Seconds after the usual two hours (WEBHOOK_S) for which a webhook is kept that was never attempted, because its
-receiver is paused."""
+"""Seconds for which a webhook that was never attempted is kept after the usual two hours (WEBHOOK_S).
+
+It was not attempted because its receiver (API key and host) is paused: it did not answer other webhooks in time.
+"""
 POSTPONED = 500
 """Maximum number of webhooks that are postponed in one transaction."""
 
@@ -91,7 +93,8 @@ class Deliverer:
     Several servers may send the webhooks of one database. A server claims each attempt before it makes it, so that no
     other server makes the same attempt. If the server dies, the webhook becomes due again.
 
-    Keys and hosts share the senders fairly, and webhooks to a receiver that hangs are postponed (see `queue.shares`).
+    API keys and hosts share the sending threads fairly. Webhooks to a receiver that does not answer in time are
+    postponed (see `queue.shares`).
     """
 
     def __init__(
@@ -163,7 +166,7 @@ class Deliverer:
             ).all()
 
     def _postpone(self, receiver: Receiver, pause_s: float) -> None:
-        """Postpones the due webhooks to a paused receiver by `pause_s` seconds from now, or gives them up.
+        """Postpones the due webhooks to a paused receiver (API key and host) by `pause_s` seconds, or gives them up.
 
         - A webhook that was attempted before is given up two hours after the end of its request.
         - A webhook that was never attempted is given up 26 hours after the end of its request.

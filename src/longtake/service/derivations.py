@@ -30,7 +30,7 @@ from longtake.storage.files import FileStore, StoredFile
 PLACES, COPY_PLACES = 4, 2
 """Maximum number of child processes that run at the same time: COPY_PLACES that copy videos, and PLACES others."""
 MOST_OPEN = 64
-"""Maximum number of answers for one API key that wait for a derived file at the same time."""
+"""Maximum number of answers for one API key that wait at the same time for what is made from stored videos."""
 PROGRAM_S, COPY_S = 120.0, 1800.0
 """Seconds that a child process may take: COPY_S if it copies a video, PROGRAM_S if it makes another derived file."""
 UNASKED_S = 20.0
@@ -59,7 +59,7 @@ class Wanted:
 
 @dataclass
 class _Job:
-    """The work on one derived file.
+    """The work on one derived file, such as a strip of a video's frames.
 
     task: does the work.
     share: the finished share of the work, 0..1.
@@ -76,7 +76,9 @@ class _Job:
 
 
 class Derivations:
-    """Makes derived files, each once. Its methods may be called only in the thread of the event loop.
+    """Makes derived files from stored videos, such as a strip of frames. Each derived file is made only once.
+
+    Its methods may be called only in the thread of the event loop.
 
     store: the stored files.
     settings: the maximum size and duration of the videos that are read.

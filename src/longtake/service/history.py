@@ -273,14 +273,18 @@ def detail(entries: Entries, caller: Caller, request_id: str) -> dict[str, Any]:
 
 
 def _result_key(entry: Mapping[str, Any]) -> str | None:
-    """Returns the key of the file that a request's entry names as its video; None if it names none."""
+    """Returns the key of the stored file with the result's video, from a request's entry; None if the entry has no
+    video."""
     video = entry["video"]
     return None if video is None else str(video["url"]).rpartition("/")[2]
 
 
 def _notes(lines: Sequence[StoredLogLine]) -> list[str]:
-    """Returns the messages of a request's log without those that say that a stage begins, and without libraries'
-    output."""
+    """Returns the messages in a request's log that the server wrote for the user, such as what differs from the
+    request.
+
+    The output of libraries, and messages that only say that a stage of the work begins, are left out.
+    """
     return [line.message for line in lines if line.level == "INFO" and "stage" not in line.labels]
 
 

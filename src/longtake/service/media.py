@@ -28,15 +28,16 @@ from longtake.storage.derived import Derivation, DerivedFile
 from longtake.storage.files import StoredFile
 
 FRAMES, HEIGHT, POINTS, FIGURES = (1, 24, 64), (16, 72, 240), (1, 800, 4000), (0, 1, 1)
-"""Smallest value, default and largest value of the parameters: frames of a strip, their height in pixels, points of a
-waveform, and whether a joint is measured."""
+"""(smallest value, default, largest value) of four query parameters: the number of frames of a strip, their height in
+pixels, the number of points of a waveform, and whether a joint is measured (0 or 1)."""
 CACHED: Headers = {"cache-control": "private, max-age=3600", "x-content-type-options": "nosniff"}
 """Headers that let browsers cache an answer about a stored file, whose bytes never change. For a file that not
 everybody may read, the headers of `restricted` replace them."""
 
 
 def routes(state: ServerState) -> list[BaseRoute]:
-    """Returns the routes under `/media/<key of a file>`, and the routes for the joints of all endpoints' results."""
+    """Returns the routes under `/media/<key of a file>`, and the routes for the joint of a result (where source and new
+    frames meet)."""
 
     async def wanted(request: Request, kind: str, form: str = "", **arguments: int) -> Wanted:
         refuse_other_pages(request)
@@ -126,7 +127,7 @@ async def _joint(state: ServerState, request: Request, endpoint: str) -> Wanted:
 
 
 def _plan(wanted: Wanted) -> Plan:
-    """Returns the plan of the result whose joint is `wanted`. Raises NotFound if this version cannot read the plan."""
+    """Returns the plan from which the result was made whose joint is `wanted`. Raises NotFound if it cannot be read."""
     plan = plan_from_json(wanted.arguments["plan"])
     if plan is None:
         raise NotFound

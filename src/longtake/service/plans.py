@@ -85,10 +85,11 @@ def routes(state: ServerState) -> list[BaseRoute]:
 
 @dataclass(frozen=True)
 class Planner:
-    """Makes the answers to clients who ask for plans.
+    """Plans requests: computes how a request would be carried out, and its price, before a client submits it.
 
-    imports: fetches the sources of requests.
-    expansions: expands their prompts.
+    state: the objects that all routes share.
+    imports: fetches the source videos of the requests.
+    expansions: expands the prompts of the requests.
     """
 
     state: ServerState

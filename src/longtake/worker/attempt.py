@@ -70,7 +70,7 @@ class Attempt:
 
     `row`: the request's row after the claim.
     `worker`: the supervisor of the worker process. The process must be ready.
-    `context`: the objects that all slots of the server share.
+    `context`: the objects that all slots (devices with their worker processes) of the server share.
     `stopping`: an event that is set when the server stops.
 
     A temporary failure of the database or the disk delays the outcome but does not change it.

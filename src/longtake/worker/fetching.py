@@ -69,7 +69,7 @@ class FetchPlaces:
 
     Each server has one such object. Each download has a thread of its own; another thread starts them.
 
-    `context`: the objects that all slots of the server share.
+    `context`: has the database, the settings and the file store.
     `lease`: has the id under which this server claims downloads.
     `wake`: called with the name of a pool (a named group of devices) when all files of a request of the pool are
         downloaded.

@@ -129,7 +129,8 @@ class Previewed:
 
     `picture`: an animated WebP.
     `step`, `steps`: the number of finished steps of the sampling pass, and the number of all its steps.
-    `window`, `windows`: the number of the current window, from 1, and the number of all windows.
+    `window`, `windows`: the number of the current window, from 1, and the number of all windows. A window is a group of
+        frames that the model makes together.
     """
 
     __pydantic_config__ = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
@@ -262,7 +263,7 @@ class CancelRequested:
 ToWorker = Run | Proceed | FileFound | Cancel | Watched
 ToServer = Ready | Unusable | ProgressReport | Previewed | Planned | FileWanted | Done | Failed | MachineFailed
 FromProcess = ToServer | Printed | Died
-"""Everything that a slot can receive from its worker process."""
+"""All messages that the server can receive from a worker process, and those that it creates for the process."""
 
 _TO_WORKER: TypeAdapter[ToWorker] = TypeAdapter(Annotated[ToWorker, Discriminator("type")])
 _TO_SERVER: TypeAdapter[ToServer] = TypeAdapter(Annotated[ToServer, Discriminator("type")])

@@ -74,7 +74,7 @@ class _QueueCollector(Collector):
     """Collects metrics of all requests and webhooks in the database, and of this server's slots.
 
     `engine`: the engine of the database.
-    `slots`: returns the status of each slot of this server.
+    `slots`: returns the status of each slot, which is a device with its worker process.
     """
 
     def __init__(self, engine: sa.Engine, slots: SlotStates) -> None:
@@ -108,7 +108,7 @@ class _QueueCollector(Collector):
 
 
 def open_requests(connection: sa.Connection, slot_pools: set[str]) -> list[Metric]:
-    """Returns three metrics of the requests that have not ended, each with a value for every pool.
+    """Returns three metrics of the requests that have not ended, each with a value for every pool (group of devices).
 
     - The number of waiting requests.
     - The seconds that the oldest waiting request has waited; 0 if none waits.

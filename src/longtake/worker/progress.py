@@ -41,9 +41,10 @@ class ProgressReporter:
 
 
 def sentence(progress: Progress) -> str:
-    """Returns the stage of a progress report as text for people, such as "Sampling new frames, window 2 of 3".
+    """Returns the current stage of the work as text for people, such as "Sampling new frames, window 2 of 3".
 
-    The step is left out, so that all reports of a stage have the same text. Only sampling names the window.
+    All reports of a stage have the same text, because it does not contain the step. Only the text for sampling contains
+    the window (a group of frames that the model makes together), if there are several.
     """
     if progress.kind == "sampling" and progress.windows > 1:
         return f"{progress.title}, window {progress.window} of {progress.windows}"

@@ -50,7 +50,7 @@ class RequestLog:
     def report(self, report: ProgressReport) -> None:
         """Replaces the progress by that of `report`. Also adds a log line about the stage, if the log has none yet.
 
-        The stage "encode" gets no line, because it is too short (SHORT_STAGES).
+        Very short stages (SHORT_STAGES) get no line.
         """
         self.progress = {
             "message": report.sentence,
@@ -91,7 +91,8 @@ class RequestLog:
 
 
 def stage_line(report: ProgressReport) -> LogLine:
-    """Returns the log line for the stage in a progress report. Its labels are `stage`, `window` and `windows`."""
+    """Returns the log line that says that a stage of the work begins. Its labels are `stage`, `window` and
+    `windows`."""
     names = ("stage", "window", "windows")
     return log_line(report.sentence, labels={name: str(getattr(report, name)) for name in names})
 

@@ -13,7 +13,7 @@ from longtake.worker.supervisor import ProcessState, SlotMessage, Supervisor
 log = logging.getLogger(__name__)
 
 POLL_S = 0.25
-"""Seconds between two queries for a request, because other servers may add requests without waking this slot."""
+"""Seconds between two queries for a waiting request, because other servers add requests without waking this one."""
 
 State = ProcessState | Literal["busy", "stopped"]
 """The state of a slot, which is a device with its worker process and thread.

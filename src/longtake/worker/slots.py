@@ -76,7 +76,7 @@ class Slots:
         self._sweeper.start()
 
     def wake(self, pool: str) -> None:
-        """Makes the idle slots of a pool look for a request at once."""
+        """Makes the idle slots of a pool (a named group of devices) look for a request at once."""
         for slot in self._slots:
             if slot.status.pool == pool and slot.status.state == "idle":
                 slot.wake()
