@@ -14,7 +14,7 @@ from longtake.media.sound import (
     GAIN_RETURN_S,
     MAX_GAIN,
     MAX_LAG_S,
-    at_least,
+    amplified,
     best_lag,
     continue_sound,
     cross_fade,
@@ -231,7 +231,7 @@ def test_a_gain_does_not_make_the_sound_clip() -> None:
 @given(st.floats(1e-5, 1), st.floats(0, 1))
 def test_quiet_sound_is_amplified_and_loud_sound_is_unchanged(level: float, least: float) -> None:
     samples = tone(4800, level=level)
-    louder = at_least(samples, least)
+    louder = amplified(samples, least)
     peak = float(np.abs(louder).max())
     if loudness(samples) >= least:
         np.testing.assert_array_equal(louder, samples)
@@ -242,7 +242,7 @@ def test_quiet_sound_is_amplified_and_loud_sound_is_unchanged(level: float, leas
 
 def test_silence_and_no_sound_have_no_loudness() -> None:
     assert loudness(silence(0)) == loudness(silence(9)) == 0
-    assert not at_least(silence(9), 0.5).any()
+    assert not amplified(silence(9), 0.5).any()
 
 
 @pytest.mark.parametrize("late", [-480, -100, 0, 3, 250, 480])

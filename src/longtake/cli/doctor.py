@@ -260,7 +260,7 @@ def _sandbox() -> Iterator[Finding]:
     """
     import json
 
-    from longtake.media import walls
+    from longtake.media import confinement
     from longtake.media.limits import Limits
 
     child = subprocess.run([sys.executable, "-P", "-c", _SANDBOX_TEST], capture_output=True, text=True, timeout=60)
@@ -270,7 +270,7 @@ def _sandbox() -> Iterator[Finding]:
         return
     stands = json.loads(child.stdout)
     yield Finding("child process", "ok", "sources are read in a separate process, each step within a time limit", True)
-    yield Finding("means", "note", str(walls.support()))
+    yield Finding("means", "note", str(confinement.support()))
     yield _limit("memory", stands["memory"], f"at most {bytes_text(Limits().memory_bytes)}")
     yield _limit("files", stands["files"], "that process can open none")
     yield _limit("network", stands["network"], "that process can use none")

@@ -61,7 +61,7 @@ def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | No
     from longtake.access.keys import Keys
     from longtake.database.migrate import database_errors, open_database
     from longtake.endpoints import model_notes
-    from longtake.media import walls
+    from longtake.media import confinement
     from longtake.private import new_files_private, prepare_data_folder
     from longtake.service import logs, tls
     from longtake.service.client_env import Reach, instructions
@@ -95,7 +95,7 @@ def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | No
         notes = model_notes(settings) if settings.slots else ["There are no slots: requests wait for another server."]
         for note in notes:
             typer.echo(note, err=True)
-        typer.echo(str(walls.support()), err=True)
+        typer.echo(str(confinement.support()), err=True)
         typer.echo(f"longtake serves http://{name}:{address.port}", err=True)
         if not has_keys:
             typer.echo("There are no keys: whoever is on this machine may use it, and nobody else.", err=True)

@@ -37,7 +37,7 @@ _FILTER_MATRICES = {1: "bt709", 4: "fcc", 6: "smpte170m", 7: "smpte240m", 9: "bt
 _BT709 = 1
 
 _MOST_BITS = 14
-"""Largest bit depth of Y'CbCr that swscale rounds when it reduces the depth. It truncates codes of 16 bits."""
+"""When swscale reduces the bit depth of Y'CbCr, it rounds codes of up to this many bits, but truncates 16-bit codes."""
 
 _SHIFTED_WHITE = 255 << 8
 """The code of white in the 16-bit RGB that swscale makes from limited-range codes."""
@@ -146,10 +146,10 @@ class FrameConverter:
         return max(width, 2 * round(own[0] * scale / 2)), max(height, 2 * round(own[1] * scale / 2))
 
     def _cropped(self, planes: list[Plane], frame: Any) -> list[Plane]:
-        """Returns the centre of each of `planes`, with the size of the converter's result.
+        """Returns the planes of one frame cropped at their centre to the size of the converter's result.
 
         planes: upright planes [height, width] or pictures [height, width, channels]. Planes of subsampled colours are
-            smaller, and so is their centre.
+            smaller, and their results are smaller, too.
         frame: the decoded frame that they were made from. Its size tells how they were scaled.
         """
         (scaled_width, scaled_height), (width, height) = self._scaled_size(frame), self._size
@@ -225,8 +225,8 @@ def _even(frame: Any) -> Any:
 def _colour_filter(frame: Any, source: PictureFormat, pixel_format: str) -> av.filter.Graph:
     """Returns a filter of FFmpeg that converts frames to the BT.709 matrix, limited range and `pixel_format`.
 
-    frame: an example of the frames that the filter will take. They all have its size and pixel format.
-    source: has the matrix and the range of these frames.
+    frame: any of the frames that the filter will receive. They all have its size and pixel format.
+    source: gives the matrix and the range of these frames.
     """
     matrix, codes = _FILTER_MATRICES[source.matrix], "pc" if source.full_range else "tv"
     options = f"ispace={matrix}:irange={codes}:space=bt709:range=tv:format={pixel_format.removesuffix('le')}"
@@ -242,11 +242,9 @@ def _colour_filter(frame: Any, source: PictureFormat, pixel_format: str) -> av.f
 
 
 def _depth_suffix(frame: Any) -> str:
-    """Returns the end of FFmpeg's name of the planar pixel format to which `frame` should be converted:
+    """Returns the suffix of FFmpeg's name of the planar pixel format to which `frame` is converted, by its bit depth.
 
-    - "" (8 bits), if a code of the frame has at most 8 bits.
-    - "10le" (10 bits), if it has 9 or 10 bits.
-    - "12le" (12 bits), if it has more.
+    It is "" for up to 8 bits per code, "10le" (10 bits) for 9 or 10 bits, and "12le" (12 bits) for more.
     """
     bits = frame.format.components[0].bits
     return "" if bits <= 8 else "10le" if bits <= 10 else "12le"

@@ -21,8 +21,8 @@ def compress(frames: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
     `crf` is the constant rate factor, from 0 (the frames are returned unchanged) to 51 (the most compression). Raises
     ValueError if it is outside this range.
 
-    All frames are in one group of pictures, as in the models' training videos. Frames that are encoded one by one would
-    lose less detail. Frames of an odd size are padded for encoding and cropped to their own size afterwards.
+    All frames are encoded as one video with a single keyframe, as in the models' training videos. Frames that are
+    encoded one by one would lose less detail. Frames of an odd size are padded for encoding and cropped afterwards.
     """
     if not 0 <= crf <= MAX_CRF:
         raise ValueError(f"crf must be in 0..{MAX_CRF}, not {crf}.")

@@ -26,7 +26,7 @@ _POLL_S = 0.05
 
 
 class _Writer(Protocol):
-    """An open output file. Only the encoder's thread uses it."""
+    """An open output file, to which the encoder's thread adds frames and sound. No other thread uses it."""
 
     def add_frame(self, planes: Planes) -> None: ...
     def add_sound(self, samples: NDArray[np.float32]) -> None: ...
@@ -38,8 +38,10 @@ class _Item(Protocol):
     """Frames or sound that wait in the queue to be added to the file."""
 
     def add_to(self, writer: _Writer, check: Check) -> None:
-        """Adds the frames or the sound to the file. `check` is called before each frame, and can cancel by raising an
-        exception."""
+        """Adds the frames or the sound to the file that `writer` has opened.
+
+        `check` is called before each frame. It can cancel the encoding by raising an exception.
+        """
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class _Samples:
 
 
 class _Abandoned(Exception):
-    """Raised inside the encoder's thread to end it, after the caller's `with` block or `check` has raised an error."""
+    """Ends the encoder's thread, in which it is raised after the caller's `with` block or `check` has failed."""
 
 
 class Encoder:

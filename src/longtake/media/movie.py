@@ -17,11 +17,11 @@ from longtake.video import Check
 
 
 class MovieWriter:
-    """Writes frames, and stereo sound if `with_sound`, to the new file `path`.
+    """Writes frames, and stereo sound if `with_sound` is True, to the new file `path`.
 
-    The frames are in `output_format.frame_format` with `width` x `height` pixels; `rate` is their number per second.
-    The sound is float32 samples [2, n] at the sample rate of `output_format.sound`. If that is None, sound is ignored.
-    `comment` is a text that is stored in the file; empty for none.
+    The frames are arrays in the format `output_format.frame_format`, with `width` x `height` pixels and `rate` frames
+    per second. The sound is float32 samples [2, n] at the sample rate of `output_format.sound`. If that is None, sound
+    is ignored. `comment` is a text that is stored in the file; empty for none.
 
     Samples wait in this object until the frames that they belong to are encoded. Encoded frames wait in the muxer until
     their sound is written. `finish` makes both tracks equally long by adding silence or dropping samples.
@@ -74,7 +74,7 @@ class MovieWriter:
             self._encode_sound()
 
     def finish(self, check: Check) -> None:
-        """Completes the file: makes the sound as long as the frames and writes all that the encoders still hold.
+        """Completes the file: makes the sound as long as the frames, and writes the packets still in the encoders.
 
         `check` is called before each remaining packet of the video, and can cancel by raising an exception.
         """

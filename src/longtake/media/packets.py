@@ -16,29 +16,29 @@ _VP8_SHOWN = 0x10
 """The bit in the first byte of a VP8 frame that is set if the frame is shown (RFC 6386, 9.1)."""
 
 _H264_IDR = re.compile(rb"\x00\x00\x01[\x05\x25\x45\x65]")
-"""Start of an H.264 frame after which no earlier frame is needed: NAL unit type 5 (ITU-T H.264, 7.4.1)."""
+"""Start of an H.264 IDR picture: NAL unit type 5 (ITU-T H.264, 7.4.1). No frame after it needs a frame before it."""
 
 _LEAST_LOSS_S = Fraction(1, 10)
-"""Seconds between the end of a file's packets and the end that the file states. From this difference on, if it is also
-longer than one and a half frames, the file is taken as cut off."""
+"""A file counts as cut off if its packets end at least this many seconds, and at least one and a half frames, before
+the end that the file states."""
 
 
 _DURATION_TAG = re.compile(r"(\d+):(\d\d):(\d\d\.\d+)$")
-"""The tag in which Matroska files state the duration of a track, such as 00:00:02.000000000."""
+"""Matches the value of the tag DURATION of a Matroska track, such as 00:00:02.000000000 (hours, minutes, seconds)."""
 
 
 @dataclass(frozen=True)
 class FrameTimes:
     """The times of a stream's frames, in ticks of the stream.
 
-    pts: presentation times in rising order; None if one is missing or two are equal. If the file is cut off, these are
-        only the times before the first missing frame.
+    pts: presentation times of all frames in rising order; None if a frame has no time or two have the same. If the file
+        is cut off, these are only the times before the first missing frame.
     keyframe_times: presentation times of the frames at which decoding can start, in rising order.
-    restart_times: the part of `keyframe_times` whose frames are shown after all frames that are stored before them.
+    restart_times: those of `keyframe_times` whose frame is shown after all frames that are stored before it.
     last_duration: duration of the last packet; 0 if unknown.
     rising: True if the presentation times rise from packet to packet, in the order in which packets are stored.
     stated_end: None if the file is not cut off. Otherwise the time at which the last frame of the complete file would
-        end. If the file does not tell that, it is the end of the last frame that is there.
+        end. If the file does not state this time, it is the end of the last frame in the file.
     """
 
     pts: list[int] | None
@@ -136,16 +136,16 @@ def _packets(media: Any, stream: Any, max_frames: int) -> list[_Packet]:
 def _cut(
     media: Any, stream: Any, container: str, file: Openable, shown: list[_Packet]
 ) -> tuple[int | None, int | None]:
-    """Returns two times in ticks for a file that is cut off. Returns (None, None) for a complete file.
-
-    The first is the decoding time of the first frame that is missing or may be incomplete. It is None if all frames of
-    `shown` are whole. The second is the time at which the last frame of the complete file would end. If the file does
-    not tell that, it is the end of the last frame that is there.
+    """Finds out if a file is cut off. Returns (cut, end), two times in ticks; (None, None) if the file is complete.
 
     media, stream: the open file in PyAV, and its video stream.
     container: the file's container, such as mp4: one of `sniff.CONTAINERS`.
     file: the file itself.
     shown: the stream's packets with a frame that is shown.
+
+    `cut` is the decoding time of the first frame that is missing or may be incomplete; None if all frames of `shown`
+    are whole. `end` is the time at which the last frame of the complete file would end. If the file does not state this
+    time, it is the end of the last frame in the file.
     """
     file_bytes = size_of(file)
     reached = max(packet.pts + packet.duration for packet in shown if packet.pts is not None)
@@ -170,9 +170,9 @@ def _cut(
 
 
 def _stated_end(media: Any, stream: Any, container: str, shown: list[_Packet]) -> int | None:
-    """Returns the time in ticks at which the stream ends according to the file; None if the file does not say.
+    """Returns the time in ticks at which the stream ends according to the file; None if the file does not state it.
 
-    Only Matroska, WebM and AVI files can say it.
+    Only Matroska, WebM and AVI files can state it.
 
     media: the open file in PyAV.
     container: the file's container, one of `sniff.CONTAINERS`.
@@ -193,10 +193,10 @@ def _stated_end(media: Any, stream: Any, container: str, shown: list[_Packet]) -
 
 
 def _last_box_is_cut(file: Openable) -> bool:
-    """Returns True if the last box of an MP4 or MOV file is larger than the rest of the file (ISO/IEC 14496-12, 4.2).
+    """Returns True if the last box of an MP4 or MOV file is incomplete, because the file is cut off.
 
-    A box begins with its size (4 bytes) and its type (4 bytes). The size 1 means that 8 bytes with the size follow, and
-    the size 0 that the box reaches to the end of the file.
+    A box (ISO/IEC 14496-12, 4.2) begins with its size (4 bytes) and its type (4 bytes). The size 1 means that 8 bytes
+    with the size follow. The size 0 means that the box ends at the end of the file.
     """
     position, end = 0, size_of(file)
     with file.open("rb") as opened:

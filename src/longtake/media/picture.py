@@ -12,8 +12,8 @@ from longtake.media.tonemap import BT709, PRIMARIES, Primaries, Transfer
 _TRANSFERS: dict[int, Transfer] = {16: "pq", 18: "hlg"}
 _BT601, _BT2020 = 6, 9
 _MATRICES = {1: 1, 4: 4, 5: 6, 6: 6, 7: 7, 9: _BT2020, 10: _BT2020}
-"""Code point of a matrix in a file -> the code point that PictureFormat uses for it. Both have the same
-coefficients."""
+"""Code point of a Y'CbCr matrix in a file (ITU-T H.273) -> the code point with the same coefficients that PictureFormat
+uses."""
 
 _HD_HEIGHT = 720
 _LIMITED_RANGE, _FULL_RANGE = 1, 2
@@ -33,7 +33,7 @@ class PictureFormat:
     matrix: code point in ITU-T H.273 of the Y'CbCr matrix: 1, 4, 6, 7 or 9.
     full_range: True if codes use the full range (0..255 for 8 bits), False for the limited range (16..235).
     transfer: the transfer function of the codes, such as pq for HDR10; sdr for all video that is not HDR.
-    primaries: the chromaticities of the red, green and blue that the codes mean.
+    primaries: the chromaticities of the red, green, blue and white of the RGB codes.
     interlaced: True if the first stored frame is interlaced.
     alpha: True if the frames have an alpha channel.
     """
@@ -58,17 +58,17 @@ class PictureFormat:
 
     @property
     def bt709_light(self) -> bool:
-        """True if the RGB codes mean the same light as in BT.709 video: no HDR curve, and the primaries of BT.709."""
+        """True if RGB codes mean the same colours as in BT.709 video: no HDR curve, and the primaries of BT.709."""
         return self.transfer == "sdr" and self.primaries == BT709
 
 
 def picture_format(frame: Any, pixel_aspect: Fraction | None) -> PictureFormat:
-    """Returns how the frames of a video stream are converted to pictures.
+    """Returns how the frames of a video stream are converted to pictures, according to the tags of its first frame.
 
     frame: the stream's first decoded frame.
     pixel_aspect: width / height of a stored pixel; None means square pixels.
 
-    Where the frame lacks a tag, this is assumed:
+    A value for which the frame has no tag is assumed:
     - transfer: sdr.
     - matrix: BT.709 if the frame has 720 lines or more, else BT.601, as players do.
     - primaries: those of BT.709, or of BT.2020 if the frame is HDR.

@@ -37,17 +37,16 @@ DEMUXERS = {
 _WHITELIST = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif,avi,mpegts"
 _IO_BYTES = 1 << 18
 _CHECKED_FRAMES = 32
-"""Number of frames that are decoded to see whether their times are in order, if the packets' times raise doubts."""
+"""If the times of the packets look wrong, this many frames are decoded to check whether their times are in order."""
 
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
 _SOUND_PROBE_PACKETS = 100
-"""Number of packets of a sound track that are tried. If none of them can be decoded, the track counts as
-undecodable."""
+"""If none of this many packets at the start of a sound track can be decoded, the track counts as undecodable."""
 
 MOST_TRIED_TRACKS = 16
-"""Number of sound tracks that are tried. If none of them can be decoded, the video counts as silent."""
+"""If none of a file's first sound tracks, up to this number, can be decoded, the video counts as silent."""
 
 HIGHEST_SOUND_RATE = 768_000
 """The highest sample rate in Hz of sound that is read. No device records or plays a higher one."""
@@ -59,7 +58,7 @@ class ProbedVideo:
 
     file: the video file.
     container: its container, such as mp4: one of `sniff.CONTAINERS`.
-    facts: what users of the video need to know about it, such as its size and its sound.
+    facts: the facts about the video for the rest of the program, such as its size, its length and its sound.
     timeline: the times of the stored frames, and the constant frame rate at which the video is read.
     keyframe_times: presentation times of the frames at which decoding can start, in the timeline's ticks and in rising
         order.

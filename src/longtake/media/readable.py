@@ -1,4 +1,5 @@
-"""Decodes the end of a video: which part of a damaged or truncated video can be read, and whether it is interlaced."""
+"""Decodes the end of a video to find out how many frames of a damaged or cut file can be read, and whether it is
+interlaced."""
 
 from bisect import bisect_left
 from contextlib import closing

@@ -35,8 +35,7 @@ class ReversedFrames:
         self._file.close()
 
     def write(self, frames: Planes) -> None:
-        """Appends an array of frames [t, ...]. Raises ValueError for another shape or dtype of a frame than
-        the constructor's."""
+        """Appends an array of frames [t, *shape]. Raises ValueError if a frame does not have `shape` and `dtype`."""
         if frames.shape[1:] != self._shape or frames.dtype != self._dtype:
             raise ValueError(f"Frames must be [t, {self._shape}] {self._dtype}, not {frames.shape} {frames.dtype}.")
         self._file.seek(self.num_frames * self._frame_bytes())
@@ -45,7 +44,7 @@ class ReversedFrames:
         self.num_frames += len(frames)
 
     def chunks(self, size: int) -> Iterator[Planes]:
-        """Yields all frames in reverse order, in arrays [t, ...] with `t` at most `size`."""
+        """Yields all frames in reverse order, in arrays [t, *shape] of at most `size` frames."""
         self._file.flush()
         for stop in range(self.num_frames, 0, -size):
             start = max(0, stop - size)

@@ -1,6 +1,6 @@
 """A sandboxed child process that decodes an untrusted file. If the file crashes it, the calling process goes on.
 
-`media.walls` says what the child cannot do, and `media.messages` how it exchanges messages with this process.
+`media.confinement` restricts what the child can do. `media.messages` defines the messages between it and this process.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from longtake import errors, system
 from longtake.errors import DecoderFailed, LongtakeError, UnsupportedVideo, machine_error
-from longtake.media import walls
+from longtake.media import confinement
 from longtake.media.child_errors import sent_error, timeout_error
 from longtake.media.limits import Limits
 from longtake.media.messages import Answer, ArrayForm, Pipe, receive_answer, send_message
@@ -33,13 +33,14 @@ T = TypeVar("T")
 
 _OPEN_FILES = 64
 _WATCH_S = 0.1
-"""Seconds between two looks at the processor time and the threads of a child."""
+"""Seconds between two checks of a child's processor time and number of threads."""
 
 MOST_THREADS = 64
 """The largest number of threads of a child. Decoding needs about ten."""
 
 _SENT_FROM_OUTSIDE = frozenset({"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"})
-"""Signals that no fault of a process sends to it. The operating system, a user or a service manager sends them."""
+"""Signals that are not caused by a fault of the process that receives them. The operating system, a user or a service
+manager sends them."""
 
 
 class DecodeProcess:
@@ -48,7 +49,7 @@ class DecodeProcess:
     module: name of the Python module that the child runs as its program (`python -m`). The program must call
         `start_child`.
     path: the file. The child gets it as an open descriptor.
-    argument: facts for the program, as values that JSON can represent.
+    argument: JSON values that are passed to the program, such as the file's container.
     limits: the limits of the child's memory, and of its time for each call.
     check: called four times a second while a reply is awaited. If it raises an error, the call ends with this error,
         and the child is killed.
@@ -67,11 +68,11 @@ class DecodeProcess:
         self._failure: LongtakeError | None = None
         """Why the process cannot be called any more; None while it can be called."""
         self._ready = False
-        """True when the child has started and its walls stand. It has read nothing of the file before."""
+        """True as soon as the child has started and is confined. Before that it reads nothing of the file."""
         self._excess: str | None = None
         """The limit that the child exceeded and was killed for, such as `64 threads`; None if it exceeded none."""
         self._cpu_start_s: float | None = None
-        """Processor time that the child had used at the last message; None where it cannot be measured."""
+        """Seconds of processor time that the child had used at the last message; None if they cannot be measured."""
         self._requests: SimpleQueue[tuple[dict[str, Any], ArrayForm | None] | None] = SimpleQueue()
         self._replies: SimpleQueue[Answer | Exception] = SimpleQueue()
         started: Future[subprocess.Popen[bytes]] = Future()
@@ -135,7 +136,10 @@ class DecodeProcess:
         raise Empty
 
     def reject(self) -> LongtakeError:
-        """Kills the child because its answer makes no sense. Returns the error for this call and all later ones."""
+        """Kills the child because its reply makes no sense. Returns the error that the caller should raise.
+
+        All later calls raise the same error.
+        """
         sentence = "Reading the video gave an answer that makes no sense; the file is not safe to read."
         return self._fail(UnsupportedVideo(sentence))
 
@@ -188,8 +192,11 @@ class DecodeProcess:
                     pass
 
     def _watch(self) -> None:
-        """Kills the child when it has used more than `limits.cpu_s` s of processor time since the last message, or has
-        more than MOST_THREADS threads. The kernel's limit of threads does not bind root."""
+        """Kills the child when it exceeds a limit. Runs in a thread of its own until the process is closed.
+
+        The limits are `limits.cpu_s` seconds of processor time since the last message, and MOST_THREADS threads. The
+        kernel cannot limit the number of threads itself, because its limit does not apply to root.
+        """
         while not self._closed.wait(_WATCH_S):
             if (self._cpu_used_s() or 0) > self._limits.cpu_s:
                 self._excess = self._cpu_limit
@@ -209,7 +216,7 @@ class DecodeProcess:
         return None if start is None or now is None else now - start
 
     def _end(self) -> LongtakeError:
-        """Returns the error for a child that has ended or has closed its pipes."""
+        """Returns the error for a child that has ended or has closed its pipes, by its exit status or its signal."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=1)
         code = self._process.poll()
@@ -231,7 +238,9 @@ class DecodeProcess:
 
 
 class Decoder:
-    """Decodes one untrusted file in a child process, which is replaced once if it fails and the file is not at fault.
+    """Decodes one untrusted file in a child process, and replaces this process once if it fails.
+
+    It is not replaced if the file is at fault.
 
     start: function that starts and returns a child process for the file.
 
@@ -247,8 +256,8 @@ class Decoder:
     def run(self, work: Callable[[DecodeProcess], T]) -> T:
         """Returns `work(process)`, where `process` is the child process that decodes the file.
 
-        If `work` raises DecoderFailed, it is called again with a new child process. This object starts only one new
-        process; if `work` raises DecoderFailed with it, too, DecoderFailed is raised.
+        If `work` raises DecoderFailed, it is called again with a new child process. A Decoder starts only one new
+        process. If `work` raises DecoderFailed with that one, too, the error is passed on.
         """
         while True:
             process = self._process
@@ -273,9 +282,9 @@ class Decoder:
 def decoder(
     module: str, path: Path, argument: dict[str, Any], limits: Limits, check: Check = no_check
 ) -> Iterator[Decoder]:
-    """Context manager that starts a child process for a file and gives its Decoder. The process is killed at the end.
+    """Starts a child process for a file, and yields its Decoder, for use in a `with` block.
 
-    The arguments are those of DecodeProcess, and the errors too.
+    The process is killed when the block ends. Arguments and errors are those of DecodeProcess.
     """
     with contextlib.closing(Decoder(lambda: DecodeProcess(module, path, argument, limits, check))) as started:
         yield started
@@ -283,11 +292,11 @@ def decoder(
 
 @dataclass(frozen=True)
 class Child:
-    """The objects that the program of a child process works with.
+    """What the program of a decoding child process has received from its parent process.
 
-    file: the file to decode.
-    argument, limits: those of DecodeProcess.
-    replies: the pipe for replies.
+    file: the open file to decode.
+    argument, limits: the arguments of DecodeProcess with these names.
+    replies: the pipe to which the program writes its replies.
     """
 
     file: SharedFile
@@ -297,10 +306,10 @@ class Child:
 
 
 def start_child() -> Child:
-    """Confines the calling child process (see media.walls), and returns the file and the arguments that it was given.
+    """Confines this process (see media.confinement), and returns the file and the arguments from its parent process.
 
-    Also tells the parent process that the child is ready. The program must have imported everything that it needs,
-    because no file can be opened afterwards.
+    It also sends a message to the parent process that this process is ready. The program must have imported everything
+    that it needs, because no file can be opened afterwards.
     """
     argument: dict[str, Any] = json.loads(sys.argv[1])
     limits = Limits(**argument.pop("limits"))
@@ -312,16 +321,19 @@ def start_child() -> Child:
     os.dup2(2, 1)
     confine(limits)
     if os.getppid() != parent:
-        sys.exit("The parent process ended before the walls stood.")
+        sys.exit("The parent process ended before this process was confined.")
     send_message(replies, {})
     return Child(SharedFile(file), argument, limits, replies)
 
 
 def confine(limits: Limits) -> None:
-    """Limits this process's memory and confines it (see media.walls), as far as the operating system can."""
+    """Limits this process's memory, makes it give up root, and confines it (see media.confinement).
+
+    Each of these steps is taken as far as the operating system allows it.
+    """
     system.limit_resources(limits.memory_bytes, _OPEN_FILES)
     system.leave_root()
-    walls.confine()
+    confinement.confine()
 
 
 def _start_thread(name: str, target: Callable[..., None], *args: Any) -> None:

@@ -1,4 +1,4 @@
-"""An open file that several readers read at the same time, each from a position of its own."""
+"""An open file that several readers can read alternately, each from its own position."""
 
 import io
 import os
@@ -12,7 +12,9 @@ class Openable(Protocol):
 
 
 class SharedFile:
-    """A file that is open already. Its readers share one descriptor, so only one thread may use them.
+    """An open file, for a process that cannot open files itself. It can have several readers (see `open`).
+
+    The readers share one file descriptor, so only one thread may use them.
 
     file: the open file, which must be unbuffered.
     """
@@ -21,12 +23,12 @@ class SharedFile:
         self._file = file
 
     def open(self, mode: Literal["rb"]) -> BinaryIO:
-        """Returns a new reader, which begins at the start of the file. Closing it does not close the file."""
+        """Returns a new reader with its own position, at the start of the file. Closing it leaves the file open."""
         return io.BufferedReader(_Reader(self._file))
 
 
 class _Reader(io.RawIOBase):
-    """One reader of a SharedFile."""
+    """One reader of a SharedFile, with a position of its own."""
 
     def __init__(self, file: io.FileIO) -> None:
         super().__init__()

@@ -16,11 +16,11 @@ FADE_SAMPLES = round(CROSS_FADE_S * SOUND_RATE)
 """The length of a cross-fade in samples."""
 
 LOUDNESS_S = 0.2
-"""Seconds of source sound next to the new sound whose loudness is compared with that of the generated sound."""
+"""Seconds of the source's sound, next to the new sound, to whose loudness the generated sound is adjusted."""
 
 GAIN_RETURN_S = 1.0
-"""Seconds after the source's sound in which generated sound returns from the source's loudness to its own. The change
-is too slow to be noticed."""
+"""Seconds after the end of the source's sound over which generated sound returns from the source's loudness to its own.
+The change is too slow to be noticed."""
 
 MAX_GAIN = 4.0
 """Largest gain (12 dB) that adjusts the loudness of generated sound to the source's; the smallest is 1 / MAX_GAIN. If
@@ -40,8 +40,8 @@ MIN_CORRELATION = 0.3
 """Lowest correlation (0..1) of source and generated sound at which the generated sound is shifted."""
 
 _LAG_PENALTY = 0.05
-"""Share by which the correlation is reduced at the largest shift. At smaller shifts the reduction is proportional, so
-that the smallest of several equally good shifts is chosen."""
+"""Share by which the correlation is reduced at the largest shift, and proportionally less at smaller shifts. So the
+smallest of several equally good shifts is chosen."""
 
 
 def num_samples(num_frames: int, rate: Fraction, sound_rate: int = SOUND_RATE) -> int:
@@ -64,7 +64,7 @@ def fit_length(samples: Samples, length: int) -> Samples:
 
 
 def reverse(samples: Samples) -> Samples:
-    """Returns the sound played backwards."""
+    """Returns the samples in reverse order, so that the sound plays backwards."""
     return np.ascontiguousarray(samples[:, ::-1])
 
 
@@ -85,8 +85,8 @@ def fade_in(samples: Samples) -> Samples:
 def cross_fade(source: Samples, new: Samples, *, lead: int = 0, correlation: float = 0.0) -> Samples:
     """Returns `source` followed by `new`, without a click between them.
 
-    The first `lead` samples of `new` are for the same time as the last `lead` samples of `source`. So the result is
-    `lead` samples shorter than the two sounds together.
+    The two sounds overlap: the first `lead` samples of `new` are for the same time as the last `lead` samples of
+    `source`. So the result is `lead` samples shorter than the two sounds together.
     - If `lead` is above 0, the sounds are cross-faded during the last 15 ms of `source` (CROSS_FADE_S), or during
       `lead` samples if that is shorter.
     - If `lead` is 0, `source` fades out before its end and `new` fades in after it.
@@ -133,8 +133,8 @@ def continue_sound(source: Samples, generated: Samples, lead: int) -> Samples:
 def precede_sound(generated: Samples, source: Samples, lead: int) -> Samples:
     """Returns `generated` followed by `source`, so that the transition is inaudible.
 
-    It does the same as `continue_sound`, but backwards in time: the last `lead` samples of `generated` are the model's
-    version of the first `lead` samples of `source`, and the first 25 ms (MAX_LAG_S + CROSS_FADE_S) of the result are
+    It does the same as `continue_sound`, but backwards in time. The last `lead` samples of `generated` are the model's
+    version of the first `lead` samples of `source`. The first 25 ms (MAX_LAG_S + CROSS_FADE_S) of the result are
     disturbed.
     """
     return reverse(continue_sound(reverse(source), reverse(generated), lead))
@@ -143,8 +143,8 @@ def precede_sound(generated: Samples, source: Samples, lead: int) -> Samples:
 def matching_gain(source: Samples, generated: Samples) -> NDArray[np.float64]:
     """Returns for each channel the factor that makes `generated` as loud as `source`, as an array [2].
 
-    Factors are in 1/4..4 (MAX_GAIN), and 1 if `source` has no samples. So that faint noise is not amplified, noise with
-    the root mean square 0.001 (SILENCE) is added to the loudness of `source` and to that of `generated`.
+    Factors are in 1/4..4 (MAX_GAIN), and 1 if `source` has no samples. Both sounds are measured as if they also
+    contained noise with the root mean square 0.001 (SILENCE), so that faint noise is not amplified.
     """
     if not source.shape[1]:
         return np.ones(2)
@@ -158,11 +158,11 @@ def loudness(samples: Samples) -> float:
     return float(np.sqrt(np.square(samples, dtype=np.float64).mean())) if samples.size else 0.0
 
 
-def at_least(samples: Samples, least: float) -> Samples:
-    """Returns the sound amplified to the loudness `least` (a root mean square), or unchanged if it is as loud already.
+def amplified(samples: Samples, least: float) -> Samples:
+    """Returns the sound amplified to the loudness `least`, a root mean square in 0..1. A louder sound is unchanged.
 
-    All samples get the same factor. If one of them would exceed full scale, the factor is smaller, and the result is
-    quieter than `least`.
+    All samples are multiplied by the same factor. It is limited so that no sample exceeds full scale. In this case the
+    result is quieter than `least`.
     """
     peak = max(float(np.abs(samples).max(initial=0)), 1e-9)
     gain = min(least / max(loudness(samples), 1e-9), 1 / peak)
@@ -172,13 +172,15 @@ def at_least(samples: Samples, least: float) -> Samples:
 def best_lag(source: Samples, generated: Samples, lead: int) -> tuple[int, float]:
     """Returns (lag, correlation): the shift in samples at which `generated` best matches the phase of `source`.
 
-    lag: sample n of the shifted sound is sample n + lag of `generated`. It is at most 10 ms (MAX_LAG_S, 480 samples
-        at 48 kHz), positive or negative. If several lags match equally well, as for a tone, the one nearest to 0 is
-        chosen. It is 0 if no lag reaches the correlation 0.3 (MIN_CORRELATION) or the sounds are too short to compare.
-    correlation: similarity (0..1) of the two sounds at the returned lag, also if that is 0 because no lag reaches 0.3;
-        0 if they are too short to compare.
+    The first `lead` samples of `generated` are for the same time as the last ones of `source`. The two sounds are
+    compared there.
 
-    The first `lead` samples of `generated` overlap the end of `source`. The two sounds are compared there.
+    lag: sample n of the shifted sound is sample n + lag of `generated`. It is in -480..480 (10 ms, MAX_LAG_S). If
+        several lags match equally well, as for a tone, the one nearest to 0 is chosen. The lag is 0 if the correlation
+        is below 0.3 (MIN_CORRELATION) at every lag.
+    correlation: similarity (0..1) of the two sounds at this lag.
+
+    If the sounds are too short to compare, the result is (0, 0).
     """
     least = FADE_SAMPLES
     most = min(round(MAX_LAG_S * SOUND_RATE), generated.shape[1] - lead, lead - least)
@@ -201,8 +203,8 @@ def best_lag(source: Samples, generated: Samples, lead: int) -> tuple[int, float
 def _shifted(samples: Samples, lag: int) -> Samples:
     """Returns the sound shifted so that its sample n is sample n + lag of `samples`; the length stays the same.
 
-    If `lag` is negative, the result begins with silence. If `lag` is positive, `lag` samples would be missing at the
-    end, so the result cross-fades to the unshifted sound before its end.
+    If `lag` is negative, the result begins with silence. If it is positive, `lag` samples are missing at the end. There
+    the result has the unshifted sound, to which it is cross-faded.
     """
     if lag <= 0:
         return np.concatenate([silence(-lag), samples[:, : samples.shape[1] + lag]], axis=1)
@@ -210,12 +212,13 @@ def _shifted(samples: Samples, lag: int) -> Samples:
 
 
 def _levelled(samples: Samples, joint: int, gain: NDArray[np.float64]) -> Samples:
-    """Returns the sound with its channels multiplied by `gain` [2]: fully before sample `joint`, fading out after it.
+    """Returns the sound with each channel multiplied by its factor in `gain` [2].
 
-    joint: the first sample after the source's sound. In the second after it (GAIN_RETURN_S) the gain in dB falls to 0
-        along a cosine.
+    Samples before the index `joint` are multiplied by the full factor. In the second after it (GAIN_RETURN_S), the gain
+    in dB falls to 0 along a cosine. If a sample within a second of `joint` would exceed full scale, the factor of its
+    channel is reduced.
 
-    A channel's gain is reduced if a sample in the second before or the second after `joint` would exceed full scale.
+    joint: index of the first sample after the source's sound.
     """
     length = round(GAIN_RETURN_S * SOUND_RATE)
     peak = np.abs(samples[:, max(0, joint - length) : joint + length]).max(axis=1, initial=0)
@@ -228,5 +231,5 @@ def _levelled(samples: Samples, joint: int, gain: NDArray[np.float64]) -> Sample
 
 
 def _instants(length: int) -> NDArray[np.float64]:
-    """Returns the times of the samples in a fade of `length` samples, as shares (0..1) of the fade's duration."""
+    """Returns the time of each sample in a fade of `length` samples, as a share (0..1) of the fade's duration."""
     return (np.arange(length) + 0.5) / length

@@ -20,8 +20,8 @@ _PRE_ROLL_S = Fraction(3, 10)
 first samples are wrong: one packet of AAC, 80 ms of Opus, some frames of MP3."""
 
 _MARGIN = 4096
-"""Samples that are also read before and after the range, so that limiter and resampler give the same result as for the
-whole sound."""
+"""Number of samples that are also read before the range, and after it. They make the limiter and the resampler give the
+same result as for the whole sound."""
 
 _CLIP_LEVEL = np.float32(4)
 """Level to which samples are clipped, as a multiple of full scale. Floating-point PCM can have any value; lossy codecs
@@ -29,9 +29,13 @@ stay below this level."""
 
 
 def sound(video: ProbedVideo, first: int, stop: int, rate: int, block: int) -> Iterator[Samples]:
-    """Yields the samples from `first` up to, but not including, `stop` in blocks [2, n] of at most `block` samples.
+    """Yields the sound of a video as stereo, from sample `first` up to, but not including, sample `stop`.
 
-    Sample 0 is at the time of the first frame, and there are `rate` samples per second. The file must have sound.
+    Sample 0 is at the time of the first frame. The video must have sound.
+
+    rate: samples per second of the result, in which `first` and `stop` are counted, too.
+    block: largest number n of samples in each of the yielded arrays [2, n].
+
     Raises UnsupportedVideo if the sample rate changes within the file.
     """
     assert video.facts.sound is not None
@@ -94,9 +98,10 @@ def _filled(pieces: Iterator[tuple[int, Samples]], begin: int, end: int) -> Iter
 
 
 def _stereo_pieces(video: ProbedVideo, begin: int) -> Iterator[tuple[int, Samples]]:
-    """Yields (position of the first sample, samples [2, n]), beginning at or before the position `begin`.
+    """Yields the stored sound in pieces, as (position of the first sample, samples [2, n]).
 
-    Positions are sample numbers at the file's own sample rate; 0 is at the time of the first video frame.
+    The first piece begins at or before the position `begin`. Positions are sample numbers at the file's own sample
+    rate; 0 is at the time of the first video frame.
     """
     assert video.facts.sound is not None
     rate = video.facts.sound.rate
@@ -109,10 +114,10 @@ def _stereo_pieces(video: ProbedVideo, begin: int) -> Iterator[tuple[int, Sample
 
 
 def _stored(video: ProbedVideo, target_s: Fraction) -> Iterator[tuple[Fraction | None, Samples]]:
-    """Yields (timestamp in seconds, stereo samples) from the time `target_s` or earlier to the end of the file.
+    """Yields the decoded blocks of the sound, as (timestamp in seconds, stereo samples), up to the end of the file.
 
-    The timestamp is None if the file has none. The first block after a seek is left out, because lossy codecs decode it
-    wrongly.
+    The first block begins at the time `target_s` or earlier. Timestamps are None if the file has none. The first block
+    after a seek is left out, because lossy codecs decode it wrongly.
     """
     sound = video.facts.sound
     assert sound is not None
@@ -136,9 +141,9 @@ def _stored(video: ProbedVideo, target_s: Fraction) -> Iterator[tuple[Fraction |
 
 
 def _seek(media: Any, stream: Any, ticks: int) -> bool:
-    """Seeks to a packet at or before the time `ticks` (in the stream's ticks) and returns True.
+    """Moves the reading position of `media` to a packet at or before the time `ticks`, in the stream's ticks.
 
-    If that is impossible, seeks to the beginning of the file and returns False.
+    Returns True. If that is impossible, moves it to the beginning of the file and returns False.
     """
     try:
         media.seek(ticks, stream=stream, backward=True)
@@ -168,7 +173,10 @@ def _stereo(video: ProbedVideo, frame: Any) -> Samples:
 
 
 def _resampled(stream: Iterator[Samples], own: int, rate: int) -> Iterator[Samples]:
-    """Yields the sound of `stream` with `rate` instead of `own` samples per second. Long gaps are not computed."""
+    """Yields the sound of `stream`, which has `own` samples per second, resampled to `rate` samples per second.
+
+    Long silence (see media.gaps) is not resampled, but yielded as silence of the new length.
+    """
     resampler = av.AudioResampler(format="fltp", layout="stereo", rate=rate)
     ratio = Fraction(own, rate)
     for piece in stream:

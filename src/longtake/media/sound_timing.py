@@ -1,4 +1,4 @@
-"""Places decoded pieces of sound by their timestamps, which can be rounded or wrong by milliseconds, and can drift.
+"""Finds the positions of decoded pieces of sound by their timestamps, which can be wrong by milliseconds and can drift.
 
 A drift is a growing difference between the timestamps and the number of samples. It arises if two clocks differ.
 """
@@ -15,8 +15,8 @@ Piece = tuple[int | None, Samples]
 if the piece has no timestamp."""
 
 _GAP_S = 0.015
-"""Seconds from which on a step of the timestamps counts as a gap or an overlap. A smaller step is taken for an inexact
-clock. In most codecs a packet lasts at least 20 ms, so one lost packet is a gap."""
+"""A step of the timestamps of more than this many seconds counts as a gap or an overlap; a smaller one, as an error of
+the clock. In most codecs a packet lasts at least 20 ms, so one lost packet is a gap."""
 
 _ROUNDING_S = 0.001
 """Largest error in seconds of a timestamp that a file stores in whole milliseconds."""
@@ -26,8 +26,8 @@ _WINDOW = 13
 give single packets times that are wrong by some milliseconds, or by tens of milliseconds if they are busy."""
 
 _OUT_OF_STEP_S = 0.04
-"""Largest difference in seconds between the sound and its timestamps after a slow drift. A larger one can be seen as a
-wrong motion of the lips."""
+"""Largest difference in seconds between the sound and its timestamps that a slow drift may cause. With a larger one,
+sound and lips would visibly not match."""
 
 _STRETCH = 1 / 500
 """Share by which a piece is lengthened or shortened to correct a drift. It changes the pitch by 4 cents, too little to
@@ -35,15 +35,16 @@ hear."""
 
 
 def placed(pieces: Iterable[Piece], rate: int) -> Iterator[tuple[int, Samples]]:
-    """Yields (position, samples [2, n]) of each piece. The position is the number of its first sample on the time scale
-    of the timestamps: sample 0 is at timestamp 0.
+    """Corrects the timestamps of decoded sound: yields each piece as (position of its first sample, samples [2, n]).
+
+    Positions are counted in samples. Position 0 is at the timestamp 0.
 
     pieces: pairs (timestamp as a number of samples, or None if unknown; samples [2, n]) in the order of the file.
     rate: number of samples per second.
 
     A piece begins where the previous one ended, except at gaps and overlaps. Timestamps that are wrong by some
-    milliseconds, and slow drifts of the clock, do not count as gaps. If a drift puts the sound more than 40 ms out of
-    step with its timestamps, the sound is stretched or shortened by up to 0.2 %.
+    milliseconds, and slow drifts of the clock, do not count as gaps. If a drift makes the sound more than 40 ms earlier
+    or later than its timestamps, pieces are lengthened or shortened by up to 0.2 %.
     """
     end = drift = 0
     first = True
@@ -78,7 +79,7 @@ def _windows(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
 
 
 def _delays(window: list[Piece], expected: int) -> list[int]:
-    """Returns by how many samples each timestamp in `window` is late; a negative number means early.
+    """Returns by how many samples each timestamp in `window` is later than expected; negative if it is earlier.
 
     window: consecutive pieces. Those without a timestamp are left out of the result.
     expected: position at which the first piece is expected. Each other piece is expected at this position plus the
@@ -95,9 +96,9 @@ def _delays(window: list[Piece], expected: int) -> list[int]:
 def _beginning(window: list[Piece], rate: int) -> int:
     """Returns the sample number at which the file's sound begins, according to the timestamps of its first pieces.
 
-    Each piece tells a beginning: its timestamp minus the number of samples of the pieces before it. The result is the
-    beginning that the first piece tells (0 if it has no timestamp). But if the median of the beginnings that the
-    pieces tell differs from it by more than 1 ms, the result is this median.
+    Usually the result is the timestamp of the first piece (0 if it has none). That timestamp can be wrong. So the
+    beginning is also computed from each piece that no gap precedes: its timestamp minus the number of samples of the
+    pieces before it. If the median of these values differs by more than 1 ms, the median is the result.
 
     window: the file's first pieces.
     rate: number of samples per second.
@@ -110,10 +111,10 @@ def _beginning(window: list[Piece], rate: int) -> int:
 
 
 def _lasting_step(window: list[Piece], expected: int) -> int:
-    """Returns by how many samples the least late piece is late, if all pieces are late.
+    """Returns the smallest delay in samples among the pieces if all of them are later than expected.
 
-    If all pieces are early, the result is negative: by how many samples the least early one is early. Otherwise it is
-    0.
+    If all are earlier than expected, the result is negative: minus the smallest number of samples by which one of them
+    is early. Otherwise it is 0.
 
     window: consecutive pieces. Those without a timestamp do not count.
     expected: position at which the first piece is expected. Each other piece is expected at this position plus the

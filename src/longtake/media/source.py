@@ -24,7 +24,7 @@ from longtake.video import Check, Span, VideoInfo, counted_seconds, no_check
 __all__ = ["Limits", "SourceReader", "open_source"]
 
 _CHUNK_BYTES = 128 << 20
-"""Largest number of bytes of frames that the child process sends in one message, if that is at least one frame."""
+"""Largest number of bytes of frames that the child process sends in one message. A larger frame is sent alone."""
 
 _SOUND_BLOCK_S = 20
 """Largest number of seconds of sound that the child process sends in one message."""
@@ -36,13 +36,13 @@ _LARGEST_NUMBER = 1 << 64
 
 @dataclass(frozen=True)
 class _Stream:
-    """A stream of frames or of sound.
+    """A stream of frames or samples (its items) that a child process decodes and sends in chunks.
 
-    request: returns the message that opens the stream in the child process. Its argument is the number of items that
-        have been read already; the opened stream begins after them.
-    form: returns the form of the next chunk. Its argument is the number of items that are left.
-    axis: axis of the chunks along which the items lie.
-    total: number of items: frames or samples.
+    request: request(n) returns the message that opens the stream in the child process after its first n items, which
+        have been read already.
+    form: form(n) returns the form that the next chunk must have if n items are left.
+    axis: axis of a chunk's array along which its items lie.
+    total: number of items of the whole stream.
     """
 
     request: Callable[[int], dict[str, Any]]
@@ -52,7 +52,7 @@ class _Stream:
 
 
 class SourceReader:
-    """An open video file. `facts` describes the video.
+    """Reads frames and sound of an open video file. The attribute `facts` has the facts about the video.
 
     Only the requested frames and sound, and a little before them, are decoded.
     """
@@ -71,8 +71,9 @@ class SourceReader:
         pixel_format: PixelFormat = "rgb24",
         chunk: int = 16,
     ) -> Iterator[NDArray[Any]]:
-        """Yields the frames of the span in playing order, in arrays of at most `chunk` frames and 128 MiB.
+        """Yields a range of the video's frames in playing order, in arrays of at most `chunk` frames and 128 MiB.
 
+        span: the range, its frame rate, and True in `span.reverse` if it is played backwards.
         size: (width, height) in pixels. The frames are scaled to cover it and cropped at the centre. None means the
             video's own size.
         pixel_format: the format of the arrays (see formats.PixelFormat): RGB uint8 [t, height, width, 3], or the planes
@@ -143,7 +144,7 @@ class SourceReader:
         return samples
 
     def tags(self) -> FileTags:
-        """Returns the form of the file's streams, and the comment in it."""
+        """Returns the facts that decide how players show the file, and the comment in it."""
         return self._decoder.run(_read_tags)
 
     def _read(self, stream: _Stream) -> Iterator[NDArray[Any]]:
@@ -189,7 +190,8 @@ def open_source(path: Path, *, limits: Limits = Limits(), check: Check = no_chec
 
     The child process is killed when the block ends.
 
-    check: called again and again while the file is read. It may raise an exception to end the reading.
+    limits: the limits for the size of the video, and for the memory and the time of the child process.
+    check: called four times a second while the child process works. It may raise an exception to end the reading.
 
     Raises UnsupportedVideo if the file is no readable video, VideoTooLarge or VideoTooLong if it exceeds `limits`.
     """
@@ -214,13 +216,13 @@ def _read_tags(process: DecodeProcess) -> FileTags:
 
 
 def video_info(fields: Any, container: str, limits: Limits) -> VideoInfo:
-    """Returns the facts about a video that a child process sent, after checking them.
+    """Checks the facts about a video that a child process sent, and returns them as a VideoInfo.
 
-    fields: what the child sent. It may be anything, because an untrusted file may have taken over the child.
+    fields: the JSON value that the child sent, of any type: an untrusted file may have taken over the child.
     container: the container that the video must have.
-    limits: the limits that the video must keep.
+    limits: the limits that the video must not exceed.
 
-    Raises ValueError if `fields` make no sense, or do not agree with `container` and `limits`.
+    Raises ValueError if `fields` are not valid facts, or do not agree with `container` and `limits`.
     """
     facts = _FACTS.validate_python(fields)
     numbers = [facts.width, facts.height, facts.num_frames, *facts.rate.as_integer_ratio()]

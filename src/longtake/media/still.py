@@ -24,11 +24,14 @@ _DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 def open_still(path: Path, *, limits: Limits = Limits(), check: Check = no_check) -> NDArray[np.uint8]:  # noqa: B008
     """Returns the picture in a file as viewers show it: sRGB [H, W, 3].
 
-    The picture is rotated according to its EXIF data, and transparent parts are blended over black. An animation gives
-    its first frame. Raises UnsupportedImage if the file cannot be read as a picture, VideoTooLarge if it has more than
-    `limits.max_pixels` pixels.
+    The picture is rotated according to its EXIF data, and transparent parts are blended over black. If the file is an
+    animation, its first frame is returned.
 
-    check: called again and again while the file is read. It may raise an exception to end the reading.
+    limits: the limits for the size of the picture, and for the memory and the time of the child process.
+    check: called four times a second while the file is read. It may raise an exception to end the reading.
+
+    Raises UnsupportedImage if the file cannot be read as a picture, VideoTooLarge if it has more than
+    `limits.max_pixels` pixels.
     """
     side = (1, limits.max_pixels)
     form = ArrayForm("uint8", (side, side, (3, 3)), most=3 * limits.max_pixels)

@@ -1,4 +1,4 @@
-"""Facts about a video file that only players and people need: the form of its streams, and the comment in it."""
+"""Facts that decide how players show a video file (pixel format, sound codec), and the comment in the file."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +12,12 @@ MOST_COMMENT_BYTES = 60_000
 """The largest number of bytes of a comment that is written or read. A MOV file can hold 65,535."""
 
 COMMENT_FORM = ArrayForm("uint8", ((0, MOST_COMMENT_BYTES),))
-"""The form of a comment in the messages of the process that reads the file: its bytes in UTF-8."""
+"""The form of the array with which the process that reads the file sends the comment: its bytes in UTF-8."""
 
 
 @dataclass(frozen=True)
 class FileTags:
-    """Facts about a video file that are not needed to read it, but to decide how it can be shown.
+    """Facts about a video file that are not needed to decode it. They decide whether a browser can play it.
 
     pixel_format: FFmpeg's name of the format in which the pixels are stored, such as yuv420p; empty if it is unknown.
     sound_codec: FFmpeg's name of the codec of the sound track that players play; empty if there is no sound.
@@ -30,7 +30,13 @@ class FileTags:
 
 
 def checked_tags(header: dict[str, Any], comment: NDArray[np.uint8] | None) -> FileTags:
-    """Returns the tags that a child process sent, after checking them. Raises ValueError if they make no sense."""
+    """Checks the tags of a file that a child process sent, and returns them.
+
+    header: the JSON object that the child sent, with the fields `pixel_format` and `sound_codec`.
+    comment: the bytes of the file's comment.
+
+    Raises ValueError if a field is not a text or the comment is missing.
+    """
     pixel_format, sound_codec = header.get("pixel_format"), header.get("sound_codec")
     if type(pixel_format) is not str or type(sound_codec) is not str or comment is None:
         raise ValueError("tags that are no texts")

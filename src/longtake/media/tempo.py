@@ -16,9 +16,11 @@ _BLOCK = 65_536
 def stretch(samples: Samples, speed: Fraction, length: int, check: Check = no_check) -> Samples:
     """Returns the sound [2, length] played `speed` times as fast, at the same pitch.
 
-    `speed` is above 0. FFmpeg's `atempo` filter (WSOLA) misses the ideal length by up to a few hundred samples, so the
-    result is cut, or padded with silence, to `length` samples. `check` is called for each second or so of sound; it may
-    raise an exception to end the work.
+    samples: the sound at 48 kHz, [2, n].
+    speed: a factor above 0.
+    length: the number of samples of the result. FFmpeg's `atempo` filter (WSOLA) misses the ideal length by up to a few
+        hundred samples, so the result is cut, or padded with silence.
+    check: called about once for each second of sound. It may raise an exception to end the work.
     """
     if speed == 1:
         return fit_length(samples, length)
@@ -46,7 +48,7 @@ def stretch(samples: Samples, speed: Fraction, length: int, check: Check = no_ch
 def tempo_factors(speed: Fraction) -> list[float]:
     """Returns the factors for a chain of `atempo` filters that makes sound `speed` times as fast.
 
-    They are equal, their product is `speed`, and each is in 0.5..2: a filter with a factor above 2 would skip samples.
+    They are equal, and their product is `speed`. Each is in 0.5..2, because a filter with a larger one skips samples.
     """
     count = max(1, math.ceil(abs(math.log2(speed)) - 1e-9))
     return [float(speed) ** (1 / count)] * count

@@ -15,18 +15,18 @@ from longtake.errors import InvalidRequest
 from longtake.video import Span
 
 FALLBACK_RATE = Fraction(25)
-"""Frames per second that are assumed if neither the file nor the times of its frames tell the rate."""
+"""Frames per second that are assumed if the rate follows neither from the file nor from the times of its frames."""
 
 _MIN_VARIABLE_RATE = Fraction(1)
-"""Lowest rate in frames per second that rule 4 of `_clock` computes for a variable-rate video."""
+"""Lowest rate in frames per second at which `_variable_rate` lets a variable-rate video be read."""
 
 _MAX_RATE = 240
 _MAX_PREFERRED_RATE = 60
-"""Highest rate in frames per second of a variable-rate video, unless its frames can only be shown at a higher one."""
+"""Highest rate in frames per second at which a variable-rate video is read, unless it would lose frames."""
 
 _MAX_REPEATS = 3
-"""Largest rate that rule 2 of `_clock` may give, as a multiple of the average rate. It limits how often frames are
-repeated."""
+"""Largest rate that rule 2 of `_clock` may choose, as a multiple of the video's average rate. It limits how often
+frames are repeated."""
 
 _USUAL_RATES = tuple(Fraction(n) for n in (10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 72, 75, 90, 100, 120, 144, 240))
 """Rates in frames per second at which cameras, screens and programs usually work."""
@@ -48,7 +48,7 @@ _JITTER = Fraction(1, 3)
 """Largest error of a timestamp of a camera with a steady rate, as a share of a frame's duration."""
 
 _MAX_JITTER_S = Fraction(1, 20)
-"""Largest error in seconds of such timestamps, for low rates."""
+"""Largest error in seconds of a timestamp of a camera with a steady rate. At low rates it is stricter than _JITTER."""
 
 _ROUNDING = Fraction(1, 2)
 """Largest error in ticks of a time that was rounded to the nearest tick."""
@@ -130,16 +130,16 @@ def _below(bound: Fraction) -> int:
 
 
 def _nearest(pts: Sequence[int], rate: Fraction) -> list[int]:
-    """Returns for each time in `pts` the number of the nearest frame of a video with `rate` frames per tick.
+    """Returns for each time in `pts`, in ticks, the number of the output frame nearest to it.
 
-    Frame 0 of this video is at the first time in `pts`.
+    The output has `rate` frames per tick, and its frame 0 is at the first time in `pts`.
     """
     first, p, q = pts[0], 2 * rate.numerator, 2 * rate.denominator
     return [((time - first) * p + q // 2) // q for time in pts]
 
 
 def _starts(pts: Sequence[int], rate: Fraction) -> list[int]:
-    """Returns for each stored frame the number of the output frame from which on it is shown.
+    """Returns for each stored frame the number of the first output frame that shows it.
 
     `pts` are the times of the stored frames in ticks. The output has `rate` frames per tick, and its frame 0 is at the
     first time. A stored frame begins at the output frame nearest to its time, with two exceptions:
@@ -213,7 +213,7 @@ def _rate_of_one(duration: int, tick_s: Fraction, stated: Sequence[Fraction]) ->
 def _clock(
     pts: Sequence[int], end: int, deltas: Sequence[int], tick_s: Fraction, stated: Sequence[Fraction]
 ) -> tuple[Fraction, bool]:
-    """Returns (rate, is_variable): the frames per second at which a video is read, and whether its own rate varies.
+    """Returns (rate, is_variable): the frames per second at which a video is read, and True if its own rate varies.
 
     pts: rising times of the stored frames in ticks.
     end: time in ticks at which the last frame ends.
@@ -241,7 +241,7 @@ def _clock(
 
 
 def _steady_rates(stated: Sequence[Fraction], measured: Fraction, average: Fraction) -> list[tuple[Fraction, Fraction]]:
-    """Returns the rates that a video with a constant rate may have, the likeliest first, as pairs (rate, error).
+    """Returns the rates that a video may have if its rate is constant, the likeliest first, as pairs (rate, error).
 
     All rates are in frames per second. `error` is the largest number of ticks by which a frame's time may differ from
     its exact time at this rate.
@@ -325,9 +325,9 @@ def _snapped(rate: Fraction, error: Fraction, stated: Sequence[Fraction]) -> Fra
 
 
 def _usual_rates(rates: Sequence[Fraction]) -> list[Fraction]:
-    """Returns those of `rates` that are usual: within 0.1 % of one of _USUAL_RATES, or of 1000/1001 of one.
+    """Returns those of `rates`, in frames per second, that are usual, each rounded to the exact usual rate.
 
-    Each one is replaced by that exact rate.
+    Usual rates are those of _USUAL_RATES, and 1000/1001 of them. A rate is rounded if the difference is at most 0.1 %.
     """
     near = [standard for rate in rates if (standard := _standard(rate)) is not None]
     return [rate for rate in near if rate in _USUAL_RATES or rate in _USUAL_NTSC_RATES]

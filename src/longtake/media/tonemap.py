@@ -29,7 +29,7 @@ DISPLAY_GAMMA = 2.4
 _HLG_GAMMA = 1.2
 _BT2020_LUMA = np.array([0.2627, 0.6780, 0.0593], np.float32)
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
-"""Matrix from CIE XYZ to the cone responses in which white points are adapted."""
+"""Bradford's matrix, which converts CIE XYZ to cone responses. Colours are adapted to another white point in these."""
 
 Chromaticity = tuple[float, float]
 """Coordinates (x, y) of a colour in the CIE 1931 diagram."""
@@ -73,7 +73,7 @@ _PQ_NITS = 10_000.0
 """Light in nits of the largest PQ code."""
 
 Light = NDArray[np.float64]
-"""An array of any shape, with codes or with amounts of light."""
+"""An array of any shape. Its elements are codes, or amounts of light in the unit that the function states."""
 
 
 def to_sdr(picture: NDArray[np.uint16], transfer: Transfer, primaries: Primaries) -> NDArray[np.uint16]:
@@ -139,7 +139,7 @@ def _steps(light: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:
 
 @cache
 def _display_codes() -> NDArray[np.uint16]:
-    """Returns a table [65536]: for each index that `_steps` returns, the display code of its light (white is 65535)."""
+    """Returns a table [65536] of display codes (white is 65535). `_steps` returns the index for an amount of light."""
     light = np.linspace(0, 1, 1 << 16) ** 2
     return (light ** (1 / DISPLAY_GAMMA) * 65535 + 0.5).astype(np.uint16)
 

@@ -14,14 +14,13 @@ TICKS_PER_S = 1000
 """Ticks per second of a WebP file, which stores durations in milliseconds."""
 
 _SHORTEST_MS = 10
-"""Duration in milliseconds up to which a frame's stored duration is ignored. Such a frame is shown for _DEFAULT_MS
-instead, as in browsers."""
+"""A frame whose stored duration is at most this many milliseconds is shown for _DEFAULT_MS instead, as in browsers."""
 
 _DEFAULT_MS = 100
 
 
 def canvas(file: Openable) -> tuple[int, int, int]:
-    """Returns (width in pixels, height in pixels, number of frames) from the file's headers.
+    """Returns (width in pixels, height in pixels, number of frames) of a WebP file, read from its headers.
 
     Raises UnsupportedVideo if it is not readable WebP.
     """
@@ -33,7 +32,10 @@ def canvas(file: Openable) -> tuple[int, int, int]:
 
 
 def pictures(file: Openable) -> Iterator[tuple[Any, int]]:
-    """Yields (RGBA video frame of PyAV, its duration in milliseconds) up to the first frame that cannot be decoded."""
+    """Yields the frames of a WebP file as (RGBA frame of PyAV, its duration in milliseconds).
+
+    Ends before the first frame that cannot be decoded.
+    """
     with file.open("rb") as opened, WebPImageFile(opened) as image:
         for number in range(getattr(image, "n_frames", 1)):
             try:

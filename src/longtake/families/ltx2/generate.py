@@ -21,7 +21,7 @@ from longtake.families.ltx2.options import GuidanceScales
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.families.ltx2.sampler import PassSetup, Sampler, Setup, sample_window
 from longtake.media.planes import RGBFrames
-from longtake.media.sound import Samples, at_least, loudness, num_samples
+from longtake.media.sound import Samples, amplified, loudness, num_samples
 from longtake.models.audiovisual import Stream
 from longtake.models.memory import predictions_at_once
 from longtake.prompts import expand as expand_prompt
@@ -246,4 +246,4 @@ class _Windows:
         """
         if self.source_sound is None:
             return sound
-        return at_least(sound, self.run.model.card.least_loudness * loudness(self.source_sound))
+        return amplified(sound, self.run.model.card.least_loudness * loudness(self.source_sound))

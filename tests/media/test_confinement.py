@@ -20,7 +20,7 @@ import pytest
 
 import longtake
 from longtake import system
-from longtake.media import walls
+from longtake.media import confinement
 from longtake.media.limits import Limits
 from longtake.media.sandbox import DecodeProcess
 from tests.media.takeover import ROOT
@@ -33,7 +33,7 @@ NOBODY = 65534
 PROGRAM = """
 import ctypes, json, os, struct, sys
 from pathlib import Path
-from longtake.media import walls
+from longtake.media import confinement
 from tests.media.takeover import taken_over
 
 folder, port, landlock = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
@@ -47,7 +47,7 @@ if not landlock:
 with taken_over(folder / "video") as process:
     found, _ = process.call({"do": "try_all", "folder": str(folder), "port": port})
     state = Path(f"/proc/{process.pid}/status").read_text()
-print(json.dumps({"landlock": walls.support().landlock, "found": found, "state": state}))
+print(json.dumps({"landlock": confinement.support().landlock, "found": found, "state": state}))
 """
 
 
@@ -95,7 +95,7 @@ def run_as(user: int, program: str, *arguments: str) -> subprocess.CompletedProc
     pytest.skip(f"user {user} can start no {name} with longtake on this machine")
 
 
-@pytest.mark.skipif(not walls.support().seccomp, reason="this system cannot refuse system calls")
+@pytest.mark.skipif(not confinement.support().seccomp, reason="this system cannot refuse system calls")
 @pytest.mark.parametrize("landlock", [True, False])
 @pytest.mark.parametrize("user", [0, USER])
 def test_a_decoder_that_was_taken_over_cannot_get_out(user: int, landlock: bool, target: tuple[Path, int]) -> None:
@@ -123,7 +123,7 @@ def test_a_decoder_that_was_taken_over_cannot_get_out(user: int, landlock: bool,
 
 @pytest.mark.parametrize("program", ["longtake.media.decode_server", "longtake.media.still"])
 def test_the_walls_stand_around_each_program_before_it_reads_the_file(program: str, tmp_path: Path) -> None:
-    if not walls.support().seccomp:
+    if not confinement.support().seccomp:
         pytest.skip("this system cannot refuse system calls")
     (tmp_path / "file").write_bytes(bytes(100))
     with closing(DecodeProcess(program, tmp_path / "file", {"container": "mp4"}, Limits())) as process:
@@ -137,9 +137,9 @@ def test_the_walls_stand_around_each_program_before_it_reads_the_file(program: s
 LANDLOCK_ALONE = """
 import json, os, socket, sys
 from longtake import system
-from longtake.media import walls
+from longtake.media import confinement
 system.linux_machine = lambda: "riscv64"
-walls.confine()
+confinement.confine()
 found = {}
 ways = {
     "read": lambda: open(sys.argv[1], "rb"),
@@ -158,7 +158,7 @@ print(json.dumps(found))
 
 
 def test_landlock_holds_alone_on_machines_whose_system_calls_are_unknown(target: tuple[Path, int]) -> None:
-    version = walls.support().landlock
+    version = confinement.support().landlock
     if version == 0:
         pytest.skip("this kernel has no Landlock")
     folder, port = target
@@ -172,7 +172,7 @@ def test_landlock_holds_alone_on_machines_whose_system_calls_are_unknown(target:
 
 FAILING_WALL = """
 import ctypes, struct, sys
-from longtake.media import walls
+from longtake.media import confinement
 
 # A filter under which one system call fails with E2BIG: any call of it, or those with a certain first argument.
 number, argument = int(sys.argv[1]), int(sys.argv[2])
@@ -182,17 +182,18 @@ program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for s
 head = ctypes.create_string_buffer(struct.pack("@HP", len(steps), ctypes.addressof(program)))
 ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
 assert ctypes.CDLL(None).prctl(22, 2, head) == 0
-walls.confine()
+confinement.confine()
 print("decodes")
 """
 
 
 @pytest.mark.parametrize("wall", ["seccomp", "Landlock"])
 def test_a_process_decodes_nothing_if_a_wall_of_the_kernel_cannot_be_raised(wall: str) -> None:
-    machine, offered = system.linux_machine(), walls.support()
-    if machine not in walls.Numbers._fields or not offered.seccomp or (wall == "Landlock" and offered.landlock == 0):
+    machine, offered = system.linux_machine(), confinement.support()
+    has_features = offered.seccomp and (wall == "seccomp" or offered.landlock > 0)
+    if machine not in confinement.Numbers._fields or not has_features:
         pytest.skip(f"this system has no seccomp, or no {wall}")
-    set_filter = (str(getattr(walls.Numbers(x86_64=317, aarch64=277), machine)), "1")
+    set_filter = (str(getattr(confinement.Numbers(x86_64=317, aarch64=277), machine)), "1")
     call = {"seccomp": set_filter, "Landlock": ("446", "-1")}[wall]
     ended = subprocess.run([sys.executable, "-c", FAILING_WALL, *call], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (1, "")
@@ -217,12 +218,12 @@ def headers() -> dict[str, dict[str, int]]:
     return found
 
 
-@pytest.mark.parametrize("machine", walls.Numbers._fields)
+@pytest.mark.parametrize("machine", confinement.Numbers._fields)
 def test_the_numbers_of_system_calls_are_those_of_the_headers(machine: str) -> None:
     known = headers().get(machine)
     if known is None:
         pytest.skip(f"this system has no headers with the system calls of {machine}")
-    for name, numbers in walls.CALLS.items():
+    for name, numbers in confinement.CALLS.items():
         assert getattr(numbers, machine) == known[name], name
 
 
@@ -253,9 +254,9 @@ ALLOWED, REFUSED, UNKNOWN, KILLED = 0x7FFF_0000, 0x0005_0001, 0x0005_0026, 0x800
     [("x86_64", 0xC000_003E, 56, 257), ("aarch64", 0xC000_00B7, 220, 56)],
 )
 def test_the_filter_of_each_machine(machine: str, architecture: int, clone: int, openat: int) -> None:
-    program = walls.call_filter(machine)
+    program = confinement.call_filter(machine)
     allowed = {number for number in range(600) if answer(program, architecture, number) == ALLOWED}
-    assert allowed == {getattr(numbers, machine) for numbers in walls.CALLS.values()}
+    assert allowed == {getattr(numbers, machine) for numbers in confinement.CALLS.values()}
     assert answer(program, architecture, openat) == REFUSED
     assert answer(program, architecture, clone, argument=0x003D_0F00) == ALLOWED, "as glibc starts a thread"
     assert answer(program, architecture, clone, argument=0x0120_0011) == REFUSED, "as glibc forks"
@@ -266,7 +267,7 @@ def test_the_filter_of_each_machine(machine: str, architecture: int, clone: int,
 
 def test_what_a_system_can_do_is_said() -> None:
     def said(seccomp: bool, landlock: int, stays_root: bool = False) -> str:
-        return str(walls.Support(seccomp, landlock, stays_root))
+        return str(confinement.Support(seccomp, landlock, stays_root))
 
     assert "no files, network or programs (seccomp, Landlock 7)" in said(True, 7)
     assert "no files, network or programs (seccomp)" in said(True, 0)
@@ -281,7 +282,7 @@ CAP_KILL, CAP_SETUID = 5, 7
 LEFT_OUT = """
 import ctypes, json, struct, sys
 from pathlib import Path
-from longtake.media import walls
+from longtake.media import confinement
 
 # Gives up capabilities of root, as containers do: for programs that are started later, and for this process.
 left_out = json.loads(sys.argv[4])
@@ -292,11 +293,11 @@ kept = int(sets["CapPrm"], 16) & ~sum(1 << capability for capability in left_out
 low, high = kept & 0xFFFF_FFFF, kept >> 32
 header, data = struct.pack("=Ii", 0x2008_0522, 0), struct.pack("=6I", low, low, 0, high, high, 0)
 assert ctypes.CDLL(None).capset(header, data) == 0
-print(walls.support().stays_root)
+print(confinement.support().stays_root)
 """
 
 
-@pytest.mark.skipif(not walls.support().seccomp, reason="this system cannot refuse system calls")
+@pytest.mark.skipif(not confinement.support().seccomp, reason="this system cannot refuse system calls")
 @pytest.mark.parametrize(
     ("left_out", "users"), [([CAP_KILL], [NOBODY, NOBODY, 0, NOBODY]), ([CAP_KILL, CAP_SETUID], [0, 0, 0, 0])]
 )

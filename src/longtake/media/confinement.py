@@ -1,8 +1,8 @@
 """Confines a process that decodes untrusted files: it can open no file, use no network and start no program.
 
 A hostile file may take over its decoder and run any code in the process. So the kernel must refuse everything that
-decoding does not need. Two means of Linux's kernel ("walls") do that together. If the kernel lacks one, the other is
-used alone:
+decoding does not need. Two features of Linux's kernel do that together. If the kernel lacks one, the other is used
+alone:
 
 - seccomp refuses all system calls except those of `CALLS`. It is used on the machine types that `Numbers` has.
 - Landlock refuses to open files, to use TCP, and to reach other processes by sockets or signals. Old kernels can refuse
@@ -23,7 +23,7 @@ from longtake import system
 
 
 class Numbers(NamedTuple):
-    """The numbers of a system call on each machine type."""
+    """The number of one system call on each machine type. The names of the fields are those of the machine types."""
 
     x86_64: int
     aarch64: int
@@ -88,10 +88,11 @@ _LANDLOCK_VERSION = 1  # flag of landlock_create_ruleset
 
 @dataclass(frozen=True)
 class Support:
-    """The means of this system's kernel to confine a process that decodes untrusted files.
+    """The features of this system's kernel that can confine a process that decodes untrusted files.
 
     seccomp: True if the kernel can refuse system calls.
-    landlock: version of Landlock, which refuses files and network; 0 if the kernel has none or it is turned off.
+    landlock: version of Landlock, with which the kernel refuses access to files and the network; 0 if the kernel does
+        not have it or it is turned off.
     stays_root: True if this process's user is root, and the process that decodes cannot become another user.
     """
 
@@ -100,7 +101,7 @@ class Support:
     stays_root: bool
 
     def __str__(self) -> str:
-        """Returns text that tells the user how well processes that decode untrusted files are confined."""
+        """Returns a text for the user about how well processes that decode untrusted files are confined."""
         if not self.stays_root:
             return self._confined
         return (
@@ -121,7 +122,7 @@ class Support:
 
 
 def support() -> Support:
-    """Returns what this system's kernel can do to confine a process. The calling process is not confined."""
+    """Returns which features for confining a process this system's kernel has. It does not confine the caller."""
     machine, stays_root = system.linux_machine(), not system.can_leave_root()
     if machine is None:
         return Support(seccomp=False, landlock=0, stays_root=stays_root)
@@ -133,13 +134,13 @@ def support() -> Support:
 
 
 def confine() -> None:
-    """Confines this process for good: it can open no file, use no network and start no program (see the module).
+    """Confines this process for good: from now on it can open no file, use no network and start no program.
 
-    The process must have only one thread. It must have imported all modules and opened all files before. The kernel
-    kills it later, when the thread of the parent process that started it ends.
+    The process must have only one thread. It must have imported all modules and opened all files before. From now on
+    the kernel kills it when the thread of the parent process that started it ends.
 
-    What the kernel cannot refuse stays allowed; outside Linux nothing happens. If the kernel has seccomp or Landlock
-    (see `support`) but it cannot be switched on, the process ends with a message on standard error.
+    Old kernels can refuse only a part of this, and outside Linux nothing happens (see `support`). If the kernel has
+    seccomp or Landlock but it cannot be switched on, the process ends with a message on standard error.
     """
     machine = system.linux_machine()
     if machine is None:
@@ -204,7 +205,7 @@ class _Program(ctypes.Structure):
 
 
 def _refuse_calls(machine: str) -> bool:
-    """Takes from this process, with seccomp, all system calls except CALLS. Returns False if that failed."""
+    """Makes the kernel refuse, by seccomp, all system calls of this process but CALLS. Returns False if that fails."""
     steps = call_filter(machine)
     memory = ctypes.create_string_buffer(steps)
     program = _Program(len(steps) // 8, ctypes.addressof(memory))
@@ -216,9 +217,9 @@ def _landlock_version() -> int:
 
 
 def _refuse_files(version: int) -> bool:
-    """Takes from this process, with Landlock, all the rights that Landlock can refuse, such as opening files.
+    """Makes the kernel refuse, by Landlock, everything that Landlock can refuse to this process, such as opening files.
 
-    `version` is the kernel's version of Landlock, at least 1. Returns False if that failed.
+    `version` is the kernel's version of Landlock, at least 1. Returns False if that fails.
     """
     file_rights = 13 + sum(version >= added for added in (2, 3, 5))
     network_rights, scopes = 0b11 * (version >= 4), 0b11 * (version >= 6)
@@ -232,13 +233,13 @@ def _refuse_files(version: int) -> bool:
 
 
 def _drop_capabilities() -> None:
-    """Drops the rights that a process can have without being root, for example to open ports below 1024."""
+    """Drops all capabilities of this process: single rights of root, for example to open ports below 1024."""
     header, none = struct.pack("=Ii", _CAPABILITY_VERSION, 0), bytes(6 * 4)
     ctypes.CDLL(None).capset(header, none)
 
 
 def _call(number: int, *arguments: int) -> int:
-    """Makes a system call. Returns its result, or -1 if it failed."""
+    """Makes the system call with this number. Returns its result, or -1 if it failed."""
     function = ctypes.CDLL(None).syscall
     function.restype = ctypes.c_long
     return int(function(*(ctypes.c_long(value) for value in (number, *arguments))))
