@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,11 @@ def children() -> set[int]:
     listed = list(Path("/proc/self/task").glob("*/children"))
     if not listed:
         pytest.skip("this system does not list a process's children")
-    return {int(pid) for of_thread in listed for pid in of_thread.read_text().split()}
+    found: set[int] = set()
+    for of_thread in listed:
+        with suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended since it was listed
+            found.update(int(pid) for pid in of_thread.read_text().split())
+    return found
 
 
 @contextmanager
