@@ -127,7 +127,7 @@ class OpenResult:
     rest: Iterator[bytes]
 
     def read_all(self) -> bytes:
-        """Returns the whole body. May be called once."""
+        """Returns the whole JSON body of the result. May be called only once, and not after `rest` was read."""
         return b"".join((self.first, *self.rest))
 
 

@@ -27,14 +27,14 @@ from longtake.storage import open_blobs
 from longtake.version import __version__
 
 RETRIES = 10
-"""Maximum number of attempts after the first one."""
+"""Maximum number of attempts to send a webhook after the first one failed."""
 FIRST_PAUSE_S = 6.0
-"""Seconds between the first and the second attempt.
+"""Seconds between the first and the second attempt to send a webhook.
 
 Each pause is twice as long as the one before; their sum is 1.7 hours.
 """
 JITTER = 0.1
-"""Largest share by which a pause is randomly extended, so that not all retries come at the same moment."""
+"""Largest share (0..1) by which the pause before a further attempt is randomly extended, so that retries are spread."""
 SENDERS = 16
 """Maximum number of webhooks that are sent at the same time."""
 POLL_S = 1.0
@@ -115,12 +115,12 @@ class Deliverer:
         self._loop.start()
 
     def stop(self) -> None:
-        """Starts no more attempts, and waits until the running ones have ended."""
+        """Starts no more attempts to send webhooks, and waits until the running ones have ended."""
         self._loop.stop()
         self._senders.shutdown()
 
     def wake(self) -> None:
-        """Makes the thread look for due webhooks at once. Should be called after a request has ended."""
+        """Makes the background thread look for due webhooks at once. Should be called after a request has ended."""
         self._loop.wake()
 
     def _send_due(self) -> float:

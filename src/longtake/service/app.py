@@ -67,7 +67,7 @@ ROUTES: Mapping[Service | None, Sequence[Callable[[ServerState], list[BaseRoute]
 """Service -> the functions that return its routes. The key None has the routes that belong to no service of fal."""
 
 MAX_PATH = 1000
-"""Maximum length of a path in characters. The longest useful one has about 150."""
+"""Maximum length in characters of the path in a URL. The longest useful one has about 150."""
 MOST_PARAMETERS = 1000
 """Maximum number of parameters in a URL's query string. Parsing so many takes about 3 ms."""
 

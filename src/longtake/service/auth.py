@@ -18,26 +18,28 @@ from longtake.service.state import ServerState
 from longtake.service.turns import Turns
 
 CACHE_S = 1.0
-"""Seconds for which an accepted header is not checked again. A waiting client sends about ten requests in that time."""
+"""Seconds for which an accepted Authorization header is not checked again. A waiting client sends ten requests a
+second."""
 CACHE_SIZE = 1024
-"""Maximum number of cached headers."""
+"""Maximum number of accepted Authorization headers that are cached."""
 MAX_CACHED_LENGTH = 600
-"""Maximum length of a cached header in characters. Longer headers are checked each time."""
+"""Maximum length in characters of a cached Authorization header. Longer headers are checked for each request."""
 KNOWN_S = 3600.0
-"""Seconds for which a header that was accepted is still checked after its client has sent too many invalid headers.
-Other headers of this client are refused unchecked then."""
+"""Seconds for which an accepted Authorization header is still checked after its client has sent too many invalid ones.
+Other headers of this client are then refused unchecked."""
 MOST_REFUSED = 600
-"""Maximum number of requests with an invalid header that one client may send per minute. Each of them may need a query
-to the database. Requests without a header do not count."""
+"""Maximum number of requests with an invalid Authorization header that one client may send per minute. Each of them may
+need a query to the database. Requests without the header do not count."""
 MOST_REFUSED_OF_PROXY = 6000
-"""Maximum number of requests with an invalid header that all clients of one trusted proxy may send per minute.
+"""Maximum number of requests with an invalid Authorization header that all clients of one trusted proxy may send per
+minute.
 
 Without this limit, a program at a trusted address could name a new client in each request. By default this machine's
 own address is trusted, so every program on it could do so.
 """
 CHECKS = 3
-"""Maximum number of headers that are checked at the same time, each in a thread. With many more threads, the event loop
-would wait too long for Python's global lock."""
+"""Maximum number of Authorization headers that are checked at the same time, each in a thread. With many more threads,
+the event loop would wait too long for Python's global lock."""
 
 MALFORMED = "Invalid Key Authorization header format. Expected '<key_id>:<key_secret>'."
 UNKNOWN = "No user found for Key ID and Secret"

@@ -34,7 +34,7 @@ MOST_OPEN = 64
 PROGRAM_S, COPY_S = 120.0, 1800.0
 """Seconds that a child process may take: COPY_S if it copies a video, PROGRAM_S if it makes another derived file."""
 UNASKED_S = 20.0
-"""Seconds after the last request for a copy after which the work on it is ended."""
+"""If no client asks for the copy of a video for so many seconds, the server stops making it."""
 FAILED_S = 60.0
 """Seconds for which a failure is remembered. Clients who ask again within this time get the same error at once."""
 COPY = "copy"

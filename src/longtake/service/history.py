@@ -33,7 +33,7 @@ PAGE_SIZE = 24
 TREE_SIZE = 200
 """Maximum number of requests of a tree in one answer, and of the children that the answer about one request names."""
 MOST_SEARCHED = 200
-"""Maximum length in characters of a text for which prompts are searched."""
+"""Maximum length in characters of the text that a client searches for in prompts."""
 MOST_LOGS = 50
 """Maximum number of log lines in the answer about one request. Older lines are left out."""
 CACHE_SIZE = 500

@@ -25,7 +25,7 @@ from longtake.service.responses import request_error
 BUSY = "The server has too many open connections. Ask again later."
 MALFORMED = "This is not a valid HTTP request."
 PIECE_BYTES = 8192
-"""Bytes that are parsed at a time. If more are received at once, connections take turns at parsing them."""
+"""Number of received bytes of one connection that are parsed at once. If it has more, connections take turns."""
 MOST_QUEUED = 1000
 """Maximum number of requests of one connection that wait until the ones before them are answered."""
 

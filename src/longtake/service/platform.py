@@ -52,7 +52,7 @@ at least one. An input or result that is larger than this is null."""
 
 
 def routes(state: ServerState) -> list[BaseRoute]:
-    """Returns the routes of the platform API."""
+    """Returns the routes of fal's platform API: models, prices, usage, past requests and the deletion of payloads."""
 
     async def models(request: Request) -> Response:
         caller = await caller_of(request)

@@ -34,7 +34,7 @@ All paths of `run` and `queue` may be requested through it, and none of `cdn`, b
 
 
 def routes(state: ServerState) -> list[BaseRoute]:
-    """Returns the proxy's route."""
+    """Returns the route to which browser programs send requests that are meant for fal's hosts."""
     return [Route(PATH, _Proxy(state), methods=[*METHODS])]
 
 

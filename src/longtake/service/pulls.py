@@ -99,7 +99,7 @@ class Pulls:
         return True
 
     def stop(self) -> None:
-        """Ends all downloads."""
+        """Ends all running downloads of models."""
         with self._lock:
             names = list(self._processes)
         for name in names:

@@ -50,7 +50,7 @@ TRUE = ("1", "true", "yes", "on")
 
 
 def routes(state: ServerState) -> list[BaseRoute]:
-    """Returns the routes of the service `queue`."""
+    """Returns the routes of fal's service `queue`: submission, status stream, result and cancellation of a request."""
 
     async def submission(request: Request) -> Response:
         submitted = await submit(state, request, request.path_params["name"], webhook=True)

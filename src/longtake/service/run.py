@@ -33,7 +33,7 @@ NUMBERS = ("step", "steps", "window", "windows")
 
 
 def routes(state: ServerState) -> list[BaseRoute]:
-    """Returns the routes of the service `run`."""
+    """Returns the routes of fal's service `run`, with which a client submits a request and waits for its result."""
 
     async def run(request: Request) -> Response:
         status = (await submit(state, request, request.path_params["name"])).status

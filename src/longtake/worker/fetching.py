@@ -95,7 +95,7 @@ class FetchPlaces:
         self._thread.start()
 
     def wake(self) -> None:
-        """Makes the thread look for waiting downloads now. Call it after a request with files was submitted."""
+        """Looks for waiting downloads at once. Should be called after a request that names files was submitted."""
         self._thread.wake()
 
     def stop(self) -> None:

@@ -250,12 +250,14 @@ class Died:
 
 @dataclass(frozen=True)
 class Woken:
-    """Sent to a slot by another thread of the server: look for a request now, or notice that you have to stop."""
+    """Sent to a slot (a device with its worker process) by another thread of the server: look for a waiting request
+    now, or notice that you have to stop."""
 
 
 @dataclass(frozen=True)
 class CancelRequested:
-    """Sent to a slot by another thread of the server: stop working on this request, if it is your current one."""
+    """Sent to a slot (a device with its worker process) by another thread of the server: stop working on this request,
+    if it is your current one."""
 
     request_id: str
 

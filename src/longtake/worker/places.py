@@ -40,7 +40,7 @@ class Place:
         return self.fetch.group.key_id
 
     def stop(self) -> None:
-        """Makes the download stop."""
+        """Makes the download stop: its next call of `check` raises Cancelled."""
         self.stopped_at = min(self.stopped_at, time.monotonic())
         self.stopped.set()
 

@@ -18,7 +18,7 @@ from longtake.worker.messages import Previewed
 log = logging.getLogger(__name__)
 
 PAUSE_S = 0.5
-"""The shortest time in seconds between two previews."""
+"""The shortest time in seconds between two previews of a request."""
 
 MOST_SHARE = 0.02
 """The largest share (0..1) of the sampling time that may be spent on previews."""
@@ -56,7 +56,7 @@ class PreviewSender:
             self._encoder.join()
 
     def is_due(self) -> bool:
-        """Returns whether a preview should be made now."""
+        """Returns True if a preview of the request should be made and passed to `show` now."""
         is_busy = self._encoder is not None and self._encoder.is_alive()
         return not is_busy and time.monotonic() >= self._next_at and self._channel.is_watched(self._request_id)
 

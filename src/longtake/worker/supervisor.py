@@ -104,7 +104,7 @@ class Supervisor:
         self._active_at = now
 
     def kill_if_stalled(self) -> bool:
-        """Kills the process if it counts as stalled (see `stalls_at`). Returns True if it was killed."""
+        """Kills the worker process if it counts as stalled (see `stalls_at`). Returns True if it was killed."""
         if self._process is None or time.monotonic() < self.stalls_at:
             return False
         log.error("The worker process of %s was silent for %g s; killing it.", self.name, self._stall_s)
@@ -134,14 +134,14 @@ class Supervisor:
         return message
 
     def send(self, message: ToWorker) -> None:
-        """Sends a message to the process, if one runs."""
+        """Sends a message to the worker process. Does nothing if none runs."""
         if self._process is not None:
             self._process.send(message)
             if not isinstance(message, Watched):  # A question for previews must not keep a hanging process alive.
                 self._active_at = time.monotonic()
 
     def kill(self) -> None:
-        """Kills the process, if one runs. Its messages that were not received yet are dropped."""
+        """Kills the worker process, if one runs. Its messages that were not received yet are dropped."""
         if self._process is not None:
             self._process.kill()
         self._process, self.is_ready = None, False
