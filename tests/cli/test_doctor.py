@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from longtake.cli import app
 from longtake.cli.doctor import Finding, Report, examine, masked
-from longtake.media import walls
+from longtake.media import confinement
 from longtake.models.registry import CARDS, missing
 from longtake.settings import Settings
 
@@ -50,9 +50,9 @@ def test_the_enforced_limits_of_the_sandbox_are_reported(report: Report) -> None
     assert finding(report, "Reading sources", "rights").state == "ok"
     for name, text in (("files", "open none"), ("network", "use none"), ("programs", "start none")):
         found = finding(report, "Reading sources", name)
-        assert found.state == ("ok" if walls.support().seccomp else "note")
-        assert (text if walls.support().seccomp else "not limited") in found.text
-    assert finding(report, "Reading sources", "means").text == str(walls.support())
+        assert found.state == ("ok" if confinement.support().seccomp else "note")
+        assert (text if confinement.support().seccomp else "not limited") in found.text
+    assert finding(report, "Reading sources", "means").text == str(confinement.support())
 
 
 def test_a_missing_model_comes_with_the_command_that_fetches_it(report: Report) -> None:

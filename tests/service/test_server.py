@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from longtake.cli import app
 from longtake.database.migrate import open_database
 from longtake.errors import InvalidRequest
-from longtake.media import walls
+from longtake.media import confinement
 from longtake.service.server import Address, run
 from longtake.settings import settings
 
@@ -187,7 +187,7 @@ def second(folder: Path, killed: Killed) -> Iterator[Running]:
 
 def test_a_killed_server_s_request_is_resumed(killed: Killed, second: Running) -> None:
     assert any("stands in for ltx-2.3, which is not installed" in line for line in second.log)
-    assert any(str(walls.support()) in line for line in second.log)
+    assert any(str(confinement.support()) in line for line in second.log)
     assert second.video(killed.running)
     lines = messages(second.status(killed.running))
     resumed = lines[lines.index("The work goes on after an interruption.") :]
