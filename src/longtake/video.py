@@ -149,7 +149,8 @@ STAGES = {
     "encode": "Encoding the frames to continue",
     "sound": "Decoding the sound",
     "sampling": "Sampling new frames",
-    "frames": "Decoding and encoding",
+    "frames": "Decoding new frames",
+    "writing": "Writing new frames",
     "reversing": "Writing backwards",
     "fetch": "Fetching",
 }

@@ -58,7 +58,7 @@ def take(tab: "Page", server: Running, picture: Callable[[str], None]) -> None:
     picture("plan")
     tab.get_by_role("button", name="Run", exact=True).click()
     tab.locator("img.preview").wait_for()
-    tab.get_by_text("of sampling left").wait_for()
+    tab.locator(".times").filter(has_text="left").wait_for()
     picture("running")
     tab.locator(".player video").first.wait_for()
     tab.locator(".joint").wait_for()

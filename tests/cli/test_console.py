@@ -30,9 +30,9 @@ def test_lines_of_progress_say_the_share_and_the_time_left(capsys: pytest.Captur
     for clock.now, step in ((1.0, 0), (4.0, 0), (12.0, 0), (13.0, 1), (31.0, 5)):
         on_progress(Progress("frames", step, 10))
     assert capsys.readouterr().err.splitlines() == [
-        "[   1.0 s] Decoding and encoding",
-        "[  12.0 s] Decoding and encoding, still at work",
-        "[  31.0 s] Decoding and encoding: 50%, about 30 s left",
+        "[   1.0 s] Decoding new frames",
+        "[  12.0 s] Decoding new frames, still at work",
+        "[  31.0 s] Decoding new frames: 50%, about 30 s left",
     ]
 
 

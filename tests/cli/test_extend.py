@@ -96,7 +96,7 @@ def test_a_process_finishes_one_video_and_an_interrupt_ends_the_next_without_a_f
     with started(finished, interrupted) as process:
         assert process.stderr is not None
         lines = iter(process.stderr)
-        whole = [*until_sampling, "Decoding and encoding", "Writing backwards"]
+        whole = [*until_sampling, "Decoding new frames", "Writing new frames", "Writing backwards"]
         assert list(stages(lines, last="Writing backwards")) == whole
         assert list(stages(lines, last="Sampling new frames")) == until_sampling
         process.send_signal(signal.SIGINT)

@@ -13,7 +13,7 @@ from torch import Tensor
 from longtake.endpoints import ltx23
 from longtake.families.family import GeneratedClip
 from longtake.output.joining import COLOUR_FADE_FRAMES, Joiner, corrected_frames, correction
-from longtake.video import Span, VideoInfo, ignore_progress
+from longtake.video import Progress, Span, VideoInfo
 from tests.endpoints.planning import plan_of
 
 RATE, SIDE, SHOWN, NEW = Fraction(24), 8, 50, 32
@@ -86,7 +86,8 @@ class Frames:
 def test_source_and_new_frames_are_written_in_playing_order(direction: str) -> None:
     chosen, recorder = plan(extend_direction=direction), Frames()
     source: Any = recorder
-    joiner = Joiner(chosen, source, None, recorder, None, False, ignore_progress)
+    reports: list[Progress] = []
+    joiner = Joiner(chosen, source, None, recorder, None, False, reports.append)
     context = joiner.start()
     assert len(context) == chosen.context_frames
     new = GeneratedClip(chunks(0.4, chosen.new_frames), chosen.new_frames, chosen.context_frames)
@@ -94,3 +95,6 @@ def test_source_and_new_frames_are_written_in_playing_order(direction: str) -> N
     own, made = [float(number) for number in range(SHOWN)], [0.4] * chosen.new_frames
     assert recorder.levels == pytest.approx([*made, *own] if direction == "backward" else [*own, *made])
     assert recorder.samples == round(chosen.num_frames * 2000)
+    written = [report for report in reports if report.stage == "writing"]
+    assert [report.step for report in written][:3] == [8, 10, 18], "the first chunk has 10 frames, a piece at most 8"
+    assert (written[-1].step, {report.steps for report in written}) == (chosen.new_frames, {chosen.new_frames})

@@ -38,7 +38,10 @@ def test_the_list_shows_requests_in_every_state(served: Served) -> None:
     assert (found["running"], found["waiting"], found["older"]) == (1, 1, None)
     by_id = {one["id"]: one for one in found["requests"]}
     assert by_id[waiting.id]["position"] == 0
-    assert by_id[running.id]["progress"] == {"message": "Sampling new frames", "stage": "sampling", "share": 0.65}
+    numbers = {"step": 3, "steps": 10, "window": 2, "windows": 2, "pass": 1, "passes": 1}
+    shown = {"message": "Sampling new frames", "stage": "sampling", "share": 0.65}
+    assert by_id[running.id]["progress"] == shown | numbers
+    assert (by_id[running.id]["timings"], by_id[done.id]["timings"]) == ({}, {"sampling": 2.0})
     assert by_id[failed.id]["error"] == "The video is too long."
     assert by_id[done.id]["video"]["url"] == f"cdn/files/{key}", "relative, because a proxy may add a path prefix"
     assert by_id[done.id]["model"] == "ltxv-tiny"

@@ -25,6 +25,9 @@ COLOUR_FADE_FRAMES = 24
 """The number of new frames, counted from the joint (where source and new frames meet), over which the correction of the
 autoencoder's colour cast fades out. They last about a second, so the change is too slow to be seen."""
 
+PIECE_FRAMES = 8
+"""The largest number of new frames that are corrected and written between two reports of the progress."""
+
 Correction = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
 """A function that corrects frames of a generated clip: correct(frames, first) -> corrected frames.
 
@@ -44,7 +47,7 @@ class Joiner:
     `writer`: takes the frames and the sound of the output file.
     `checker`: checks the new frames for unsafe content; None for no check.
     `carries_detail`: True if the source's fine detail is added to the new frames, because the model draws them blurred.
-    `on_progress`: receives the progress while the source is read.
+    `on_progress`: receives the progress while the source is read and while frames are written.
     """
 
     plan: Plan
@@ -97,9 +100,11 @@ class Joiner:
         self.writer.write_sound(prepend_sound(self.track, new, self.plan))
         detail = self._detail(new[-1], context)
         distance = sum(clip.new_frames for clip in new)
+        total = distance
         for clip in new:
+            written = total - distance
             distance -= clip.new_frames
-            self._write_frames(clip, correction(clip, context[0], detail, distance))
+            self._write_frames(clip, correction(clip, context[0], detail, distance), written)
         self._write_source()
 
     def _write_source(self) -> None:
@@ -121,7 +126,7 @@ class Joiner:
             self.writer.write_sound(track[:, written:final])
             written = final
             detail = self._detail(clip, nearest_first) if distance == 0 else detail
-            self._write_frames(clip, correction(clip, nearest_first[0], detail, distance))
+            self._write_frames(clip, correction(clip, nearest_first[0], detail, distance), distance)
             distance += clip.new_frames
 
     def _detail(self, clip: GeneratedClip, nearest_first: RGBFrames) -> Detail | None:
@@ -134,9 +139,13 @@ class Joiner:
             return None
         return Detail.of(nearest_first, _picture(clip.rendition))
 
-    def _write_frames(self, clip: GeneratedClip, correct: Correction) -> None:
+    def _write_frames(self, clip: GeneratedClip, correct: Correction, written: int) -> None:
+        """Writes a clip's frames. `written` is the number of new frames that are written already."""
         for frames in checked_frames(corrected_frames(clip, self.plan, correct), self.checker):
             self.writer.write(frames)
+            written += len(frames)
+            # A clip that also has the context, as the model renders it, has more frames than are new.
+            self.on_progress(Progress("writing", min(written, self.plan.new_frames), self.plan.new_frames))
 
 
 def correction(clip: GeneratedClip, joint: RGBFrames, detail: Detail | None, distance: int) -> Correction:
@@ -164,21 +173,26 @@ def correction(clip: GeneratedClip, joint: RGBFrames, detail: Detail | None, dis
 
 
 def corrected_frames(clip: GeneratedClip, plan: Plan, correct: Correction) -> Iterator[NDArray[np.float32]]:
-    """Yields a clip's frames in playing order, corrected, in chunks [t, H, W, 3] in 0..1.
+    """Yields a clip's frames in playing order, corrected, in chunks [t, H, W, 3] in 0..1 of at most 8 (PIECE_FRAMES).
 
     plan: its `source_last` tells if the source plays before or after the clip.
     correct: the function that `correction` returned for the clip.
     """
     done = 0
-    for chunk in clip.frames:
-        frames: NDArray[np.float32] = chunk.permute(0, 2, 3, 1).cpu().numpy()
-        if not len(frames):
-            continue
+    for frames in _pieces(clip.frames):
         done += len(frames)
         if plan.source_last:
             yield np.ascontiguousarray(correct(frames[::-1], clip.new_frames - done)[::-1])
         else:
             yield correct(frames, done - len(frames))
+
+
+def _pieces(chunks: Iterator[Tensor]) -> Iterator[NDArray[np.float32]]:
+    """Yields the frames of chunks [t, 3, H, W] as arrays [t, H, W, 3] of at most 8 frames (PIECE_FRAMES)."""
+    for chunk in chunks:
+        frames: NDArray[np.float32] = chunk.permute(0, 2, 3, 1).cpu().numpy()
+        for first in range(0, len(frames), PIECE_FRAMES):
+            yield frames[first : first + PIECE_FRAMES]
 
 
 def _picture(pixels: Tensor) -> NDArray[np.float32]:

@@ -46,7 +46,7 @@ _SHOWN_COLUMNS = (
     "id", "endpoint", "pool", "created_at", "started_at", "completed_at", "attempt", "error", "price_usd", "seq",
     "erased_at",
 )  # fmt: skip
-COLUMNS = [table.c[name] for name in (*_SHOWN_COLUMNS, "state", "status_code", "headers", "store_io")]
+COLUMNS = [table.c[name] for name in (*_SHOWN_COLUMNS, "state", "status_code", "headers", "store_io", "timings")]
 """The columns of a request's row that are needed to make what the server's pages show of the request."""
 
 
@@ -139,12 +139,14 @@ class Entries:
 
     def _facts(self, row: Any) -> dict[str, Any]:
         """Returns the part of a request's entry that needs no other request and no stored file: its state and times,
-        its model, its prompt and result, and, until it has ended, its queue position and progress.
+        its model, its prompt and result, the seconds spent in each stage of the work (`timings`, empty until it has
+        ended), and, until it has ended, its queue position and progress.
 
         `row` is the request's row with the columns `COLUMNS`.
         """
         entry: dict[str, Any] = {name: getattr(row, name) for name in _SHOWN_COLUMNS}
         entry["state"] = shown_state(row.state, row.status_code)
+        entry["timings"] = row.timings or {}
         entry |= _model_facts(row.headers or {})
         entry |= self._payload_facts(row)
         if row.state not in ENDED:
@@ -248,7 +250,6 @@ def detail(entries: Entries, caller: Caller, request_id: str) -> dict[str, Any]:
         more), if the client does not let the server store it, or if the result would have more than 1 MiB
         (MAX_READ_BYTES).
     notes: sentences of the log for the user, such as what differs from the request.
-    timings: stage -> the seconds spent in it.
     logs: the last 50 (MOST_LOGS) log lines, {timestamp, level, message} each.
     children: the ids of the newest 200 (TREE_SIZE) requests that extend the result, the oldest of them first.
 
@@ -266,7 +267,6 @@ def detail(entries: Entries, caller: Caller, request_id: str) -> dict[str, Any]:
         **entries.of([row])[0],
         "input": _json_object(body) or None,
         "notes": _notes(status.log_lines),
-        "timings": status.row.timings or {},
         "logs": [_log_entry(line) for line in status.log_lines[-MOST_LOGS:]],
         "children": [child.id for child in reversed(of_tree.rows)],
     }
@@ -314,13 +314,14 @@ def _model_facts(headers: Mapping[str, str]) -> dict[str, str | None]:
 
 
 def _progress(progress: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what the server's pages show of a running request's progress: {message, stage, share}.
+    """Returns what the server's pages show of a running request's progress: message, stage, share, and the numbers of
+    `Progress`: step, steps, window, windows, pass and passes.
 
     message: the text for people.
     stage: the name of the current stage of the work.
-    share: the finished part (0..1) of that stage.
+    share: the finished part (0..1) of the current stage of the work.
     """
-    numbers = ("step", "steps", "window", "windows", "pass", "passes")
     # A server of an older version, which may still run on the same database, stores no passes.
-    share = Progress(progress["stage"], *(progress.get(name, 1) for name in numbers)).share
-    return {"message": progress["message"], "stage": progress["stage"], "share": share}
+    numbers = {name: progress.get(name, 1) for name in ("step", "steps", "window", "windows", "pass", "passes")}
+    share = Progress(progress["stage"], *numbers.values()).share
+    return {"message": progress["message"], "stage": progress["stage"], "share": share, **numbers}

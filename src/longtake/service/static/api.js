@@ -31,6 +31,10 @@ export const setDoor = (ask) => {
   unlock = ask;
 };
 
+let aheadMs = 0;
+// Returns the time of the server's clock in seconds, as its newest answer told it. It may be 1 s late.
+export const serverTime = () => (Date.now() + aheadMs) / 1000;
+
 // Returns the server's response. Asks for a key if the server wants one. Throws Refused for any other error, and
 // TypeError if the server cannot be reached.
 export async function call(path, { json, ...options } = {}) {
@@ -45,6 +49,8 @@ export async function call(path, { json, ...options } = {}) {
         ...options.headers,
       },
     });
+    const date = Date.parse(response.headers.get("date") ?? "");
+    if (date) aheadMs = date - Date.now();
     if (response.ok) return response;
     const body = await response.json().catch(() => null);
     if (response.status !== 401) throw new Refused(response.status, body);

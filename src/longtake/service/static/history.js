@@ -4,6 +4,7 @@ import { HOME, ROOT, callJson } from "./api.js";
 import { drawChain } from "./chain.js";
 import { by, copyText, el, toast } from "./dom.js";
 import { place } from "./list.js";
+import { overallShare } from "./progress.js";
 import { cancel, erase } from "./run.js";
 import { onRequests, renew } from "./shell.js";
 import { picture } from "./thumbnail.js";
@@ -168,12 +169,8 @@ function end(request) {
 }
 
 function progressBar(progress) {
-  const share = progress?.share;
-  return el("progress", {
-    max: 1,
-    ...(typeof share === "number" ? { value: share } : {}),
-    aria: { label: "Progress of the stage" },
-  });
+  const value = progress ? { value: overallShare(progress) } : {};
+  return el("progress", { max: 1, ...value, aria: { label: "Progress of the request" } });
 }
 
 function choose(id, wanted) {

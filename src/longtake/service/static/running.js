@@ -1,19 +1,23 @@
-// The view of a waiting or running request: place, stage, steps, time left, and the frames being made.
+// The view of a waiting or running request: its place, all of its work on one bar, and the frames being made.
 
-import { Refused, call } from "./api.js";
+import { Refused, call, serverTime } from "./api.js";
 import { el, toast } from "./dom.js";
+import { at, estimate, usualTimes } from "./progress.js";
 import { cancel } from "./run.js";
-import { plural, seconds } from "./words.js";
+import { plural, roughly, seconds } from "./words.js";
 
 const PREVIEW_MS = 1000;
 const SHOWN_LINES = 50;
+// Stage -> what is counted in it, where that is no step.
+const STEPS = { footage: "Frame", frames: "Frame", writing: "Frame", reversing: "Frame", load: "Part" };
 
 // Returns {node, update, stop, log} for one request. `update(status)` shows a new status, `stop` ends the preview, and
 // `log` is the element with the log lines.
 export function runningView(endpoint, id) {
-  const bar = el("progress", { max: 1, aria: { label: "Progress of the current stage" } });
+  const bar = el("progress", { max: 1, aria: { label: "Progress of the request" } });
   const stage = el("p", { class: "stage", role: "status" }, "Sending");
   const step = el("p", { class: "quiet steps" });
+  const clock = el("p", { class: "quiet times" });
   const picture = el("img", { class: "preview", alt: "The frames being made, coarse", hidden: true });
   const log = el("ol", { class: "log" });
   const button = el("button", { type: "button", onclick: end }, "Cancel");
@@ -25,13 +29,20 @@ export function runningView(endpoint, id) {
     bar,
     stage,
     step,
+    clock,
     el("div", { class: "actions" }, button),
     folded,
   );
-  const began = { at: 0, done: 0 };
+  const work = estimate();
+  let began = null; // the server's time in seconds
+  let left = null;
   let previewing = false;
   let address = null;
   let stopped = false;
+  usualTimes(endpoint)
+    .then(work.setTimes)
+    .catch(() => {}); // the bar is less even then
+  const timer = setInterval(tick, 1000);
 
   async function end() {
     button.disabled = true;
@@ -55,41 +66,38 @@ export function runningView(endpoint, id) {
     else if (status.status === "IN_QUEUE") {
       bar.removeAttribute("value");
       say(place ? `${plural(place, "request")} before it` : "Next in line");
-    } else if (status.status === "IN_PROGRESS") advance(progress);
+    } else if (status.status === "IN_PROGRESS") advance(progress, status.logs ?? []);
     const lines = status.logs ?? [];
     if (lines.length) log.replaceChildren(...lines.slice(-SHOWN_LINES).map(({ message }) => el("li", {}, message)));
   }
 
-  function advance(progress) {
+  function advance(progress, log) {
+    began ??= log.length ? at(log[0]) : serverTime();
     if (!progress) {
       say("Starting");
       return;
     }
-    const { message, stage: name, step: number, steps, pass, passes, window, windows } = progress;
+    const { message, stage: name, step: number, steps, pass, passes } = progress;
     say(passes > 1 ? `${message}, pass ${pass} of ${passes}` : message);
-    const all = steps * windows * passes;
-    const done = ((window - 1) * passes + pass - 1) * steps + number;
-    bar.value = done / all;
-    const parts = [steps > 1 && `Step ${Math.min(number + 1, steps)} of ${steps}`, timeLeft(name, done, all)];
-    step.textContent = parts.filter(Boolean).join(", ");
+    const { share, left: found } = work.read(progress, log, serverTime());
+    bar.value = share;
+    left = found === null ? null : { seconds: found, at: serverTime() };
+    step.textContent = steps > 1 ? `${STEPS[name] ?? "Step"} ${Math.min(number + 1, steps)} of ${steps}` : "";
+    tick();
     if (name === "sampling" && !previewing) {
       previewing = true;
       preview();
     }
   }
 
-  // Returns how long the sampling still takes, from the steps since this view saw the first one.
-  function timeLeft(name, done, all) {
-    if (name !== "sampling") {
-      began.at = 0;
-      return "";
-    }
-    const now = performance.now();
-    if (!began.at || done < began.done) Object.assign(began, { at: now, done });
-    const steps = done - began.done;
-    if (steps < 2) return "";
-    const left = ((now - began.at) / steps) * (all - done);
-    return `about ${seconds(Math.max(1, Math.round(left / 1000)))} of sampling left`;
+  // Shows how long the request has run, and how long it still takes.
+  function tick() {
+    if (began === null) return;
+    const now = serverTime();
+    const rest = left && Math.max(1, left.seconds - (now - left.at));
+    clock.textContent = [seconds(Math.max(0, Math.round(now - began))), rest && `about ${roughly(rest)} left`]
+      .filter(Boolean)
+      .join(", ");
   }
 
   // Shows a new preview each second until the view stops. A hidden page asks for none, so that none is made.
@@ -112,6 +120,7 @@ export function runningView(endpoint, id) {
 
   function stop() {
     stopped = true;
+    clearInterval(timer);
     if (address) URL.revokeObjectURL(address);
     address = null;
   }

@@ -25,6 +25,12 @@ export function seconds(value) {
   return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
+// Returns an estimated time as text without more digits than it deserves: 83 -> "1 min 20 s"
+export function roughly(value) {
+  const step = value < 10 ? 1 : value < 60 ? 5 : value < 600 ? 10 : 60;
+  return seconds(Math.max(step, Math.round(value / step) * step));
+}
+
 export function bytes(count) {
   for (const unit of ["B", "kB", "MB", "GB"]) {
     if (count < 1000) return `${number.format(count)} ${unit}`;

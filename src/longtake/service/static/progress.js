@@ -1,0 +1,102 @@
+// How much of a request is done, over all stages of the work, and how long it still takes.
+
+import { callJson } from "./api.js";
+
+// Stage -> the seconds that it takes of a request of 100 s, for an endpoint without an earlier request. The stages are in
+// the order of the work. Those of WINDOWED are repeated for each window, and may go on side by side.
+const USUAL = {
+  context: 1,
+  footage: 1,
+  prompt: 1,
+  encode: 4,
+  sampling: 62,
+  sound: 1,
+  frames: 20,
+  writing: 10,
+  reversing: 0,
+};
+const ORDER = Object.keys(USUAL);
+const WINDOWED = ["encode", "sampling", "sound", "frames", "writing"];
+
+// The part of the bar for loading the model. It is short, because most requests find the model loaded.
+const LOAD_SHARE = 0.04;
+// The bar's end is reached with the result.
+const MOST = 0.99;
+// The time left is told from this share on, and after these seconds.
+const TOLD_SHARE = 0.05;
+const TOLD_S = 2;
+// Seconds in which the told time left follows a new estimate.
+const FOLLOW_S = 5;
+
+// Returns stage -> seconds of the endpoint's newest request that has ended well, or of a usual request.
+export async function usualTimes(endpoint) {
+  const { requests } = await callJson(`page/requests?${new URLSearchParams({ endpoint, state: "done" })}`);
+  return requests.find(({ timings }) => timings.sampling)?.timings ?? USUAL;
+}
+
+// Returns the finished share (0..1) of each stage, from those known before, and a report: the progress of a status or of
+// an entry. No share becomes smaller.
+export function stageShares(known, { stage, step, steps, window, windows, pass, passes }) {
+  const own = (window - 1 + (pass - 1 + step / Math.max(steps, 1)) / passes) / windows;
+  const place = ORDER.indexOf(stage);
+  // A source that plays after the new frames is written when all of them are.
+  const isLast = stage === "reversing" || (stage === "footage" && known.writing === 1);
+  const least = (name) => {
+    if (name === stage) return own;
+    if (isLast) return 1;
+    if (ORDER.indexOf(name) > place) return 0;
+    if (!WINDOWED.includes(name)) return 1;
+    return name === "encode" && stage !== "writing" ? window / windows : own;
+  };
+  return Object.fromEntries(ORDER.map((name) => [name, Math.max(known[name] ?? 0, Math.min(1, least(name)))]));
+}
+
+// Returns the finished share of all the work after loading, from the shares of its stages and their usual times.
+export function workShare(shares, times) {
+  const weight = (name) => times[name] ?? 0;
+  const sum = (of) => ORDER.reduce((total, name) => total + of(name), 0);
+  return sum((name) => weight(name) * (shares[name] ?? 0)) / (sum(weight) || 1);
+}
+
+// Returns the share of a request's work that is done, for a bar that shows one report of it.
+export const overallShare = (report, times = USUAL) =>
+  report.stage === "load" ? 0 : LOAD_SHARE + (MOST - LOAD_SHARE) * workShare(stageShares({}, report), times);
+
+// Returns {read, setTimes} for one request. `read(report, log, now)` takes a status's progress and its log, and the
+// server's time in seconds, and returns {share, left}: what the bar shows, 0..1, and the seconds that are left, or null
+// if that cannot be told yet. `setTimes(times)` sets the usual times.
+export function estimate() {
+  let times = USUAL;
+  let shares = {};
+  let shown = 0;
+  let since = null;
+  let told = null;
+
+  function read(report, log, now) {
+    if (report.stage === "load") return { share: (LOAD_SHARE * report.step) / Math.max(report.steps, 1), left: null };
+    // What happened before the page was opened is in the log.
+    if (since === null) shares = log.map(begun).filter(Boolean).reduce(stageShares, {});
+    since ??= Math.min(now, ...log.filter(({ labels }) => ORDER.includes(labels.stage)).map(at));
+    shares = stageShares(shares, report);
+    const done = workShare(shares, times);
+    shown = Math.max(shown, LOAD_SHARE + (MOST - LOAD_SHARE) * done);
+    const spent = now - since;
+    if (done < TOLD_SHARE || spent < TOLD_S) return { share: shown, left: null };
+    const guess = (spent * (1 - done)) / done;
+    const left = told === null ? guess : follow(told.left - (now - told.at), guess, now - told.at);
+    told = { left: Math.max(0, left), at: now };
+    return { share: shown, left: told.left };
+  }
+  return { read, setTimes: (found) => (times = found) };
+}
+
+const follow = (left, guess, passed) => left + (guess - left) * Math.min(1, passed / FOLLOW_S);
+
+// Returns the report of a stage's begin from its line in the log; null for another line.
+function begun({ labels: { stage, window, windows } }) {
+  if (!ORDER.includes(stage)) return null;
+  return { stage, step: 0, steps: 1, window: Number(window), windows: Number(windows), pass: 1, passes: 1 };
+}
+
+// The time of a line of the log in seconds. fal writes times in UTC without an offset.
+export const at = ({ timestamp }) => Date.parse(`${timestamp.replace(/Z$/, "")}Z`) / 1000;

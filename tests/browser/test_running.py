@@ -1,0 +1,109 @@
+"""The view of a running request in a browser: one bar for all of its work, the time that passed, and the time left."""
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from longtake.queue import engine as queue
+from tests.service.finished import finished, submit
+from tests.service.serving import LTX2, Served
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+WINDOWS, STEPS, FRAMES = 3, 10, 20
+
+
+def report(stage: str, step: int, steps: int, window: int = 1, windows: int = 1) -> dict[str, Any]:
+    place = {"window": window, "windows": windows, "pass": 1, "passes": 1}
+    return {"message": stage, "stage": stage, "step": step, "steps": steps} | place
+
+
+def forward() -> list[dict[str, Any]]:
+    """The reports of a request with three windows, each of which is decoded and written before the next one."""
+    reports = [report(stage, 0, 1) for stage in ("context", "footage", "prompt")]
+    for window in range(1, WINDOWS + 1):
+        reports.append(report("encode", 0, 1, window, WINDOWS))
+        reports += [report("sampling", step, STEPS, window, WINDOWS) for step in range(STEPS)]
+        reports += [report("frames", step, FRAMES, window, WINDOWS) for step in (0, 10, FRAMES)]
+        reports.append(report("writing", window * FRAMES, WINDOWS * FRAMES))
+    return reports
+
+
+def side_by_side() -> list[dict[str, Any]]:
+    """The reports of a request whose frames are decoded and written while later windows are sampled."""
+    reports = [report("context", 0, 1), report("encode", 0, 1)]
+    for window in range(1, WINDOWS + 1):
+        reports += [report("sampling", step, STEPS, window, WINDOWS) for step in range(STEPS)]
+        reports.append(report("frames", (window - 1) * FRAMES, WINDOWS * FRAMES))
+        reports.append(report("writing", window * FRAMES, WINDOWS * FRAMES))
+    return reports
+
+
+def source_last() -> list[dict[str, Any]]:
+    """The reports of a request whose new frames are written before the source."""
+    reports = [report("context", 0, 1)]
+    reports += [report("sampling", step, STEPS, window, WINDOWS) for window in (1, 2, 3) for step in range(STEPS)]
+    reports += [report("frames", FRAMES, FRAMES, window, WINDOWS) for window in (1, 2, 3)]
+    return [*reports, report("writing", FRAMES, FRAMES), report("footage", 5, 10)]
+
+
+@pytest.mark.parametrize("reports", [forward(), side_by_side(), source_last()])
+def test_the_bar_never_goes_back_and_grows_with_every_part_of_the_work(
+    served: Served, tab: "Page", reports: list[dict[str, Any]]
+) -> None:
+    tab.goto(f"{served.url}/server")
+    shares = tab.evaluate(
+        """async (reports) => {
+          const { estimate } = await import("/static/progress.js");
+          const { read } = estimate();
+          return reports.map((report, second) => read(report, [], second).share);
+        }""",
+        reports,
+    )
+    assert shares == sorted(shares)
+    assert max(after - before for before, after in pairwise(shares)) < 0.15
+    assert shares[0] < 0.1
+    assert 0.95 < shares[-1] < 1
+
+
+def test_the_time_left_follows_the_pace_and_the_times_of_an_earlier_request(served: Served, tab: "Page") -> None:
+    tab.goto(f"{served.url}/server")
+    left = tab.evaluate(
+        """async (reports) => {
+          const { estimate } = await import("/static/progress.js");
+          const { read, setTimes } = estimate();
+          setTimes({ sampling: 10 });
+          return reports.map((report, place) => read(report, [], 2 * place).left);
+        }""",
+        [report("sampling", step, STEPS) for step in range(STEPS)],
+    )
+    assert left[0] is None, "nothing is known yet"
+    assert left[1:] == pytest.approx([18, 16, 14, 12, 10, 8, 6, 4, 2])
+
+
+def test_a_running_request_shows_the_time_that_passed_also_after_a_reload(served: Served, tab: "Page") -> None:
+    submit(served, "earlier", endpoint=LTX2)
+    finished(served, served.claim())
+    row = submit(served, "now", endpoint=LTX2)
+    tab.goto(f"{served.url}/models/{LTX2}?request={row.id}")
+    tab.get_by_text("Next in line").wait_for()
+    claimed = served.claim()
+    served.log(claimed, "Reading the source", stage="context", window="1", windows="1")
+    served.report(claimed, "Sampling new frames", step=5, steps=10)
+    tab.get_by_text("Step 6 of 10").wait_for()
+    clock = tab.locator(".times").filter(has_text="left")
+    clock.wait_for()
+    bar = tab.get_by_role("progressbar", name="Progress of the request")
+    seen = float(str(bar.evaluate("bar => bar.value")))
+    assert 0.4 < seen < 0.6, "sampling is all of the work of the earlier request"
+    queue.add_log_lines(served.engine, claimed, [], report("writing", 8, 16))
+    served.state.statuses.mark_changed(row.id)
+    tab.get_by_text("Frame 9 of 16").wait_for()
+    tab.reload()
+    tab.get_by_text("Frame 9 of 16").wait_for()
+    tab.locator(".times").filter(has_text="s").first.wait_for()
+    assert not (clock.is_visible() and clock.inner_text().startswith("0 s"))
