@@ -81,7 +81,7 @@ def take(tab: "Page", server: Running, picture: Callable[[str], None]) -> None:
     tab.locator(".field.wrong").first.wait_for()
     picture("errors")
     fill(tab, LTXV)
-    tab.get_by_text("Code of this request").click()
+    tab.get_by_role("tab", name="Code", exact=True).click()
     tab.locator("#code").scroll_into_view_if_needed()
     picture("code")
     for name, path in {

@@ -57,7 +57,7 @@ def check(path: Path) -> None:
 def test_each_form_works_when_pasted(real: Running, tab: "Page", node: Node, tmp_path: Path, endpoint: str) -> None:
     tab.goto(f"{real.http}/models/{endpoint}")
     fill(tab, endpoint)
-    tab.get_by_text("Code of this request").click()
+    tab.get_by_role("tab", name="Code", exact=True).click()
     for form, command in PROGRAMS.items():
         said = run(real, command, code(tab, form), tmp_path)
         if form in ("Library", "Command line"):

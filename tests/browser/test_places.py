@@ -18,7 +18,7 @@ pytestmark = pytest.mark.browser
 def extend_the_clip(served: Served, tab: "Page", url: str) -> None:
     """Goes from the gallery to a playing result, whose work the test does itself."""
     tab.goto(f"{url}/")
-    tab.get_by_role("link", name=LTX2, exact=True).click()
+    tab.get_by_role("link", name="LTX-2.3", exact=True).click()
     tab.locator("input[type=file]").first.set_input_files(CLIP)
     tab.get_by_text("33 frames").first.wait_for()
     tab.locator(".price").wait_for()

@@ -67,6 +67,7 @@ def options(request: Request, source: VideoInfo) -> LTX2Options:
 ENDPOINT = Endpoint(
     id="made-up/loops/extend",
     name="loops",
+    display_name="Made up",
     title="Loops, for a test.",
     family=FAMILY,
     models=("ltx-2.3", "ltx2-tiny"),

@@ -107,3 +107,19 @@ def test_only_admins_see_models(tmp_path: Path, method: str, path: str) -> None:
         key = served.state.keys.create("1", "run")
         assert client.request(method, path, headers={"Authorization": f"Key {key}"}).status_code == 403
         wait_for(lambda: client.request(method, path).status_code == 401)
+
+
+def test_the_loras_of_the_folder_have_names_for_every_key(tmp_path: Path) -> None:
+    folder = tmp_path / "loras"
+    for name in ("b.safetensors", "sub/a.safetensors", ".fetched/private.safetensors", "notes.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    with serving(tmp_path / "data", slots=("cpu",), loras_dir=folder) as served:
+        key = served.state.keys.create("mine", "run")
+        headers = {"authorization": f"Key {key}"}
+        assert served.client().get("/page/loras", headers=headers).json() == {
+            "loras": ["b.safetensors", "sub/a.safetensors"]
+        }
+        assert served.client().get("/page/loras").status_code == 401
+    with serving(tmp_path / "none", loras_dir=folder) as served:
+        assert served.client().get("/page/loras").json() == {"loras": []}

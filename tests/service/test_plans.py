@@ -5,12 +5,17 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
+from PIL import Image
 
+from longtake.database.tables import derived_files
+from longtake.derived.program import PICTURE
 from longtake.endpoints import ENDPOINTS
 from longtake.service import plans
 from longtake.service.reports import MOST_OPEN
@@ -130,6 +135,20 @@ def test_the_context_is_where_the_new_frames_are(server: tuple[Served, httpx.Cli
         (LTX2, {}, "/missing", ["body", "video_url"], "file_download_error"),
         (LTXV, {}, "/page", ["body", "video", "video_url"], "unsupported_video_format"),
         (LTX2, {}, "file:///etc/passwd", ["body", "video_url"], "value_error"),
+        (
+            LTX2,
+            {"end_image_url": "https://127.0.0.1:1/x.png"},
+            "/clip.mp4",
+            ["body", "end_image_url"],
+            "file_download_error",
+        ),
+        (
+            LTX2,
+            {"end_image_url": "data:image/png;base64,AAAA"},
+            "/clip.mp4",
+            ["body", "end_image_url"],
+            "unsupported_image_format",
+        ),
     ],
 )
 def test_an_error_names_its_field(
@@ -146,6 +165,17 @@ def test_an_error_names_its_field(
     assert answer.status_code == 422, answer.text
     (detail,) = answer.json()["detail"]
     assert (detail["loc"], detail["type"]) == (loc, type)
+
+
+def test_an_end_image_is_fetched_and_opened_for_the_plan(tmp_path: Path) -> None:
+    content = BytesIO()
+    Image.new("RGB", (40, 30)).save(content, "PNG")
+    image = "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+    with served_to(tmp_path) as (served, client):
+        assert planned(client, LTX2, DATA_URI, end_image_url=image).status_code == 200
+        with served.engine.connect() as connection:
+            rows = connection.execute(sa.select(derived_files.c.facts).where(derived_files.c.kind == PICTURE)).all()
+    assert [row.facts for row in rows] == [{"width": 40, "height": 30}]
 
 
 def test_a_field_that_the_source_does_not_allow_is_named(server: tuple[Served, httpx.Client]) -> None:

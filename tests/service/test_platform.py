@@ -54,7 +54,9 @@ def test_a_model_tells_who_answers(tmp_path: Path) -> None:
         "stands_in_for": "ltx-2.3",
         "installed": True,
         "note": stand_in(card("ltx-2.3"), card("ltx2-tiny")).note,
+        "sound": True,
     }
+    assert not by_id[LTXV]["sound"]
     with serving(tmp_path / "other", models_dir=none, stand_in="refuse") as served, served.client() as client:
         by_id = {one["endpoint_id"]: one["longtake"] for one in client.get("/v1/models").json()["models"]}
     assert (by_id[LTX2]["model"], by_id[LTX2]["installed"]) == ("ltx-2.3", False)

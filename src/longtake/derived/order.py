@@ -10,10 +10,10 @@ from longtake.media.limits import Limits
 
 @dataclass(frozen=True)
 class Order:
-    """An order to the program `derived.program` to make one file from a video.
+    """An order to the program `derived.program`: to make one file from a video, or to tell the facts about a picture.
 
-    maker: the kind of file: a key of `program.MAKERS`, such as "strip".
-    path: path of the video.
+    maker: the kind of file: a key of `program.MAKERS`, such as "strip"; `program.PICTURE` for a picture.
+    path: path of the video or the picture.
     out: path of the file to make.
     limits: the limits for reading the video.
     arguments: the arguments of this maker, as JSON values, such as the height of a strip.

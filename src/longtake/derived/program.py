@@ -75,6 +75,9 @@ def _joint(source: SourceReader, out: Path, report: Report, arguments: Mapping[s
     return inspect_joint(source, out, plan, arguments["caption"])
 
 
+PICTURE = "picture"
+"""The maker of facts about a file that is no video but a picture: {width, height}."""
+
 MAKERS: Mapping[str, Maker] = {
     "facts": _facts,
     "source": _source,
@@ -85,6 +88,20 @@ MAKERS: Mapping[str, Maker] = {
 }
 """Kind of derived file -> the function that makes it. Each function imports its own modules when it is called, so that
 the program starts quickly."""
+
+
+def made(order: Order, report: Report) -> Mapping[str, Any]:
+    """Carries out an order, and returns the facts about what was made.
+
+    `report`: is called with the share of the work that is done.
+    """
+    if order.maker == PICTURE:
+        from longtake.media.still import open_still
+
+        height, width, _ = open_still(Path(order.path), limits=order.limits).shape
+        return {"width": width, "height": height}
+    with open_source(Path(order.path), limits=order.limits) as source:
+        return MAKERS[order.maker](source, Path(order.out), report, order.arguments)
 
 
 def main() -> None:
@@ -104,9 +121,7 @@ def main() -> None:
 
     order = Order.from_json(sys.stdin.read())
     try:
-        with open_source(Path(order.path), limits=order.limits) as source:
-            made = MAKERS[order.maker](source, Path(order.out), lambda share: send(share=share), order.arguments)
-        send(facts=made)
+        send(facts=made(order, lambda share: send(share=share)))
     except LongtakeError as error:
         send(error=type(error).__name__, message=error.message, ctx=error.ctx)
     except Exception:

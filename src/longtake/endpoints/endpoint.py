@@ -39,6 +39,7 @@ class Endpoint(Generic[RequestT, OptionsT]):
 
     id: fal's id of the endpoint, which is also its path in URLs.
     name: short name for the command line and the library.
+    display_name: name for people, such as "LTX-Video 0.9.8 distilled".
     title: one line about the endpoint, for people.
     family: the model family that makes the plan and the video.
     models: names of two models: the published one, and the small one in the package, which may stand in for it.
@@ -60,6 +61,7 @@ class Endpoint(Generic[RequestT, OptionsT]):
 
     id: str
     name: str
+    display_name: str
     title: str
     family: Family[OptionsT, Any, Any, Any]
     models: tuple[str, str]
@@ -81,6 +83,10 @@ class Endpoint(Generic[RequestT, OptionsT]):
         for name in self.source_field:
             value = getattr(value, name)
         return str(value)
+
+    def end_image_url(self, request: RequestT) -> str | None:
+        """Returns the URL or path of the request's end image; None if it has none."""
+        return None if self.end_image_field is None else getattr(request, self.end_image_field)
 
     def model_choice(self, settings: Settings, planned: str | None = None) -> ModelChoice:
         """Returns the model that carries out the endpoint's requests.

@@ -178,6 +178,7 @@ def options(request: Request, source: VideoInfo) -> LTX2Options:
 ENDPOINT = Endpoint(
     id="fal-ai/ltx-2.3-22b/extend-video",
     name="2.3",
+    display_name="LTX-2.3",
     title="LTX-2.3 22B: picture and sound, forward or backward.",
     family=FAMILY,
     models=("ltx-2.3", "ltx2-tiny"),

@@ -33,6 +33,7 @@ def options(request: Request, source: VideoInfo) -> LTX2Options:
 ENDPOINT = Endpoint(
     id="fal-ai/ltx-2.3-22b/extend-video/lora",
     name="2.3-lora",
+    display_name="LTX-2.3 with LoRAs",
     title="LTX-2.3 22B with LoRAs of your own.",
     family=FAMILY,
     models=ltx23.ENDPOINT.models,

@@ -67,6 +67,7 @@ def options(request: Request, source: VideoInfo) -> LTX2Options:
 ENDPOINT = Endpoint(
     id="fal-ai/ltx-2.3-quality/extend-video",
     name="2.3-quality",
+    display_name="LTX-2.3 quality",
     title="LTX-2.3 22B with its distill adapter in full, at two scales.",
     family=FAMILY,
     models=("ltx-2.3", "ltx2-tiny"),

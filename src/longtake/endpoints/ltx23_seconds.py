@@ -73,6 +73,7 @@ def options(request: Request, source: VideoInfo) -> LTX2Options:
 ENDPOINT = Endpoint(
     id="fal-ai/ltx-2.3/extend-video",
     name="2.3-seconds",
+    display_name="LTX-2.3 in seconds",
     title="LTX-2.3 22B, asked in seconds.",
     family=FAMILY,
     models=ltx23.ENDPOINT.models,

@@ -72,6 +72,7 @@ def options(request: Request, source: VideoInfo) -> LTXVOptions:
 ENDPOINT = Endpoint(
     id="fal-ai/ltx-video-v097/extend",
     name="0.9.7",
+    display_name="LTX-Video 0.9.7",
     title="LTX-Video 0.9.7 13B, guided by noise level.",
     family=FAMILY,
     models=("ltxv-13b-0.9.7-dev", "ltxv-tiny"),

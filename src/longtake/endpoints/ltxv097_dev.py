@@ -57,6 +57,7 @@ def options(request: Request, source: VideoInfo) -> LTXVOptions:
 ENDPOINT = Endpoint(
     id="fal-ai/ltx-video-13b-dev/extend",
     name="0.9.7-dev",
+    display_name="LTX-Video 0.9.7 dev",
     title="LTX-Video 0.9.7 13B, guided by noise level, in two passes.",
     family=FAMILY,
     models=("ltxv-13b-0.9.7-dev", "ltxv-tiny"),

@@ -38,6 +38,7 @@ def options(request: Request, source: VideoInfo) -> LTXVOptions:
 ENDPOINT = Endpoint(
     id="fal-ai/ltx-video-13b-distilled/extend",
     name="0.9.7-distilled",
+    display_name="LTX-Video 0.9.7 distilled",
     title="LTX-Video 0.9.7 13B, distilled to few steps, in two passes.",
     family=FAMILY,
     models=("ltxv-13b-0.9.7-distilled", "ltxv-tiny"),

@@ -98,6 +98,7 @@ def billed_seconds(plan: Plan) -> Fraction:
 ENDPOINT = Endpoint(
     id="fal-ai/ltxv-13b-098-distilled/extend",
     name="0.9.8",
+    display_name="LTX-Video 0.9.8 distilled",
     title="LTX-Video 0.9.8 13B distilled: LoRAs, a detail pass, long videos.",
     family=FAMILY,
     models=("ltxv-13b-0.9.8-distilled", "ltxv-tiny"),

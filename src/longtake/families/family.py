@@ -199,6 +199,7 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
     """A family of models: its plans, and the functions that make, describe and carry them out.
 
     `name`: the family's name, such as `ltx2`.
+    `makes_sound`: True if its models can make sound with the new frames.
     `Plan`: the class of its plans.
     `make_plan`: a function of (options, facts of the source video, model card, seed of the noise) that returns the
         plan. It raises InvalidRequest, which names the request's field, if the options cannot be served.
@@ -208,6 +209,7 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
     """
 
     name: str
+    makes_sound: bool
     Plan: type[PlanT]
     make_plan: Callable[[OptionsT, VideoInfo, CardT, int], PlanT]
     describe: Callable[[PlanT, VideoInfo], Description]

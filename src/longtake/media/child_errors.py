@@ -5,18 +5,29 @@ This module does not import NumPy, so a server can use it without loading that l
 
 from typing import Any
 
-from longtake.errors import DecoderFailed, InvalidRequest, LongtakeError, UnsupportedVideo, VideoTooLarge, VideoTooLong
+from longtake.errors import (
+    DecoderFailed,
+    InvalidRequest,
+    LongtakeError,
+    UnsupportedImage,
+    UnsupportedVideo,
+    VideoTooLarge,
+    VideoTooLong,
+)
 
 
 def sent_error(header: dict[str, Any]) -> LongtakeError | None:
     """Returns the error that a child process has sent. Returns None if the message is malformed.
 
-    The result is UnsupportedVideo, VideoTooLong, VideoTooLarge or InvalidRequest. It is UnsupportedVideo if the message
-    names any other class.
+    The result is UnsupportedVideo, UnsupportedImage, VideoTooLong, VideoTooLarge or InvalidRequest. It is
+    UnsupportedVideo if the message names any other class.
 
     header: the message, {"error": name of the class, "message": sentence for the user, "ctx": object or null}.
     """
-    kinds = {kind.__name__: kind for kind in (UnsupportedVideo, VideoTooLong, VideoTooLarge, InvalidRequest)}
+    kinds = {
+        kind.__name__: kind
+        for kind in (UnsupportedVideo, UnsupportedImage, VideoTooLong, VideoTooLarge, InvalidRequest)
+    }
     message, ctx = header.get("message"), header.get("ctx")
     if type(message) is not str or type(ctx) not in (dict, type(None)):
         return None

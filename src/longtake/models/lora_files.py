@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import httpx
@@ -13,7 +14,14 @@ import httpx
 from longtake.errors import BadCheckpoint, DownloadFailed, FileTooLarge, InvalidRequest, machine_error
 from longtake.media.fetch import local_path, shown_url
 from longtake.models import lora_hub
-from longtake.models.lora_downloads import delete_oldest, mark_used, private_folder, public_folder, unfinished_folder
+from longtake.models.lora_downloads import (
+    FETCHED,
+    delete_oldest,
+    mark_used,
+    private_folder,
+    public_folder,
+    unfinished_folder,
+)
 from longtake.models.lora_header import LoraHeader, read_lora_header
 from longtake.models.lora_hub import HubLora
 from longtake.models.lora_names import SUFFIX, Lora, choose_file, is_hub_url, lora_at, may_be_repository, scheme_of
@@ -32,6 +40,9 @@ Its arguments are the URL, the folder and the limit in bytes. A server's functio
 
 LARGEST_TOGETHER = 4
 """Limit on the total size of the LoRAs of one request, as a multiple of `settings.max_lora_bytes`, that of one LoRA."""
+
+MOST_NAMES = 200
+"""Largest number of LoRAs that `installed_names` returns."""
 
 OpenOwn = Callable[[str], AbstractContextManager[Path] | None]
 """A function that looks up a URL among the files that a server stores itself.
@@ -196,6 +207,18 @@ def _local(lora: Lora, settings: Settings, *, any_path: bool) -> Path | None:
         return inside(place, name)
     except BadCheckpoint:
         raise InvalidRequest(f"The LoRA file {name[:100]!r} leads out of its folder.", value=lora.path) from None
+
+
+def installed_names(settings: Settings) -> list[str]:
+    """Returns the names by which requests can name the LoRA files in the LoRA folder and its subfolders, sorted.
+
+    Downloaded LoRAs are left out. At most 200 (MOST_NAMES) names are returned.
+    """
+    folder = settings.loras_dir
+    files = chain(folder.glob(f"*{SUFFIX}"), folder.glob(f"*/*{SUFFIX}"))
+    names = (path.relative_to(folder) for path in files)
+    own = sorted(name.as_posix() for name in names if name.parts[0] != FETCHED)
+    return own[:MOST_NAMES]
 
 
 def _check_reachable(path: str, settings: Settings) -> None:

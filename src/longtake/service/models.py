@@ -1,6 +1,7 @@
-"""The routes for the models on this server's machine, with which an admin lists and downloads them from the pages.
+"""The routes for the models on this server's machine, with which an admin lists and downloads them from the pages, and
+the route of the names of its LoRAs.
 
-A server without slots has no models, and answers 404.
+A server without slots has no models, and answers 404 to the routes for models.
 """
 
 from collections.abc import Awaitable, Callable
@@ -12,8 +13,9 @@ from starlette.routing import BaseRoute, Route
 
 from longtake.models import download
 from longtake.models.download import ModelStatus
+from longtake.models.lora_files import installed_names
 from longtake.models.registry import CARDS, ModelCard
-from longtake.service.auth import admin_of_page
+from longtake.service.auth import admin_of_page, caller_of_page
 from longtake.service.pulls import MOST_PULLS, PullState, TooManyPulls
 from longtake.service.reports import report
 from longtake.service.responses import FRESH, NotFound, RequestFailed, json_response, limit_reached, to_json
@@ -22,7 +24,10 @@ from longtake.worker.machine import free_bytes
 
 
 def routes(state: ServerState) -> list[BaseRoute]:
-    """Returns the routes for models. All of them need a key of the scope admin, unless the server has no keys."""
+    """Returns the routes for models, and the route of the names of the LoRAs in this machine's folder.
+
+    Those for models need a key of the scope admin, unless the server has no keys.
+    """
 
     async def listed(request: Request) -> Response:
         caller = await admin_of_page(request)
@@ -57,7 +62,13 @@ def routes(state: ServerState) -> list[BaseRoute]:
         if not await state.call(state.pulls.cancel, card.name):
             raise NotFound
 
+    async def loras(request: Request) -> Response:
+        await caller_of_page(request)
+        names = await state.call(installed_names, state.settings) if state.settings.slots else []
+        return json_response({"loras": names}, headers=FRESH)
+
     return [
+        Route("/page/loras", loras),
         Route("/page/models", listed),
         Route("/page/models/{name}/pull", changing(begin, 202), methods=["POST"]),
         Route("/page/models/{name}/pull", changing(cancel, 200), methods=["DELETE"]),

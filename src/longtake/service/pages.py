@@ -8,18 +8,26 @@ import hashlib
 from html import escape
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from longtake.endpoints import ENDPOINTS
+from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.service.llms import description
 from longtake.service.state import ServerState
 from longtake.version import __version__
 
 FOLDER = Path(__file__).parent
-TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+TYPES = {
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+    ".jpg": "image/jpeg",
+    ".mp4": "video/mp4",
+}
 """File name suffix -> MIME type of the static files."""
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; media-src 'self' blob:; img-src 'self' blob:; "
@@ -42,14 +50,17 @@ def routes(_: ServerState) -> list[BaseRoute]:
         return _answer(request, files[name], TYPES[Path(name).suffix])
 
     return [
-        _page("/", "gallery", "longtake"),
-        *(_page(f"/models/{id}", "playground", f"{id} | longtake", endpoint=id) for id in ENDPOINTS),
-        *(_page(f"/models/{id}/api", "reference", f"API of {id} | longtake", endpoint=id) for id in ENDPOINTS),
+        _page("/", "gallery", "Models"),
+        *(_page(f"/models/{id}", "playground", one.display_name, endpoint=one) for id, one in ENDPOINTS.items()),
+        *(
+            _page(f"/models/{id}/api", "reference", f"API of {one.display_name}", endpoint=one)
+            for id, one in ENDPOINTS.items()
+        ),
         *(_plain_text(id) for id in ENDPOINTS),
-        _page("/history", "history", "History | longtake"),
-        _page("/compare", "compare", "Compare | longtake"),
-        _page("/server", "server", "Server | longtake"),
-        _page("/shared/{key}", "shared", "Shared result | longtake"),
+        _page("/history", "history", "History"),
+        _page("/compare", "compare", "Compare"),
+        _page("/server", "server", "Server"),
+        _page("/shared/{key}", "shared", "Shared result"),
         Route("/static/{name}", static),
     ]
 
@@ -65,23 +76,24 @@ def _plain_text(endpoint: str) -> Route:
     return Route(f"/models/{endpoint}/llms.txt", plain_text)
 
 
-def _page(path: str, name: str, title: str, endpoint: str = "") -> Route:
+def _page(path: str, name: str, title: str, endpoint: Endpoint[Any, Any] | None = None) -> Route:
     """Returns the route of one page. Its HTML is made once.
 
     path: the page's path, without a slash at its end.
     name: the name of its template in `templates/`, and of its script and style sheet in `static/`.
-    title: the text in the browser's tab.
-    endpoint: the id of the endpoint that the page is about; empty if it is about none.
+    title: what the page is about, for the browser's tab.
+    endpoint: the endpoint that the page is about; None if it is about none.
     """
     body = Template((FOLDER / "templates" / f"{name}.html").read_text("utf-8"))
     layout = Template((FOLDER / "templates" / "layout.html").read_text("utf-8"))
     root = "../" * (path.count("/") - 1)
+    about = {} if endpoint is None else {"endpoint": endpoint.id, "heading": escape(endpoint.display_name)}
     html = layout.substitute(
         root=root,
-        title=escape(title),
+        title=escape(f"{title} | longtake"),
         page=name,
         version=__version__,
-        body=body.substitute(root=root, endpoint=endpoint),
+        body=body.substitute(root=root, **about),
     )
 
     async def page(request: Request) -> Response:

@@ -11,13 +11,14 @@ from math import floor
 from typing import Any
 
 from cachetools import TTLCache
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from longtake import prompts
+from longtake.derived.program import PICTURE
 from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.endpoints.body_check import CheckedBody
 from longtake.endpoints.validation import errors_at, parse
@@ -88,7 +89,7 @@ class Planner:
     """Plans requests: computes how a request would be carried out, and its price, before a client submits it.
 
     state: the objects that all routes share.
-    imports: fetches the source videos of the requests.
+    imports: fetches the source videos and the end images of the requests.
     expansions: expands the prompts of the requests.
     """
 
@@ -115,6 +116,7 @@ class Planner:
             file = await self.imports.stored(request, key_id, url)
             what = Derivation(file[0], "source", __version__)
             made = await state.derivations.made(request, Wanted(what, file[1], key_id))
+        await self._open_end_image(request, endpoint, key_id, wanted)
         facts = _FACTS.validate_python(made.facts)
 
         def make() -> tuple[Plan, ModelChoice]:
@@ -128,6 +130,20 @@ class Planner:
         has_writer = self.expansions.is_configured or (model.installed and model.card.writes_prompts)
         prompt = {"prompt": {"expands": plan.expand_prompt and has_writer, "expanded": expanded}}
         return document(plan, model, facts, url, file, notes) | prompt
+
+    async def _open_end_image(
+        self, request: Request, endpoint: Endpoint[Any, Any], key_id: str, wanted: BaseModel
+    ) -> None:
+        """Fetches and decodes the end image of a request, if it has one, so that a bad one is known before a run.
+
+        The arguments and errors are those of `plan`. `wanted`: the request.
+        """
+        url = endpoint.end_image_url(wanted)
+        if url is None:
+            return
+        with errors_at((str(endpoint.end_image_field),), url):
+            key, file = await self.imports.stored(request, key_id, url)
+            await self.state.derivations.made(request, Wanted(Derivation(key, PICTURE), file, key_id))
 
 
 def document(

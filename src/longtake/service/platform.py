@@ -256,13 +256,13 @@ def _model(endpoint: str, settings: Settings) -> dict[str, Any]:
     """Returns the description of the endpoint with this id in the form of the platform API, without its document.
 
     Its entry `longtake` says which model answers on a machine with these settings: {model, stands_in_for, installed,
-    note}, see `models.choice.ModelChoice`.
+    note}, see `models.choice.ModelChoice`. Its member `sound` is true if the endpoint's models make sound.
     """
     choice = ENDPOINTS[endpoint].model_choice(settings)
     return {
         "endpoint_id": endpoint,
         "metadata": {
-            "display_name": endpoint,
+            "display_name": ENDPOINTS[endpoint].display_name,
             "category": "video-to-video",
             "description": ENDPOINTS[endpoint].title,
             "status": "active",
@@ -273,6 +273,7 @@ def _model(endpoint: str, settings: Settings) -> dict[str, Any]:
             "stands_in_for": choice.stands_in_for,
             "installed": choice.installed,
             "note": choice.note,
+            "sound": ENDPOINTS[endpoint].family.makes_sound,
         },
     }
 

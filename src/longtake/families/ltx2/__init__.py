@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 FAMILY: "Family[LTX2Options, LTX2Card, LTX2Plan, LTX2Model]" = Family(
     name="ltx2",
+    makes_sound=True,
     Plan=LTX2Plan,
     make_plan=make_plan,
     describe=describe,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 FAMILY: "Family[LTXVOptions, LTXVCard, LTXVPlan, LTXVModel]" = Family(
     name="ltxv",
+    makes_sound=False,
     Plan=LTXVPlan,
     make_plan=make_plan,
     describe=describe,

@@ -2,8 +2,9 @@
 // library. Each works when it is pasted.
 
 import { HOME } from "./api.js";
-import { copyText, el, newId } from "./dom.js";
+import { copyText, el } from "./dom.js";
 import { stringify } from "./json.js";
+import { tabList } from "./tabs.js";
 
 const SERVER = HOME.replace(/\/$/, "");
 
@@ -152,64 +153,31 @@ export const FORMS = {
 // is the server's plan of it, or null if there is none (yet).
 export function codePanel(endpoint) {
   const text = el("code");
-  const panel = newId("code");
-  const tabs = Object.keys(FORMS).map((name) =>
-    el(
-      "button",
-      {
-        type: "button",
-        role: "tab",
-        id: newId("tab"),
-        class: "plain",
-        aria: { selected: "false", controls: panel },
-        onclick: () => {
-          localStorage.setItem("longtake.code", name);
-          choose(name);
-        },
-      },
-      name,
-    ),
-  );
-  const pre = el("pre", { id: panel, role: "tabpanel", tabindex: 0 }, text);
+  const pre = el("pre", { tabindex: 0 }, text);
+  let shown = {};
+  let planned = null;
+  let chosen = null;
+  const tabs = tabList("Form of the code", Object.keys(FORMS), [pre], (name) => {
+    chosen = name;
+    localStorage.setItem("longtake.code", name);
+    write();
+  });
+  const write = () => (text.textContent = FORMS[chosen](endpoint, shown, planned));
+  const copy = el("button", { type: "button", class: "plain copy", onclick: () => copyText(text.textContent) }, "Copy");
   const node = el(
     "section",
     { class: "code-panel" },
-    el(
-      "div",
-      { class: "code-tabs" },
-      el("div", { class: "code-tabs", role: "tablist", aria: { label: "Form of the code" } }, tabs),
-      el("button", { type: "button", class: "plain copy", onclick: () => copyText(text.textContent) }, "Copy"),
-    ),
+    el("div", { class: "code-tabs" }, tabs.node, copy),
     pre,
     el("p", { class: "quiet" }, "A server without keys accepts any FAL_KEY of the form id:secret."),
   );
-  let chosen = localStorage.getItem("longtake.code") ?? "Python";
-  let shown = {};
-  let planned = null;
-
-  function choose(name) {
-    chosen = name in FORMS ? name : "Python";
-    tabs.forEach((tab) => {
-      tab.setAttribute("aria-selected", String(tab.textContent === chosen));
-      tab.tabIndex = tab.textContent === chosen ? 0 : -1;
-      if (tab.textContent === chosen) pre.setAttribute("aria-labelledby", tab.id);
-    });
-    text.textContent = FORMS[chosen](endpoint, shown, planned);
-  }
-  node.querySelector("[role=tablist]").addEventListener("keydown", (event) => {
-    const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (!move) return;
-    const next = tabs[(tabs.findIndex((tab) => tab.textContent === chosen) + move + tabs.length) % tabs.length];
-    choose(next.textContent);
-    next.focus();
-  });
-  choose(chosen);
+  tabs.choose(localStorage.getItem("longtake.code"));
   return {
     node,
     show: (request, plan = null) => {
       shown = request;
       planned = plan;
-      choose(chosen);
+      write();
     },
   };
 }

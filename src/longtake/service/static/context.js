@@ -47,7 +47,10 @@ export function contextStrip(form) {
 
   async function show(found, own) {
     facts = found;
-    node.hidden = true;
+    node.hidden = !found;
+    picture.hidden = true;
+    line.classList.add("loading");
+    draw();
     release();
     release = () => {};
     if (!found) return;
@@ -58,8 +61,8 @@ export function contextStrip(form) {
     }
     ({ release } = strip);
     picture.src = strip.address;
-    node.hidden = false;
-    draw();
+    picture.hidden = false;
+    line.classList.remove("loading");
   }
 
   function mark(next) {

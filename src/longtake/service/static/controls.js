@@ -169,12 +169,15 @@ export function control(field) {
     help,
     error,
   );
+  // A file that could not be shown is told as long as there is no other problem.
   const complain = (message) => {
-    error.textContent = message ?? "";
-    node.classList.toggle("wrong", Boolean(message));
-    if (message) target?.setAttribute("aria-invalid", "true");
+    const text = message ?? made.failure?.() ?? "";
+    error.textContent = text;
+    node.classList.toggle("wrong", Boolean(text));
+    if (text) target?.setAttribute("aria-invalid", "true");
     else target?.removeAttribute("aria-invalid");
   };
   node.addEventListener("input", () => complain(null));
+  made.onFailure?.(() => complain(null));
   return { ...made, node, complain, focus: () => target?.focus() };
 }

@@ -3,22 +3,24 @@
 import { callJson, fileAddress, fileKey, fileUrl, mediaAddress } from "./api.js";
 import { el } from "./dom.js";
 import { playable } from "./player.js";
-import { picture as thumbnail } from "./thumbnail.js";
+import { lastFrame, recentFiles } from "./recent_files.js";
 import { upload } from "./upload.js";
 import { seconds } from "./words.js";
 
 const VIDEOS = "video/*,image/gif,image/webp,.mkv,.mov,.avi,.mts,.ts";
-const RECENT = 6;
 
-// Returns {node, get, set, pending, send, note, onFacts, onSettings} for a field of the kind "video" or "image". `pending`
-// returns a sentence while an upload runs. `send(file)` uploads a file. `note(node)` adds to the line of facts. `onFacts` sets the function that gets the facts
-// of each new video and the address of its stored copy, or null where there are none, and `onSettings` the one that gets
-// the settings in an uploaded file that this server made.
+// Returns {node, get, set, pending, send, note, failure, onFailure, onFacts, onSettings} for a field of the kind "video" or
+// "image". `pending` returns a sentence while an upload runs. `send(file)` uploads a file. `note(node)` adds to the line of
+// facts. `failure` returns why the file could not be sent or shown, or null; the function that `onFailure` sets is called
+// when that changes. `onFacts` sets the function that gets the facts of each new video and the address of its stored copy,
+// or null where there are none, and `onSettings` the one that gets the settings in an uploaded file that this server made.
 export function fileControl(field, id) {
   const isImage = field.kind === "image";
   let value;
   let sending = null;
   let release = () => {};
+  let failure = null;
+  let tellFailure = () => {};
   let tellFacts = () => {};
   let tellSettings = () => {};
   const input = el("input", { id, type: "file", accept: isImage ? "image/*" : VIDEOS });
@@ -30,7 +32,7 @@ export function fileControl(field, id) {
   const again = button("Try again", () => show(value));
   const choice = el("span", { class: "button" }, `Choose or drop ${isImage ? "an image" : "a video"}`, input);
   const row = el("div", { class: "row" }, choice, url, again, clear);
-  const node = el("div", { class: "drop" }, view, row, bar, facts, isImage ? null : recentResults(choose));
+  const node = el("div", { class: "drop" }, view, row, bar, facts, recentFiles(isImage, take));
   clear.hidden = again.hidden = true;
 
   function choose(next, { isSent = false } = {}) {
@@ -40,6 +42,20 @@ export function fileControl(field, id) {
     url.value = value && !fileKey(value) ? value : "";
     node.dispatchEvent(new Event("input", { bubbles: true }));
     show(value, isSent);
+  }
+
+  // Takes a stored video, or, for an image, the last frame of one.
+  async function take(path) {
+    if (!isImage) {
+      choose(fileUrl(path));
+      return;
+    }
+    say("Taking the last frame");
+    try {
+      await send(await lastFrame(path));
+    } catch (error) {
+      fail(error.message);
+    }
   }
 
   // Shows the file. A stranger's one is shown from the copy that the server fetched and keeps.
@@ -52,6 +68,7 @@ export function fileControl(field, id) {
     tellFacts(null);
     if (!shown) return;
     say("Looking at the file");
+    view.replaceChildren(el("div", { class: "screen loading" }));
     try {
       const own = fileAddress(shown) ?? (await callJson("media/import", { json: { url: shown } })).file;
       if (shown !== value) return;
@@ -80,15 +97,22 @@ export function fileControl(field, id) {
   }
 
   function say(text) {
-    facts.className = "facts";
     facts.textContent = text;
     again.hidden = true;
+    setFailure(null);
   }
 
   function fail(text) {
-    facts.className = "error";
-    facts.textContent = text;
+    facts.textContent = "";
+    view.replaceChildren();
     again.hidden = value === undefined;
+    setFailure(text);
+  }
+
+  function setFailure(text) {
+    if (failure === text) return;
+    failure = text;
+    tellFailure();
   }
 
   async function send(file) {
@@ -133,34 +157,22 @@ export function fileControl(field, id) {
   node.addEventListener("dragleave", () => node.classList.remove("over"));
   node.addEventListener("drop", drop);
   const pending = () => (sending ? "The upload is still on its way." : null);
+  const onFailure = (listener) => (tellFailure = listener);
   const onFacts = (listener) => (tellFacts = listener);
   const onSettings = (listener) => (tellSettings = listener);
   const note = (text) => facts.append(" ", text);
-  return { node, get: () => value, set: choose, pending, send, note, onFacts, onSettings };
-}
-
-// Returns the folded list of recent results. It is loaded when it is opened; `choose` gets the URL of the chosen one.
-function recentResults(choose) {
-  const list = el("div", { class: "recent" });
-  const box = el("details", {}, el("summary", {}, "A recent result"), list);
-  const item = (one) => {
-    const take = button("", () => choose(fileUrl(one.video.url)));
-    take.append(thumbnail(one.video.url), el("span", {}, one.prompt || one.endpoint));
-    return take;
+  return {
+    node,
+    get: () => value,
+    set: choose,
+    pending,
+    send,
+    note,
+    failure: () => failure,
+    onFailure,
+    onFacts,
+    onSettings,
   };
-  box.addEventListener("toggle", async () => {
-    if (!box.open) return;
-    try {
-      const { requests } = await callJson("page/requests?state=done");
-      const results = requests.filter((one) => one.video).slice(0, RECENT);
-      list.replaceChildren(
-        ...(results.length ? results.map(item) : [el("p", { class: "quiet" }, "There is none yet.")]),
-      );
-    } catch (error) {
-      list.replaceChildren(el("p", { class: "error" }, error.message));
-    }
-  });
-  return box;
 }
 
 const image = (address) => el("img", { src: address, alt: "The chosen image" });

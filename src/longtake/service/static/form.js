@@ -2,7 +2,7 @@
 
 import { control } from "./controls.js";
 import { el, toast } from "./dom.js";
-import { parse, stringify } from "./json.js";
+import { parse, refusal, stringify } from "./json.js";
 import { GROUP_NAMES } from "./schema.js";
 
 const QUIET_MS = 500;
@@ -80,10 +80,10 @@ export function buildForm(node, fields) {
     try {
       const request = parse(json.value);
       const unknown = unknownNames(request);
-      jsonError.textContent = unknown.length ? `This model has no field ${unknown.join(", ")}.` : "";
+      jsonError.textContent = unknown.length ? `This model has no field ${unknown.join(" or ")}.` : "";
       if (!unknown.length) set(request);
     } catch (error) {
-      jsonError.textContent = error.message;
+      jsonError.textContent = refusal(json.value, error);
     }
     if (jsonError.textContent) changed(); // the plan is no longer of this
   }

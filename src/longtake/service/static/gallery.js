@@ -1,5 +1,5 @@
-// The gallery: the models of this server, each with its newest result among the last 24 requests, and the newest
-// results of all.
+// The gallery: the models of this server, each with its newest result among the last 24 requests or else an example, and
+// the newest results of all.
 
 import { ROOT, callJson } from "./api.js";
 import { by, el, toast } from "./dom.js";
@@ -7,33 +7,43 @@ import { place } from "./list.js";
 import { playable } from "./player.js";
 import { onRequests } from "./shell.js";
 import { picture } from "./thumbnail.js";
-import { STATES, seconds } from "./words.js";
+import { STATES, perUnit, seconds } from "./words.js";
 
 const SHOWN = 8;
 const cards = new Map();
 const tiles = new Map();
 
 async function start() {
-  const { models } = await callJson("v1/models");
-  by("models").append(...models.map(card));
+  const [{ models }, { prices }] = await Promise.all([callJson("v1/models"), callJson("v1/models/pricing")]);
+  const priceOf = new Map(prices.map((price) => [price.endpoint_id, price]));
+  by("models").replaceChildren(...models.map((model) => card(model, priceOf.get(model.endpoint_id))));
   onRequests(draw);
 }
 
-function card({ endpoint_id: id, metadata, longtake }) {
+function card({ endpoint_id: id, metadata, longtake }, price) {
   const standsIn = longtake.stands_in_for;
   const badge = el("span", { class: standsIn ? "badge warn" : "badge", title: longtake.note ?? "" });
   badge.textContent = standsIn ? `${longtake.model} stands in` : longtake.model;
   const screen = el("div", { class: "newest" });
-  cards.set(id, screen);
-  const title = el("h2", {}, el("a", { href: `${ROOT}models/${id}` }, id));
+  cards.set(id, { screen, example: () => example(longtake.sound), shown: null });
+  const sound = el("span", { class: "badge" }, longtake.sound ? "with sound" : "no sound");
+  const facts = el("p", { class: "badges" }, el("span", { class: "badge" }, perUnit(price)), sound, badge);
   return el(
     "li",
     { class: "card" },
     screen,
-    title,
+    el("h2", {}, el("a", { href: `${ROOT}models/${id}` }, metadata.display_name)),
+    el("p", { class: "quiet" }, el("code", {}, id)),
     el("p", {}, metadata.description),
-    el("p", { class: "badges" }, badge),
+    facts,
   );
+}
+
+// Returns the picture of a model that has made nothing here yet: one of the example, which a miniature made.
+function example(sound) {
+  const name = sound ? "ltx2" : "ltxv";
+  const image = el("img", { src: `${ROOT}static/example_${name}.jpg`, alt: "", loading: "lazy" });
+  return el("span", { class: "screen" }, image, el("span", { class: "label" }, `example of ${name}-tiny`));
 }
 
 function draw({ requests }) {
@@ -50,12 +60,11 @@ function draw({ requests }) {
       known.stop();
       tiles.delete(id);
     }
-  for (const [id, screen] of cards) {
-    const newest = requests.find(({ endpoint, video }) => endpoint === id && video);
-    if (screen.dataset.id === newest?.id) continue;
-    if (newest) screen.dataset.id = newest.id;
-    else delete screen.dataset.id;
-    screen.replaceChildren(...(newest ? [picture(newest.video.url)] : []));
+  for (const [id, one] of cards) {
+    const newest = requests.find(({ endpoint, video }) => endpoint === id && video)?.video.url ?? "";
+    if (one.shown === newest) continue;
+    one.shown = newest;
+    one.screen.replaceChildren(newest ? picture(newest) : one.example());
   }
 }
 

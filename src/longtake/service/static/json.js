@@ -9,6 +9,14 @@ export function parse(text) {
   return JSON.parse(marked, (name, value) => (name === "seed" && isMarked(value) ? whole(value.slice(1)) : value));
 }
 
+// Returns the sentence for a text that `parse` refuses with this error: the line, if the browser tells it, and the reason.
+export function refusal(text, { message }) {
+  const position = /position (\d+)/.exec(message)?.[1];
+  const line = /line (\d+)/.exec(message)?.[1] ?? (position && text.slice(0, position).split("\n").length);
+  const reason = message.replace(/^JSON\.parse: /, "").replace(/,? (in JSON )?at (position|line) .*$/, "");
+  return `This is no JSON yet. ${line ? `Line ${line}: ` : ""}${reason}.`;
+}
+
 // Returns a value as JSON text. A seed that is a BigInt becomes a number.
 export function stringify(value, indent) {
   const text = JSON.stringify(value, (_, one) => (typeof one === "bigint" ? `${MARK}${one}` : one), indent);

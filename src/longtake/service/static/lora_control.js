@@ -1,12 +1,24 @@
 // The control of the LoRA list: a row for each LoRA, with its place, its scale and the file inside a repository.
 
-import { el } from "./dom.js";
+import { callJson } from "./api.js";
+import { el, newId } from "./dom.js";
+
+const MOST_SCALE = 4; // as the API allows
+const SLIDER_SCALE = 2; // what people use
+
+let installed = null;
+// Returns the names of the LoRAs in the server's folder. They are asked for once.
+const installedNames = () => (installed ??= callJson("page/loras").then(({ loras }) => loras));
 
 // Returns {node, get, set} for the field `loras`.
 export function loraControl(field, id) {
   const rows = el("ul", { class: "loras" });
+  const names = el("datalist", { id: newId("loras") });
   const more = el("button", { type: "button", class: "plain", onclick: () => add().focus() }, "Add a LoRA");
-  const node = el("div", { id, role: "group", tabindex: -1, aria: { label: field.label } }, rows, more);
+  const node = el("div", { id, role: "group", tabindex: -1, aria: { label: field.label } }, rows, names, more);
+  installedNames()
+    .then((found) => names.replaceChildren(...found.map((name) => el("option", { value: name }))))
+    .catch(() => {}); // a name can be typed, too
 
   // Adds a row. Returns its first input.
   function add({ path: place = "", scale = 1, weight_name: file = "" } = {}) {
@@ -14,11 +26,23 @@ export function loraControl(field, id) {
       el("input", { type: "text", value, aria: { label }, data: { name }, ...rest });
     const first = input("path", "LoRA", place, {
       placeholder: "owner/repository, a URL, or a file of the LoRA folder",
+      list: names.id,
     });
-    const strength = input("scale", "Scale of the LoRA", scale, { type: "number", min: 0, max: 4, step: 0.05 });
+    const exact = { type: "number", min: 0, max: MOST_SCALE, step: 0.05 };
+    const strength = input("scale", "Scale of the LoRA", scale, exact);
+    const range = el("input", {
+      type: "range",
+      min: 0,
+      max: SLIDER_SCALE,
+      step: 0.05,
+      value: scale,
+      aria: { label: "Scale of the LoRA, slider" },
+    });
+    range.addEventListener("input", () => (strength.value = range.value));
+    strength.addEventListener("input", () => (range.value = strength.value));
     const inner = input("weight_name", "File of the LoRA", file, { placeholder: "file name, if it has several" });
     const away = el("button", { type: "button", class: "plain", aria: { label: "Remove this LoRA" } }, "Remove");
-    const row = el("li", {}, first, strength, inner, away);
+    const row = el("li", {}, first, away, range, strength, inner);
     away.addEventListener("click", () => {
       row.remove();
       node.dispatchEvent(new Event("input", { bubbles: true }));

@@ -8,6 +8,7 @@ import { seconds } from "./words.js";
 
 const AROUND_S = 1.5;
 const ASK_MS = 700;
+const KEYS = "Space plays, J loops the joint, arrows step a frame, F fills the screen";
 
 // Returns {node, setJoint, release} for the file at `path`, an address of this server. `source` is the address of the
 // source's file or null. `setJoint` marks the joint: {seconds, sound_seconds, new_first, fps}. `release` frees memory.
@@ -95,20 +96,26 @@ export function player(path, { source, duration }) {
     },
     "Mute",
   );
-  const keys = el("p", { class: "quiet keys" }, "Space plays, J loops the joint, arrows step a frame.");
+  const full = el("button", { type: "button", class: "plain", onclick: setFull }, "Full screen");
+  const keys = el("p", { class: "quiet keys" }, `${KEYS}.`);
   const node = el(
     "div",
     { class: "player", role: "group", tabindex: 0, aria: { label: "Player" } },
     screens,
     waiting,
     track,
-    el("div", { class: "actions" }, play, clock, loop, beside, swap, sound),
+    el("div", { class: "actions" }, play, clock, loop, beside, swap, sound, full),
     keys,
   );
 
   function toggle() {
     if (film.paused) film.play().catch(() => {});
     else film.pause();
+  }
+  function setFull() {
+    if (document.fullscreenElement) document.exitFullscreen();
+    else if (node.requestFullscreen) node.requestFullscreen().catch(() => {});
+    else film.webkitEnterFullscreen?.(); // telephones of Apple show only videos so
   }
   function setAround(wanted) {
     around = wanted && joint !== null;
@@ -170,6 +177,7 @@ export function player(path, { source, duration }) {
     const actions = {
       " ": toggle,
       j: () => setAround(!around),
+      f: setFull,
       s: () => !swap.hidden && setView(view === "source" ? "result" : "source"),
       ArrowLeft: () => step(-1),
       ArrowRight: () => step(1),
@@ -212,7 +220,7 @@ export function player(path, { source, duration }) {
       .then(() => {
         if (signal.aborted) return;
         beside.hidden = swap.hidden = false;
-        keys.textContent = "Space plays, J loops the joint, arrows step a frame, S shows the source.";
+        keys.textContent = `${KEYS}, S shows the source.`;
       })
       .catch(() => {}); // the source may be deleted
   callJson(`media/${fileKey(path)}/wave?points=600`, { signal })

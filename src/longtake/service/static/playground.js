@@ -5,6 +5,7 @@ import { Refused, callJson, fileUrl } from "./api.js";
 import { codePanel } from "./code.js";
 import { contextStrip } from "./context.js";
 import { by, el, toast } from "./dom.js";
+import { exampleView } from "./example.js";
 import { buildForm } from "./form.js";
 import { four } from "./four.js";
 import { allowNotifications, notify } from "./notify.js";
@@ -13,25 +14,36 @@ import { resultView } from "./result.js";
 import { outcome, statuses, submit, withoutCut } from "./run.js";
 import { runningView } from "./running.js";
 import { loadEndpoint } from "./schema.js";
-import { dollars, singular } from "./words.js";
+import { tabList } from "./tabs.js";
+import { perUnit } from "./words.js";
 
 const id = document.querySelector("[data-endpoint]").dataset.endpoint;
 const output = by("output");
-const button = el("button", { class: "main" }, "Run");
+const keys = { title: "Ctrl + Enter", aria: { keyshortcuts: "Control+Enter" } };
+const button = el("button", { class: "main", ...keys }, "Run");
+const view = el("div", { class: "view-of-result" });
+const code = el("div", { id: "code" });
+const tabs = tabList("Result or code", ["Result", "Code"], [view, code], () => {});
+const HOW = "Drop a video, write what happens next, and run. The plan and the price appear before you do.";
 let endpoint = null;
 let form = null;
 let source = null;
 let following = new AbortController();
 let release = () => {};
 
+output.append(tabs.node, view, code);
+show("An example", el("p", { class: "lead" }, HOW));
+
 async function start() {
   endpoint = await loadEndpoint(id);
   by("lead").textContent = endpoint.title;
   const { model, standsInFor, note, price } = endpoint;
   const made = standsInFor ? `${model} stands in for ${standsInFor}` : model;
-  const cost = `${dollars(price.unit_price)} per ${singular(price.unit)} on fal, nothing here`;
-  by("badges").append(el("span", { class: standsInFor ? "badge warn" : "badge", title: note ?? "" }, made));
-  by("badges").append(el("span", { class: "badge" }, cost));
+  by("badges").append(
+    el("span", { class: standsInFor ? "badge warn" : "badge", title: note ?? "" }, made),
+    el("span", { class: "badge" }, `${perUnit(price)}, nothing here`),
+    el("span", { class: "badge" }, endpoint.sound ? "with sound" : "no sound"),
+  );
   form = buildForm(by("form"), endpoint.fields);
   source = form.field("video_url");
   const strip = contextStrip(form);
@@ -39,19 +51,18 @@ async function start() {
   source.onFacts((facts, file) => strip.show(facts, file).catch((error) => toast(error.message, { failed: true })));
   source.onSettings(offerSettings);
   const plan = { node: el("div", { class: "plan" }), price: el("strong", { class: "price", role: "status" }) };
-  const code = codePanel(endpoint);
-  by("code").append(code.node);
-  const keys = el("span", { class: "quiet" }, "Ctrl + Enter");
-  by("form").append(plan.node, el("div", { class: "actions run" }, button, plan.price, keys));
+  const { node: panel, show: showCode } = codePanel(endpoint);
+  code.append(panel);
+  by("form").append(plan.node, el("div", { class: "run" }, button, plan.price));
   let planned = null;
   followPlan(id, form, plan, source, (found) => {
     planned = found;
     strip.mark(found?.context ?? null);
-    code.show(form.value(), found);
+    showCode(form.value(), found);
   });
-  by("form").addEventListener("input", () => code.show(form.value(), planned));
+  by("form").addEventListener("input", () => showCode(form.value(), planned));
   listen();
-  code.show(form.value(), null);
+  showCode(form.value(), null);
   open();
 }
 
@@ -130,8 +141,16 @@ async function open() {
 }
 
 function idle() {
-  const text = "Drop a video, write what happens next, and run. The plan and the price appear before you do.";
-  show("Result", el("p", { class: "empty" }, text));
+  const { node, release: free } = exampleView(endpoint.sound, tryExample);
+  show("An example", el("p", { class: "lead" }, HOW), node);
+  release = free;
+}
+
+// Puts the source and the prompt of the example into the form, which then shows its plan.
+function tryExample(file, prompt) {
+  source.send(file);
+  form.set({ ...form.value(), prompt }, { except: source });
+  form.field("prompt").focus();
 }
 
 // Shows a view with its heading. A screen reader speaks the heading of a result, which gets the focus.
@@ -139,7 +158,8 @@ function show(title, ...nodes) {
   release();
   release = () => {};
   const heading = el("h2", { tabindex: -1 }, title);
-  output.replaceChildren(heading, ...nodes);
+  view.replaceChildren(heading, ...nodes);
+  tabs.choose("Result");
   return heading;
 }
 

@@ -61,7 +61,6 @@ export function resultView(entry, made, then) {
         .join(" · "),
     ),
     made.prompt && made.prompt !== input.prompt ? el("p", { class: "quiet" }, "Expanded prompt: ", made.prompt) : null,
-    ...(entry.notes ?? []).map((note) => el("p", { class: "note" }, note)),
     el(
       "div",
       { class: "actions" },
@@ -101,9 +100,20 @@ export function resultView(entry, made, then) {
       el("button", { type: "button", class: "plain", onclick: () => remove(entry, node) }, "Delete"),
     ),
     inspection(about),
+    notesOf(entry.notes ?? []),
   );
   return { node, release };
 }
+
+// The notes of the log, folded, because they are long and mostly known.
+const notesOf = (notes) =>
+  notes.length > 0 &&
+  el(
+    "details",
+    {},
+    el("summary", {}, plural(notes.length, "note")),
+    notes.map((note) => el("p", { class: "note" }, note)),
+  );
 
 // The figures and the sheet of the joint. They are made when the section is opened for the first time.
 function inspection(about) {

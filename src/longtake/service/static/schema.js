@@ -37,7 +37,7 @@ const FIRST = [
 const LABELS = { "video.reverse_video": "Reverse the source" };
 export const GROUP_NAMES = GROUPS.map(([name]) => name);
 
-// Returns {id, title, model, standsInFor, note, price, openapi, fields} of the endpoint with this id.
+// Returns {id, title, model, standsInFor, note, sound, price, openapi, fields} of the endpoint with this id.
 export async function loadEndpoint(id) {
   const [models, pricing] = await Promise.all([
     callJson(`v1/models?endpoint_id=${encodeURIComponent(id)}&expand=openapi-3.0`),
@@ -47,13 +47,14 @@ export async function loadEndpoint(id) {
   const { schemas } = model.openapi.components;
   setServer(model.openapi.servers[0].url.replace(/\/queue$/, ""));
   const body = model.openapi.paths[`/${id}`].post.requestBody.content["application/json"].schema;
-  const { note, model: name, stands_in_for: standsInFor } = model.longtake;
+  const { note, model: name, stands_in_for: standsInFor, sound } = model.longtake;
   return {
     id,
     title: model.metadata.description,
     model: name,
     standsInFor,
     note,
+    sound,
     price: pricing.prices[0],
     openapi: model.openapi,
     fields: fieldsOf(resolve(body, schemas), schemas).sort((left, right) => place(left) - place(right)),

@@ -7,17 +7,22 @@ import { el } from "./dom.js";
 // link to that address.
 export function picture(path, place) {
   const box = el(place ? "a" : "span", {
-    class: "screen",
+    class: fileKey(path) ? "screen loading" : "screen",
     href: place,
     tabindex: place && -1,
     aria: { hidden: "true" },
   });
   const key = fileKey(path);
+  const ended = () => box.classList.remove("loading");
   if (key)
     mediaAddress(`media/${key}/strip?frames=1&height=108`)
-      .then(({ address, release }) =>
-        box.append(el("img", { src: address, alt: "", loading: "lazy", onload: release, onerror: release })),
-      )
-      .catch(() => {});
+      .then(({ address, release }) => {
+        const end = () => {
+          release();
+          ended();
+        };
+        box.append(el("img", { src: address, alt: "", loading: "lazy", onload: end, onerror: end }));
+      })
+      .catch(ended);
   return box;
 }

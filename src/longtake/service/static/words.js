@@ -47,6 +47,9 @@ export function dollars(value) {
   return `$${amount >= 0.01 || amount === 0 ? amount.toFixed(amount < 1 ? 3 : 2) : amount.toPrecision(2)}`;
 }
 
+// A price of fal -> "$0.020 per second on fal"
+export const perUnit = ({ unit_price: price, unit }) => `${dollars(price)} per ${singular(unit)} on fal`;
+
 const WORDS = {
   num: "number of",
   fps: "frames per second",

@@ -1,0 +1,88 @@
+// The example that the playground shows before the first request: a source, a prompt, and what a miniature made of them.
+
+import { ROOT } from "./api.js";
+import { el, toast } from "./dom.js";
+import { plural } from "./words.js";
+
+const file = async (name) => {
+  const answer = await fetch(`${ROOT}static/${name}`);
+  if (!answer.ok) throw new Error(`The example could not be loaded: the server answered ${answer.status}.`);
+  return answer;
+};
+
+// Returns {node, release} of the example for models with or without sound. `tryIt(file, prompt)` is called with the
+// example's source and prompt when the person wants to run it.
+export function exampleView(sound, tryIt) {
+  const name = sound ? "ltx2" : "ltxv";
+  const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const film = el("video", {
+    class: "film",
+    poster: `${ROOT}static/example_${name}.jpg`,
+    muted: true,
+    loop: true,
+    controls: true,
+    playsinline: true,
+    aria: { label: "An example of a longer video" },
+  });
+  const parts = el("div", { class: "parts", aria: { hidden: "true" } });
+  const prompt = el("p", {});
+  const note = el("p", { class: "note" });
+  const button = el("button", { type: "button", onclick: act, hidden: true }, "Try it with this source");
+  let address = null;
+  let left = false;
+  let words = "";
+
+  async function act() {
+    button.disabled = true;
+    try {
+      const source = await (await file("example_source.mp4")).blob();
+      tryIt(new File([source], "city.mp4", { type: "video/mp4" }), words);
+    } catch (error) {
+      toast(error.message, { failed: true });
+    } finally {
+      button.disabled = false;
+    }
+  }
+
+  async function load() {
+    const made = (await (await file("examples.json")).json())[name];
+    const share = made.source_frames / made.num_frames;
+    words = made.prompt;
+    prompt.append(el("span", { class: "quiet" }, "Prompt: "), words);
+    const count = plural(made.num_frames - made.source_frames, "frame");
+    note.textContent =
+      `The last ${count} were made by ${made.model}, a miniature in the package. The models that it stands in for are ` +
+      "far larger.";
+    parts.append(part("source", share), part("new", 1 - share));
+    button.hidden = false;
+    // A video that comes as a whole can be sought in, also where the server sends no parts of it.
+    const content = await (await file(`example_${name}.mp4`)).blob();
+    if (left) return;
+    address = URL.createObjectURL(content);
+    film.src = address;
+    if (!isCalm) film.play().catch(() => {});
+  }
+
+  load().catch((error) => (note.textContent = error.message));
+  const node = el(
+    "div",
+    { class: "result example" },
+    film,
+    parts,
+    prompt,
+    note,
+    el("div", { class: "actions" }, button),
+  );
+  const release = () => {
+    left = true;
+    if (address) URL.revokeObjectURL(address);
+  };
+  return { node, release };
+}
+
+// Returns a part of the line below the film, as long as its share of the film.
+function part(text, share) {
+  const node = el("span", { class: text }, text);
+  node.style.flex = String(share);
+  return node;
+}

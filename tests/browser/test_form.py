@@ -1,0 +1,94 @@
+"""The playground's form in a browser: the example, JSON, LoRAs, files of earlier requests, and errors of files."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.service.finished import CLIP, finished, submit
+from tests.service.serving import LTX2, LTXV, Served, serving
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+
+def test_an_example_is_shown_before_the_first_request_and_fills_the_form(served: Served, tab: "Page") -> None:
+    tab.goto(served.url)
+    tab.locator("#models .card").filter(has_text="LTX-2.3 quality").get_by_text("example of ltx2-tiny").wait_for()
+    card = tab.locator("#models .card").filter(has_text="LTX-Video 0.9.8 distilled")
+    for text in ("no sound", "$0.020 per second on fal", "ltxv-tiny stands in", LTXV):
+        card.get_by_text(text).first.wait_for()
+    card.get_by_role("link").click()
+    tab.get_by_text("made by ltxv-tiny, a miniature in the package").wait_for()
+    tab.wait_for_function("() => document.querySelector('.example video').currentTime > 0.2")
+    tab.get_by_role("button", name="Try it with this source").click()
+    tab.get_by_text("65 frames").first.wait_for()
+    assert tab.get_by_label("Prompt *").input_value().startswith("a city at night")
+    tab.locator(".price").filter(has_text="on fal").wait_for()
+
+
+def test_wrong_json_is_refused_with_its_line_and_unknown_fields_with_their_names(served: Served, tab: "Page") -> None:
+    tab.goto(f"{served.url}/models/{LTXV}")
+    tab.get_by_role("button", name="JSON").click()
+    box = tab.get_by_label("Request as JSON")
+    for text, problem in (
+        ('{\n  "prompt": "x"\n  "seed": 7\n}', "Line 3: "),
+        ('{"prompt": "x", "sed": 7, "video": {"strenght": 1}}', "no field sed or video.strenght"),
+    ):
+        box.fill(text)
+        tab.get_by_role("alert").filter(has_text=problem).wait_for()
+        tab.get_by_role("button", name="Form").click()
+        assert box.is_visible(), "the form cannot show it"
+    box.fill('{"prompt": "y"}')
+    tab.get_by_role("button", name="Form").click()
+    assert tab.get_by_label("Prompt *").input_value() == "y"
+
+
+def test_loras_of_the_server_are_offered_and_have_a_slider(tmp_path: Path, tab: "Page") -> None:
+    (tmp_path / "loras").mkdir()
+    (tmp_path / "loras" / "dolly.safetensors").write_bytes(b"x")
+    with serving(tmp_path / "data", slots=("cpu",), loras_dir=tmp_path / "loras") as served:
+        tab.goto(f"{served.url}/models/{LTXV}")
+        tab.get_by_text("LoRAs and camera").click()
+        tab.get_by_role("button", name="Add a LoRA").click()
+        names = tab.locator("datalist option").evaluate_all("options => options.map((one) => one.value)")
+        assert names == ["dolly.safetensors"]
+        tab.get_by_label("LoRA", exact=True).fill("dolly.safetensors")
+        tab.get_by_label("Scale of the LoRA, slider").fill("0.65")
+        tab.get_by_role("button", name="JSON").click()
+        written = json.loads(tab.get_by_label("Request as JSON").input_value())
+    assert written["loras"] == [{"path": "dolly.safetensors", "scale": 0.65}]
+
+
+def test_the_last_frame_of_a_recent_video_becomes_the_end_image(served: Served, tab: "Page") -> None:
+    submit(served, "the disc")
+    finished(served, served.claim())
+    tab.goto(f"{served.url}/models/{LTX2}")
+    image = tab.locator(".of-image")
+    image.get_by_text("The last frame of a recent video").click()
+    image.get_by_role("button", name="the disc").click()
+    shown = image.get_by_role("img", name="The chosen image")
+    shown.wait_for()
+    assert shown.evaluate("image => image.decode().then(() => [image.naturalWidth, image.naturalHeight])") == [112, 64]
+    tab.locator("input[type=file]").first.set_input_files(CLIP)
+    tab.locator(".price").filter(has_text="on fal").wait_for()
+
+
+def test_an_error_of_a_file_is_told_once(served: Served, tab: "Page") -> None:
+    tab.goto(f"{served.url}/models/{LTX2}")
+    source, image = tab.locator(".of-video"), tab.locator(".of-image")
+    source.locator("input[type=file]").set_input_files(CLIP)
+    tab.locator(".price").filter(has_text="on fal").wait_for()
+    with tab.expect_response("**/plan"):
+        image.locator("input[type=url]").fill("https://127.0.0.1:1/no.png")
+        image.locator("input[type=url]").press("Tab")
+    image.locator(".error").filter(has_text="127.0.0.1").wait_for()
+    tab.wait_for_function("() => !document.querySelector('.plan').classList.contains('stale')")
+    assert tab.locator("#form").get_by_text("127.0.0.1").count() == 1
+    image.get_by_role("button", name="Try again").wait_for()
+    image.get_by_role("button", name="Remove").click()
+    tab.locator(".price").filter(has_text="on fal").wait_for()
+    assert image.locator(".error").inner_text() == ""
