@@ -23,7 +23,8 @@ from longtake.endpoints import Endpoint, ltx23, ltxv097
 from longtake.families.family import Context, PlanRun
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.families.ltxv.plan import LTXVPlan
-from longtake.models.loras import LoraCache, applied, open_adapters, read_adapters
+from longtake.models.applying import applied
+from longtake.models.loras import LoraCache, open_adapters, read_adapters
 from longtake.output.soundtrack import context_sound
 from longtake.output.source_frames import context_frames, source_sound
 from longtake.parameters import UserInput, local_request

@@ -95,6 +95,7 @@ COVERED_IN = {
     "media.movie": "media/test_encode.py",
     "media.packets": "media/test_probe.py",
     "media.webp": "media/test_probe.py",
+    "models.adapted_layer": "models/test_applying.py",
     "models.layout": "models/test_layouts.py",
     "models.layout_ltx2": "models/test_checkpoints_ltx2.py",
     "models.pulling": "service/test_pulls.py",

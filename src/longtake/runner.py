@@ -21,9 +21,10 @@ from longtake.media.limits import Limits
 from longtake.media.planes import RGBFrames
 from longtake.media.probe import probe
 from longtake.media.sniff import sniff
+from longtake.models.applying import applied
 from longtake.models.choice import ModelChoice
 from longtake.models.lora_files import NO_SOURCES, LoraSources
-from longtake.models.loras import LoraCache, applied, open_adapters, read_adapters
+from longtake.models.loras import LoraCache, open_adapters, read_adapters
 from longtake.models.registry import ModelCard
 from longtake.output.joining import Joiner
 from longtake.output.soundtrack import context_sound
@@ -185,7 +186,7 @@ class Runner:
             has_sound = plan.makes_sound or sound is not None
             carries = carries_detail(job, self._settings)
             with (
-                applied(model.transformer, adapters, progress.repeat) as set_pass,
+                applied(model.transformer, adapters, progress.repeat, model.originals) as set_pass,
                 torch.inference_mode(),
                 video_writer(path, plan, has_sound=has_sound, progress=progress, comment=job.label) as writer,
             ):

@@ -89,7 +89,7 @@ def test_check_of_ltx2_paths(tmp_path: Path) -> None:
     assert check(str(tmp_path / "whole" / "text_encoder"), settings).fits
 
 
-BLOCKED = ("torch", "diffusers", "transformers", "peft", "accelerate")
+BLOCKED = ("torch", "diffusers", "transformers", "accelerate")
 WITHOUT_TORCH = f"""
 import sys
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from longtake.errors import BadCheckpoint, InvalidRequest
 from longtake.models.lora_header import read_lora_header
 from longtake.models.lora_keys import LoraKey, lora_key
-from longtake.models.loras import applied, read
+from longtake.models.loras import read
 from tests.models import small
+from tests.models.adapters import applied_in_pass
 
 MODULES = {
     "transformer_blocks.0.attn1.to_q": ("transformer_blocks.0.attn1.to_q", 16, 16),
@@ -42,7 +43,7 @@ def _effect(path: Path, tensors: dict[str, Tensor], dtype: torch.dtype = torch.f
     """The prediction of a small transformer with the LoRA, which is stored in the dtype of its tensors."""
     save_file(tensors, path)
     transformer = small.transformer().to(dtype)
-    with applied(transformer, [(read(path), (0.7,))]), torch.inference_mode():
+    with applied_in_pass(transformer, [(read(path), (0.7,))]), torch.inference_mode():
         return small.velocity(transformer).clone()
 
 

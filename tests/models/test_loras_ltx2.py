@@ -12,16 +12,19 @@ from torch import Tensor, nn
 
 from longtake.errors import BadCheckpoint, InvalidRequest, NotSupported
 from longtake.models import memory
+from longtake.models.applying import applied
 from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, attach, velocities
 from longtake.models.checkpoints import empty_model, open_part
+from longtake.models.lora_fit import check_fit
 from longtake.models.lora_header import read_lora_header
-from longtake.models.loras import Adapter, LoadedAdapter, LoraCache, Pair, applied, check_fit, read
+from longtake.models.loras import Adapter, LoadedAdapter, LoraCache, Pair, read
+from longtake.models.merging import Originals
 from longtake.models.registry import card
 from longtake.plans import PlannedAdapter
 from longtake.settings import Settings
 from tests.conftest import Case, load_case
 from tests.models import small, small_ltx2
-from tests.models.adapters import load_adapters
+from tests.models.adapters import applied_in_pass, load_adapters
 
 LAYER = "transformer_blocks.1.audio_to_video_attn.to_q"
 WORDS = EncodedPrompt(torch.randn(1, 8, 32), torch.randn(1, 8, 16))
@@ -51,7 +54,7 @@ def test_oracle_lora_ltx2(oracle: Path) -> None:
     attach(transformer)
     for run, files in case.params["runs"].items():
         adapters: list[LoadedAdapter] = [(read(case.root / case.name / file), (scale,)) for file, scale in files]
-        with applied(transformer, adapters):
+        with applied_in_pass(transformer, adapters):
             got = _oracle_velocities(transformer, case)
         for stream in ("video", "audio"):
             case.check(f"{run}.{stream}", got[stream])
@@ -130,7 +133,7 @@ def test_both_styles_of_every_renamed_module(
     for style in (f"diffusion_model.{published}", f"model.diffusion_model.{published}", f"transformer.{ours}"):
         adapter = read(_written(tmp_path / "l", _tensors(style, 2, out, into)))
         assert adapter.pairs.keys() == {ours}
-        with applied(transformer, [(adapter, (0.5,))]):
+        with applied_in_pass(transformer, [(adapter, (0.5,))]):
             changed.append(small_ltx2.evaluated(transformer, WORDS))
     for stream in (0, 1):
         assert torch.equal(changed[0][stream], changed[1][stream])
@@ -162,11 +165,11 @@ def test_rescaling_with_any_storage_of_the_weights(tmp_path: Path, transformer: 
     else:
         others = {"transformer": transformer, "vae": small_ltx2.model("vae")}
         memory.place(others, torch.device("cpu"), how)  # type: ignore[arg-type]
-    expected = {}
+    originals, expected = Originals("none" if how == "group" else "device"), {}
     for scale in (0.25, 2.0):
-        with applied(transformer, [(adapter, (scale,))]):
+        with applied_in_pass(transformer, [(adapter, (scale,))], originals=originals):
             expected[scale] = small_ltx2.evaluated(transformer, WORDS)
-    with applied(transformer, [(adapter, (1.0, *expected))]) as set_pass:
+    with applied(transformer, [(adapter, (1.0, *expected))], originals=originals) as set_pass:
         for number, (video, audio) in enumerate(expected.values(), 1):
             set_pass(number)
             assert torch.equal(small_ltx2.evaluated(transformer, WORDS)[0], video)
@@ -179,7 +182,7 @@ def test_ranks_of_their_own_are_kept(tmp_path: Path, transformer: nn.Module) -> 
     names = [f"transformer_blocks.{block}.attn1.to_{side}" for block in (0, 1) for side in "qkv"]
     pairs = {name: Pair(torch.randn(2, 32), torch.randn(32, 2)) for name in names}
     pairs[LAYER] = Pair(torch.randn(5, 32), torch.randn(16, 5), 0.5)
-    with applied(transformer, [(Adapter("a", pairs), (0.3,))]):
+    with applied_in_pass(transformer, [(Adapter("a", pairs), (0.3,))]):
         got = small_ltx2.evaluated(transformer, WORDS)
     for name, pair in pairs.items():
         transformer.get_submodule(name).weight.add_(0.3 * pair.factor * pair.b @ pair.a)  # type: ignore[operator]

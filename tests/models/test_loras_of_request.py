@@ -10,19 +10,20 @@ from longtake.errors import FileTooLarge, InvalidRequest
 from longtake.models import loras
 from longtake.models.lora_files import LoraSources
 from longtake.models.lora_header import LoraHeader
-from longtake.models.loras import Adapter, LoraCache, applied, open_adapters, read, read_adapters
+from longtake.models.loras import Adapter, LoraCache, open_adapters, read, read_adapters
 from longtake.models.registry import card
 from longtake.settings import Settings
 from longtake.video import Check
 from tests.models import small
-from tests.models.adapters import MODULE, comfy_lora, load_adapters, planned_lora
+from tests.models.adapters import MODULE, applied_in_pass, comfy_lora, load_adapters, planned_lora
 
 
-def test_loras_are_read_one_at_a_time_after_all_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loras_are_read_after_all_fit_and_freed_after_the_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     alive: list[weakref.ref[Tensor]] = []
 
     def traced(path: Path, header: LoraHeader, check: Check) -> Adapter:
-        assert [one for one in alive if one() is not None] == [], "the one before is not in memory any more"
         adapter = read(path, header, check)
         alive.append(weakref.ref(adapter.pairs[MODULE].a))
         return adapter
@@ -37,8 +38,9 @@ def test_loras_are_read_one_at_a_time_after_all_fit(tmp_path: Path, monkeypatch:
         assert alive == []
         for one in opened:
             one.check_fit(transformer)
-        with applied(transformer, read_adapters(opened, LoraCache(0))):
+        with applied_in_pass(transformer, read_adapters(opened, LoraCache(0))):
             assert len(alive) == 3
+        assert [one for one in alive if one() is not None] == []
     with open_adapters([*planned, planned_lora("wide", index=3)], card("ltxv-tiny"), settings) as opened:
         with pytest.raises(InvalidRequest, match="its change 16 x 17") as raised:
             opened[3].check_fit(transformer)

@@ -1,5 +1,8 @@
 """Device, dtype and offload are chosen well, and a model gives the same numbers however it is placed."""
 
+from typing import Any
+
+import diffusers
 import pytest
 import torch
 from torch import Tensor, nn
@@ -53,23 +56,26 @@ def test_parts_that_need_more_precision_get_it(part: PartName, beside: torch.dty
 
 
 @pytest.mark.parametrize(
-    ("requested", "sizes", "free", "offload"),
+    ("requested", "sizes", "total", "free", "offload"),
     [
-        ("auto", (26, 10, 3), 80, "none"),
-        ("auto", (26, 10, 3), 40, "model"),
-        ("auto", (26, 10, 3), 24, "group"),
-        ("auto", (13, 10, 3), 24, "model"),
-        ("auto", (26, 10, 3), None, "none"),
-        ("auto", (0, 0, 0), 1, "none"),
-        ("none", (26, 10, 3), 1, "none"),
-        ("group", (1, 1, 1), 80, "group"),
+        ("auto", (26, 10, 3), 80, 78, "none"),
+        ("auto", (26, 10, 3), 40, 39, "model"),
+        ("auto", (26, 10, 3), 80, 40, "model"),
+        ("auto", (26, 10, 3), 80, 10, "model"),
+        ("auto", (26, 10, 3), 24, 23, "group"),
+        ("auto", (13, 10, 3), 24, 23, "model"),
+        ("auto", (26, 10, 3), None, None, "none"),
+        ("auto", (0, 0, 0), 1, 1, "none"),
+        ("none", (26, 10, 3), 1, 1, "none"),
+        ("group", (1, 1, 1), 80, 80, "group"),
     ],
 )
 def test_the_offload_follows_the_memory(
-    requested: str, sizes: tuple[int, int, int], free: int | None, offload: str
+    requested: str, sizes: tuple[int, int, int], total: int | None, free: int | None, offload: str
 ) -> None:
     parts = dict(zip(("transformer", "text_encoder", "vae"), (size * GIB for size in sizes), strict=True))
-    assert memory.choose_offload(requested, parts, None if free is None else free * GIB) == offload
+    in_bytes = [None if value is None else value * GIB for value in (total, free)]
+    assert memory.choose_offload(requested, parts, *in_bytes) == offload
 
 
 def _velocity(transformer: nn.Module, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -90,6 +96,46 @@ def test_a_placed_model_computes_the_same(offload: memory.Offload) -> None:
     for _ in range(2):
         assert torch.equal(_velocity(transformer), expected[0])
         assert torch.equal(vae.encode(pixels).latent_dist.mode(), expected[1])  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("is_pinned", [True, False])
+def test_weights_are_streamed_ahead_from_pinned_memory_if_there_is_room(
+    monkeypatch: pytest.MonkeyPatch, is_pinned: bool
+) -> None:
+    """Without a GPU this only checks how diffusers' streaming is called, and that all weights are pinned before."""
+    calls: list[tuple[nn.Module, dict[str, Any]]] = []
+    pinned: list[Tensor] = []
+
+    def pin_memory(tensor: Tensor) -> Tensor:
+        pinned.append(tensor)
+        return tensor.clone()
+
+    def apply_group_offloading(part: nn.Module, **options: Any) -> None:
+        calls.append((part, options))
+
+    monkeypatch.setattr(Tensor, "pin_memory", pin_memory)
+    monkeypatch.setattr(diffusers.hooks, "apply_group_offloading", apply_group_offloading)
+    transformer, encoder = small.transformer(), nn.Linear(2, 2)
+    before = [*transformer.state_dict().values(), *encoder.state_dict().values()]
+    parts: dict[PartName, nn.Module] = {"transformer": transformer, "text_encoder": encoder, "vae": small.vae()}
+    memory.place(parts, torch.device("cuda"), "group", pinned=is_pinned)
+    assert len(pinned) == (len(before) if is_pinned else 0)
+    assert [part for part, _ in calls] == [transformer, encoder]
+    assert [options["offload_type"] for _, options in calls] == ["block_level", "leaf_level"]
+    for _, options in calls:
+        assert options["use_stream"]
+        assert not options["record_stream"]
+        assert options["low_cpu_mem_usage"] == (not is_pinned)
+
+
+def test_a_part_is_brought_to_the_shared_device_before_it_runs() -> None:
+    first, second, meta = nn.Linear(2, 2), nn.Linear(2, 2), torch.device("meta")
+    memory.share_device([first, second], meta)
+    memory.bring(first)
+    assert (first.weight.device, second.weight.device) == (meta, CPU)
+    alone = nn.Linear(2, 2)
+    memory.bring(alone)
+    assert alone.weight.device == CPU
 
 
 @pytest.mark.parametrize("turn", ["linear", "vae"])

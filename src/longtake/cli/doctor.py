@@ -26,7 +26,7 @@ from longtake.worker.machine import free_bytes
 State = Literal["ok", "no", "note"]
 
 TORCH_PACKAGES = (
-    *("torch", "diffusers", "transformers", "peft", "accelerate"),
+    *("torch", "diffusers", "transformers", "accelerate"),
     *("opencv-python-headless", "protobuf", "scipy", "sentencepiece"),
 )
 OTHER_PACKAGES = ("av", "numpy", "pillow", "pydantic", "httpx", "huggingface-hub", "safetensors")
@@ -199,7 +199,7 @@ def _installed(card: ModelCard, settings: Settings) -> Finding:
         return Finding(card.name, "no", f"{needs}; the machine has {bytes_text(host[0])} free", vital=card.embedded)
     if free is None or device == torch.device("cpu"):
         return Finding(card.name, "ok", f"{needs}, on {device}", vital=card.embedded)
-    offload = memory.choose_offload(settings.offload, sizes, free)
+    offload = memory.choose_offload(settings.offload, sizes, memory.memories(device).device, free)
     fits = (
         "everything stays on it" if offload == "none" else f"offload={offload}, its largest part {bytes_text(largest)}"
     )

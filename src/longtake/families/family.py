@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from longtake.media.planes import RGBFrames
     from longtake.media.sound import Samples
+    from longtake.models.merging import Originals
     from longtake.sampling.preview import Previews
     from longtake.sampling.resume import Resume
 
@@ -57,7 +58,8 @@ class Options(PlanOptions):
 
 
 class LoadedModel(Protocol):
-    """The attributes that every family's loaded model has: its model card, its transformer and its device."""
+    """The attributes that every family's loaded model has: its model card, its transformer, its device, and the copies
+    of the transformer's weights for merging adapters into them."""
 
     @property
     def card(self) -> ModelCard: ...
@@ -65,6 +67,8 @@ class LoadedModel(Protocol):
     def transformer(self) -> Any: ...
     @property
     def device(self) -> "torch.device": ...
+    @property
+    def originals(self) -> "Originals": ...
 
 
 OptionsT = TypeVar("OptionsT", bound=Options)
@@ -127,7 +131,7 @@ class PlanRun(Generic[PlanT, ModelT]):
     `resume`: saves finished windows, and finds those that an earlier run of the same plan saved.
     `on_progress`: the callback that receives the progress.
     `set_pass`: a function that sets the LoRAs' strengths for a pass. It is called as `set_pass(n)` before pass n (from
-        0).
+        0) of every window.
     `previews`: receives previews of the new frames while they are sampled; None for no previews.
     """
 

@@ -225,9 +225,9 @@ def _adapter_report(name: str, path: Path, transformer: "torch.nn.Module | None"
     try:
         header = read_lora_header(path)
         if transformer is not None:
-            from longtake.models import loras
+            from longtake.models.lora_fit import check_fit
 
-            loras.check_fit(header, transformer)
+            check_fit(header, transformer)
         return PartReport(name, path, header.num_parameters, None, compared)
     except (BadCheckpoint, InvalidRequest) as error:
         return PartReport(name, path, 0, error.message, compared)

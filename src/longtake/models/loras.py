@@ -1,13 +1,11 @@
-"""LoRAs: reads their files, and applies them to a transformer for one request, with the PEFT library.
+"""Reads LoRAs into host memory: those that a request names, and the model's own adapters.
 
 A LoRA changes the weight W of a linear layer to W + scale * (alpha / rank) * B A. The request sets `scale`. `alpha` and
-`rank` come from the LoRA's file; if the file has no alpha, alpha / rank is 1.
+`rank` come from the LoRA's file; if the file has no alpha, alpha / rank is 1. `applying.py` applies LoRAs.
 """
 
 import math
-import warnings
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,18 +13,15 @@ from typing import Any
 
 import torch
 from cachetools import LRUCache
-from diffusers.hooks.group_offloading import _maybe_remove_and_reapply_group_offloading
-from torch.nn.modules.module import register_module_module_registration_hook
 
 from longtake.errors import BadCheckpoint, FileTooLarge, InvalidRequest, Loc
-from longtake.models import registry
+from longtake.models import lora_fit, registry
 from longtake.models.lora_files import LARGEST_TOGETHER, NO_SOURCES, LoraFile, LoraSources, open_lora
-from longtake.models.lora_header import LoraHeader, Shapes, count_names, read_lora_header
+from longtake.models.lora_header import LoraHeader, Shapes, read_lora_header
 from longtake.models.lora_keys import Side
 from longtake.models.lora_names import Lora
 from longtake.models.registry import ModelCard
 from longtake.models.safe import shown_name
-from longtake.models.transformer_keys import flat, published_key
 from longtake.plans import PlannedAdapter, shortened_url
 from longtake.settings import Settings
 from longtake.video import Check, no_check
@@ -67,7 +62,7 @@ class OpenAdapter:
 
     def check_fit(self, transformer: torch.nn.Module) -> None:
         """Raises `InvalidRequest`, with the field of the request, if the LoRA does not fit a transformer."""
-        _own_names(_linear_layers(transformer), self.header.name, self.header.shapes, self.planned.field)
+        lora_fit.check_fit(self.header, transformer, self.planned.field)
 
 
 @dataclass(frozen=True)
@@ -86,6 +81,11 @@ class Adapter:
     @property
     def num_bytes(self) -> int:
         return sum(pair.a.nbytes + pair.b.nbytes for pair in self.pairs.values())
+
+    @property
+    def shapes(self) -> Shapes:
+        """The shapes of the matrices: module -> (shape of A, shape of B)."""
+        return {module: (tuple(pair.a.shape), tuple(pair.b.shape)) for module, pair in self.pairs.items()}
 
 
 def read(path: Path, header: LoraHeader | None = None, check: Check = no_check) -> Adapter:
@@ -151,15 +151,6 @@ def _changed(header: LoraHeader) -> BadCheckpoint:
 
 def _not_finite(header: LoraHeader, module: str) -> BadCheckpoint:
     return BadCheckpoint(f"{header.name} has values for {shown_name(module)} that are not finite.")
-
-
-def check_fit(header: LoraHeader, transformer: torch.nn.Module) -> None:
-    """Raises `InvalidRequest` if a LoRA does not fit a transformer.
-
-    It does not fit if it changes a module that is no linear layer of the transformer, or that has another shape there.
-    The transformer's weights are not read, so they may be on the meta device.
-    """
-    _own_names(_linear_layers(transformer), header.name, header.shapes, ())
 
 
 LoadedAdapter = tuple[Adapter, tuple[float, ...]]
@@ -270,130 +261,3 @@ def _errors_at(one: PlannedAdapter) -> Iterator[None]:
         if one.own:
             raise
         raise InvalidRequest(error.message, loc=one.field, value=shortened_url(one.source)) from error
-
-
-@contextmanager
-def applied(
-    transformer: Any, adapters: Iterable[LoadedAdapter], check: Check = no_check
-) -> Iterator[Callable[[int], None]]:
-    """Applies adapters to a transformer inside the `with` block, and removes them at its end, also after an error.
-
-    Yields a function that sets the strengths of all adapters for one sampling pass. Its argument is the pass's number,
-    from 0. The strengths of pass 0 are set at the start.
-
-    adapters: each adapter with its strength in each pass.
-    check: called again and again while the adapters are attached. It may raise an exception to stop the work.
-    Raises `InvalidRequest` for an adapter with a module that is no linear layer of the transformer, or that has another
-    shape there.
-    """
-    linear, scales = _linear_layers(transformer), dict[str, tuple[float, ...]]()
-
-    def set_pass(number: int) -> None:
-        if scales:
-            transformer.set_adapters(list(scales), [of_passes[number] for of_passes in scales.values()])
-
-    try:
-        for adapter, of_passes in adapters:
-            index = len(scales)
-            shapes = {module: (tuple(pair.a.shape), tuple(pair.b.shape)) for module, pair in adapter.pairs.items()}
-            loc = adapter.loc or ("body", "loras", index, "path")
-            names = _own_names(linear, adapter.name, shapes, loc)
-            scales[f"lora_{index}"] = of_passes
-            pairs = {names[module]: pair for module, pair in adapter.pairs.items()}
-            _inject(transformer, f"lora_{index}", pairs, check)
-            del adapter, pairs  # before the next one is read
-        if scales:
-            _maybe_remove_and_reapply_group_offloading(transformer)
-        set_pass(0)
-        yield set_pass
-    finally:
-        if scales:
-            _restore(transformer)
-
-
-def _linear_layers(transformer: torch.nn.Module) -> dict[str, torch.nn.Linear]:
-    """Returns the linear layers of a transformer without adapters: name -> layer."""
-    return {name: layer for name, layer in transformer.named_modules() if isinstance(layer, torch.nn.Linear)}
-
-
-def _own_names(linear: Mapping[str, torch.nn.Linear], name: str, shapes: Shapes, loc: Loc) -> dict[str, str]:
-    """Returns a mapping from each module's name in the LoRA to its name in the transformer.
-
-    linear: the transformer's linear layers by name.
-    name: the LoRA's file name, for messages.
-    shapes: module's name in the LoRA -> the shapes of the matrices A and B.
-    loc: the path of the request's field that named the LoRA, for errors.
-    Raises `InvalidRequest` in these cases:
-    - A module of the LoRA is no linear layer of the transformer, or has another shape than that layer.
-    - The LoRA names a module twice, in two spellings.
-    """
-    own_names = {flat(spelling): own for own in linear for spelling in (published_key(own), own)}
-    own_names |= {own: own for own in linear}
-    unknown = [module for module in shapes if module not in own_names]
-    if unknown:
-        reason = count_names(unknown, "module")
-        raise InvalidRequest(f"The LoRA {name} does not fit the model, which lacks {reason}.", loc=loc, value=name)
-    repeated = [own for own, count in Counter(own_names[module] for module in shapes).items() if count > 1]
-    if repeated:
-        reason = count_names(repeated, "module")
-        raise InvalidRequest(f"The LoRA {name} has two spellings of {reason}.", loc=loc, value=name)
-    for module, (a, b) in shapes.items():
-        layer = linear[own_names[module]]
-        if (b[0], *a[1:]) != (layer.out_features, layer.in_features):
-            raise InvalidRequest(
-                f"The LoRA {name} does not fit the model: {own_names[module]} is {layer.out_features} x "
-                f"{layer.in_features}, its change {b[0]} x {', '.join(str(size) for size in a[1:])}.",
-                loc=loc,
-                value=name,
-            )
-    return {module: own_names[module] for module in shapes}
-
-
-def _inject(transformer: Any, name: str, pairs: Mapping[str, Pair], check: Check) -> None:
-    """Adds a LoRA to the transformer, as PEFT's adapter `name`.
-
-    pairs: module name in the transformer -> the change of that module's weight.
-    check: called while PEFT wraps the modules, and before the matrices of each module are set.
-    """
-    from peft import LoraConfig, inject_adapter_in_model
-
-    dtype = transformer.dtype
-    # PEFT makes matrices of rank 1, which are replaced by those of the LoRA. With the LoRA's own ranks, PEFT would
-    # initialise gigabytes of values that are then replaced, and if the ranks differ, compare each layer with a pattern
-    # for each rank, which takes minutes.
-    config = LoraConfig(r=1, lora_alpha=1, target_modules=list(pairs))
-    names_alone: Any = dict.fromkeys(f"{module}.lora_A.weight" for module in pairs)
-    with _called_for_new_modules(check), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
-        inject_adapter_in_model(config, transformer, name, state_dict=names_alone)
-    transformer._hf_peft_config_loaded = True
-    for module, pair in pairs.items():
-        check()
-        layer = transformer.get_submodule(module)
-        # PEFT gives A and B the dtype of the layer's weight. That may be an 8-bit dtype, so it is set again here.
-        device = layer.weight.device
-        layer.lora_A[name].weight.data = pair.a.to(device, dtype)
-        layer.lora_B[name].weight.data = (pair.b.to(device).float() * pair.factor).to(dtype)
-
-
-@contextmanager
-def _called_for_new_modules(check: Check) -> Iterator[None]:
-    """Context manager: inside its block, torch calls `check` for each module that becomes part of another one.
-
-    It is used around PEFT's call that wraps all layers, so that `check` can end that call: it may take seconds.
-    """
-
-    def hook(*_: object) -> None:
-        check()
-
-    handle = register_module_module_registration_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _restore(transformer: Any) -> None:
-    """Removes all adapters from the transformer."""
-    transformer.unload_lora()
-    vars(transformer).pop("_hf_peft_config_loaded", None)

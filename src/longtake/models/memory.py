@@ -7,6 +7,7 @@ import torch
 from accelerate.hooks import ModelHook, add_hook_to_module  # type: ignore[import-untyped]
 
 from longtake.errors import NotSupported
+from longtake.models.budget import Memories, host_memory
 from longtake.models.registry import PartName
 from longtake.settings import Settings
 
@@ -83,13 +84,20 @@ def free_bytes(device: torch.device) -> int | None:
     return int(torch.cuda.mem_get_info(device)[0])
 
 
+def memories(device: torch.device) -> Memories:
+    """Returns the total memory of the machine, with that of a CUDA GPU if `device` is one."""
+    is_gpu = device.type == "cuda"
+    total = torch.cuda.get_device_properties(device).total_memory if is_gpu else None
+    return Memories(total, host_memory())
+
+
 def is_short(device: torch.device) -> bool:
     """Returns True if the device is a CUDA GPU with less than 8 GiB of free memory (RESERVE_BYTES)."""
     free = free_bytes(device)
     return free is not None and free < RESERVE_BYTES
 
 
-def choose_offload(requested: str, sizes: Mapping[str, int], free: int | None) -> Offload:
+def choose_offload(requested: str, sizes: Mapping[str, int], total: int | None, free: int | None) -> Offload:
     """Returns where the weights of a model are while it runs. There are three ways, from fastest to slowest:
 
     - "none": all parts are on the device.
@@ -100,16 +108,20 @@ def choose_offload(requested: str, sizes: Mapping[str, int], free: int | None) -
         that leaves enough device memory for activations, or "group" if none does. Enough is 8 GiB (RESERVE_BYTES), or
         for a model with less than 1 GiB of weights, 8 times their bytes.
     sizes: the bytes of each part.
-    free: the free bytes of the device; None for a device that shares the host's memory. Offloading saves nothing there,
-        so "auto" returns "none".
+    total: the bytes of the device's memory; None for a device that shares the host's memory. Offloading saves nothing
+        there, so "auto" returns "none".
+    free: how many of them are free. This only decides between "none" and "model", which give the same bits. With
+        "group", adapters are not merged into the weights, which gives other bits.
     """
     if requested in ("none", "model", "group"):
         return requested  # type: ignore[return-value]
-    total = sum(sizes.values())
-    reserve = min(RESERVE_BYTES, 8 * total)
-    if free is None or total + reserve <= free:
+    weights = sum(sizes.values())
+    reserve = min(RESERVE_BYTES, 8 * weights)
+    if total is None or free is None:
         return "none"
-    return "model" if max(sizes.values()) + reserve <= free else "group"
+    if max(sizes.values()) + reserve > total:
+        return "group"
+    return "none" if weights + reserve <= free else "model"
 
 
 def store_fp8(transformer: torch.nn.Module, compute: torch.dtype) -> None:
@@ -120,38 +132,57 @@ def store_fp8(transformer: torch.nn.Module, compute: torch.dtype) -> None:
     transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=compute)  # type: ignore[operator]
 
 
-def place(parts: Mapping[PartName, torch.nn.Module], device: torch.device, offload: Offload) -> None:
+def place(
+    parts: Mapping[PartName, torch.nn.Module], device: torch.device, offload: Offload, *, pinned: bool = False
+) -> None:
     """Places parts that are in host memory on the device, or adds hooks that move them to the device when they run.
 
     offload: "none" moves all parts now. With "model", only one part at a time is on the device. "group" is like
         "model", but moves the transformer block by block and the text encoder layer by layer.
+    pinned: True if the weights that "group" moves to a CUDA GPU may be pinned in host memory. Then they are copied
+        about three times as fast. Otherwise each layer's weights are copied to a pinned buffer first.
     """
     if offload == "none":
         for part in parts.values():
             part.to(device)
         return
     large: tuple[PartName, ...] = ("transformer", "text_encoder")
-    grouped = {name for name in large if offload == "group" and name in parts}
+    grouped = [name for name in large if offload == "group" and name in parts]
     for name in grouped:
-        _offload_groups(parts[name], device, by_block=name == "transformer")
+        _offload_groups(parts[name], device, by_block=name == "transformer", pinned=pinned)
     share_device([part for name, part in parts.items() if name not in grouped], device)
 
 
-def _offload_groups(part: torch.nn.Module, device: torch.device, *, by_block: bool) -> None:
-    """Adds hooks that move the part's layers to the device while they run, and back afterwards.
+def _offload_groups(part: torch.nn.Module, device: torch.device, *, by_block: bool, pinned: bool) -> None:
+    """Adds hooks that move the part's layers to the device while they run. On a CUDA GPU, the weights of the next layer
+    are copied while a layer runs, on a stream of their own.
 
     by_block: True moves whole blocks; False moves each layer by itself.
+    pinned: True if the weights are pinned now; False copies them through a pinned buffer each time.
     """
     from diffusers.hooks import apply_group_offloading
 
+    has_streams = device.type == "cuda"
+    if pinned and has_streams:
+        _pin(part)
     apply_group_offloading(
         part,
         onload_device=device,
         offload_device=torch.device("cpu"),
         offload_type="block_level" if by_block else "leaf_level",
         num_blocks_per_group=BLOCKS_PER_GROUP if by_block else None,
-        use_stream=device.type == "cuda",
+        use_stream=has_streams,
+        # A recorded stream would let the host run ahead of the device, because copies are faster than the layers. Then
+        # all weights would be on the device after all.
+        record_stream=False,
+        low_cpu_mem_usage=not pinned,
     )
+
+
+def _pin(part: torch.nn.Module) -> None:
+    """Moves the part's weights to pinned memory, one at a time, so that never more than one of them is there twice."""
+    for tensor in (*part.parameters(), *part.buffers()):
+        tensor.data = tensor.data.pin_memory()
 
 
 class _OnDevice(ModelHook):  # type: ignore[misc]
@@ -175,6 +206,13 @@ def share_device(parts: Sequence[torch.nn.Module], device: torch.device) -> None
     """
     for part in parts:
         add_hook_to_module(part, _OnDevice(device, [other for other in parts if other is not part]))
+
+
+def bring(part: Any) -> None:
+    """Moves a part that shares the device with others (see `share_device`) to it now. Leaves any other part alone."""
+    hook = getattr(part, "_hf_hook", None)
+    if hook is not None:
+        hook.pre_forward(part)
 
 
 VALUES_PER_CHANNEL = 26

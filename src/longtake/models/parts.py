@@ -1,5 +1,6 @@
 """Loads all parts of a model, for any family, each in the dtype that suits it, and places them on the device."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,14 @@ import torch
 
 from longtake.errors import BadCheckpoint, ModelNotInstalled
 from longtake.models import checkpoints, memory
+from longtake.models.budget import Home, copies_home, may_pin
 from longtake.models.choice import not_installed
+from longtake.models.merging import Originals, mergeable_bytes
 from longtake.models.registry import ModelCard, PartName, located
 from longtake.settings import Settings
 from longtake.video import OnProgress, Progress
+
+log = logging.getLogger(__name__)
 
 ORDER: tuple[PartName, ...] = (
     "text_encoder",
@@ -35,6 +40,7 @@ class Loaded:
     device: the device on which the model computes.
     dtype: the transformer's dtype. Some parts have another one; see `memory.part_dtype`.
     offload: where the weights are.
+    originals: copies of the transformer's weights, for merging adapters into them.
     """
 
     parts: Mapping[PartName, Any]
@@ -42,6 +48,7 @@ class Loaded:
     device: torch.device
     dtype: torch.dtype
     offload: memory.Offload
+    originals: Originals
 
 
 class PartSource(Protocol):
@@ -105,7 +112,8 @@ def load_parts(
         part: checkpoint.num_elements * (1 if part in narrow else dtypes[part].itemsize)
         for part, checkpoint in opened.items()
     }
-    offload = memory.choose_offload(settings.offload, sizes, memory.free_bytes(device))
+    memories = memory.memories(device)
+    offload = memory.choose_offload(settings.offload, sizes, memories.device, memory.free_bytes(device))
     parts: dict[PartName, Any] = {}
     for step, (part, checkpoint) in enumerate(opened.items()):
         on_progress(Progress(f"load {part}", step, len(opened)))
@@ -115,9 +123,35 @@ def load_parts(
             prepare_transformer(parts[part])
         if part in narrow:
             memory.store_fp8(parts[part], dtype)
-    memory.place(parts, device, offload)
+    pinned = may_pin(sum(sizes.values()), memories)
+    memory.place(parts, device, offload, pinned=pinned)
     on_progress(Progress("load", len(opened), len(opened)))
-    return Loaded(parts, source.tokenizer(card, settings), device, dtype, offload)
+    usual = memory.choose_offload(settings.offload, sizes, memories.device, memories.device)
+    home = copies_home(sizes, mergeable_bytes(parts["transformer"]), usual, memories)
+    if home == "device" and offload != usual:
+        home = "host"  # other programs use the device's memory, so that not even the model fits
+    log.info("%s: %s", card.name, described(offload, home, pinned=pinned))
+    return Loaded(parts, source.tokenizer(card, settings), device, dtype, offload, Originals(home))
+
+
+def described(offload: memory.Offload, home: Home, *, pinned: bool) -> str:
+    """Returns a sentence for the log about where a model's weights and their copies are.
+
+    pinned: True if streamed weights are in pinned memory.
+    """
+    streamed = f"streamed from {'pinned' if pinned else 'ordinary, so slower,'} host memory"
+    weights = {
+        "none": "all weights are on the device",
+        "model": "the part that runs is on the device",
+        "group": f"the transformer and the text encoder are {streamed}",
+    }
+    adapters = {
+        "device": "adapters are merged into the weights, with copies beside them",
+        "pinned": "adapters are merged into the weights, with copies in pinned host memory",
+        "host": "adapters are merged into the weights, with copies in host memory",
+        "none": "adapters are computed beside the weights, which takes longer in each step",
+    }
+    return f"{weights[offload]}; {adapters[home]}."
 
 
 def tokenizer(folder: Path) -> Any:

@@ -17,7 +17,8 @@ from longtake.families.ltx2.generate import generate
 from longtake.families.ltx2.model import LTX2Model
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.media.sound import Samples, num_samples
-from longtake.models.loras import LoraCache, applied
+from longtake.models.applying import applied
+from longtake.models.loras import LoraCache
 from longtake.sampling.resume import NO_RESUME, Resume
 from longtake.settings import settings
 from longtake.video import OnProgress, VideoInfo, ignore_progress

@@ -15,8 +15,9 @@ from longtake.families.ltx2.guidance import UNGUIDED, Guide, guided, predict
 from longtake.families.ltx2.options import GuidanceScales
 from longtake.families.ltx2.sampler import PassSetup, Sampler, Setup, sample_window, trajectory
 from longtake.families.ltx2.tracks import Keyframe, PlacedLatents, Track, audio_track, video_track
+from longtake.models.applying import applied
 from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, Stream, Tokens, attach, velocities
-from longtake.models.loras import LoadedAdapter, applied, read
+from longtake.models.loras import LoadedAdapter, read
 from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_from, to_latent
 from longtake.sampling.schedules import SECOND_PASS_LEVELS
 from longtake.sampling.vae import Statistics, upsample

@@ -75,6 +75,22 @@ def test_loads_the_parts_of_another_source(tmp_path: Path, small_model: Path) ->
     assert loaded == ["text_encoder", "vae", "upsampler", "transformer"]
 
 
+@pytest.mark.parametrize(
+    ("offload", "home", "text"),
+    [
+        ("none", "device", "all weights are on the device; adapters are merged into the weights, with copies beside"),
+        ("group", "none", "host memory; adapters are computed beside the weights"),
+    ],
+)
+def test_the_log_says_where_weights_are_and_how_adapters_are_applied(
+    tmp_path: Path, small_model: Path, caplog: pytest.LogCaptureFixture, offload: str, home: str, text: str
+) -> None:
+    with caplog.at_level("INFO", "longtake.models.parts"):
+        model = load(ltxv_card(NAME), _settings(tmp_path, small_model, offload=offload))
+    assert model.originals.home == home
+    assert text in caplog.text
+
+
 @pytest.mark.parametrize("changes", [{"dtype": "bfloat16"}, {"quantise": "fp8"}, {"offload": "group"}])
 def test_other_ways_to_hold_it(tmp_path: Path, small_model: Path, changes: dict[str, str]) -> None:
     model = load(ltxv_card(NAME), _settings(tmp_path, small_model, **changes))

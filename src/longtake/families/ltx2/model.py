@@ -8,6 +8,7 @@ import torch
 from longtake.errors import BadCheckpoint
 from longtake.models.audiovisual import attach
 from longtake.models.gemma import GemmaTextEncoder
+from longtake.models.merging import Originals
 from longtake.models.parts import INSTALLED, PartSource, load_parts
 from longtake.models.registry import LTX2Card
 from longtake.settings import Settings
@@ -26,6 +27,7 @@ class LTX2Model:
     `upsampler`: diffusers' LTX2LatentUpsamplerModel; None if it is not installed.
     `text`: the text encoder.
     `device`: the device that inputs must be on. Offloaded weights move there by themselves.
+    `originals`: copies of the transformer's weights, for merging adapters into them.
     """
 
     card: LTX2Card
@@ -36,6 +38,7 @@ class LTX2Model:
     upsampler: Any | None
     text: GemmaTextEncoder
     device: torch.device
+    originals: Originals
 
 
 def load(
@@ -74,6 +77,7 @@ def load(
         parts.get("upsampler"),
         text,
         loaded.device,
+        loaded.originals,
     )
 
 

@@ -240,8 +240,8 @@ def sample_window(
     first = sample(setup.passes[0], conditioning.tracks(0), noise(0), on_step=on_step(0), on_clean=on_clean(0))
     video = conditioning.latent(0, first["video"])
     for number, pass_ in enumerate(setup.passes[1:], 1):
-        setup.set_pass(number)
         larger = upsample(setup.upsampler, video, setup.statistics)
+        setup.set_pass(number)
         init = {**first, "video": to_tokens(larger)}
         refined = sample(pass_, conditioning.tracks(number), noise(number), init, on_step(number), on_clean(number))
         video = conditioning.latent(number, refined["video"])

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from longtake.models.merging import Originals
 from longtake.models.parts import INSTALLED, PartSource, load_parts
 from longtake.models.registry import LTXVCard
 from longtake.models.t5 import T5TextEncoder
@@ -22,6 +23,7 @@ class LTXVModel:
     `upsampler`: diffusers' LTXLatentUpsamplerModel; None if it is not installed.
     `text`: the text encoder.
     `device`: the device that inputs must be on. Offloaded weights move there by themselves.
+    `originals`: copies of the transformer's weights, for merging adapters into them.
     """
 
     card: LTXVCard
@@ -30,6 +32,7 @@ class LTXVModel:
     upsampler: Any | None
     text: T5TextEncoder
     device: torch.device
+    originals: Originals
 
 
 def load(
@@ -56,4 +59,6 @@ def load(
         cache_entries=settings.prompt_cache_entries,
         offloaded=loaded.offload != "none",
     )
-    return LTXVModel(card, parts["transformer"], parts["vae"], parts.get("upsampler"), text, loaded.device)
+    return LTXVModel(
+        card, parts["transformer"], parts["vae"], parts.get("upsampler"), text, loaded.device, loaded.originals
+    )

@@ -237,8 +237,8 @@ def sample_window(setup: Setup, context: Sequence[Items], video: Video | None, c
     window = setup.windows[current.number]
     sampled: list[Tensor] = []
     for number, pass_ in enumerate(setup.passes):
-        setup.set_pass(number)
         init = adain(upsample(setup.upsampler, sampled[-1], setup.statistics), sampled[-1]) if sampled else None
+        setup.set_pass(number)
         items = context[number] if video is None else [setup.overlap(video.latents[number])]
         shape = setup.shape(window, pass_)
         sampled.append(

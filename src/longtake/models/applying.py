@@ -1,0 +1,66 @@
+"""Applies adapters to a transformer for one request, and removes them afterwards without a trace.
+
+For each linear layer there are two ways. Usually the adapters are merged into its weight (`merging.py`), so that they
+cost nothing in a sampling step. Where that is impossible, they are computed beside the weight (`low_rank.py`).
+`merging.merges` decides.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from longtake.models import memory
+from longtake.models.adapted_layer import AdaptedLayer, Change
+from longtake.models.lora_fit import linear_layers, own_names
+from longtake.models.loras import LoadedAdapter
+from longtake.models.low_rank import BesideLayer
+from longtake.models.merging import MergedLayer, Originals, merges
+from longtake.video import Check, no_check
+
+
+@contextmanager
+def applied(
+    transformer: Any, adapters: Iterable[LoadedAdapter], check: Check = no_check, originals: Originals | None = None
+) -> Iterator[Callable[[int], None]]:
+    """Applies adapters to a transformer inside the `with` block, and removes them at its end, also after an error.
+
+    Yields a function that gives all adapters their strengths in one sampling pass. Its argument is the pass's number,
+    from 0. Until it is called for the first time, the transformer is unchanged. A call without a change costs nothing.
+
+    adapters: each adapter with its scale in each pass.
+    check: called before each layer is changed. It may raise an exception to stop the work.
+    originals: the copies of the model's weights. None makes copies beside the weights, for this block alone.
+    Raises `InvalidRequest` for an adapter with a module that is no linear layer of the transformer, or that has another
+    shape there.
+    """
+    layers = _adapted_layers(transformer, adapters, originals or Originals())
+
+    def set_pass(number: int) -> None:
+        if layers:
+            memory.bring(transformer)
+        for layer in layers:
+            check()
+            layer.set_pass(number)
+
+    try:
+        yield set_pass
+    finally:
+        for layer in layers:
+            layer.restore()
+
+
+def _adapted_layers(transformer: Any, adapters: Iterable[LoadedAdapter], originals: Originals) -> list[AdaptedLayer]:
+    """Returns the layers that adapters change, each with its adapters in their order. Nothing is changed yet."""
+    linear = linear_layers(transformer)
+    changes = defaultdict[str, list[Change]](list)
+    for index, (adapter, scales) in enumerate(adapters):
+        names = own_names(linear, adapter.name, adapter.shapes, adapter.loc or ("body", "loras", index, "path"))
+        for module, pair in adapter.pairs.items():
+            changes[names[module]].append(Change(pair, scales))
+    return [
+        MergedLayer(name, linear[name], of_layer, originals)
+        if merges(linear[name], originals)
+        else BesideLayer(linear[name], of_layer, transformer.dtype)
+        for name, of_layer in changes.items()
+    ]

@@ -1,0 +1,146 @@
+"""Merges adapters into the weights of linear layers, and restores the weights from copies.
+
+The merged weight of a pass is always computed from the copy, so its bits depend on the scales of that pass alone, and
+not on the passes before it. Nothing is ever subtracted, because that would leave rounding errors in the weights.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from longtake.models.adapted_layer import Change
+from longtake.models.budget import Home
+from longtake.models.lora_fit import linear_layers
+
+MERGED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+"""The dtypes of weights into which adapters are merged."""
+
+
+class Originals:
+    """Copies of a transformer's weights as they were loaded.
+
+    A weight is copied when adapters change it for the first time. The copy is then kept as long as the model, so that
+    later requests need not make it again.
+
+    home: where the copies are. "none" means that there is no room for copies, so no weight may be changed.
+    """
+
+    def __init__(self, home: Home = "device") -> None:
+        self.home = home
+        self._copies: dict[str, Tensor] = {}
+
+    def copy_of(self, name: str, weight: Tensor) -> Tensor:
+        """Returns the copy of the weight of layer `name`. The weight must be unchanged at the first call for a name."""
+        if name not in self._copies:
+            is_pinned = self.home == "pinned"
+            device = weight.device if self.home == "device" else "cpu"
+            copy = torch.empty_like(weight, device=device, pin_memory=is_pinned)
+            self._copies[name] = copy.copy_(weight, non_blocking=is_pinned)
+        return self._copies[name]
+
+
+def merges(layer: torch.nn.Linear, originals: Originals) -> bool:
+    """Returns True if adapters are merged into the layer's weight, and False if they are computed beside it.
+
+    They are merged if there is room for a copy of the weight, and the weight can take them (see `is_mergeable`).
+    """
+    return originals.home != "none" and is_mergeable(layer)
+
+
+def is_mergeable(layer: torch.nn.Linear) -> bool:
+    """Returns True if the layer's weight is an ordinary tensor of 16 or 32 bits.
+
+    An adapter would lose most of its effect if it were rounded to 8 bits. So an 8-bit weight, or one that a library
+    keeps quantised in a tensor class of its own, stays as it is.
+    """
+    weight = layer.weight.data
+    return type(weight) is Tensor and weight.dtype in MERGED_DTYPES
+
+
+def mergeable_bytes(transformer: torch.nn.Module) -> int:
+    """Returns the bytes of all weights of a transformer that adapters could be merged into."""
+    return sum(layer.weight.nbytes for layer in linear_layers(transformer).values() if is_mergeable(layer))
+
+
+class MergedLayer:
+    """A layer into whose weight adapters are merged.
+
+    name: the layer's name in the transformer.
+    layer: the layer. Its weight must be unchanged.
+    changes: what each adapter does to it.
+    originals: the copies of the transformer's weights.
+    """
+
+    def __init__(self, name: str, layer: torch.nn.Linear, changes: Sequence[Change], originals: Originals) -> None:
+        self._name = name
+        self._layer = layer
+        self._changes = changes
+        self._originals = originals
+        self._strengths: tuple[float, ...] | None = self._base
+        """The strengths that the weight has now; None if they are unknown, because a merge did not end."""
+
+    @property
+    def _base(self) -> tuple[float, ...]:
+        """The strengths of the unchanged weight."""
+        return (0.0,) * len(self._changes)
+
+    def set_pass(self, number: int) -> None:
+        """Gives the weight the value that it has in sampling pass `number` (from 0)."""
+        strengths = tuple(change.strength(number) for change in self._changes)
+        if strengths == self._strengths:
+            return
+        if strengths == self._base:
+            self.restore()
+            return
+        weight = self._layer.weight.data
+        copy = self._originals.copy_of(self._name, weight)
+        original = weight if self._strengths == self._base else copy
+        self._strengths = None
+        merge(weight, original, self._changes, strengths)
+        self._strengths = strengths
+
+    def restore(self) -> None:
+        """Gives the weight the bits that it had when it was loaded. From pinned memory this does not wait for the
+        device: what is computed there afterwards uses the restored weight."""
+        if self._strengths == self._base:
+            return
+        weight = self._layer.weight.data
+        weight.copy_(self._originals.copy_of(self._name, weight), non_blocking=True)
+        self._strengths = self._base
+
+
+def merge(weight: Tensor, original: Tensor, changes: Sequence[Change], strengths: Sequence[float]) -> None:
+    """Sets a weight to original + the sum of strength * b @ a over all changes.
+
+    The sum is computed in float32 and rounded once. Changes of strength 0 are left out.
+
+    weight: [out, in], in float32, bfloat16 or float16.
+    original: the unchanged weight, on any device. It may be `weight` itself.
+    """
+    device = weight.device
+    total = original.to(device, non_blocking=True).to(torch.float32, copy=True)
+    with _tensor_cores(weight.dtype):
+        for change, strength in zip(changes, strengths, strict=True):
+            if strength:
+                a, b = (side.to(device, non_blocking=True).float() for side in (change.pair.a, change.pair.b))
+                total.addmm_(b, a, alpha=strength)
+    weight.copy_(total)
+
+
+@contextmanager
+def _tensor_cores(dtype: torch.dtype) -> Iterator[None]:
+    """Context manager: inside its block, float32 products on a CUDA GPU use TF32 if they are for a weight of 16 bits.
+
+    TF32 keeps 11 bits of each factor, so it rounds nothing of matrices that are stored in bfloat16 or float16, and adds
+    up in float32. It is about eight times as fast.
+    """
+    products = torch.backends.cuda.matmul
+    before = products.fp32_precision
+    if dtype != torch.float32:
+        products.fp32_precision = "tf32"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before

@@ -1,0 +1,219 @@
+"""Adapters have the trained effect in each pass, and leave the transformer unchanged, in both ways of applying them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from longtake.errors import Cancelled
+from longtake.models import memory
+from longtake.models.applying import applied
+from longtake.models.budget import Home
+from longtake.models.loras import Adapter, LoadedAdapter, Pair, read
+from longtake.models.merging import Originals
+from longtake.video import Check
+from tests.conftest import load_case
+from tests.models import small
+from tests.models.adapters import MODULE, Trace, applied_in_pass, comfy_lora, low_rank_pair, write_lora
+
+OTHER = "transformer_blocks.1.ff.net.2"
+
+
+def _fused(changes: dict[str, Tensor]) -> nn.Module:
+    transformer = small.transformer()
+    for module, change in changes.items():
+        transformer.get_submodule(module).weight.add_(change)  # type: ignore[operator]
+    return transformer
+
+
+def _close(got: Tensor, expected: Tensor) -> bool:
+    return bool((got - expected).abs().max() <= 1e-5 * expected.abs().max())
+
+
+def test_oracle_lora_ltxv(oracle: Path) -> None:
+    case = load_case(oracle, "lora_ltxv")
+    transformer = case.model("ltxv_transformer").requires_grad_(False)
+    before, given = Trace(transformer), case.given
+    for run, files in case.params["runs"].items():
+        adapters: list[LoadedAdapter] = [(read(case.root / case.name / file), (scale,)) for file, scale in files]
+        with applied_in_pass(transformer, adapters):
+            got = transformer(
+                given["tokens"],
+                given["prompt"],
+                torch.tensor([case.params["timestep"] * 1000]),
+                given["prompt.mask"],
+                video_coords=given["coords"],
+                return_dict=False,
+            )[0]
+        case.check(run, got)
+        assert Trace(transformer) == before
+
+
+def test_published_module_names_of_the_reference(tmp_path: Path) -> None:
+    a, b = low_rank_pair(into=6)
+    path = write_lora(
+        tmp_path / "l",
+        {
+            "diffusion_model.patchify_proj.lora_A.weight": a,
+            "diffusion_model.patchify_proj.lora_B.weight": b,
+            "diffusion_model.adaln_single.linear.lora_A.weight": torch.randn(1, 16),
+            "diffusion_model.adaln_single.linear.lora_B.weight": torch.randn(96, 1),
+        },
+    )
+    assert read(path).pairs.keys() == {"proj_in", "time_embed.linear"}
+    transformer = small.transformer()
+    with applied_in_pass(transformer, [(read(path), (1.0,))]):
+        assert not torch.equal(small.velocity(transformer), small.velocity(small.transformer()))
+
+
+def test_several_of_different_ranks_add_up(tmp_path: Path) -> None:
+    first = read(comfy_lora(tmp_path / "a", rank=2, seed=1))
+    second = read(comfy_lora(tmp_path / "b", rank=5, seed=2))
+    mixed = Adapter(
+        "mixed", {MODULE: Pair(*low_rank_pair(1, seed=3)), OTHER: Pair(*low_rank_pair(3, into=64, seed=4), 0.5)}
+    )
+    weights: list[LoadedAdapter] = [(first, (0.5,)), (second, (-1.5,)), (mixed, (2.0,)), (first, (0.25,))]
+    transformer = small.transformer()
+    with applied_in_pass(transformer, weights):
+        got = small.velocity(transformer)
+    changes: dict[str, Tensor] = {}
+    for adapter, (scale,) in weights:
+        for module, pair in adapter.pairs.items():
+            change = scale * pair.factor * pair.b @ pair.a
+            changes[module] = changes.get(module, torch.zeros(())) + change
+    assert _close(got, small.velocity(_fused(changes)))
+
+
+@pytest.mark.parametrize("how", ["float32", "bfloat16", "fp8", "model", "group", "no room"])
+def test_the_transformer_is_unchanged_afterwards(tmp_path: Path, how: str) -> None:
+    adapter = read(comfy_lora(tmp_path / "l", OTHER, into=64))
+    transformer = small.transformer()
+    if how == "bfloat16":
+        transformer.to(torch.bfloat16)
+    if how == "fp8":
+        memory.store_fp8(transformer, torch.float32)
+    if how in ("model", "group"):
+        memory.place({"transformer": transformer, "vae": small.vae()}, torch.device("cpu"), how)  # type: ignore[arg-type]
+    originals = Originals("none" if how in ("group", "no room") else "device")
+    plain = small.velocity(transformer)
+    before = Trace(transformer)
+    for _ in range(2):
+        with applied_in_pass(transformer, [(adapter, (1.0,)), (adapter, (0.5,))], originals=originals):
+            adapted = small.velocity(transformer)
+            is_merged = not torch.equal(transformer.state_dict()[f"{OTHER}.weight"], before.state[f"{OTHER}.weight"])
+            assert is_merged == (how in ("float32", "bfloat16", "model"))
+        assert Trace(transformer) == before
+        assert (adapted - plain).abs().max() > 0.01 * plain.abs().max()
+    with pytest.raises(KeyboardInterrupt), applied_in_pass(transformer, [(adapter, (1.0,))], originals=originals):
+        raise KeyboardInterrupt
+    assert Trace(transformer) == before
+    assert torch.equal(small.velocity(transformer), plain)
+
+
+def test_without_loras_nothing_happens() -> None:
+    transformer = small.transformer()
+    with applied_in_pass(transformer, []):
+        assert torch.equal(small.velocity(transformer), small.velocity(small.transformer()))
+
+
+@pytest.mark.parametrize("home", ["device", "none"])
+def test_a_cancel_in_the_middle_of_any_change_restores_the_transformer(tmp_path: Path, home: Home) -> None:
+    transformer, originals = small.transformer(), Originals(home)
+    adapters = [
+        (read(comfy_lora(tmp_path / "a")), (1.0, 0.5)),
+        (read(comfy_lora(tmp_path / "b", OTHER, into=64)), (1.0, 0.0)),
+    ]
+    before, checks = Trace(transformer), list[int]()
+
+    def run(check: Check) -> None:
+        with applied(transformer, adapters, check, originals) as set_pass:
+            for number in (0, 1, 0):
+                set_pass(number)
+
+    run(lambda: checks.append(1))
+    assert len(checks) == 3 * 2, "before each layer in each pass"
+    for number in range(len(checks)):
+        left = iter(range(number))
+
+        def cancel(left: Iterator[int] = left) -> None:
+            if next(left, None) is None:
+                raise Cancelled
+
+        with pytest.raises(Cancelled):
+            run(cancel)
+        assert Trace(transformer) == before
+
+
+def test_a_lora_whose_layers_all_have_other_ranks_has_its_effect(tmp_path: Path) -> None:
+    transformer = small.transformer()
+    linear = {name: layer for name, layer in transformer.named_modules() if isinstance(layer, nn.Linear)}
+    pairs = {
+        name: low_rank_pair(rank, layer.out_features, layer.in_features, seed=rank)
+        for rank, (name, layer) in enumerate(linear.items(), start=1)
+    }
+    tensors = {f"{name}.lora_{side}.weight": pair["AB".index(side)] for name, pair in pairs.items() for side in "AB"}
+    adapter = read(write_lora(tmp_path / "l", tensors))
+    inputs = {name: torch.randn(3, layer.in_features) for name, layer in linear.items()}
+    with applied_in_pass(transformer, [(adapter, (0.5,))]):
+        got = {name: transformer.get_submodule(name)(inputs[name]) for name in linear}
+    for name, (a, b) in pairs.items():
+        assert _close(got[name] - linear[name](inputs[name]), 0.5 * inputs[name] @ a.T @ b.T)
+
+
+@pytest.mark.parametrize("home", ["device", "host", "none"])
+def test_a_pass_has_its_own_scales(tmp_path: Path, home: Home) -> None:
+    """Each pass has the bits of a run with its scales alone, however often the pass changes."""
+    first, second = read(comfy_lora(tmp_path / "a", seed=1)), read(comfy_lora(tmp_path / "b", seed=2))
+    transformer, originals = small.transformer().bfloat16(), Originals(home)
+    plain, wanted = small.velocity(transformer), []
+    for scales in ((0.5, 0.0), (-1.0, 2.0), (0.0, 0.0)):
+        with applied_in_pass(transformer, [(first, (scales[0],)), (second, (scales[1],))], originals=originals):
+            wanted.append(small.velocity(transformer))
+    assert torch.equal(wanted[2], plain)
+    adapters = [(first, (0.5, -1.0, 0.0)), (second, (0.0, 2.0, 0.0))]
+    with applied(transformer, adapters, originals=originals) as set_pass:
+        assert torch.equal(small.velocity(transformer), plain), "unchanged before the first pass"
+        for number in (1, 0, 0, 2, 1, 2, 0):
+            set_pass(number)
+            assert torch.equal(small.velocity(transformer), wanted[number])
+    with applied(transformer, []) as set_pass:
+        set_pass(1)
+        assert torch.equal(small.velocity(transformer), plain)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    ranks=st.lists(st.integers(1, 24), min_size=1, max_size=3),
+    scales=st.lists(st.floats(-2, 2), min_size=3, max_size=3),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+)
+def test_both_ways_agree_within_the_rounding_of_the_dtype(
+    ranks: list[int], scales: list[float], dtype: torch.dtype
+) -> None:
+    transformer = small.transformer()
+    pairs = [Pair(*low_rank_pair(rank, seed=rank), 0.05) for rank in ranks]
+    adapters = [(Adapter("a", {MODULE: pair}), (scale,)) for pair, scale in zip(pairs, scales, strict=False)]
+    change = sum(scale * pair.factor * pair.b @ pair.a for (_, (scale,)), pair in zip(adapters, pairs, strict=True))
+    assert isinstance(change, Tensor)
+    exact = small.velocity(_fused({MODULE: change}))
+    transformer.to(dtype)
+    errors = []
+    for home in ("device", "none"):
+        with applied_in_pass(transformer, adapters, originals=Originals(home)):
+            errors.append((small.velocity(transformer).float() - exact).abs().max())
+    assert max(errors) <= {torch.float32: 1e-5, torch.bfloat16: 0.05}[dtype] * exact.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn])
+def test_loras_stored_in_few_bits(tmp_path: Path, dtype: torch.dtype) -> None:
+    a, b = (tensor.to(dtype) for tensor in low_rank_pair())
+    tensors = {f"transformer.{MODULE}.lora_A.weight": a, f"transformer.{MODULE}.lora_B.weight": b}
+    adapter = read(write_lora(tmp_path / "l", tensors))
+    transformer = small.transformer()
+    with applied_in_pass(transformer, [(adapter, (1.0,))]):
+        got = small.velocity(transformer)
+    assert _close(got, small.velocity(_fused({MODULE: b.float() @ a.float()})))

@@ -1,0 +1,59 @@
+"""Where weights and their copies are follows from sizes and total memory alone."""
+
+from pathlib import Path
+
+import pytest
+
+from longtake import system
+from longtake.models import budget
+from longtake.models.budget import Home, Memories, copies_home, may_pin
+
+GB = 10**9
+GIB = 1024**3
+
+SIZES_13B = {"transformer": 26 * GB, "text_encoder": 9 * GB, "vae": 3 * GB}
+SIZES_22B = {"transformer": 38 * GB, "text_encoder": 25 * GB, "vae": 9 * GB}
+TINY = {"transformer": GB // 100, "text_encoder": GB // 100}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "copies", "offload", "device", "host", "home"),
+    [
+        (SIZES_22B, 37 * GB, "none", 141 * GB, 128 * GIB, "device"),
+        (SIZES_22B, 37 * GB, "none", 85 * GB, 128 * GIB, "pinned"),
+        (SIZES_22B, 37 * GB, "none", 85 * GB, 72 * GIB, "host"),
+        (SIZES_22B, 37 * GB, "none", 85 * GB, 60 * GIB, "none"),
+        (SIZES_22B, 37 * GB, "none", 85 * GB, None, "host"),
+        (SIZES_13B, 26 * GB, "none", 85 * GB, 64 * GIB, "device"),
+        (SIZES_13B, 26 * GB, "model", 48 * GB, 96 * GIB, "pinned"),
+        (SIZES_13B, 26 * GB, "model", 48 * GB, 72 * GIB, "host"),
+        (SIZES_13B, 26 * GB, "model", 48 * GB, 64 * GIB, "none"),
+        (SIZES_13B, 26 * GB, "group", 24 * GB, 1024 * GIB, "none"),
+        (SIZES_13B, 26 * GB, "none", None, 128 * GIB, "device"),
+        (SIZES_13B, 26 * GB, "none", None, 64 * GIB, "none"),
+        (SIZES_13B, 26 * GB, "none", None, None, "device"),
+        (TINY, GB // 100, "none", GB // 2, GIB, "device"),
+    ],
+)
+def test_copies_are_where_there_is_room_for_them(
+    sizes: dict[str, int], copies: int, offload: str, device: int | None, host: int | None, home: Home
+) -> None:
+    assert copies_home(sizes, copies, offload, Memories(device, host)) == home
+
+
+def test_at_most_three_quarters_of_host_memory_are_pinned() -> None:
+    assert may_pin(46 * GB, Memories(24 * GIB, 62 * GIB))
+    assert not may_pin(46 * GB, Memories(24 * GIB, 31 * GIB))
+    assert not may_pin(1, Memories(None, 62 * GIB)), "there is nothing to pin memory for"
+    assert not may_pin(1, Memories(24 * GIB, None))
+
+
+def test_the_limit_of_a_container_counts_as_the_hosts_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(system, "memory_bytes", lambda: (30 * GIB, 64 * GIB))
+    monkeypatch.setattr(budget, "CGROUP_LIMITS", (tmp_path / "absent", limit))
+    for text, total in (("max", 64), (f"{32 * GIB}", 32), ("9223372036854771712", 64)):
+        limit.write_text(f"{text}\n")
+        assert budget.host_memory() == total * GIB
+    monkeypatch.setattr(system, "memory_bytes", lambda: None)
+    assert budget.host_memory() is None
