@@ -90,9 +90,8 @@ class RequestOptions:
     def request(self, output: Path | None = None, **output_options: Any) -> Iterator[tuple["LocalRequest", "Settings"]]:
         """A context manager that yields the request that the options describe, and the settings of this process.
 
-        If an option is wrong or the block raises an error, a sentence about it is printed on standard error, with the
-        name of the option that it is about, and typer.Exit is raised with the error's exit status. With `--debug` the
-        error itself is raised.
+        If an option is wrong or the block raises an error, prints a sentence on standard error, with the name of the
+        option at fault, and raises typer.Exit with the error's exit status. With `--debug` the error itself is raised.
 
         output: the file to write. Its suffix sets the type of the file.
         output_options: values of `quality` and `write_mode`.

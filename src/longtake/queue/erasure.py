@@ -42,7 +42,7 @@ def eraser(store: FileStore, settings: Settings, on_change: Callable[[str], None
 
     - Inputs, JSON results, plans and logs are deleted `payload_s` seconds after a request's end. If the client does not
       let the server store them, they are deleted after 45 minutes (UNSTORED_S) at the latest.
-    - A webhook that is still sent then is deleted when it was delivered or given up.
+    - Webhooks are deleted with these data, but only after they were delivered or given up.
     - Rows are deleted `history_s` seconds after a request's submission, but not before the request's other data.
 
     `store`: has the engine of the database, and the blobs of large inputs and results.

@@ -25,7 +25,7 @@ SCANNED = 10_000
 them."""
 
 _OPEN: Mapping[str, State] = {"waiting": "IN_QUEUE", "running": "IN_PROGRESS"}
-"""Shown state -> database state, for requests that have not ended."""
+"""State as the server's pages show it -> state in the database, for requests that have not ended."""
 
 _STATUS = sa.func.coalesce(requests.c.status_code, 0)
 # These are written so that SQLite does not use an index of states, which would make it read all ended requests.
@@ -34,7 +34,7 @@ _ENDED: Mapping[str, sa.ColumnElement[bool]] = {
     "failed": sa.and_(_STATUS >= 300, requests.c.state != "CANCELLED"),
     "cancelled": requests.c.state.not_in(("COMPLETED", *_OPEN.values())),
 }
-"""Shown state -> SQL condition that selects the requests in this state, for requests that have ended."""
+"""State as the server's pages show it -> SQL condition that selects such requests, for requests that have ended."""
 
 
 def shown_state(state: str, status_code: int | None) -> ShownState:
@@ -114,7 +114,8 @@ def recent(
     """Returns the newest requests that `selected` selects, at most `limit` of them.
 
     If the filter has an endpoint, a text or the state of ended requests, only the newest `scanned` requests are
-    searched. The page may then have fewer rows, or none, although older requests match; its `older` is not None.
+    searched. The page may then have fewer than `limit` rows although older requests match. Its `older` says where the
+    next call has to continue.
 
     `columns`: columns of the table `requests`, among them `seq`.
     `before`: the `seq` of a request; only older ones are returned. None returns the newest.

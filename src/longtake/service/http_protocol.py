@@ -293,9 +293,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._chunks = max(0.0, self._chunks - count)
 
     def _drop_rest(self) -> None:
-        """Closes the connection if the last received bytes end a body in chunks whose request is already answered.
+        """Drops the rest of a body in chunks whose request is already answered. Closes the connection at the body's
+        end.
 
-        Must be called for each further piece of such a body. The piece itself is dropped.
+        Must be called for each further piece of such a body.
         """
         # Parsing the rest would be slow if the chunks are small. The body has probably ended if the last received bytes
         # are a chunk of size 0.

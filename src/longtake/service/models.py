@@ -99,7 +99,7 @@ def _entry(state: ServerState, status: ModelStatus) -> dict[str, Any]:
     bytes: the bytes on the disk of its parts and adapters that are on this machine.
     missing: the names of the parts that are not on this machine and without which it cannot be loaded.
     missing_bytes: about how many bytes a download of all absent parts and adapters has.
-    pull: see `_pull_entry`; None if this server neither downloads it nor has failed to.
+    pull: the download of the model by this server (see `_pull_entry`); None if no download runs or has failed.
     """
     card, pull = status.card, state.pulls.get(status.card.name)
     return {

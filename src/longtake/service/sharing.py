@@ -37,8 +37,11 @@ def shared_result(entries: Entries, key: str) -> dict[str, Any]:
 
     key: the key of the file, which is the result of the request.
 
-    Raises NotFound if the server does not share results, if there is no such file or it is no result, if the file's
-    access rules do not let everybody read it, or if the client did not let the server store the request's input.
+    Raises NotFound in these cases:
+    - The server does not share results.
+    - There is no such file, or it is not the result of a request.
+    - The file's access rules do not let everybody read it.
+    - The client did not let the server store the request's input.
     """
     state = entries.state
     file = state.store.find(key) if state.shares_results() else None

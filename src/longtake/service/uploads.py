@@ -47,9 +47,10 @@ async def received(request: Request, state: ServerState, key_id: str, max_bytes:
     At the end of the `with` block the file is deleted, unless the block has moved it. `key_id` is the key that sends
     the body.
 
-    Raises RequestFailed with status 413 if the body has more than `max_bytes` bytes or more than the key may send in an
-    hour, with status 429 if the key has sent too many bytes within the last hour, and with status 507 if the disk is
-    full.
+    Raises RequestFailed with one of these HTTP statuses:
+    - 413: the body has more than `max_bytes` bytes, or more than the key may send in an hour.
+    - 429: the key has sent too many bytes within the last hour.
+    - 507: the disk is full.
     """
     too_large = RequestFailed(
         413,

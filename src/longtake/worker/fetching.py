@@ -328,8 +328,8 @@ class FetchPlaces:
         """Context manager that downloads one file of a request and yields its path, from which a blob is then made.
 
         A video or picture that the request's API key has just imported (see `storage.imports`) is not downloaded again.
-        For a LoRA of the hub, None is yielded if no blob is needed, because this machine has the newest version already
-        and no other machine lacks it.
+        Yields None for a LoRA of the hub that needs no blob: this machine already has its newest version, and no other
+        machine is known to lack it.
 
         `place`: the download of the request's files.
         `hub_names`: for a LoRA of the hub, this method sets the item URL -> path in the folder for LoRAs of the hub.
