@@ -11,10 +11,10 @@ from longtake.media.source import SourceReader
 from longtake.video import Span
 
 MAX_WIDTH = 1280
-"""The largest width in pixels of a copy."""
+"""The largest width in pixels of a copy for browsers. Wider videos are scaled down."""
 
 MAX_RATE = 60
-"""The highest frame rate of a copy in frames per second. The copy of a faster video leaves out frames."""
+"""The highest frame rate of a copy for browsers, in frames per second. The copy of a faster video leaves out frames."""
 
 _SOUND_BLOCK_S = 10
 """Seconds of sound that are read at a time."""
@@ -23,7 +23,7 @@ _FORMAT = output_format("X264 (.mp4)", "medium", "fast")
 
 
 def write_copy(source: SourceReader, out: Path, report: Callable[[float], None]) -> None:
-    """Writes a copy of a video as an MP4 file with H.264 frames, AAC sound, and its index at the beginning.
+    """Writes a copy of a video for browsers: an MP4 file with H.264 frames, AAC sound, and its index at the beginning.
 
     out: path of the new file.
     report: called before each chunk of frames with the share (0..1) of the frames that are written.

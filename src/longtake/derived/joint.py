@@ -1,4 +1,4 @@
-"""The joint of a result, where source and new frames meet: its place, its figures, and a picture of it."""
+"""Measures and draws the joint of a finished video, the place where source and new frames meet, for the server's pages."""
 
 import math
 from dataclasses import asdict

@@ -7,7 +7,7 @@ from longtake.plans import Plan
 
 
 def first_frame_after(plan: Plan) -> int:
-    """Returns the index of the output's first frame after the joint.
+    """Returns the index of the first frame after the joint in the finished video of a plan.
 
     The joint is where the source's own frames meet all other frames. The other frames are the new frames. If the output
     shows the model's version of the context (the source frames that the model sees), this version belongs to them, too.
@@ -16,7 +16,7 @@ def first_frame_after(plan: Plan) -> int:
 
 
 def sound_joint_s(plan: Plan) -> Fraction:
-    """Returns the time in seconds, from the start of the output, at which source and new sound meet.
+    """Returns the time in seconds, from the start of a plan's finished video, at which source and new sound meet.
 
     It can differ from the time at which the frames meet: the output can show the model's version of the context (the
     source frames that the model sees) together with the source's sound.
@@ -25,12 +25,13 @@ def sound_joint_s(plan: Plan) -> Fraction:
 
 
 def joint_place(plan: Plan) -> dict[str, Any]:
-    """Returns as a JSON object where the joint of the output is, the place where source and new frames meet.
+    """Returns where the joint of a plan's finished video is, the place where source and new frames meet.
 
+    The result is a JSON object:
     frame: index of the first frame after the joint.
-    seconds: time from the start of the output at which the source's frames and the other frames meet.
-    sound_seconds: time from the start of the output at which source and new sound meet.
-    num_frames, fps: number of frames and frame rate of the output.
+    seconds: time from the start of the video at which the source's frames and the other frames meet.
+    sound_seconds: time from the start of the video at which source and new sound meet.
+    num_frames, fps: number of frames and frame rate of the video.
     new_first: True if the new frames come before the source's frames.
     """
     frame = first_frame_after(plan)

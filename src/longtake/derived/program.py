@@ -8,7 +8,7 @@ while it works, and at the end one of these:
 - {"error": name of the class of a LongtakeError, "message": sentence for the user, "ctx": object with details}
 - {"traceback": text}, for an unexpected error
 
-The program starts a sandboxed process that decodes the video. It runs with low priority.
+The program runs with low priority. It does not decode the video itself, but in a sandboxed child process.
 """
 
 import json
@@ -28,7 +28,10 @@ Report = Callable[[float], None]
 """A function that is called with the share (0..1) of the work that is done."""
 
 Maker = Callable[[SourceReader, Path, Report, Mapping[str, Any]], Mapping[str, Any]]
-"""A function that makes a derived file at a path, and returns facts about it. It may make no file."""
+"""A function maker(video, path, report, arguments) that makes a derived file at `path` and returns facts about it.
+
+The facts are a JSON object. Some makers only return facts and write no file.
+"""
 
 MEMORY_BYTES = 6 << 30
 """The largest address space in bytes that the program may use."""

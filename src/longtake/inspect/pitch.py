@@ -75,9 +75,10 @@ def tone_figures(sound: NDArray[np.float32], joint: int, sound_rate: int = SOUND
 
 
 def pitch(mono: NDArray[np.float64], sound_rate: int = SOUND_RATE) -> float | None:
-    """Returns the pitch of samples [n] in Hz, 40..4000 (LOWEST_HZ, HIGHEST_HZ), or None if they have no clear pitch.
+    """Returns the pitch in Hz of the samples `mono` [n], or None if they have no clear pitch.
 
-    The period is the first clear peak of the normalised square difference function (McLeod & Wyvill 2005).
+    The pitch is in 40..4000 Hz (LOWEST_HZ, HIGHEST_HZ). The period is the first clear peak of the normalised square
+    difference function (McLeod & Wyvill 2005). `sound_rate` is the number of samples per second.
     """
     wave = mono - mono.mean()
     if np.sqrt(np.square(wave).mean()) < _MIN_RMS:
@@ -101,7 +102,10 @@ def pitch(mono: NDArray[np.float64], sound_rate: int = SOUND_RATE) -> float | No
 
 
 def _strongest(mono: NDArray[np.float64], sound_rate: int) -> tuple[float, float]:
-    """Returns the frequency in Hz of the strongest partial and its phase in radians at the middle of the samples."""
+    """Returns (frequency, phase) of the strongest partial of the samples `mono` [n].
+
+    The frequency is in Hz. The phase is in radians, at the middle of the samples.
+    """
     window = np.hanning(mono.size)
     levels = np.log(np.abs(np.fft.rfft(mono * window, _FFT_SIZE)) + 1e-12)
     peak = int(np.argmax(levels[1:-1])) + 1

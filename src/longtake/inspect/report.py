@@ -57,12 +57,15 @@ class JointReport:
     picture: Image.Image
 
     def rows(self) -> list[tuple[str, str]]:
-        """Returns the figures as rows (name, value) for people."""
+        """Returns the figures as text for people, in rows (name, value)."""
         return figure_rows(self.figures, self.tone)
 
 
 def figure_rows(figures: JointFigures, tone: ToneFigures) -> list[tuple[str, str]]:
-    """Returns figures of a joint as rows (name, value) for people. Pitch and phase are left out if not measured."""
+    """Returns the figures of a joint as text for people, in rows (name, value).
+
+    The rows of pitch and phase are left out if these are None in `tone`.
+    """
     pitch, phase = tone.pitch_step_cents, tone.phase_jump_degrees
     loudness = "no sound on one side"
     if figures.loudness_step_db is not None:

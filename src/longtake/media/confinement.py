@@ -205,7 +205,10 @@ class _Program(ctypes.Structure):
 
 
 def _refuse_calls(machine: str) -> bool:
-    """Makes the kernel refuse, by seccomp, all system calls of this process but CALLS. Returns False if that fails."""
+    """Makes the kernel refuse, by seccomp, all system calls of this process except those of CALLS.
+
+    `machine` is the machine type, a field of `Numbers`. Returns False if that fails.
+    """
     steps = call_filter(machine)
     memory = ctypes.create_string_buffer(steps)
     program = _Program(len(steps) // 8, ctypes.addressof(memory))

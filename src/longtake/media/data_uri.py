@@ -21,8 +21,8 @@ _MARK = re.compile(r";\s*base64\s*,", re.IGNORECASE)
 _QUOTED = re.compile(r'"[^"]*"|%22.*?%22', re.DOTALL)
 """Matches the quoted value of a parameter. Commas and semicolons in it are not separators."""
 _MISPLACED_MARK = re.compile(r"[:;]\s*base64\s*(;|\Z)", re.IGNORECASE)
-"""Matches the mark at the end of the text before the comma, and two wrong forms that some programs write: parameters
-after the mark (`;base64;a=b`), or a colon instead of its semicolon."""
+"""Matches `;base64` at the end of the text before a data URI's comma. It also matches two wrong forms that some
+programs write: parameters after it (`;base64;a=b`), or a colon instead of its semicolon."""
 _BLANKS = b" \t\n\r\f"
 _BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")

@@ -49,7 +49,7 @@ _BATCH = 28
 
 
 def mixed(planes: Samples, names: tuple[str, ...]) -> Samples:
-    """Returns the channels [channels, n] mixed down to stereo [2, n]. Samples of the mix can be outside -1..1.
+    """Returns the sound `planes` [channels, n] mixed down to stereo [2, n]. The mix can have samples outside -1..1.
 
     `names` are FFmpeg's names of the channels, such as "FL". Stereo is unchanged, and a single channel is copied to
     both sides.

@@ -213,13 +213,15 @@ def stored_frames(file: FrameFile, first: int, last: int) -> Iterator[tuple[int,
 
 
 def _start(run: Iterator[tuple[int, Any]], lead: int, first: int, accept_any: bool) -> tuple[int, Any] | None:
-    """Advances `run` to frame `first`. Returns its (index, frame), or None if decoding must start earlier in the file.
+    """Advances `run` to the frame with the index `first`, and returns (index, frame).
+
+    Returns None if `run` does not have this frame whole. Then decoding must start earlier in the file.
 
     run: yields (index, decoded frame) with rising indices.
-    lead: index of the first frame that is needed: `first`, or the frame before it for the deinterlacing filter.
+    lead: index of the first frame that must be decoded: `first`, or the frame before it for the deinterlacing filter.
     first: index of the wanted frame.
-    accept_any: True if decoding cannot start earlier. Then the frame may be damaged, `run` may begin after `lead`, and
-        None means that frame `first` is missing.
+    accept_any: True if decoding cannot start earlier. Then a damaged frame is returned, too, and `run` may begin after
+        `lead`.
     """
     has_lead = accept_any
     for number, frame in run:

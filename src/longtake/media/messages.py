@@ -53,7 +53,11 @@ class ArrayForm:
 
 
 def send_message(pipe: Pipe, header: dict[str, Any], payload: NDArray[Any] | None = None) -> None:
-    """Writes one message. If it has an array, the array's shape and dtype are added to the header."""
+    """Writes one message to the pipe.
+
+    header: a JSON object.
+    payload: the array of the message, whose shape and dtype are added to the header; None for no array.
+    """
     if payload is not None:
         header = header | {"shape": payload.shape, "dtype": str(payload.dtype)}
     text = json.dumps(header).encode()

@@ -16,7 +16,10 @@ _VP8_SHOWN = 0x10
 """The bit in the first byte of a VP8 frame that is set if the frame is shown (RFC 6386, 9.1)."""
 
 _H264_IDR = re.compile(rb"\x00\x00\x01[\x05\x25\x45\x65]")
-"""Start of an H.264 IDR picture: NAL unit type 5 (ITU-T H.264, 7.4.1). No frame after it needs a frame before it."""
+"""Matches the start of an H.264 IDR picture (NAL unit type 5; ITU-T H.264, 7.4.1).
+
+No frame that is stored after such a picture needs a frame that is stored before it to be decoded.
+"""
 
 _LEAST_LOSS_S = Fraction(1, 10)
 """A file counts as cut off if its packets end at least this many seconds, and at least one and a half frames, before

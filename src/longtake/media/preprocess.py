@@ -56,7 +56,7 @@ def _configured(checkpoint: Path | None, kind: str) -> Path:
 
 
 def canny(frames: Frames) -> Frames:
-    """Returns the edges of each frame in white on black, found by OpenCV's Canny detector (Canny 1986)."""
+    """Returns frames [T, H, W, 3] with the edges of `frames` in white on black, found by OpenCV's Canny detector."""
     import cv2
 
     edges = [cv2.Canny(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), CANNY_LOW, CANNY_HIGH) for frame in frames]
@@ -64,7 +64,7 @@ def canny(frames: Frames) -> Frames:
 
 
 def depth(frames: Frames, checkpoint: Path) -> Frames:
-    """Returns the depth of each frame as grey, from black (farthest point of the clip) to white (nearest point).
+    """Returns frames [T, H, W, 3] with the depth of `frames` in grey. White is the nearest point of the whole clip.
 
     `checkpoint` is the folder of a depth estimation model for the transformers library.
     """
@@ -80,7 +80,9 @@ def depth(frames: Frames, checkpoint: Path) -> Frames:
 
 
 def pose(frames: Frames, checkpoint: Path) -> Frames:
-    """Returns one skeleton per frame, in white on black. Each frame is assumed to show one person.
+    """Returns frames [T, H, W, 3] with the skeleton of the person in `frames`, in white on black.
+
+    Each frame is assumed to show one person.
 
     `checkpoint` is the folder of a ViTPose model for the transformers library.
     """

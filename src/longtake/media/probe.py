@@ -130,9 +130,10 @@ def decoder_of(stream: Any, limits: Limits) -> Any:
 
 
 def probe(file: Openable, container: str, limits: Limits) -> ProbedVideo:
-    """Returns all that is needed to read a video file. It reads the times of all packets and decodes the first frame.
+    """Opens a video file, reads the times of all packets and decodes the first frame.
 
-    A file without usable timestamps is decoded completely to count its frames.
+    Returns everything that is needed to read the video. A file without usable timestamps is decoded completely to count
+    its frames.
 
     container: the file's container, such as mp4: one of `sniff.CONTAINERS`.
 
@@ -240,7 +241,11 @@ def _facts(container: str, codec: str, picture: PictureFormat, line: Timeline, l
 
 
 def _count_frames(file: Openable, container: str, limits: Limits) -> int:
-    """Decodes the whole file and returns the number of frames. Raises UnsupportedVideo if there is none."""
+    """Decodes the whole file and returns the number of frames. Raises UnsupportedVideo if there is none.
+
+    container: the file's container, one of `sniff.CONTAINERS`.
+    limits: gives the largest number of pixels of a frame. Larger frames are not decoded.
+    """
     with opened(file, container) as media:
         stream = video_stream(media)
         count = sum(1 for _ in decoded(shown_packets(media, stream), decoder_of(stream, limits)))
@@ -316,7 +321,8 @@ def _sound_notes(used: SoundInfo, unusable: dict[int, str], num_unused: int) -> 
     """Returns sentences for the user about the sound track that is used and about the other sound tracks.
 
     used: the track that is used.
-    unusable: number (from 1) of each track that was tried first and is not used -> the end of a sentence that says why.
+    unusable: the tracks that were tried before it and cannot be used: number of the track (from 1) -> reason, as the
+        end of a sentence.
     num_unused: number of tracks that were not tried.
     """
     notes = [f"Sound track {number} of the source {reason}." for number, reason in unusable.items()]

@@ -211,7 +211,10 @@ class DecodeProcess:
         return f"{self._limits.cpu_s:g} s of processor time"
 
     def _cpu_used_s(self) -> float | None:
-        """Returns the seconds of processor time since the last message; None if they cannot be measured."""
+        """Returns the seconds of processor time that the child has used since its last message to or from this process.
+
+        Returns None if they cannot be measured.
+        """
         start, now = self._cpu_start_s, system.cpu_seconds(self.pid)
         return None if start is None or now is None else now - start
 
@@ -327,7 +330,7 @@ def start_child() -> Child:
 
 
 def confine(limits: Limits) -> None:
-    """Limits this process's memory, makes it give up root, and confines it (see media.confinement).
+    """Limits this process's memory to `limits.memory_bytes`, makes it give up root, and confines it.
 
     Each of these steps is taken as far as the operating system allows it.
     """

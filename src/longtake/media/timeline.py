@@ -48,7 +48,7 @@ _JITTER = Fraction(1, 3)
 """Largest error of a timestamp of a camera with a steady rate, as a share of a frame's duration."""
 
 _MAX_JITTER_S = Fraction(1, 20)
-"""Largest error in seconds of a timestamp of a camera with a steady rate. At low rates it is stricter than _JITTER."""
+"""Largest error in seconds of a timestamp of a camera with a steady rate. At low rates this is less than _JITTER."""
 
 _ROUNDING = Fraction(1, 2)
 """Largest error in ticks of a time that was rounded to the nearest tick."""

@@ -29,7 +29,7 @@ DISPLAY_GAMMA = 2.4
 _HLG_GAMMA = 1.2
 _BT2020_LUMA = np.array([0.2627, 0.6780, 0.0593], np.float32)
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
-"""Bradford's matrix, which converts CIE XYZ to cone responses. Colours are adapted to another white point in these."""
+"""Bradford's matrix, which converts CIE XYZ to cone responses. Scaling these adapts a colour to another white point."""
 
 Chromaticity = tuple[float, float]
 """Coordinates (x, y) of a colour in the CIE 1931 diagram."""
@@ -40,7 +40,7 @@ _ILLUMINANT_C: Chromaticity = (0.310, 0.316)
 
 @dataclass(frozen=True)
 class Primaries:
-    """The chromaticities of a video's red, green, blue and white."""
+    """The chromaticities (x, y) of a video's red, green, blue and white."""
 
     red: Chromaticity
     green: Chromaticity
@@ -114,9 +114,9 @@ def _xyz(colour: Chromaticity) -> NDArray[np.float64]:
 
 
 def _screen_light(pixels: NDArray[np.uint16], transfer: Transfer) -> NDArray[np.float32]:
-    """Converts RGB codes [n, 3] of n pixels to linear light [n, 3], where 1 is the screen's white.
+    """Converts RGB codes [n, 3] of n pixels, with the transfer function `transfer`, to linear light [n, 3].
 
-    Highlights are compressed, except for sdr. The primaries stay the same.
+    In the result 1 is the screen's white. Highlights are compressed, except for sdr. The primaries stay the same.
     """
     light = _linear(transfer)[pixels]
     if transfer == "sdr":
@@ -158,9 +158,9 @@ def _roll_off() -> NDArray[np.float32]:
 
 @cache
 def _linear(transfer: Transfer) -> NDArray[np.float32]:
-    """Returns a table [65536] of the light for each 16-bit code.
+    """Returns a table [65536] of the light that each 16-bit code means in the transfer function `transfer`.
 
-    The light is in nits for PQ, scene light (0..1) for HLG, and screen light (0..1) for SDR.
+    It is light in nits for pq, scene light (0..1) for hlg, and screen light (0..1) for sdr.
     """
     code = np.linspace(0, 1, 1 << 16)
     if transfer == "pq":

@@ -152,10 +152,9 @@ def correction(clip: GeneratedClip, joint: RGBFrames, detail: Detail | None, dis
     """Returns the function that corrects the frames of a clip (see Correction).
 
     The function adds `detail` to the frames. If `detail` is None, it removes the colour cast of the model's autoencoder
-    instead. It returns the frames unchanged if the clip has no `rendition`, the decoded version of the frame next to
-    it, from which the cast is measured.
+    instead.
 
-    clip: the generated clip.
+    clip: the generated clip. If `clip.rendition` is None, the function returns the frames unchanged.
     joint: the source's frame next to the new ones, [H, W, 3].
     detail: the fine detail of the source, which the model loses.
     distance: number of new frames between the source and the clip.

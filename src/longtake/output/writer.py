@@ -40,7 +40,7 @@ class ProgressRelay:
         self.on_progress(progress)
 
     def repeat(self) -> None:
-        """Reports the last progress once more."""
+        """Passes the last report to `on_progress` once more."""
         self.on_progress(self.last)
 
 
