@@ -1,4 +1,4 @@
-"""Measures and draws the joint of a finished video, the place where source and new frames meet, for the server's pages."""
+"""Measures and draws the joint of a finished video, where source and new frames meet, for the server's pages."""
 
 import math
 from dataclasses import asdict

@@ -74,7 +74,7 @@ def append_sound(track: Samples, clip: GeneratedClip, plan: Plan, num_frames: in
 def prepend_sound(track: Samples, clips: Sequence[GeneratedClip], plan: Plan) -> Samples:
     """Returns the sound of all `clips`, which are in playing order, followed by the source's `track` [2, n].
 
-    They are cross-faded, and the result lasts as long as their frames. Clips without sound are left out.
+    They are cross-faded. Clips without sound are left out.
     """
     num_frames = plan.shown_frames
     for clip in reversed(clips):
