@@ -215,7 +215,7 @@ def stored_frames(file: FrameFile, first: int, last: int) -> Iterator[tuple[int,
 def _start(run: Iterator[tuple[int, Any]], lead: int, first: int, accept_any: bool) -> tuple[int, Any] | None:
     """Advances `run` to the frame with the index `first`, and returns (index, frame).
 
-    Returns None if `run` does not have this frame whole. Then decoding must start earlier in the file.
+    Returns None if `run` does not have this frame whole. Then decoding must start earlier in the file, if it can.
 
     run: yields (index, decoded frame) with rising indices.
     lead: index of the first frame that must be decoded: `first`, or the frame before it for the deinterlacing filter.
