@@ -30,8 +30,8 @@ from longtake.families.ltxv.model import LTXVModel
 from longtake.families.ltxv.plan import LTXVPlan
 from longtake.media.encode import Encoder
 from longtake.media.formats import output_format
+from longtake.media.pixels import as_rgb
 from longtake.models.registry import card
-from longtake.output.writer import as_integers
 from longtake.sampling.resume import NO_RESUME
 from longtake.settings import settings
 from longtake.video import VideoInfo, ignore_progress
@@ -93,7 +93,7 @@ def _longtake(models: LTXVModel, plan: LTXVPlan, frames: Any, path: Path) -> flo
         video.write(frames)
         for piece in generate(run, PROMPT, Context(frames)):
             for chunk in piece.frames:
-                video.write(as_integers(chunk.permute(0, 2, 3, 1).numpy(), "yuv420p"))
+                video.write(as_rgb(chunk))
     return starts[-1] - starts[0]
 
 

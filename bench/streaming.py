@@ -23,8 +23,8 @@ from longtake.families.family import Context, PlanRun
 from longtake.families.ltxv.generate import generate
 from longtake.media.encode import Encoder
 from longtake.media.formats import output_format
+from longtake.media.pixels import as_rgb
 from longtake.models.registry import card
-from longtake.output.writer import as_integers
 from longtake.sampling.resume import NO_RESUME
 from longtake.settings import settings
 from longtake.video import VideoInfo, ignore_progress
@@ -48,7 +48,7 @@ def main() -> None:
     def generated_chunks() -> Iterator[Any]:
         for piece in generate(run, plan.prompt, Context(frames)):
             for chunk in piece.frames:
-                yield as_integers(chunk.permute(0, 2, 3, 1).numpy(), "yuv420p")
+                yield as_rgb(chunk)
 
     with tempfile.TemporaryDirectory() as folder:
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,9 +44,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def chunks(*values: float, length: int = 20) -> Iterator[NDArray[np.float32]]:
+def chunks(*values: float, length: int = 20) -> Iterator[NDArray[np.unsignedinteger[Any]]]:
     for value in values:
-        yield np.full((length, 16, 16, 3), value, np.float32)
+        yield np.full((length, 16, 16, 3), value, np.uint8)
 
 
 def test_clean_frames_pass_unchanged(folder: Path) -> None:
@@ -58,10 +59,18 @@ def test_clean_frames_pass_unchanged(folder: Path) -> None:
 
 def test_a_flagged_frame_raises_before_its_chunk_is_passed_on(folder: Path) -> None:
     checker, _ = safety.configured_checker(settings(safety_checkpoint=folder))
-    passed: list[NDArray[np.float32]] = []
+    passed: list[NDArray[np.unsignedinteger[Any]]] = []
     with pytest.raises(ContentPolicyViolation, match="flagged by a content checker"):
-        passed.extend(safety.checked_frames(chunks(0, 1, 0), checker))
+        passed.extend(safety.checked_frames(chunks(0, 255, 0), checker))
     assert len(passed) == 1, "the flagged chunk and later ones are never written"
+
+
+def test_frames_of_16_bits_are_checked(folder: Path) -> None:
+    checker, _ = safety.configured_checker(settings(safety_checkpoint=folder))
+    deep = [chunk.astype(np.uint16) * 257 for chunk in chunks(0, 255)]
+    assert len(list(safety.checked_frames(iter(deep[:1]), checker))) == 1
+    with pytest.raises(ContentPolicyViolation):
+        list(safety.checked_frames(iter(deep), checker))
 
 
 def test_a_missing_checker_is_reported() -> None:

@@ -26,6 +26,7 @@ from longtake.models.choice import ModelChoice
 from longtake.models.lora_files import NO_SOURCES, LoraSources
 from longtake.models.loras import LoraCache, open_adapters, read_adapters
 from longtake.models.registry import ModelCard
+from longtake.output.background import Background
 from longtake.output.joining import Joiner
 from longtake.output.soundtrack import context_sound
 from longtake.output.source_frames import source_sound
@@ -189,11 +190,14 @@ class Runner:
                 applied(model.transformer, adapters, progress.repeat, model.originals) as set_pass,
                 torch.inference_mode(),
                 video_writer(path, plan, has_sound=has_sound, progress=progress, comment=job.label) as writer,
+                Background() as background,
             ):
+                # The source is written while the model works. If that fails, the work ends at its next report.
+                watched = background.watched(progress)
                 run: PlanRun[Any, Any] = PlanRun(
-                    plan, model, self._settings, resume, progress, set_pass, previews if checker is None else None
+                    plan, model, self._settings, resume, watched, set_pass, previews if checker is None else None
                 )
-                joiner = Joiner(plan, job.source, sound, writer, checker, carries, progress)
+                joiner = Joiner(plan, job.source, sound, writer, checker, carries, progress, background)
                 frames = joiner.start()
                 joint = frames[0 if plan.source_last else -1]
                 progress(Progress("prompt", 0, 1))

@@ -64,10 +64,12 @@ def _load(folder: Path) -> SafetyChecker:
         raise BadCheckpoint(f"{folder} holds no usable image classifier: {str(error)[:200]}.") from error
 
 
-def checked_frames(
-    chunks: Iterator[NDArray[np.float32]], checker: SafetyChecker | None
-) -> Iterator[NDArray[np.float32]]:
-    """Yields the chunks of frames [t, H, W, 3] (0..1) unchanged. Each chunk is checked before it is yielded.
+Codes = NDArray[np.unsignedinteger[Any]]
+"""RGB frames [t, H, W, 3]: uint8 with values 0..255, or uint16 with values 0..65535."""
+
+
+def checked_frames(chunks: Iterator[Codes], checker: SafetyChecker | None) -> Iterator[Codes]:
+    """Yields the chunks of frames unchanged. Each chunk is checked before it is yielded.
 
     Only some frames are checked: the first one and every 24th after it, counted across all chunks. Raises
     ContentPolicyViolation if the checker flags one as unsafe. If `checker` is None, nothing is checked.
@@ -75,6 +77,7 @@ def checked_frames(
     first = 0
     for chunk in chunks:
         if checker is not None:
-            checker.check(np.rint(chunk[-first % FRAMES_APART :: FRAMES_APART] * 255).astype(np.uint8))
+            chosen = chunk[-first % FRAMES_APART :: FRAMES_APART]
+            checker.check((chosen >> (8 * (chosen.itemsize - 1))).astype(np.uint8))
         first += len(chunk)
         yield chunk

@@ -46,7 +46,7 @@ def test_a_blurred_rendition_gets_the_source_s_detail_and_goes_on_as_the_source_
     film = moving(29) if forwards else moving(29)[::-1]
     source, truth = film[:17], film[17:]
     detail = Detail.of(codes(source[::-1]), blurred(source[-1:])[0])
-    carried = carry_detail(np.repeat(blurred(source[-1:]), 12, axis=0), detail)
+    carried = carry_detail(np.repeat(blurred(source[-1:]), 12, axis=0), detail, range(12))
     assert detail.trust.max() < 0.2
     assert sharpness(blurred(truth)) < 0.2 * sharpness(truth)
     assert 0.85 < sharpness(carried) / sharpness(source) < 1.15
@@ -57,7 +57,7 @@ def test_a_blurred_rendition_gets_the_source_s_detail_and_goes_on_as_the_source_
 def test_frames_of_a_model_that_draws_well_are_kept_where_the_source_s_motion_is_not_known() -> None:
     source, new = moving(1), moving(8, first=30)
     detail = Detail.of(codes(source[::-1]), codes(source[-1:])[0].astype(np.float32) / 255)
-    assert carry_detail(new, detail) == pytest.approx(new, abs=1e-3)
+    assert carry_detail(new, detail, range(8)) == pytest.approx(new, abs=1e-3)
 
 
 def test_motion_back_and_forth_is_not_steady() -> None:
@@ -72,7 +72,7 @@ def test_motion_back_and_forth_is_not_steady() -> None:
 def test_without_known_motion_the_model_s_own_is_followed() -> None:
     source, new = moving(1), moving(4, first=1)
     detail = Detail.of(codes(source), blurred(source)[0])
-    carried = carry_detail(blurred(new), detail)
+    carried = carry_detail(blurred(new), detail, range(4))
     inside = np.s_[-1, 8:-8, 40:-40]
     assert error(carried[inside], new[inside]) < 0.5 * error(source[0][inside[1:]], new[inside])
 
@@ -80,17 +80,17 @@ def test_without_known_motion_the_model_s_own_is_followed() -> None:
 def test_a_still_source_stays_still() -> None:
     source = np.repeat(moving(1), 5, axis=0)
     detail = Detail.of(codes(source), blurred(source)[0])
-    carried = carry_detail(blurred(moving(6, first=1)), detail)
+    carried = carry_detail(blurred(moving(6, first=1)), detail, range(6))
     assert error(carried, np.repeat(source[:1], 6, axis=0)) < 0.1 * error(moving(6, first=1), source[:1])
 
 
 def test_chunks_are_carried_like_the_whole() -> None:
     source, new = moving(5), blurred(moving(6, first=5))
     detail = Detail.of(codes(source[::-1]), blurred(source[-1:])[0])
-    parts = [carry_detail(new[at : at + 2], detail, first=at) for at in range(0, 6, 2)]
-    assert (np.concatenate(parts) == carry_detail(new, detail)).all()
+    parts = [carry_detail(new[at : at + 2], detail, range(at, at + 2)) for at in range(0, 6, 2)]
+    assert (np.concatenate(parts) == carry_detail(new, detail, range(6))).all()
 
 
 def test_a_black_picture_is_carried() -> None:
     black = np.zeros((5, HEIGHT, WIDTH, 3), np.float32)
-    assert not carry_detail(black, Detail.of(codes(black), black[0])).any()
+    assert not carry_detail(black, Detail.of(codes(black), black[0]), range(5)).any()

@@ -1,5 +1,6 @@
 """The colour match at the joint, and the order of source and new frames. Whole files: tests/test_runner_*.py."""
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from longtake.endpoints import ltx23
 from longtake.families.family import GeneratedClip
+from longtake.output.background import Background
 from longtake.output.joining import COLOUR_FADE_FRAMES, Joiner, corrected_frames, correction
-from longtake.video import Progress, Span, VideoInfo
+from longtake.video import Progress, Span, VideoInfo, ignore_progress
 from tests.endpoints.planning import plan_of
 
 RATE, SIDE, SHOWN, NEW = Fraction(24), 8, 50, 32
@@ -75,7 +77,7 @@ class Frames:
     def write(self, frames: Any) -> None:
         self.levels += [float(frame.mean()) for frame in frames]
 
-    def write_source(self, frames: Any) -> None:
+    def write_source(self, frames: Any, check: Any) -> None:
         self.write(frames)
 
     def write_sound(self, samples: Any) -> None:
@@ -87,14 +89,56 @@ def test_source_and_new_frames_are_written_in_playing_order(direction: str) -> N
     chosen, recorder = plan(extend_direction=direction), Frames()
     source: Any = recorder
     reports: list[Progress] = []
-    joiner = Joiner(chosen, source, None, recorder, None, False, reports.append)
-    context = joiner.start()
-    assert len(context) == chosen.context_frames
-    new = GeneratedClip(chunks(0.4, chosen.new_frames), chosen.new_frames, chosen.context_frames)
-    joiner.finish(iter([new]), context)
-    own, made = [float(number) for number in range(SHOWN)], [0.4] * chosen.new_frames
+    with Background() as background:
+        joiner = Joiner(chosen, source, None, recorder, None, False, reports.append, background)
+        context = joiner.start()
+        assert len(context) == chosen.context_frames
+        new = GeneratedClip(chunks(0.4, chosen.new_frames), chosen.new_frames, chosen.context_frames)
+        joiner.finish(iter([new]), context)
+    own, made = [float(number) for number in range(SHOWN)], [0.4 * 255] * chosen.new_frames
     assert recorder.levels == pytest.approx([*made, *own] if direction == "backward" else [*own, *made])
     assert recorder.samples == round(chosen.num_frames * 2000)
     written = [report for report in reports if report.stage == "writing"]
     assert [report.step for report in written][:3] == [8, 10, 18], "the first chunk has 10 frames, a piece at most 8"
     assert (written[-1].step, {report.steps for report in written}) == (chosen.new_frames, {chosen.new_frames})
+
+
+@dataclass
+class SlowSource(Frames):
+    """A source whose frames after the first can be read only when `may_go_on` is set."""
+
+    may_go_on: threading.Event = field(default_factory=threading.Event)
+
+    def write_source(self, frames: Any, check: Any) -> None:
+        while self.levels and not self.may_go_on.wait(0.01):
+            check()
+        self.write(frames)
+
+
+def test_the_source_is_written_while_the_first_window_is_sampled() -> None:
+    chosen, recorder = plan(), SlowSource()
+    source: Any = recorder
+
+    def sampled() -> Iterator[GeneratedClip]:
+        assert len(recorder.levels) < SHOWN
+        recorder.may_go_on.set()
+        yield GeneratedClip(chunks(0.4, chosen.new_frames), chosen.new_frames, chosen.context_frames)
+
+    with Background() as background:
+        joiner = Joiner(chosen, source, None, recorder, None, False, ignore_progress, background)
+        joiner.finish(sampled(), joiner.start())
+    assert recorder.levels == pytest.approx([*range(SHOWN), *[0.4 * 255] * chosen.new_frames])
+
+
+def test_a_failed_request_does_not_wait_for_its_source() -> None:
+    recorder = SlowSource()
+    source: Any = recorder
+
+    def fail() -> None:
+        with Background() as background:
+            Joiner(plan(), source, None, recorder, None, False, ignore_progress, background).start()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert len(recorder.levels) < SHOWN

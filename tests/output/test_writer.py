@@ -1,4 +1,4 @@
-"""Frames and sound in the file, forwards and backwards; pixels as integers; repeated progress."""
+"""Frames and sound in the file, forwards and backwards; repeated progress."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 from longtake.endpoints import ltxv098
-from longtake.media.formats import PixelFormat
 from longtake.media.planes import from_rgb
 from longtake.media.sound import num_samples
 from longtake.media.source import open_source
-from longtake.output.writer import ProgressRelay, as_integers, video_writer
-from longtake.video import Progress, Span, VideoInfo, ignore_progress
+from longtake.output.writer import ProgressRelay, video_writer
+from longtake.video import Progress, Span, VideoInfo, ignore_progress, no_check
 from tests.endpoints.planning import plan_of
 
 COUNT, RATE = 8, Fraction(24)
@@ -37,8 +36,8 @@ def written(folder: Path, chosen: Any, *, has_sound: bool = True) -> tuple[list[
     with video_writer(path, chosen, has_sound=has_sound, progress=ProgressRelay(ignore_progress)) as writer:
         ramp = np.linspace(0, 0.5, length, dtype=np.float32)
         writer.write_sound(np.stack([ramp, ramp]))
-        writer.write_source(np.stack([from_rgb(grey, "yuv444p10le") for grey in greys()[:3]]))
-        writer.write(greys()[3:].astype(np.float32) / np.float32(255))
+        writer.write_source(np.stack([from_rgb(grey, "yuv444p10le") for grey in greys()[:3]]), no_check)
+        writer.write(greys()[3:])
         assert not path.exists()
     with open_source(path) as file:
         frames = np.concatenate(list(file.frames(Span(0, COUNT, RATE))))
@@ -68,18 +67,12 @@ def test_after_an_exception_there_is_no_file(tmp_path: Path) -> None:
     def fail() -> None:
         progress = ProgressRelay(ignore_progress)
         with video_writer(tmp_path / "a.mov", plan(), has_sound=False, progress=progress) as writer:
-            writer.write(greys().astype(np.float32))
+            writer.write(greys())
             raise KeyError
 
     with pytest.raises(KeyError):
         fail()
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(("frame_format", "largest"), [("yuv420p", 255), ("rgb24", 255), ("yuv444p10le", 65_535)])
-def test_pixels_become_full_range_integers(frame_format: PixelFormat, largest: int) -> None:
-    pixels = np.array([0, 100.6 / 255, 1], np.float32).reshape(1, 1, 3, 1)
-    assert as_integers(pixels, frame_format).ravel().tolist() == [0, round(100.6 / 255 * largest), largest]
 
 
 def test_the_last_progress_can_be_repeated() -> None:

@@ -40,9 +40,10 @@ COVERED_BY_OTHERS = {
 }
 """Requests whose features the other requests, or the tests of endpoints and runner, carry out too."""
 
-MOST_SHIFT, MEAN_SHIFT, LEVEL_DB = 4, 0.2, 0.2
+MOST_SHIFT, MEAN_SHIFT, LEVEL_DB = 8, 0.35, 0.2
 """Largest and mean difference of reduced frames (of 255) and of sound levels on another processor, which rounds sums
-differently: measured 4, 0.13 and 0.1 dB. Another seed differs by 23 and 0.37, another adapter by 51 and 0.58."""
+differently: measured 4, 0.13 and 0.1 dB. Three values that differ by 1 before encoding became 6 and 0.3 in the files.
+Another seed differs by 23 and 0.37, another adapter by 51 and 0.58."""
 
 
 @pytest.fixture(scope="module")

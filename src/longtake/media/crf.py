@@ -1,8 +1,11 @@
 """Adds traces of H.264 compression to the frames that a model receives, because models are trained on such frames."""
 
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
+
 import av
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from longtake.media.formats import X264_DETERMINISTIC
@@ -12,7 +15,8 @@ MAX_CRF = 51
 """Largest constant rate factor of x264 (most compression)."""
 
 _THREADS = 4
-"""Number of x264's threads. It is fixed, because the output depends on it and must be the same on all machines."""
+"""The number of x264's threads, and of those that convert colours. It is fixed, because x264's output depends on it and
+must be the same on all machines."""
 
 
 def compress(frames: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
@@ -28,19 +32,32 @@ def compress(frames: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
         raise ValueError(f"crf must be in 0..{MAX_CRF}, not {crf}.")
     if crf == 0 or not len(frames):
         return frames
-    _, height, width, _ = frames.shape
-    even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    encoder = single_group_encoder(even.shape[2], even.shape[1], len(frames), crf)
+    count, height, width, _ = frames.shape
+    padding = ((0, height % 2), (0, width % 2), (0, 0))
+    encoder = single_group_encoder(width + width % 2, height + height % 2, count, crf)
     decoder = av.CodecContext.create("h264", "r")
-    to_yuv, to_rgb = VideoReformatter(), VideoReformatter()
-    decoded = []
-    for frame in [*even, None]:
-        picture = None if frame is None else to_yuv.reformat(av.VideoFrame.from_ndarray(frame), format="yuv420p")
-        for packet in encoder.encode(picture):
-            decoded += decoder.decode(packet)
-    decoded += decoder.decode(None)
-    pictures = [to_rgb.reformat(back, format="gbrp", interpolation=Interpolation.BICUBIC | EXACT) for back in decoded]
-    return np.stack([picture.to_ndarray() for picture in pictures])[:, :height, :width].astype(np.uint8, copy=False)
+    compressed = np.empty_like(frames)
+
+    def planar(frame: NDArray[np.uint8]) -> av.VideoFrame:
+        even = np.pad(frame, padding, mode="edge") if height % 2 or width % 2 else frame
+        return av.VideoFrame.from_ndarray(even).reformat(format="yuv420p")
+
+    def store(number: int, back: av.VideoFrame) -> None:
+        picture = back.reformat(format="gbrp", interpolation=Interpolation.BICUBIC | EXACT).to_ndarray()
+        compressed[number] = picture[:height, :width]
+
+    # Colours are converted in threads, because that takes longer than x264. Frames are encoded and decoded in order.
+    with ThreadPoolExecutor(_THREADS) as pool:
+        stored: list[Future[None]] = []
+        for picture in chain(pool.map(planar, frames), [None]):
+            for packet in encoder.encode(picture):
+                for back in decoder.decode(packet):
+                    stored.append(pool.submit(store, len(stored), back))
+        for back in decoder.decode(None):
+            stored.append(pool.submit(store, len(stored), back))
+        for task in stored:
+            task.result()
+    return compressed
 
 
 def single_group_encoder(width: int, height: int, num_frames: int, crf: int) -> av.VideoCodecContext:

@@ -16,6 +16,7 @@ The new frame becomes S(x + f_t) + p * (M_t - R(x + f_t)):
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -127,18 +128,17 @@ class Detail:
         return cls(source, rendition, motion, _fidelity(source, rendition) * (1 - motion.steadiness))
 
 
-def carry_detail(new_frames: Pictures, detail: Detail, *, first: int = 0) -> Pictures:
+def carry_detail(new_frames: Pictures, detail: Detail, distances: Sequence[int]) -> Pictures:
     """Returns the model's new frames [t, H, W, 3] in 0..1 with the fine detail of the source added to them.
 
-    new_frames: they are ordered by their distance from the source, the nearest one first.
     detail: the source's frame next to the new ones, the model's version of that frame, and the source's motion.
-    first: number of new frames between the source and `new_frames[0]`, if the new frames come in several chunks.
+    distances: for each frame of `new_frames`, the number of new frames between the source and this frame.
     """
     rendition = _small_luma(detail.rendition)
     trust = cv2.resize(detail.trust, (new_frames.shape[2], new_frames.shape[1]))[..., None]
     carried = np.empty_like(new_frames)
-    for index, frame in enumerate(new_frames):
-        displacement = _displacement(_model_flow(_small_luma(frame), rendition), detail, distance=first + index + 1)
+    for index, (frame, distance) in enumerate(zip(new_frames, distances, strict=True)):
+        displacement = _displacement(_model_flow(_small_luma(frame), rendition), detail, distance + 1)
         places = _places(displacement, frame.shape[1::-1])
         drawn = _sampled(detail.source, places)
         added = trust * (frame - _sampled(detail.rendition, places))

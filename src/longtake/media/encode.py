@@ -166,15 +166,17 @@ class Encoder:
             self._abandon()
             raise
 
-    def write_planes(self, frames: Planes) -> None:
+    def write_planes(self, frames: Planes, check: Check | None = None) -> None:
         """Appends frames that are already in the output format's `frame_format` (see formats.PixelFormat).
+
+        `check` is called instead of the encoder's own while this function waits for the encoder.
 
         Raises ValueError for another shape or dtype. If the encoder's thread has failed, its error is raised.
         """
         shape, dtype = frame_shape(self._format.frame_format, *self._size), frame_type(self._format.frame_format)
         if frames.shape[1:] != shape or frames.dtype != dtype:
             raise ValueError(f"Frames must be [t, {shape}] {np.dtype(dtype)}, not {frames.shape} {frames.dtype}.")
-        self._put(_Frames(frames))
+        self._put(_Frames(frames), check)
         self.num_frames += len(frames)
 
     def write(self, frames: RGBPicture) -> None:
@@ -201,7 +203,7 @@ class Encoder:
             raise ValueError("This file was opened without sound.")
         self._put(_Samples(samples))
 
-    def _put(self, item: _Item | None) -> None:
+    def _put(self, item: _Item | None, check: Check | None = None) -> None:
         if not self._thread.is_alive():
             raise RuntimeError("The encoder is not open.")
         while True:
@@ -209,7 +211,7 @@ class Encoder:
             with contextlib.suppress(queue.Full):
                 self._queue.put(item, timeout=_POLL_S)
                 return self._raise_error()
-            self._check()
+            (check or self._check)()
 
     def _raise_error(self) -> None:
         if self._error is not None:

@@ -1,22 +1,25 @@
 """Joins the source's frames and sound with the generated ones, in playing order."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from longtake.families.family import GeneratedClip
 from longtake.media.colour_match import match_colour
 from longtake.media.detail import Detail, carry_detail
+from longtake.media.pixels import as_integers
 from longtake.media.planes import RGBFrames
 from longtake.media.sound import FADE_SAMPLES, Samples
 from longtake.media.source import SourceReader
+from longtake.output.background import Background
 from longtake.output.soundtrack import append_sound, prepend_sound, source_track
 from longtake.output.source_frames import context_frames, shown_frames
-from longtake.output.writer import VideoWriter
+from longtake.output.writer import ProgressRelay, VideoWriter
 from longtake.plans import Plan
 from longtake.safety import SafetyChecker, checked_frames
 from longtake.video import OnProgress, Progress
@@ -28,11 +31,11 @@ autoencoder's colour cast fades out. They last about a second, so the change is 
 PIECE_FRAMES = 8
 """The largest number of new frames that are corrected and written between two reports of the progress."""
 
-Correction = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
-"""A function that corrects frames of a generated clip: correct(frames, first) -> corrected frames.
+Correction = Callable[[Tensor, Sequence[int]], Tensor]
+"""A function that corrects frames of a generated clip: correct(frames, distances) -> corrected frames.
 
-`frames` [t, H, W, 3] in 0..1 are consecutive frames of the clip, the one nearest to the source's frames first. `first`
-is the number of the clip's frames that are nearer to the source than `frames[0]`.
+`frames` are [t, 3, H, W] in 0..1. `distances` has for each of them the number of the clip's frames that are nearer to
+the source's frames.
 """
 
 
@@ -48,6 +51,7 @@ class Joiner:
     `checker`: checks the new frames for unsafe content; None for no check.
     `carries_detail`: True if the source's fine detail is added to the new frames, because the model draws them blurred.
     `on_progress`: receives the progress while the source is read and while frames are written.
+    `background`: runs the writing of the source's frames while the model generates the new ones.
     """
 
     plan: Plan
@@ -57,6 +61,7 @@ class Joiner:
     checker: SafetyChecker | None
     carries_detail: bool
     on_progress: OnProgress
+    background: Background
 
     @cached_property
     def track(self) -> Samples:
@@ -78,13 +83,14 @@ class Joiner:
         """Returns the source frames that the model continues (the context), [T, H, W, 3] at the output's size.
 
         T is at least 1: if the plan has no context, the result is the one source frame next to the new frames. If the
-        source plays before the new frames, its frames and sound are also written.
+        source plays before the new frames, its sound is also written, and its frames begin to be written in the
+        background. Until `finish` is called, nothing else may use the source or the writer.
         """
         self.on_progress(Progress("context", 0, 1))
         frames = context_frames(self.source, self.plan)
         if not self.plan.source_last:
             self.writer.write_sound(self.track[:, : self.final_samples])
-            self._write_source()
+            self.background.start(self._write_source)
         return frames
 
     def finish(self, clips: Iterator[GeneratedClip], context: RGBFrames) -> None:
@@ -105,11 +111,12 @@ class Joiner:
             written = total - distance
             distance -= clip.new_frames
             self._write_frames(clip, correction(clip, context[0], detail, distance), written)
-        self._write_source()
+        self._write_source(self.on_progress)
 
-    def _write_source(self) -> None:
-        for chunk in shown_frames(self.source, self.plan, self.on_progress):
-            self.writer.write_source(chunk)
+    def _write_source(self, on_progress: OnProgress) -> None:
+        progress = ProgressRelay(on_progress)
+        for chunk in shown_frames(self.source, self.plan, progress):
+            self.writer.write_source(chunk, progress.repeat)
 
     def _write_after_source(self, clips: Iterator[GeneratedClip], nearest_first: RGBFrames) -> None:
         """Writes the new clips behind the source, which is already written: each clip's sound and then its frames.
@@ -120,6 +127,8 @@ class Joiner:
         plan, track, written, num_frames = self.plan, self.track, self.final_samples, self.plan.shown_frames
         detail, distance = None, 0
         for clip in clips:
+            # The clip is there, so the first window is sampled. Meanwhile the source was written.
+            self.background.wait(self.on_progress)
             num_frames += clip.new_frames
             track = append_sound(track, clip, plan, num_frames)
             final = track.shape[1] - (0 if num_frames == plan.num_frames else FADE_SAMPLES)
@@ -137,13 +146,15 @@ class Joiner:
         """
         if clip.rendition is None or not self.carries_detail:
             return None
-        return Detail.of(nearest_first, _picture(clip.rendition))
+        return Detail.of(nearest_first, _pictures(clip.rendition))
 
     def _write_frames(self, clip: GeneratedClip, correct: Correction, written: int) -> None:
         """Writes a clip's frames. `written` is the number of new frames that are written already."""
-        for frames in checked_frames(corrected_frames(clip, self.plan, correct), self.checker):
-            self.writer.write(frames)
-            written += len(frames)
+        frames = corrected_frames(clip, self.plan, correct)
+        codes = (as_integers(piece, self.plan.output_format.frame_format) for piece in frames)
+        for pictures in checked_frames(codes, self.checker):
+            self.writer.write(pictures)
+            written += len(pictures)
             # A clip that also has the context, as the model renders it, has more frames than are new.
             self.on_progress(Progress("writing", min(written, self.plan.new_frames), self.plan.new_frames))
 
@@ -160,41 +171,39 @@ def correction(clip: GeneratedClip, joint: RGBFrames, detail: Detail | None, dis
     distance: number of new frames between the source and the clip.
     """
     if clip.rendition is None:
-        return lambda frames, first: frames
+        return lambda frames, distances: frames
     if detail is not None:
-        return lambda frames, first: carry_detail(frames, detail, first=distance + first)
+        return lambda frames, distances: _with_detail(frames, detail, [distance + each for each in distances])
     # The colour cast is the difference between two versions of the frame next to the clip: the one that the output
     # shows, which is the source's unless the model generated this frame, and the one that the autoencoder has encoded
     # and decoded.
-    shown = (joint if clip.neighbour is None else clip.neighbour).astype(np.float32) / np.float32(255)
-    rendition = _picture(clip.rendition)
-    return lambda frames, first: match_colour(frames, shown, rendition, COLOUR_FADE_FRAMES, first=first)
+    rendition = clip.rendition
+    shown = torch.from_numpy(joint if clip.neighbour is None else clip.neighbour)
+    shown = shown.to(rendition.device).permute(2, 0, 1).float() / 255
+    return lambda frames, distances: match_colour(frames, shown, rendition, COLOUR_FADE_FRAMES, distances)
 
 
-def corrected_frames(clip: GeneratedClip, plan: Plan, correct: Correction) -> Iterator[NDArray[np.float32]]:
-    """Yields a clip's frames in playing order, corrected, in chunks [t, H, W, 3] in 0..1 of at most 8 (PIECE_FRAMES).
+def corrected_frames(clip: GeneratedClip, plan: Plan, correct: Correction) -> Iterator[Tensor]:
+    """Yields a clip's frames in playing order, corrected, in pieces [t, 3, H, W] in 0..1 of at most 8 (PIECE_FRAMES).
 
     plan: its `source_last` tells if the source plays before or after the clip.
     correct: the function that `correction` returned for the clip.
     """
     done = 0
-    for frames in _pieces(clip.frames):
-        done += len(frames)
-        if plan.source_last:
-            yield np.ascontiguousarray(correct(frames[::-1], clip.new_frames - done)[::-1])
-        else:
-            yield correct(frames, done - len(frames))
+    done = 0
+    for piece in (piece for chunk in clip.frames for piece in chunk.split(PIECE_FRAMES) if len(piece)):
+        numbers = range(done, done + len(piece))
+        done = numbers.stop
+        yield correct(piece, [clip.new_frames - 1 - each for each in numbers] if plan.source_last else numbers)
 
 
-def _pieces(chunks: Iterator[Tensor]) -> Iterator[NDArray[np.float32]]:
-    """Yields the frames of chunks [t, 3, H, W] as arrays [t, H, W, 3] of at most 8 frames (PIECE_FRAMES)."""
-    for chunk in chunks:
-        frames: NDArray[np.float32] = chunk.permute(0, 2, 3, 1).cpu().numpy()
-        for first in range(0, len(frames), PIECE_FRAMES):
-            yield frames[first : first + PIECE_FRAMES]
+def _with_detail(frames: Tensor, detail: Detail, distances: Sequence[int]) -> Tensor:
+    """Returns frames [t, 3, H, W] in 0..1 with the source's detail added to them. See `carry_detail`."""
+    carried = carry_detail(_pictures(frames), detail, distances)
+    return torch.from_numpy(carried).permute(0, 3, 1, 2)
 
 
-def _picture(pixels: Tensor) -> NDArray[np.float32]:
-    """Returns a picture [3, H, W] on any device as a NumPy array [H, W, 3]."""
-    picture: NDArray[np.float32] = pixels.permute(1, 2, 0).cpu().numpy()
-    return picture
+def _pictures(pixels: Tensor) -> NDArray[np.float32]:
+    """Returns pictures [..., 3, H, W] on any device as a NumPy array [..., H, W, 3]."""
+    pictures: NDArray[np.float32] = pixels.movedim(-3, -1).cpu().numpy()
+    return pictures

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from longtake.media import sound
 from longtake.media.encode import Encoder
@@ -16,7 +15,7 @@ from longtake.media.planes import Planes, RGBPicture, frame_shape, frame_type, f
 from longtake.media.reversed_frames import ReversedFrames
 from longtake.media.sound import Samples
 from longtake.plans import Plan
-from longtake.video import OnProgress, Progress
+from longtake.video import Check, OnProgress, Progress
 
 CHUNK_FRAMES = 16
 """The number of frames that are read back from disk together when the video is reversed."""
@@ -50,11 +49,14 @@ class VideoWriter(Protocol):
     If the plan plays the video backwards, the writer reverses the order later; callers need not.
     """
 
-    def write(self, frames: NDArray[np.float32]) -> None:
-        """Adds new frames: RGB [t, H, W, 3] in 0..1."""
+    def write(self, frames: RGBPicture) -> None:
+        """Adds new frames: RGB [t, H, W, 3], uint8 in 0..255 or uint16 in 0..65535."""
 
-    def write_source(self, frames: Planes) -> None:
-        """Adds source frames in the output's `frame_format`. They are encoded as they are."""
+    def write_source(self, frames: Planes, check: Check) -> None:
+        """Adds source frames in the output's `frame_format`. They are encoded as they are.
+
+        `check` is called again and again while this function waits for the encoder. It may raise an exception.
+        """
 
     def write_sound(self, samples: Samples) -> None:
         """Adds samples [2, n] in -1..1 at SOUND_RATE Hz. They are ignored if the output has no sound."""
@@ -89,7 +91,7 @@ def video_writer(
         comment=comment,
     ) as encoder:
         if not plan.reversed_at_end:
-            yield _ForwardWriter(encoder, frame_format, has_sound)
+            yield _ForwardWriter(encoder, has_sound)
             return
         shape = frame_shape(frame_format, plan.width, plan.height)
         with ReversedFrames(path.parent, shape, frame_type(frame_format)) as spool:
@@ -105,14 +107,13 @@ def video_writer(
 @dataclass(frozen=True)
 class _ForwardWriter:
     encoder: Encoder
-    frame_format: PixelFormat
     has_sound: bool
 
-    def write(self, frames: NDArray[np.float32]) -> None:
-        self.encoder.write(as_integers(frames, self.frame_format))
+    def write(self, frames: RGBPicture) -> None:
+        self.encoder.write(frames)
 
-    def write_source(self, frames: Planes) -> None:
-        self.encoder.write_planes(frames)
+    def write_source(self, frames: Planes, check: Check) -> None:
+        self.encoder.write_planes(frames, check)
 
     def write_sound(self, samples: Samples) -> None:
         if self.has_sound and samples.shape[1]:
@@ -132,22 +133,12 @@ class _ReversedWriter:
     frame_format: PixelFormat
     samples: list[Samples] = field(default_factory=list)
 
-    def write(self, frames: NDArray[np.float32]) -> None:
-        pictures = as_integers(frames, self.frame_format)
-        self.write_source(np.stack([from_rgb(picture, self.frame_format) for picture in pictures]))
+    def write(self, frames: RGBPicture) -> None:
+        self.spool.write(np.stack([from_rgb(picture, self.frame_format) for picture in frames]))
 
-    def write_source(self, frames: Planes) -> None:
+    def write_source(self, frames: Planes, check: Check) -> None:
+        check()
         self.spool.write(frames)
 
     def write_sound(self, samples: Samples) -> None:
         self.samples.append(samples)
-
-
-def as_integers(frames: NDArray[np.float32], frame_format: PixelFormat) -> RGBPicture:
-    """Returns RGB frames [t, H, W, 3] in 0..1 as integers, rounded.
-
-    They are uint16 in 0..65535 for a `frame_format` of more than 8 bits per channel, otherwise uint8 in 0..255.
-    """
-    dtype = frame_type(frame_format)
-    codes: RGBPicture = np.rint(frames * np.iinfo(dtype).max).astype(dtype)
-    return codes

@@ -10,6 +10,7 @@ from longtake.families.ltx2.audio import decode_sound
 from longtake.families.ltx2.model import LTX2Model
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.media.formats import SOUND_RATE
+from longtake.media.pixels import as_rgb
 from longtake.media.planes import RGBFrames
 from longtake.media.sound import CROSS_FADE_S, MAX_LAG_S, Samples, num_samples
 from longtake.plans import latent_length
@@ -116,11 +117,6 @@ class TailRecorder:
 
     def __iter__(self) -> Iterator[Tensor]:
         for chunk in self.chunks:
-            self.tail = np.concatenate([self.tail, to_rgb(chunk)])[-self.count :]
+            self.tail = np.concatenate([self.tail, as_rgb(chunk[-self.count :])])[-self.count :]
             if len(chunk):
                 yield chunk
-
-
-def to_rgb(frames: Tensor) -> RGBFrames:
-    """Returns frames [t, 3, H, W] in 0..1 as uint8 frames [t, H, W, 3] in 0..255, rounded."""
-    return (frames * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()

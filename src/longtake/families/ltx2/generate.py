@@ -14,12 +14,13 @@ from torch import Tensor
 
 from longtake.families.family import Context, GeneratedClip, PlanRun
 from longtake.families.ltx2.conditioning import latent_shape, new_latents, window_conditioning
-from longtake.families.ltx2.decoding import SPARE_SAMPLES, TailRecorder, WindowDecoder, to_rgb
+from longtake.families.ltx2.decoding import SPARE_SAMPLES, TailRecorder, WindowDecoder
 from longtake.families.ltx2.guidance import UNGUIDED, Guide
 from longtake.families.ltx2.model import LTX2Model, load
 from longtake.families.ltx2.options import GuidanceScales
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.families.ltx2.sampler import PassSetup, Sampler, Setup, sample_window
+from longtake.media.pixels import as_rgb
 from longtake.media.planes import RGBFrames
 from longtake.media.sound import Samples, amplified, loudness, num_samples
 from longtake.models.audiovisual import Stream
@@ -232,7 +233,7 @@ class _Windows:
             return context
         # `generate` takes the clips of all windows before it reads any, so the next context is decoded by itself here.
         next_context = plan.windows[current.number + 1].context_frames
-        first_frames = to_rgb(self.decoder.few_frames(latent, start, start + next_context))
+        first_frames = as_rgb(self.decoder.few_frames(latent, start, start + next_context))
         spare = min(SPARE_SAMPLES, num_samples(start, plan.rate))
         if sound is not None:
             sound = self._audible(sound[:, spare : spare + num_samples(next_context, plan.rate)])

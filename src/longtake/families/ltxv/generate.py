@@ -4,6 +4,7 @@ Read from the top: `generate` decodes the latents that `sampler.py` samples wind
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 
@@ -80,10 +81,13 @@ def generate(run: LTXVRun, prompt: str, context: Context) -> Iterator[GeneratedC
     `context`: the context's frames. Its sound and end image are not used.
     """
     plan = run.plan
-    frames = compress(context.frames, plan.constant_rate_factor)
+    # The compression runs on the CPU, so the device encodes the prompt meanwhile.
+    with ThreadPoolExecutor(1) as pool:
+        compressed = pool.submit(compress, context.frames, plan.constant_rate_factor)
+        setup = make_setup(run, prompt)
+        frames = compressed.result()
     if plan.preprocess:
         frames = preprocess(frames, plan.guide, run.settings)
-    setup = make_setup(run, prompt)
     items = context_items(run, frames)
     setup = replace(setup, on_estimate=preview_callbacks(run, frames, items))
     decoded = decoded_frames(run, setup, items)
