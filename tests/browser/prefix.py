@@ -15,6 +15,7 @@ class Proxy(ThreadingHTTPServer):
 
     daemon_threads = True
     target = ""
+    client = httpx.Client(timeout=60, verify=False)
 
     @property
     def url(self) -> str:
@@ -33,7 +34,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name: value for name, value in self.headers.items() if name.lower() not in ("connection", "host")}
         url = self.server.target + self.path.removeprefix(PREFIX)
         headers["host"] = self.headers["host"]
-        answer = httpx.request(self.command, url, content=body, headers=headers, timeout=60)
+        answer = self.server.client.request(self.command, url, content=body, headers=headers)
         self.send_response(answer.status_code)
         for name, value in answer.headers.items():
             if name not in ("content-length", "transfer-encoding", "connection", "content-encoding"):

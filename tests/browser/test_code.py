@@ -3,6 +3,8 @@
 Those of one endpoint of each family run by default, and those of the other endpoints in the soak run.
 """
 
+import base64
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import pytest
 from longtake.endpoints import ENDPOINTS
 from tests.browser.test_run import fill
 from tests.contract.conftest import Node, Running
+from tests.service.finished import CLIP
 from tests.service.serving import LTX2, LTXV, OLD, Served
 
 if TYPE_CHECKING:
@@ -96,6 +99,32 @@ def test_the_local_forms_ask_for_what_the_api_makes(served: Served, tab: "Page")
     command, library = forms(OLD, {"video": {"video_url": "a.mp4"}}, {"context": {"new_frames": 88}})
     assert " --new-frames 88 " in command
     assert "    new_frames=88,\n" in library
+
+
+def test_the_local_forms_of_a_trimmed_source_make_the_same_video(served: Served, tab: "Page", tmp_path: Path) -> None:
+    """Their plan is the one of the request, also where the endpoint has no field for the number of new frames."""
+
+    def request(url: str) -> dict[str, Any]:
+        return {"prompt": "the disc moves on", "seed": 7, "video": {"video_url": url, "start_frame_num": 8}}
+
+    source = "data:video/mp4;base64," + base64.b64encode(CLIP.read_bytes()).decode()
+    with served.client() as client:
+        planned = client.post(f"/models/{OLD}/plan", json=request(source)).json()
+    tab.goto(f"{served.url}/history")
+    command = tab.evaluate(
+        """async ([id, request, plan]) => {
+          const { FORMS } = await import("/static/code.js");
+          const { loadEndpoint } = await import("/static/schema.js");
+          return FORMS["Command line"](await loadEndpoint(id), request, plan);
+        }""",
+        [OLD, request(str(CLIP)), planned],
+    )
+    plan = command.replace("longtake extend -o longer.mp4", f"{sys.executable} -m longtake plan --json")
+    env = os.environ | {"LONGTAKE_DATA_DIR": str(tmp_path)}
+    done = subprocess.run(["bash", "-e"], input=plan, env=env, capture_output=True, text=True, timeout=120)
+    local = json.loads(done.stdout)
+    assert planned["plan"]["context"]["start"] == 8
+    assert {name: local[name] for name in planned["plan"]} == planned["plan"]
 
 
 def test_the_forms_are_tabs_of_one_panel(served: Served, tab: "Page") -> None:

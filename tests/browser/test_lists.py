@@ -10,7 +10,7 @@ from tests.service.serving import LTX2, LTXV, Served
 from tests.service.test_pages import PAGES
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page, Route
+    from playwright.sync_api import Dialog, Page, Route
 
 pytestmark = pytest.mark.browser
 
@@ -73,9 +73,9 @@ def test_an_older_answer_does_not_replace_that_of_newer_filters(served: Served, 
     tab.goto(f"{served.url}/history")
     tab.get_by_text("quick", exact=True).wait_for()
     held: list[Route] = []
-    tab.route("**/page/requests?q=slow", lambda route: held.append(route))
+    tab.route("**/page/requests?q=slow&*", lambda route: held.append(route))
     search = tab.locator("input[name=q]")
-    with tab.expect_request("**/page/requests?q=slow"):
+    with tab.expect_request("**/page/requests?q=slow&*"):
         search.fill("slow")
     search.fill("quick")
     tab.wait_for_function("() => document.querySelectorAll('.request').length === 1")
@@ -126,6 +126,43 @@ def test_every_page_tells_what_runs_and_goes_on_after_it_was_hidden(served: Serv
     tab.evaluate(hide, False)
     tab.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
     tab.locator("#queue").get_by_text("2 waiting").wait_for()
+
+
+def test_several_requests_are_deleted_at_once_and_leave_the_list(served: Served, tab: "Page") -> None:
+    for prompt in ("apple", "birch", "cedar"):
+        result(served, prompt)
+    submit(served, "willow", outcome=FAILED)
+    submit(served, "still waits")
+    tab.goto(f"{served.url}/history?endpoint={LTXV}")
+    row = tab.locator(".request")
+    row.filter(has_text="still waits").wait_for()
+    assert row.filter(has_text="still waits").get_by_label("Select").count() == 0
+    for prompt in ("apple", "birch"):
+        row.filter(has_text=prompt).get_by_label("Select").check()
+    tab.get_by_text("2 selected").wait_for()
+    assert "compare?a=" in str(tab.get_by_role("link", name="Compare").get_attribute("href"))
+    row.filter(has_text="willow").get_by_label("Select").check()
+    assert not tab.get_by_role("link", name="Compare").is_visible(), "only two results are compared"
+    said: list[str] = []
+
+    def agree(dialog: "Dialog") -> None:
+        said.append(dialog.message)
+        dialog.accept()
+
+    tab.once("dialog", agree)
+    tab.locator("#picked").get_by_role("button", name="Delete").click()
+    tab.get_by_text("Deleted 3 requests").wait_for()
+    assert "Delete 3 requests" in said[0]
+    tab.wait_for_function("() => document.querySelectorAll('.request').length === 2")
+    assert not tab.locator("#picked").is_visible()
+    assert tab.evaluate("() => document.activeElement.closest('.request') !== null"), "the focus is at the next row"
+    assert tab.locator("select[name=endpoint]").input_value() == LTXV
+    tab.once("dialog", lambda dialog: dialog.dismiss())
+    row.filter(has_text="cedar").get_by_role("button", name="Delete").click()
+    assert row.filter(has_text="cedar").is_visible()
+    tab.locator("select[name=state]").select_option("deleted")
+    tab.wait_for_function("() => document.querySelectorAll('.request').length === 3")
+    assert row.filter(has_text="cedar").count() == 0
 
 
 def test_fields_of_one_endpoint_have_different_labels(served: Served, tab: "Page") -> None:

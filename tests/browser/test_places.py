@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.browser.prefix import prefixed
-from tests.service.finished import CLIP, finished
+from tests.service.finished import CLIP, finished, submit
 from tests.service.serving import LTX2, Served, serving
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
 pytestmark = pytest.mark.browser
 
@@ -71,6 +71,33 @@ def test_over_a_slow_network(served: Served, tab: "Page") -> None:
     tab.get_by_text("33 frames").first.wait_for()
 
 
+def test_a_slow_network_shows_the_models_first_and_loses_no_prompt(served: Served, tab: "Page") -> None:
+    """The names and what they are come with the page itself, and what was typed comes back with it."""
+    held: list[Route] = []
+    tab.route("**/static/*.js", lambda route: held.append(route))
+    tab.goto(served.url, wait_until="commit")
+    tab.get_by_role("link", name="LTX-Video 0.9.8 distilled").wait_for()
+    tab.goto(f"{served.url}/models/{LTX2}", wait_until="commit")
+    tab.get_by_text("LTX-2.3 22B: picture and sound").wait_for()
+    tab.get_by_text("Loading the form").wait_for()
+    files = tab.locator("link[rel=modulepreload]").evaluate_all("links => links.map((link) => link.href)")
+    tab.unroute("**/static/*.js")
+    asked: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(f"{served.url}/models/{LTX2}")
+    tab.get_by_label("Prompt *").fill("typed and not yet run")
+    scripts = {url for url in asked if url.endswith(".js")}
+    assert scripts == {*files, f"{served.url}/static/playground.js"}, "all are named in the page"
+    tab.get_by_role("link", name="History").click()
+    tab.get_by_role("heading", name="History").wait_for()
+    tab.go_back()
+    tab.wait_for_function(
+        "() => document.querySelector('[data-path=prompt] textarea')?.value === 'typed and not yet run'"
+    )
+    tab.get_by_role("button", name="Reset").click()
+    assert tab.get_by_label("Prompt *").input_value() != "typed and not yet run"
+
+
 def test_with_a_keyboard_alone(served: Served, tab: "Page") -> None:
     tab.goto(f"{served.url}/models/{LTX2}")
     tab.locator("input[type=file]").first.set_input_files(CLIP)
@@ -92,8 +119,63 @@ def test_with_a_keyboard_alone(served: Served, tab: "Page") -> None:
     player.focus()
     tab.keyboard.press("ArrowRight")
     tab.wait_for_function("() => document.querySelector('.player video').currentTime > 0")
-    reached = set()
-    for _ in range(60):
+    assert {"Download", "Four seeds", "Compare", "Delete"} <= reached(tab, "Delete")
+    tab.keyboard.press("Shift+Tab")
+    submit(served, "another disc")
+    finished(served, served.claim())
+    player.focus()
+    reached(tab, "Compare")
+    tab.keyboard.press("Enter")
+    tab.get_by_text("Compare it with which result?").wait_for()
+    reached(tab, "another disc")
+    tab.keyboard.press("Enter")
+    reached(tab, "Play")
+    tab.keyboard.press("Space")
+    tab.wait_for_function("() => [...document.querySelectorAll('video')].every((film) => film.currentTime > 0.1)")
+    tab.go_back()
+    tab.go_back()
+    player.wait_for()
+    player.focus()
+    reached(tab, "Extend again")
+    tab.keyboard.press("Enter")
+    tab.locator(".price").filter(has_text="on fal").wait_for()
+    assert tab.evaluate("() => document.activeElement.tagName") == "TEXTAREA", "the next prompt can be written at once"
+
+
+def reached(tab: "Page", text: str) -> set[str]:
+    """Presses Tab until the element with this text has the focus. Returns the texts of all that had it meanwhile.
+
+    Each must show that it has the focus.
+    """
+    seen: set[str] = set()
+    for _ in range(80):
         tab.keyboard.press("Tab")
-        reached.add(tab.evaluate("() => document.activeElement.textContent.trim().slice(0, 20)"))
-    assert {"Extend again", "Download", "Four seeds", "Delete"} <= reached
+        found, outline = tab.evaluate(
+            """() => {
+              const one = document.activeElement.closest(".button") ?? document.activeElement;
+              return [one.textContent.trim(), one === document.body ? null : getComputedStyle(one).outlineStyle];
+            }"""
+        )
+        if outline is None:
+            continue  # beyond the last element the page itself has the focus
+        assert outline != "none", found
+        seen.add(found)
+        if found.startswith(text):
+            return seen
+    raise AssertionError(f"{text} was not reached: {seen}")
+
+
+def test_the_focus_comes_back_from_the_door(served: Served, tab: "Page") -> None:
+    tab.goto(f"{served.url}/models/{LTX2}")
+    tab.locator("input[type=file]").first.set_input_files(CLIP)
+    tab.get_by_label("Prompt *").fill("still here")
+    tab.locator(".price").filter(has_text="on fal").wait_for()
+    key = served.state.keys.create("mine", "run")
+    run = tab.get_by_role("button", name="Run", exact=True)
+    run.focus()
+    tab.keyboard.press("Enter")
+    tab.get_by_placeholder("id:secret").fill(key)
+    tab.keyboard.press("Enter")
+    tab.wait_for_function("() => !document.getElementById('door').open")
+    assert run.evaluate("button => button === document.activeElement")
+    assert tab.get_by_label("Prompt *").input_value() == "still here"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from longtake.queue import engine as queue
+from longtake.queue.requests import CANCELLED
 from tests.service.finished import finished, submit
 from tests.service.serving import LTX2, Served
 
@@ -107,3 +108,17 @@ def test_a_running_request_shows_the_time_that_passed_also_after_a_reload(served
     tab.get_by_text("Frame 9 of 16").wait_for()
     tab.locator(".times").filter(has_text="s").first.wait_for()
     assert not (clock.is_visible() and clock.inner_text().startswith("0 s"))
+
+
+def test_four_requests_are_cancelled_at_once(served: Served, tab: "Page") -> None:
+    ids = [submit(served, f"take {number}", endpoint=LTX2).id for number in range(4)]
+    claimed = served.claim()
+    tab.goto(f"{served.url}/models/{LTX2}?four={','.join(ids)}")
+    tab.get_by_text("Next in line").wait_for()
+    stop = tab.get_by_role("button", name="Cancel all")
+    stop.click()
+    tab.wait_for_function("() => document.querySelectorAll('.four [role=alert]').length === 3")
+    served.finish(claimed, CANCELLED)
+    tab.wait_for_function("() => document.querySelectorAll('.four [role=alert]').length === 4")
+    stop.wait_for(state="detached")
+    assert served.stopped == [claimed.id]

@@ -8,7 +8,7 @@ import pytest
 from tests.service.serving import Served, serving
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
 pytestmark = pytest.mark.browser
 
@@ -32,6 +32,8 @@ def test_the_page_uses_the_first_key_itself(served: Served, tab: "Page") -> None
         pass
     assert not tab.locator("#door").is_visible()
     assert tab.locator("#made code").inner_text() == key
+    assert tab.locator("#made").bounding_box()["y"] < tab.locator("#keys-panel").bounding_box()["y"]  # type: ignore[index]
+    assert tab.evaluate("() => document.activeElement.parentElement.id") == "made"
     tab.get_by_role("button", name="Copy").click()
     tab.get_by_text("Copied").wait_for()
     tab.get_by_text("used by this page").wait_for()
@@ -79,3 +81,25 @@ def test_only_admins_see_slots_models_and_keys(tmp_path: Path, tab: "Page") -> N
         tab.get_by_text("of their disk are free").wait_for()
         tab.locator("#about-slots").wait_for()
         tab.locator("#keys tr").get_by_text("any number").first.wait_for()
+
+
+def test_a_model_that_does_not_fit_is_not_offered_and_a_download_tells_its_speed(tmp_path: Path, tab: "Page") -> None:
+    arrived = [0]
+
+    def models(route: "Route") -> None:
+        arrived[0] += 200_000_000
+        pull = {"running": True, "share": arrived[0] / 10**10, "bytes": arrived[0], "all_bytes": 10**10, "message": "x"}
+        about = {"title": "T", "licence": "L", "embedded": False, "installed": False, "missing": [], "bytes": 0}
+        large = {"name": "large", "missing_bytes": 9 * 10**10, "pull": None}
+        small = {"name": "small", "missing_bytes": 10**9, "pull": None}
+        coming = {"name": "coming", "missing_bytes": 10**10, "pull": pull | {"error": None}}
+        route.fulfill(json={"models": [about | large, about | small, about | coming], "free_bytes": 5 * 10**10})
+
+    with serving(tmp_path, slots=("cpu",)) as served:
+        tab.route("**/page/models", models)
+        tab.goto(f"{served.url}/server")
+        tab.get_by_text("more than is free").wait_for()
+        assert tab.locator("tr").filter(has_text="large").get_by_role("button").count() == 0
+        tab.locator("tr").filter(has_text="coming").get_by_text("per second, about").wait_for()
+        tab.get_by_role("button", name="Download: small").wait_for()
+        tab.get_by_role("button", name="Stop: coming").wait_for()

@@ -10,7 +10,7 @@ from longtake.queue.requests import Outcome, Submission
 from longtake.service import history
 from longtake.service.history import MOST_LOGS, MOST_SEARCHED
 from tests.service.finished import CLIP, finished, submit
-from tests.service.serving import LTX2, LTXV, Served
+from tests.service.serving import DONE, LTX2, LTXV, Served
 from tests.service.serving import submit as post
 
 
@@ -49,6 +49,18 @@ def test_the_list_shows_requests_in_every_state(served: Served) -> None:
     assert (by_id[failed.id]["model"], by_id[waiting.id]["stand_in"]) == (None, None)
     assert by_id[done.id]["seed"] == 7
     assert served.client().get(by_id[done.id]["video"]["url"]).content == CLIP.read_bytes()
+
+
+def test_requests_whose_payloads_were_deleted_have_a_filter(served: Served) -> None:
+    with served.client() as client:
+        kept, gone = (submit(served, prompt, outcome=DONE).id for prompt in ("kept", "gone"))
+        assert client.delete(f"/v1/models/requests/{gone}/payloads").status_code == 200
+
+        def found(query: str) -> list[str]:
+            return [one["id"] for one in client.get(f"/page/requests{query}").json()["requests"]]
+
+        assert (found(""), found("?erased=no"), found("?erased=yes")) == ([gone, kept], [kept], [gone])
+        assert client.get("/page/requests?erased=maybe").status_code == 422
 
 
 def test_a_request_s_payloads_are_read_once_while_it_waits_and_once_when_it_has_ended(

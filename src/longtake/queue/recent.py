@@ -61,12 +61,14 @@ class RecentFilter:
     `endpoint`: the id of the endpoint.
     `state`: the state as the server's pages show it.
     `text`: a part of the prompt (capital and small letters count as equal), or the whole id of the request.
+    `is_erased`: True for requests whose input and result were deleted, False for all others.
     """
 
     key_id: str | None = None
     endpoint: str | None = None
     state: ShownState | None = None
     text: str | None = None
+    is_erased: bool | None = None
 
     def indexed(self) -> list[sa.ColumnElement[bool]]:
         """Returns the SQL conditions for those fields of the filter that have an index, so that no other rows are
@@ -87,6 +89,9 @@ class RecentFilter:
         if self.text is not None:
             prompt = requests.c.search_text.contains(search_text(self.text), autoescape=True)
             clauses.append(sa.or_(prompt, requests.c.id == self.text))
+        if self.is_erased is not None:
+            erased_at = requests.c.erased_at
+            clauses.append(erased_at.is_not(None) if self.is_erased else erased_at.is_(None))
         return clauses
 
 
@@ -113,9 +118,9 @@ def recent(
 ) -> RecentPage:
     """Returns the newest requests that `selected` selects, at most `limit` of them.
 
-    If the filter has an endpoint, a text or the state of ended requests, only the newest `scanned` requests are
-    searched. The page may then have fewer than `limit` rows although older requests match. Its `older` says where the
-    next call has to continue.
+    If the filter has an endpoint, a text, the state of ended requests or `is_erased`, only the newest `scanned` ones
+    are searched. The page may then have fewer than `limit` rows although older requests match. Its `older` says where
+    the next call has to continue.
 
     `columns`: columns of the table `requests`, among them `seq`.
     `before`: the `seq` of a request; only older ones are returned. None returns the newest.

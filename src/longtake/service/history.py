@@ -73,21 +73,24 @@ def routes(entries: "Entries") -> list[BaseRoute]:
 
 
 def _filter(caller: Caller, query: Mapping[str, str]) -> RecentFilter:
-    """Returns the filter that the query's parameters `endpoint`, `state` and `q` (text) describe. Empty ones do not
-    count.
+    """Returns the filter that the query's parameters `endpoint`, `state`, `q` (text) and `erased` describe. Empty ones
+    do not count.
 
     It selects only requests that the caller may see. Raises RequestFailed with status 404 for an unknown endpoint, and
-    ModelFailed (HTTP status 422) for an unknown state or a text that is too long.
+    ModelFailed (HTTP status 422) for an unknown state, a text that is too long, or another `erased` than "yes" or "no".
     """
-    endpoint, state, text = (
-        query.get(name, "").replace("\0", " ").strip() or None for name in ("endpoint", "state", "q")
+    endpoint, state, text, erased = (
+        query.get(name, "").replace("\0", " ").strip() or None for name in ("endpoint", "state", "q", "erased")
     )
     if state is not None and state not in SHOWN_STATES:
         raise invalid("state", f"Input should be one of {', '.join(SHOWN_STATES)}", state, "query")
     if text is not None and len(text) > MOST_SEARCHED:
         raise invalid("q", f"Input should have at most {MOST_SEARCHED} characters", text, "query")
+    if erased not in (None, "yes", "no"):
+        raise invalid("erased", "Input should be yes or no", erased, "query")
     shown: ShownState | None = next((one for one in SHOWN_STATES if one == state), None)
-    return RecentFilter(_visible_key(caller), endpoint and existing_endpoint(endpoint), shown, text)
+    is_erased = None if erased is None else erased == "yes"
+    return RecentFilter(_visible_key(caller), endpoint and existing_endpoint(endpoint), shown, text, is_erased)
 
 
 def _sequence_number(text: str) -> int | None:

@@ -5,6 +5,7 @@ keys. All addresses in a page are relative, so that the pages also work behind a
 """
 
 import hashlib
+import re
 from html import escape
 from pathlib import Path
 from string import Template
@@ -29,6 +30,8 @@ TYPES = {
     ".mp4": "video/mp4",
 }
 """File name suffix -> MIME type of the static files."""
+_IMPORT = re.compile(r"""^(?:import|\} from|@import)\b[^"]*"(?:\./)?([\w.]+)";""", re.MULTILINE)
+"""Matches a line of a script or a style sheet that imports another one. The group is the other one's name."""
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; media-src 'self' blob:; img-src 'self' blob:; "
     "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -87,13 +90,13 @@ def _page(path: str, name: str, title: str, endpoint: Endpoint[Any, Any] | None 
     body = Template((FOLDER / "templates" / f"{name}.html").read_text("utf-8"))
     layout = Template((FOLDER / "templates" / "layout.html").read_text("utf-8"))
     root = "../" * (path.count("/") - 1)
-    about = {} if endpoint is None else {"endpoint": endpoint.id, "heading": escape(endpoint.display_name)}
     html = layout.substitute(
         root=root,
         title=escape(f"{title} | longtake"),
         page=name,
+        preloads=_preloads(name, root),
         version=__version__,
-        body=body.substitute(root=root, **about),
+        body=body.substitute(root=root, models=_cards(root), **_about(endpoint)),
     )
 
     async def page(request: Request) -> Response:
@@ -103,6 +106,46 @@ def _page(path: str, name: str, title: str, endpoint: Endpoint[Any, Any] | None 
         return _answer(request, html.encode(), "text/html")
 
     return Route(path, page)
+
+
+def _about(endpoint: Endpoint[Any, Any] | None) -> dict[str, str]:
+    """Returns what a page's HTML says about its endpoint, so that it is shown before any script has run."""
+    if endpoint is None:
+        return {}
+    return {"endpoint": endpoint.id, "heading": escape(endpoint.display_name), "description": escape(endpoint.title)}
+
+
+def _cards(root: str) -> str:
+    """Returns the list items of all endpoints, with links to their playgrounds. The gallery's script replaces them."""
+    card = Template('<li class="card"><h2><a href="${root}models/$id">$name</a></h2><p>$title</p></li>')
+    return "".join(
+        card.substitute(root=root, id=id, name=escape(one.display_name), title=escape(one.title))
+        for id, one in ENDPOINTS.items()
+    )
+
+
+def _preloads(page: str, root: str) -> str:
+    """Returns the HTML that lets the browser load all scripts and style sheets of a page at once.
+
+    Otherwise it would learn of each only from the file that imports it, and wait for the network again and again.
+    """
+    scripts = sorted(_imported(f"{page}.js", set()) - {f"{page}.js"})
+    sheets = sorted(_imported(f"{page}.css", set()) - {f"{page}.css"})
+    return "".join(
+        (
+            *(f'<link rel="preload" as="style" href="{root}static/{name}">' for name in sheets),
+            *(f'<link rel="modulepreload" href="{root}static/{name}">' for name in scripts),
+        )
+    )
+
+
+def _imported(name: str, known: set[str]) -> set[str]:
+    """Returns `known` with the names of a static file and of all files that it imports, directly or not."""
+    if name not in known:
+        known.add(name)
+        for other in _IMPORT.findall((FOLDER / "static" / name).read_text("utf-8")):
+            _imported(other, known)
+    return known
 
 
 def _address_without_end_slashes(request: Request) -> str:

@@ -1,8 +1,8 @@
 // Four requests beside each other, to pick one of their results.
 
-import { el } from "./dom.js";
+import { el, toast } from "./dom.js";
 import { playable } from "./player.js";
-import { outcome, statuses } from "./run.js";
+import { cancel, outcome, statuses } from "./run.js";
 import { runningView } from "./running.js";
 
 // Returns {node, release, ended}: the four views, a function that frees their memory, and a promise that is true when all
@@ -41,7 +41,26 @@ export function four(endpoint, requests, pick, signal) {
       view.stop();
     }
   }
+  // Those that have ended already refuse it, which harms nothing.
+  async function cancelAll() {
+    stop.disabled = true;
+    const ends = await Promise.allSettled(requests.map((request) => cancel(endpoint, request)));
+    const failed = ends.find(({ reason }) => reason && reason.status !== 400);
+    if (failed) toast(failed.reason.message, { failed: true });
+    stop.disabled = false;
+  }
+
+  const stop = el("button", { type: "button", onclick: cancelAll }, "Cancel all");
   const free = () => releases.forEach((release) => release());
-  const ended = Promise.all(all).then(() => !signal.aborted);
-  return { node: el("div", { class: "four" }, tiles), release: free, ended };
+  const ended = Promise.all(all).then(() => {
+    stop.remove();
+    return !signal.aborted;
+  });
+  const node = el(
+    "div",
+    { class: "result" },
+    el("div", { class: "actions" }, stop),
+    el("div", { class: "four" }, tiles),
+  );
+  return { node, release: free, ended };
 }

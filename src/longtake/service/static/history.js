@@ -10,31 +10,43 @@ import { onRequests, renew } from "./shell.js";
 import { picture } from "./thumbnail.js";
 import { STATES, dollars, plural, seconds, when } from "./words.js";
 
+const DELETED = "deleted";
 const filters = by("filters");
+const names = new Map(); // id of an endpoint -> its name for people
 const shown = new Map();
-const picked = new Set();
+const picked = new Map(); // id -> entry
 let before = null;
 
 async function start() {
   const { models } = await callJson("v1/models");
-  filters.elements.endpoint.append(...models.map(({ endpoint_id: id }) => el("option", { value: id }, id)));
+  for (const { endpoint_id: id, metadata } of models) names.set(id, metadata.display_name);
+  filters.elements.endpoint.append(...[...names].map(([id, name]) => el("option", { value: id }, name)));
   const query = new URLSearchParams(location.search);
   for (const name of ["endpoint", "state", "q"]) filters.elements[name].value = query.get(name) ?? "";
   if (query.has("chain")) drawChain(by("chain"), query.get("chain"));
   onRequests(load);
 }
 
-// Returns the filters that are set, as parameters of an address.
+// Returns the filters that are set, as parameters of this page's address.
 const chosen = () => new URLSearchParams([...new FormData(filters)].filter(([, value]) => value));
+
+// Returns the same as parameters for the server. Deleted requests are shown only if they are asked for.
+function asked() {
+  const query = chosen();
+  const isDeleted = query.get("state") === DELETED;
+  if (isDeleted) query.delete("state");
+  query.set("erased", isDeleted ? "yes" : "no");
+  return query;
+}
 
 // Loads the page of requests that the filters and the address choose, and those that wait or run, which are on top of
 // every page. It is called again as the queue changes.
 async function load(list, signal) {
-  const query = chosen();
+  const query = asked();
   const ask = (more) =>
     callJson(`page/requests?${new URLSearchParams({ ...Object.fromEntries(query), ...more })}`, { signal });
-  const states = query.has("state") ? [] : ["running", "waiting"].filter((state) => list[state] > 0);
-  const page = before !== null ? ask({ before }) : query.size ? ask({}) : list;
+  const states = chosen().has("state") ? [] : ["running", "waiting"].filter((state) => list[state] > 0);
+  const page = ask(before === null ? {} : { before });
   const [found, ...open] = await Promise.all([page, ...states.map((state) => ask({ state }))]);
   if (!signal.aborted)
     draw(
@@ -71,18 +83,14 @@ function row(request, now) {
   if (known?.text === text) return known.node;
   if (known?.node.contains(document.activeElement)) return known.node;
   const node = drawn(request, now);
-  shown.set(request.id, { node, text });
+  shown.set(request.id, { node, text, request });
   return node;
 }
 
 function drawn(request, now) {
   const { video } = request;
   const address = `${ROOT}models/${request.endpoint}?request=${request.id}`;
-  const pick = el("input", {
-    type: "checkbox",
-    aria: { label: "Pick for comparing" },
-    onchange: () => choose(request.id, pick.checked),
-  });
+  const pick = el("input", { type: "checkbox", onchange: () => choose(request, pick.checked) });
   pick.checked = picked.has(request.id);
   const figures = [
     when(request.created_at),
@@ -110,7 +118,7 @@ function drawn(request, now) {
         { class: "head" },
         el("span", { class: "state" }, STATES[request.state]),
         " ",
-        el("a", { class: "endpoint", href: address }, request.endpoint),
+        el("a", { class: "endpoint", href: address, title: request.endpoint }, names.get(request.endpoint)),
         request.parent
           ? el("a", { class: "badge", href: `${ROOT}history?chain=${request.id}` }, "part of a chain")
           : null,
@@ -136,7 +144,7 @@ function drawn(request, now) {
     el(
       "div",
       { class: "tools" },
-      video ? el("label", { class: "pick" }, pick, "Pick") : null,
+      isPickable(request) ? el("label", { class: "pick" }, pick, "Select") : null,
       video
         ? el(
             "a",
@@ -164,8 +172,8 @@ function drawn(request, now) {
 
 // Returns the button that ends a request: it deletes one that has ended, and cancels any other.
 function end(request) {
-  const [text, act] = request.completed_at ? ["Delete", remove] : ["Cancel", stop];
-  return el("button", { type: "button", class: "plain", onclick: () => act(request) }, text);
+  const [text, act] = request.completed_at ? ["Delete", () => remove([request.id])] : ["Cancel", () => stop(request)];
+  return el("button", { type: "button", class: "plain", onclick: act }, text);
 }
 
 function progressBar(progress) {
@@ -173,22 +181,57 @@ function progressBar(progress) {
   return el("progress", { max: 1, ...value, aria: { label: "Progress of the request" } });
 }
 
-function choose(id, wanted) {
-  if (wanted) picked.add(id);
-  else picked.delete(id);
-  const [a, b] = [...picked].slice(-2);
-  by("picked").hidden = picked.size < 2;
-  by("picked-text").textContent = `${picked.size} picked`;
-  if (b) by("picked-compare").href = `${ROOT}compare?a=${a}&b=${b}`;
+// Requests that have ended can be deleted together, and two with videos can be compared.
+const isPickable = ({ completed_at: ended, erased_at: erased }) => Boolean(ended) && !erased;
+
+function choose(entry, wanted) {
+  if (wanted) picked.set(entry.id, entry);
+  else picked.delete(entry.id);
+  showPicked();
+}
+
+function showPicked() {
+  const videos = [...picked.values()].filter(({ video }) => video);
+  by("picked").hidden = picked.size === 0;
+  by("picked-text").textContent = `${picked.size} selected`;
+  by("picked-compare").hidden = picked.size !== 2 || videos.length !== 2;
+  if (videos.length === 2) by("picked-compare").href = `${ROOT}compare?a=${videos[0].id}&b=${videos[1].id}`;
+}
+
+function pickAll(wanted) {
+  for (const { node, request } of shown.values()) {
+    if (!isPickable(request)) continue;
+    node.querySelector(".pick input").checked = wanted;
+    if (wanted) picked.set(request.id, request);
+  }
+  if (!wanted) picked.clear();
+  showPicked();
 }
 
 async function stop({ endpoint, id }) {
   await cancel(endpoint, id).catch((error) => toast(error.message, { failed: true }));
 }
 
-async function remove({ id }) {
-  if (await erase(id)) shown.get(id)?.node.classList.add("deleted");
+// Deletes requests. Their rows leave the list, and the focus goes to the row that takes the place of the first.
+async function remove(ids) {
+  const rows = [...by("requests").children];
+  const place = rows.findIndex(({ dataset }) => ids.includes(dataset.id));
+  const erased = await erase(ids);
+  for (const id of erased) {
+    picked.delete(id);
+    shown.get(id)?.node.remove();
+    shown.delete(id);
+  }
+  showPicked();
+  if (!erased.length) return;
+  const next = by("requests").children[Math.max(0, Math.min(place, by("requests").children.length - 1))];
+  (next?.querySelector("button, a[href]:not([tabindex])") ?? by("title")).focus();
+  renew();
 }
+
+by("picked-delete").addEventListener("click", () => remove([...picked.keys()]));
+by("picked-all").addEventListener("click", () => pickAll(true));
+by("picked-none").addEventListener("click", () => pickAll(false));
 
 let typing = 0;
 filters.addEventListener("submit", (event) => event.preventDefault());

@@ -5,6 +5,7 @@ import { Refused, callJson, fileUrl } from "./api.js";
 import { codePanel } from "./code.js";
 import { contextStrip } from "./context.js";
 import { by, el, toast } from "./dom.js";
+import { keepDraft } from "./draft.js";
 import { exampleView } from "./example.js";
 import { buildForm } from "./form.js";
 import { four } from "./four.js";
@@ -30,13 +31,14 @@ let form = null;
 let source = null;
 let following = new AbortController();
 let release = () => {};
+let isSending = false;
 
 output.append(tabs.node, view, code);
 show("An example", el("p", { class: "lead" }, HOW));
 
 async function start() {
   endpoint = await loadEndpoint(id);
-  by("lead").textContent = endpoint.title;
+  by("loading").remove();
   const { model, standsInFor, note, price } = endpoint;
   const made = standsInFor ? `${model} stands in for ${standsInFor}` : model;
   by("badges").append(
@@ -61,6 +63,7 @@ async function start() {
     showCode(form.value(), found);
   });
   by("form").addEventListener("input", () => showCode(form.value(), planned));
+  keepDraft(id, form);
   listen();
   showCode(form.value(), null);
   open();
@@ -135,7 +138,8 @@ async function open() {
     const request = query.get("request");
     const entry = await callJson(`page/requests/${request}`, { signal }).catch(() => null);
     if (signal.aborted) return;
-    if (entry?.input) form.set(withoutCut(entry.input));
+    // What a person has typed while the request was on its way is not replaced.
+    if (entry?.input && isUntouched() && !source.get()) form.set(withoutCut(entry.input));
     follow(request);
   } else idle();
 }
@@ -171,11 +175,12 @@ function go(address) {
 async function send(values) {
   const reason = form.pending();
   if (!reason && !form.isComplete()) return null;
-  if (reason || button.disabled) {
+  if (reason || isSending) {
     if (reason) toast(reason, { failed: true });
     return null;
   }
-  button.disabled = true;
+  isSending = true; // the button is not disabled, because it would lose the focus
+  button.setAttribute("aria-busy", "true");
   form.complain([]);
   allowNotifications();
   try {
@@ -185,7 +190,8 @@ async function send(values) {
     else toast(error.message, { failed: true });
     return null;
   } finally {
-    button.disabled = false;
+    isSending = false;
+    button.removeAttribute("aria-busy");
     renew();
   }
 }
@@ -241,7 +247,9 @@ function showFailure(entry, error, view) {
   const retry =
     entry.input && el("button", { type: "button", onclick: () => again(withoutCut(entry.input)) }, "Run again");
   const message = el("p", { class: isCancelled ? "quiet" : "error", role: "alert" }, text);
-  show(isCancelled ? "Cancelled" : "It failed", message, el("div", { class: "actions" }, retry), view.log);
+  const title = isCancelled ? "Cancelled" : "It failed";
+  const heading = show(title, message, el("div", { class: "actions" }, retry), view.log);
+  if (document.activeElement === document.body) heading.focus();
 }
 
 function extend(path) {
@@ -287,4 +295,4 @@ function showFour(requests) {
   ended.then((all) => all && notify("Your four videos are ready."));
 }
 
-start().catch((error) => (by("lead").textContent = error.message));
+start().catch((error) => by("form").replaceChildren(el("p", { class: "error", role: "alert" }, error.message)));

@@ -10,7 +10,6 @@ const id = by("code").dataset.endpoint;
 
 async function start() {
   const endpoint = await loadEndpoint(id);
-  by("lead").textContent = endpoint.title;
   const panel = codePanel(endpoint);
   by("code").append(panel.node);
   panel.show(example(endpoint.fields));

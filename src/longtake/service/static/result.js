@@ -144,5 +144,5 @@ function inspection(about) {
 }
 
 async function remove(entry, node) {
-  if (await erase(entry.id)) node.replaceWith(el("p", { class: "empty" }, "Deleted."));
+  if ((await erase([entry.id])).length) node.replaceWith(el("p", { class: "empty" }, "Deleted."));
 }

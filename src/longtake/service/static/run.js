@@ -2,6 +2,7 @@
 
 import { Refused, call, callJson } from "./api.js";
 import { toast } from "./dom.js";
+import { plural } from "./words.js";
 
 const POLL_MS = 500;
 const MOST_PAUSE_MS = 10_000;
@@ -11,17 +12,22 @@ export const submit = async (endpoint, request) => (await callJson(`queue/${endp
 
 export const cancel = (endpoint, id) => call(`queue/${endpoint}/requests/${id}/cancel`, { method: "PUT" });
 
-// Deletes the input, the result and the file of a request, if the person agrees. Returns whether it did.
-export async function erase(id) {
-  if (!confirm("Delete the input, the result and the file of this request?")) return false;
+// Deletes the inputs, the results and the files of requests, if the person agrees. Returns the ids of those that it
+// deleted.
+export async function erase(ids) {
+  const what = ids.length === 1 ? "the input, the result and the file of this request" : plural(ids.length, "request");
+  if (!confirm(`Delete ${what}? This cannot be undone.`)) return [];
+  const erased = [];
   try {
-    await call(`v1/models/requests/${id}/payloads`, { method: "DELETE" });
-    toast("Deleted");
-    return true;
+    for (const id of ids) {
+      await call(`v1/models/requests/${id}/payloads`, { method: "DELETE" });
+      erased.push(id);
+    }
   } catch (error) {
     toast(error.message, { failed: true });
-    return false;
   }
+  if (erased.length) toast(ids.length === 1 ? "Deleted" : `Deleted ${plural(erased.length, "request")}`);
+  return erased;
 }
 
 // Yields the status of a request again and again until it has ended. Goes on after an outage of the server.

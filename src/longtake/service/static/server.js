@@ -4,10 +4,11 @@ import { Refused, call, callJson } from "./api.js";
 import { by, copyText, el, toast } from "./dom.js";
 import { place } from "./list.js";
 import { adopt, onRequests } from "./shell.js";
-import { bytes, plural, when } from "./words.js";
+import { bytes, plural, roughly, when } from "./words.js";
 
 const PULL_MS = 1000;
 const rows = new Map();
+const pulls = new Map(); // name of a model that is being downloaded -> {since, from}
 let timer = 0;
 let asked = 0;
 let isPulling = false;
@@ -58,7 +59,7 @@ function modelRow(model, free) {
   const row = rows.get(name);
   row.state.replaceChildren(...stateOf(model, free));
   row.size.textContent = model.bytes ? bytes(model.bytes) : "";
-  const action = actionOf(model);
+  const action = actionOf(model, free);
   if (action?.text !== row.action?.text) {
     const focused = row.tool.contains(document.activeElement);
     row.action = action;
@@ -68,9 +69,9 @@ function modelRow(model, free) {
   return row.node;
 }
 
-function actionOf({ embedded, installed, missing_bytes: absent, pull }) {
+function actionOf({ embedded, installed, missing_bytes: absent, pull }, free) {
   if (pull?.running) return { text: "Stop", method: "DELETE" };
-  if (embedded || (installed && !absent)) return null;
+  if (embedded || (installed && !absent) || (free !== null && absent > free)) return null;
   return { text: installed ? "Download the rest" : "Download", method: "POST" };
 }
 
@@ -89,12 +90,23 @@ function actionButton(name, { text, method }) {
   return button;
 }
 
+// Returns the speed of a download and the time that it still takes, since this page first saw it; empty before that is
+// known.
+function pace(name, { bytes: arrived, all_bytes: all }) {
+  const now = performance.now() / 1000;
+  if (!all || !pulls.has(name)) pulls.set(name, { since: now, from: arrived });
+  const { since, from } = pulls.get(name);
+  const speed = (arrived - from) / Math.max(now - since, 0.001);
+  if (now - since < 3 || speed <= 0) return "";
+  return `${bytes(speed)} per second, about ${roughly((all - arrived) / speed)} left`;
+}
+
 // Returns the nodes that tell what is here of a model, and what a download needs.
 function stateOf({ name, embedded, installed, missing, missing_bytes: absent, pull }, free) {
   if (pull?.running) {
     const share = pull.share === null ? {} : { value: pull.share };
     const arrived = pull.all_bytes ? `${bytes(pull.bytes)} of ${bytes(pull.all_bytes)}` : "";
-    const text = [arrived, pull.message].filter(Boolean).join(" · ");
+    const text = [arrived, pace(name, pull), pull.message].filter(Boolean).join(" · ");
     return [
       el("progress", { max: 1, ...share, aria: { label: `Download of ${name}` } }),
       el("p", { class: "quiet" }, text),
@@ -102,6 +114,7 @@ function stateOf({ name, embedded, installed, missing, missing_bytes: absent, pu
   }
   const here = embedded ? "in the package" : installed ? "installed" : "not installed";
   const parts = missing?.length ? `: ${missing.join(", ")} missing` : "";
+  pulls.delete(name);
   const nodes = [el("p", {}, here + parts)];
   if (absent && !embedded) {
     const fits = free === null || absent <= free;
@@ -173,14 +186,20 @@ by("new-key").addEventListener("submit", async (event) => {
     });
     // From now on the server answers only with a key, so this page must use the first one itself.
     if (isFirst) adopt(made.key);
+    const text = isFirst ? "This page uses it from now on. Keep a copy:" : "Keep a copy:";
     by("made").replaceChildren(
-      isFirst
-        ? "This page now uses the first key. Keep a copy, it is shown only now: "
-        : "The new key, shown only now: ",
-      el("code", {}, made.key),
-      " ",
-      el("button", { type: "button", class: "plain", onclick: () => copyText(made.key) }, "Copy"),
+      el("h2", { tabindex: -1 }, `The new key ${made.alias ?? alias.value}`),
+      el("p", {}, `${text} it is shown only now.`),
+      el(
+        "div",
+        { class: "actions" },
+        el("code", {}, made.key),
+        el("button", { type: "button", onclick: () => copyText(made.key) }, "Copy"),
+      ),
     );
+    by("made").hidden = false;
+    by("made").querySelector("h2").focus();
+    by("made").scrollIntoView({ block: "nearest" });
     event.target.reset();
     guarded(keys);
   } catch (error) {

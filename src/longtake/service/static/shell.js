@@ -34,7 +34,7 @@ export function adopt(text) {
 door.addEventListener("cancel", (event) => event.preventDefault());
 by("forget").hidden = !key();
 by("forget").addEventListener("click", () => {
-  keep(null);
+  sessionStorage.clear();
   location.reload();
 });
 

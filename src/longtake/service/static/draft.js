@@ -1,0 +1,29 @@
+// Keeps what a person has entered, in the browser's tab, so that leaving the page and coming back does not lose it.
+
+import { parse, stringify } from "./json.js";
+
+const WAIT_MS = 200;
+// A longer request contains a whole file, for which a browser's storage may have no room.
+const MOST_CHARACTERS = 100_000;
+
+// Fills a form with what was last entered for this endpoint in this tab, and keeps what is entered from now on.
+export function keepDraft(endpoint, form) {
+  const name = `longtake.draft.${endpoint}`;
+  const kept = sessionStorage.getItem(name);
+  if (kept) form.set(parse(kept));
+  const beginning = stringify(form.value());
+  let timer = 0;
+  let isOwn = Boolean(kept);
+
+  function keep() {
+    clearTimeout(timer);
+    const text = stringify(form.value());
+    isOwn ||= text !== beginning;
+    if (isOwn && text.length < MOST_CHARACTERS) sessionStorage.setItem(name, text);
+  }
+  form.node.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(keep, WAIT_MS);
+  });
+  addEventListener("pagehide", keep);
+}
