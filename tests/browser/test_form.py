@@ -92,3 +92,21 @@ def test_an_error_of_a_file_is_told_once(served: Served, tab: "Page") -> None:
     image.get_by_role("button", name="Remove").click()
     tab.locator(".price").filter(has_text="on fal").wait_for()
     assert image.locator(".error").inner_text() == ""
+
+
+def test_a_link_to_a_request_fills_the_form_and_a_reload_keeps_what_was_typed_since(
+    served: Served, tab: "Page"
+) -> None:
+    submit(served, "the disc moves on")
+    finished(served, served.claim())
+    tab.goto(f"{served.url}/models/{LTXV}")
+    prompt = tab.get_by_label("Prompt *")
+    prompt.fill("a draft")
+    tab.get_by_role("link", name="History").click()
+    tab.locator(".endpoint").click()
+    tab.get_by_role("button", name="Extend again").wait_for()
+    assert prompt.input_value() == "the disc moves on"
+    prompt.fill("another draft")
+    tab.reload()
+    tab.get_by_role("button", name="Extend again").wait_for()
+    assert prompt.input_value() == "another draft"

@@ -6,10 +6,12 @@ const WAIT_MS = 200;
 // A longer request contains a whole file, for which a browser's storage may have no room.
 const MOST_CHARACTERS = 100_000;
 
-// Fills a form with what was last entered for this endpoint in this tab, and keeps what is entered from now on.
+// Fills a form with what was last entered for this endpoint in this tab, and keeps what is entered from now on. Returns
+// whether there was something. A link that leads to a request shows that request instead; a reload does not.
 export function keepDraft(endpoint, form) {
   const name = `longtake.draft.${endpoint}`;
-  const kept = sessionStorage.getItem(name);
+  const isLink = performance.getEntriesByType("navigation")[0]?.type === "navigate";
+  const kept = isLink && location.search.includes("request=") ? null : sessionStorage.getItem(name);
   if (kept) form.set(parse(kept));
   const beginning = stringify(form.value());
   let timer = 0;
@@ -26,4 +28,5 @@ export function keepDraft(endpoint, form) {
     timer = setTimeout(keep, WAIT_MS);
   });
   addEventListener("pagehide", keep);
+  return Boolean(kept);
 }

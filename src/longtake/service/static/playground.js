@@ -9,6 +9,7 @@ import { keepDraft } from "./draft.js";
 import { exampleView } from "./example.js";
 import { buildForm } from "./form.js";
 import { four } from "./four.js";
+import { stringify } from "./json.js";
 import { allowNotifications, notify } from "./notify.js";
 import { followPlan } from "./plan.js";
 import { resultView } from "./result.js";
@@ -32,6 +33,7 @@ let source = null;
 let following = new AbortController();
 let release = () => {};
 let isSending = false;
+let hasDraft = false;
 
 output.append(tabs.node, view, code);
 show("An example", el("p", { class: "lead" }, HOW));
@@ -63,7 +65,7 @@ async function start() {
     showCode(form.value(), found);
   });
   by("form").addEventListener("input", () => showCode(form.value(), planned));
-  keepDraft(id, form);
+  hasDraft = keepDraft(id, form);
   listen();
   showCode(form.value(), null);
   open();
@@ -132,6 +134,9 @@ function begin() {
 async function open() {
   const signal = begin();
   const query = new URLSearchParams(location.search);
+  const typed = stringify(form.value());
+  const keepsForm = hasDraft;
+  hasDraft = false;
   if (query.has("source")) source.set(fileUrl(query.get("source")));
   if (query.has("four")) showFour(query.get("four").split(","));
   else if (query.has("request")) {
@@ -139,7 +144,7 @@ async function open() {
     const entry = await callJson(`page/requests/${request}`, { signal }).catch(() => null);
     if (signal.aborted) return;
     // What a person has typed while the request was on its way is not replaced.
-    if (entry?.input && isUntouched() && !source.get()) form.set(withoutCut(entry.input));
+    if (entry?.input && !keepsForm && stringify(form.value()) === typed) form.set(withoutCut(entry.input));
     follow(request);
   } else idle();
 }
