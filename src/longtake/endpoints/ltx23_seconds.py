@@ -19,7 +19,8 @@ from longtake.video import VideoInfo
 WINDOW_FRAMES = 505
 """Largest sum of context frames and new frames if the request has no `context`. fal publishes this number.
 
-The context has at least DEFAULT_CONTEXT frames, even if the sum then exceeds WINDOW_FRAMES.
+Context frames are the source frames that the model continues. There are at least DEFAULT_CONTEXT of them, even if the
+sum then exceeds WINDOW_FRAMES.
 """
 
 DIRECTIONS: Mapping[str, Direction] = {"end": "forward", "start": "backward"}

@@ -122,7 +122,7 @@ def open_lora(lora: Lora, settings: Settings, sources: LoraSources = NO_SOURCES)
     A file at a URL or on the hub is downloaded, unless it already was.
 
     Raises `InvalidRequest` if `lora` names no usable file, `DownloadFailed` if the download fails, `FileTooLarge` for a
-    file above `settings.max_lora_bytes`, and `BadCheckpoint` for a URL with something else than a LoRA.
+    file above `settings.max_lora_bytes`, and `BadCheckpoint` if the file at the URL is no LoRA.
     """
     url = lora.path.strip()
     scheme = scheme_of(url)

@@ -8,5 +8,5 @@ only by rounding errors."""
 
 
 def divisor(deviation: Tensor) -> Tensor:
-    """Returns the standard deviations, but 1e-5 (LEAST_DEVIATION) in place of smaller ones, so none is 0."""
+    """Returns the standard deviations `deviation`, but with values below 1e-5 (LEAST_DEVIATION) raised to it."""
     return deviation.clamp(min=LEAST_DEVIATION)

@@ -44,11 +44,11 @@ def ignore_steps(number: int) -> OnStep:
 
 
 def ignore_estimate(step: int, steps: int, estimate: Estimate) -> None:
-    """Does nothing; the default callback for estimates."""
+    """Does nothing; the default callback for estimates of the clean latents."""
 
 
 def ignore_estimates(number: int) -> OnEstimate:
-    """Returns the default callback for estimates, `ignore_estimate`. The pass's number is not used."""
+    """Returns the default callback for estimates of the clean latents, `ignore_estimate`. `number` is not used."""
     return ignore_estimate
 
 

@@ -28,8 +28,8 @@ from longtake.sampling.vae import encode_clip, padded_to_canvas
 HISTORY_FRAMES = 25
 """The largest number of frames, of the form 8k+1, that are encoded before the context of a backward window.
 
-Such a context is at the window's end, but the encoder is causal and needs earlier frames. The context's own frames,
-mirrored in time, take their place.
+The context is the frames that a window continues. In a backward window it is at the end, but the encoder is causal and
+needs earlier frames. The context's own frames, mirrored in time, take their place.
 """
 
 
@@ -55,8 +55,8 @@ class WindowConditioning:
     def tracks(self, pass_number: int) -> dict[Stream, Track]:
         """Returns the tracks of pass `pass_number` (from 0) by modality: `video`, and `audio` if the plan makes sound.
 
-        - The video track holds the context's frames in every pass.
-        - The audio track of the first pass holds the context's sound.
+        - The video track has the context (the frames that the window continues) in every pass.
+        - The audio track of the first pass has the context's sound.
         - In the audio track of a later pass no token is kept: all are noised and denoised again. `sample_window`
           discards the audio of that pass and returns the first pass's audio.
         """
@@ -151,7 +151,7 @@ def video_conditioning(
 
 
 def new_latents(plan: LTX2Plan, window: Window, temporal: int) -> range:
-    """Returns the numbers (from 0) of a window's latent frames that cover none of its context frames.
+    """Returns the numbers (from 0) of a window's latent frames that cover none of the frames that the window continues.
 
     They cover new frames, and spare ones that are cut off.
 

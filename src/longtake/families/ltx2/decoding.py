@@ -20,8 +20,8 @@ from longtake.video import OnProgress, Progress, in_window
 SPARE_SAMPLES = round((MAX_LAG_S + CROSS_FADE_S) * SOUND_RATE)
 """The number of samples by which a clip's sound may be longer than its frames.
 
-They are at the end that is farther from the context. Aligning the sound with the context's, and cross-fading the two,
-may use up that many samples.
+They are at the end that is farther from the frames that the clip continues. Aligning the clip's sound with the sound of
+those frames, and cross-fading the two, may use up that many samples.
 """
 
 NEIGHBOUR_LATENTS = 2

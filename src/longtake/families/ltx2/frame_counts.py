@@ -36,8 +36,8 @@ class FrameCounts:
 def frame_counts(options: LTX2Options, available: int) -> FrameCounts:
     """Returns the frame counts of a request to extend a source of `available` frames.
 
-    The context has the requested number of frames, rounded and limited by `whole_latent_context`. For the other counts
-    there are three cases:
+    The context is the source frames that the model continues. It has the requested number of frames, rounded and
+    limited by `whole_latent_context`. For the other counts there are three cases:
     - If the option `new_frames` is set, that many frames are new. They and the context are billed.
     - Otherwise `num_frames` frames are billed, and those that are not context are new.
     - If that leaves fewer than 8 (LEAST_NEW_FRAMES) new frames, and the request does not set the context, the context
@@ -112,7 +112,7 @@ def window_context(options: LTX2Options, counts: FrameCounts, available: int) ->
 
 
 def context_notes(options: LTX2Options, counts: FrameCounts, available: int, first: Window) -> tuple[str, ...]:
-    """Returns notes for the user about the number of context frames.
+    """Returns notes for the user about the number of context frames (the source frames that the model continues).
 
     There is a note in each of these cases; in all others the tuple is empty:
     - The context and the new frames are together more than `num_frames`.

@@ -1,4 +1,4 @@
-"""The recipe of LTX-2.3: turns a plan and the context's frames and sound into new frames and their sound.
+"""The recipe of LTX-2.3: turns a plan, and the source frames and sound to continue, into new frames and their sound.
 
 Read from the top: `generate` processes the windows one after the other, forward or backward. The conditioning of a
 window is in `conditioning.py`, its sampling in `sampler.py`, and its decoding in `decoding.py`.
@@ -180,8 +180,9 @@ class _Windows:
     def forward(
         self, current: WindowRun, context: _WindowContext, tensors: Tensors
     ) -> Generator[GeneratedClip, None, _WindowContext]:
-        """Decodes a window whose new frames follow its context. Yields one clip, and returns the context of the next
-        window.
+        """Decodes a window whose new frames follow the frames that it continues (its context).
+
+        Yields one clip, and returns the context of the next window.
 
         `current`: the window.
         `context`: the frames and the sound that this window continues.
@@ -211,8 +212,9 @@ class _Windows:
     def backward(
         self, current: WindowRun, context: _WindowContext, tensors: Tensors
     ) -> Generator[GeneratedClip, None, _WindowContext]:
-        """Decodes a window whose new frames precede its context. Yields one clip, and returns the context of the next
-        window.
+        """Decodes a window whose new frames precede the frames that it continues (its context).
+
+        Yields one clip, and returns the context of the next window.
 
         The arguments are those of `forward`. The clip has the new frames; they are decoded while the caller reads the
         clip. The next window plays before this one. It continues the first of the new frames, with their sound.

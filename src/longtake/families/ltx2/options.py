@@ -11,7 +11,7 @@ Direction = Literal["forward", "backward"]
 """Whether the new frames come after the source (forward) or before it (backward)."""
 
 DEFAULT_CONTEXT = 25
-"""The number of context frames if the request does not set it."""
+"""The number of context frames (source frames that the model continues) if the request does not set it."""
 
 
 @dataclass(frozen=True)

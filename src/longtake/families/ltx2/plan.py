@@ -104,8 +104,9 @@ class LTX2Plan(LTX2PlanOptions, Plan):
         return self.audio_strength
 
     def context_strengths(self, window: int) -> tuple[float, float]:
-        """Returns how strongly window number `window` (from 0) keeps its context: the strengths of the context's frames
-        and of its sound, each 0 (ignored) to 1 (unchanged).
+        """Returns how strongly window number `window` (from 0) keeps its context, the frames that it continues.
+
+        These are two strengths, of the context's frames and of its sound, each 0 (ignored) to 1 (unchanged).
 
         The strengths of the request are for the source, so they apply to the first window alone. A later window
         continues what an earlier window made, and keeps it unchanged.

@@ -224,7 +224,8 @@ def sample_window(
     `conditioning`: the window's tracks in each pass.
     `noise`: a function of a pass's number (from 0). It returns the function that draws the noise of that pass.
     `on_step`: a function of a pass's number (from 0). It returns the callback before each step of that pass.
-    `on_estimate`: a function of a pass's number (from 0). It returns the callback for the estimates of that pass.
+    `on_estimate`: a function of a pass's number (from 0). It returns the callback for estimates of the clean video
+        latents in that pass.
 
     - The first pass makes the video latents and the audio.
     - The second pass, if there is one, refines the video latents at twice the height and width. It starts from the

@@ -133,7 +133,7 @@ def video_track(
 
 
 def audio_track(clean: Tensor, is_context: Tensor, strength: float, bounds: Tensor) -> Track:
-    """Returns the audio track of a window.
+    """Returns the audio track of a window. Its context is the frames that it continues.
 
     `clean`: tokens [1, n, C], the context's sound where `is_context` is True. Other tokens' values are not used.
     `is_context`: bool [n], True for the tokens of the context's sound. The other tokens are generated.

@@ -36,7 +36,7 @@ class Window:
     sampled_frames: int
 
     def context_start(self, direction: Direction) -> int:
-        """Returns the number (from 0) of the context's first frame in the window."""
+        """Returns the number (from 0) in the window of the first of the frames that it continues (its context)."""
         return 0 if direction == "forward" else padded_length(self.new_frames)
 
 
@@ -62,9 +62,9 @@ def context_length(direction: Direction, frames: int) -> int:
 def _in_latents(direction: Direction, context: int) -> int:
     """Returns the number of frames that a window must reserve for `context` context frames.
 
-    A window consists of whole latents; the first covers 1 frame, each other one 8. Forward, the context begins the
-    window and is 8k+1 frames long, so the result is `context`. Backward, the context ends the window, so the result is
-    `context` rounded up to a multiple of 8.
+    Context frames are those that the window continues. A window consists of whole latents; the first covers 1 frame,
+    each other one 8. Forward, the context begins the window and is 8k+1 frames long, so the result is `context`.
+    Backward, the context ends the window, so the result is `context` rounded up to a multiple of 8.
     """
     return context if direction == "forward" else -(-context // LATENT_FRAMES) * LATENT_FRAMES
 

@@ -161,8 +161,8 @@ def preview_callbacks(run: LTXVRun, frames: RGBFrames, context: list[Items]) -> 
     model sees nothing of the source, or depth, pose or edge pictures instead of it.
 
     `run`: the plan, the loaded model, and the receiver of the previews.
-    `frames`: the frames of the context, [T, H, W, 3].
-    `context`: the conditioning items of the first window, from `context_items`.
+    `frames`: the source frames that the model sees, [T, H, W, 3].
+    `context`: for each pass, what the first window is conditioned on, from `context_items`.
     """
     plan = run.plan
     latents = [item.latent for items in context for item in items if not item.is_guide]
@@ -192,7 +192,7 @@ def decoded_frames(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator
 
     `run`: the plan and the loaded model.
     `setup`: the set-up of all windows, from `make_setup`.
-    `context`: the conditioning items of the first window, from `context_items`.
+    `context`: for each pass, what the first window is conditioned on, from `context_items`.
     """
     plan = run.plan
     first_frame = plan.context_frames - 1 if plan.keeps_source else 0
@@ -215,7 +215,7 @@ def final_latents(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator[
 
     `run`: the plan and the loaded model.
     `setup`: the set-up of all windows, from `make_setup`.
-    `context`: the conditioning items of the first window, from `context_items`.
+    `context`: for each pass, what the first window is conditioned on, from `context_items`.
     """
     plan, model, temporal = run.plan, run.model, run.model.card.temporal_compression
     scale = model.card.decode_noise_scale

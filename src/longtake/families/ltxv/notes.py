@@ -51,7 +51,7 @@ def speed_note(source: VideoInfo, plan: Plan) -> str | None:
 def trim_note(options: LTXVOptions, source: VideoInfo, span: Span, plan: Plan) -> str | None:
     """Returns a note that says which source frames are used, if the request's fields do not show it; otherwise None.
 
-    The plan may use fewer frames than the request allows, because a context must have 8k+1 frames. With the option
+    The plan may use fewer frames than the request allows, because the model must see 8k+1 frames. With the option
     `max_frames`, only the frames nearest to the new ones are used.
 
     `span`: the source frames that the request allows.

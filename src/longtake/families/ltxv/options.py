@@ -30,7 +30,7 @@ class LTXVPlanOptions(PlanOptions):
     `preprocess`: True if the guide must be computed from the source's frames, False if the source is already a guide.
     `temporal_adain_factor`: how far each later window takes on the first window's colours, 0 (not) to 1 (fully).
     `tone_map_compression_ratio`: how far the range of the latents' values is compressed, 0 (not) to 1.
-    `constant_rate_factor`: the H.264 compression of the context's frames before the model sees them, 0 (none) to 51.
+    `constant_rate_factor`: the H.264 compression of the source frames before the model sees them, 0 (none) to 51.
     `reverse`: True if the output has the frames of the finished video in reverse order, and its sound reversed.
     """
 

@@ -56,7 +56,9 @@ class Pass:
 
 @dataclass(frozen=True, kw_only=True)
 class LTXVPlan(LTXVPlanOptions, Plan):
-    """The plan of LTX-Video 0.9.x: one clip that begins with the context, sampled in overlapping windows.
+    """The plan of LTX-Video 0.9.x: one clip, sampled in overlapping windows.
+
+    The clip begins with the source frames that the model sees (the context), and continues with the new frames.
 
     `sampled_frames`: the number of frames of the clip, 8k+1. Frames after the last new frame are cut off.
     `windows`: the windows of the clip. Each one is sampled in all `passes`.

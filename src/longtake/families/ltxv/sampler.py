@@ -89,7 +89,7 @@ def trajectory(
     `noise`: a function that returns the noise of one draw, from the draw's name and shape. The draws are named
         `step.000`, `step.001` and so on.
     `on_step`: the callback before each step. It gets the step's number (from 0) and the number of steps.
-    `on_estimate`: the callback for the estimates. They are clean tokens [1, n, C] here, with the extra tokens.
+    `on_estimate`: the callback for estimates of the clean tokens [1, n, C], which include the extra tokens.
 
     Source: LTX-Video's pipeline.
     """
@@ -189,8 +189,8 @@ class Setup:
     `statistics`: the mean and standard deviation of the VAE's latents.
     `set_pass`: a function that sets the LoRAs' strengths for a pass. It is called as `set_pass(n)` before pass n (from
         0).
-    `on_estimate`: a function of a pass's and a window's number (both from 0). It returns the callback for the estimates
-        of that pass over that window.
+    `on_estimate`: a function of a pass's and a window's number (both from 0). It returns the callback for estimates of
+        the clean latents in that pass over that window.
     """
 
     passes: tuple[PassSetup, ...]
@@ -230,7 +230,7 @@ def sample_window(setup: Setup, context: Sequence[Items], video: Video | None, c
       that they had before upsampling, and are noised.
 
     `setup`: the set-up of all windows.
-    `context`: the conditioning items of the first window, one list for each pass.
+    `context`: the clips and images that the first window is conditioned on, one list for each pass.
     `video`: the latents of the windows before this one; None for the first window.
     `current`: the window that is sampled, with its noise and its step callback.
     """
@@ -265,7 +265,7 @@ def sample_video(setup: Setup, context: Sequence[Items], loop: Loop) -> Iterator
     """Samples the windows in order. After each window, yields the latents of all windows so far.
 
     `setup`: the set-up of all windows.
-    `context`: the conditioning items of the first window, one list for each pass.
+    `context`: the clips and images that the first window is conditioned on, one list for each pass.
     `loop`: the settings of the loop over the windows: noise, progress, and where finished windows are saved.
     """
 
