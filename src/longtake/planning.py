@@ -67,7 +67,7 @@ class Overrides:
     def fields(self, endpoint: Endpoint[Any, Any]) -> dict[str, Any]:
         """Returns these values as fields of the endpoint's request: field -> value. Values without a field are omitted.
 
-        If `new_frames` is set, the endpoint's field for the number of frames is None, because it has no effect.
+        If `new_frames` is set, the endpoint's field for the number of frames is None, because `new_frames` replaces it.
         """
         output = endpoint.output_fields
         named = [

@@ -55,7 +55,7 @@ class PartSource(Protocol):
     """Where the parts of models come from. `InstalledParts`, the default, reads files on this machine."""
 
     def open(self, card: ModelCard, settings: Settings) -> Mapping[PartName, checkpoints.Checkpoint]:
-        """Returns the checkpoints of a model's parts, without the tokenizer, in the order of ORDER. Reads no weights.
+        """Returns the checkpoints of a model's parts, except the tokenizer, in the order of loading. Reads no weights.
 
         Raises `ModelNotInstalled` if a part is missing, and `BadCheckpoint` if one does not fit its class.
         """
