@@ -247,7 +247,7 @@ class DiskFull(LongtakeError):
 
 
 class FileLost(LongtakeError):
-    """The bytes of something that the server has stored are missing or damaged. The server's log says of what."""
+    """The bytes of a stored file, input or result are missing or damaged. The server's log says of which one."""
 
 
 class DecoderFailed(LongtakeError):

@@ -1,4 +1,4 @@
-"""What the adapters of a request do to one linear layer, whichever way they are applied."""
+"""The interface of a linear layer that adapters change. Two classes implement it: `MergedLayer` and `BesideLayer`."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,7 +8,7 @@ from longtake.models.loras import Pair
 
 @dataclass(frozen=True)
 class Change:
-    """What one adapter does to one layer.
+    """The change that one adapter makes to the weight of one layer.
 
     pair: the change of the layer's weight at scale 1.
     scales: the adapter's scale in each sampling pass.
@@ -26,9 +26,9 @@ class AdaptedLayer(Protocol):
     """A linear layer with the adapters that change it."""
 
     def set_pass(self, number: int) -> None:
-        """Gives the adapters their strengths in sampling pass `number` (from 0)."""
+        """Applies the adapters with the strengths that they have in sampling pass `number` (from 0)."""
         ...
 
     def restore(self) -> None:
-        """Makes the layer what it was before the first call of `set_pass`, bit for bit."""
+        """Removes the adapters: the layer then computes the same bits as before the first call of `set_pass`."""
         ...

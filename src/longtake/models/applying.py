@@ -1,4 +1,4 @@
-"""Applies adapters to a transformer for one request, and removes them afterwards without a trace.
+"""Applies adapters to a transformer for one request, and restores its exact weights afterwards.
 
 For each linear layer there are two ways. Usually the adapters are merged into its weight (`merging.py`), so that they
 cost nothing in a sampling step. Where that is impossible, they are computed beside the weight (`low_rank.py`).
@@ -26,11 +26,12 @@ def applied(
     """Applies adapters to a transformer inside the `with` block, and removes them at its end, also after an error.
 
     Yields a function that gives all adapters their strengths in one sampling pass. Its argument is the pass's number,
-    from 0. Until it is called for the first time, the transformer is unchanged. A call without a change costs nothing.
+    from 0. Until it is called for the first time, the transformer is unchanged. A call that changes no strength does
+    nothing.
 
     adapters: each adapter with its scale in each pass.
     check: called before each layer is changed. It may raise an exception to stop the work.
-    originals: the copies of the model's weights. None makes copies beside the weights, for this block alone.
+    originals: the copies of the model's weights. With None, copies are made beside the weights, for this block alone.
     Raises `InvalidRequest` for an adapter with a module that is no linear layer of the transformer, or that has another
     shape there.
     """
@@ -51,7 +52,7 @@ def applied(
 
 
 def _adapted_layers(transformer: Any, adapters: Iterable[LoadedAdapter], originals: Originals) -> list[AdaptedLayer]:
-    """Returns the layers that adapters change, each with its adapters in their order. Nothing is changed yet."""
+    """Returns the layers that adapters change, each with its adapters in their order. Changes no weight yet."""
     linear = linear_layers(transformer)
     changes = defaultdict[str, list[Change]](list)
     for index, (adapter, scales) in enumerate(adapters):

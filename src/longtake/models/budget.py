@@ -1,7 +1,7 @@
-"""Decides from the sizes of weights and memories what host memory is used for, and where copies of weights are.
+"""Decides where copies of a model's weights are kept, and whether weights may be in pinned host memory.
 
-Only total sizes count, never what is free at the moment. So a request has the same bits whatever else the machine does,
-and a request that was interrupted goes on with the same bits.
+The decisions depend on the sizes of the weights and on the total sizes of the memories, but not on how much memory is
+free. So a request gives the same bits whatever else the machine does, also if it was interrupted and continues.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from typing import Literal
 from longtake import system
 
 Home = Literal["device", "pinned", "host", "none"]
-"""Where the copies are from which the weights are restored that adapters were merged into.
+"""The place of the copies of a model's weights. Weights that adapters were merged into are restored from copies.
 
 device: beside the weights, in the same memory.
 pinned: in host memory that is pinned, so that a GPU reads it fast.
@@ -21,13 +21,13 @@ none: there is no room for copies, so adapters are computed beside the weights.
 """
 
 ACTIVATIONS = 16 * 1024**3
-"""Device memory in bytes that copies of weights leave free, besides the weights.
+"""Device memory in bytes that is left free for activations if the device holds the weights and copies of them.
 
 For a small model it is less: 8 times the bytes of its weights.
 """
 
 MOST_PINNED = 0.75
-"""The largest share of host memory that weights may take if they are pinned: the system cannot move pinned memory."""
+"""The largest share of host memory that pinned weights may take, because the system cannot swap pinned memory out."""
 
 MOST_USED = 0.875
 """The largest share of host memory that weights and their copies may take."""
@@ -46,7 +46,7 @@ class Memories:
 
 
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-"""Files that hold the largest number of bytes of memory that this process's container may use. One of them exists."""
+"""Files in which Linux states how many bytes of memory this process's container may use: of cgroup v2, and of v1."""
 
 
 def host_memory() -> int | None:
@@ -62,12 +62,12 @@ def host_memory() -> int | None:
 
 
 def may_pin(num_bytes: int, memories: Memories) -> bool:
-    """Returns True if this many bytes of weights may be in pinned host memory. That is never so without a GPU."""
+    """Returns True if `num_bytes` bytes of weights may be in pinned host memory; always False without a GPU."""
     return memories.device is not None and memories.host is not None and num_bytes <= MOST_PINNED * memories.host
 
 
 def copies_home(sizes: Mapping[str, int], copies: int, offload: str, memories: Memories) -> Home:
-    """Returns where the copies of those weights are that adapters are merged into.
+    """Returns the place of the copies of the weights that adapters are merged into.
 
     sizes: the bytes of each part of the model.
     copies: the bytes of all weights that adapters could be merged into.
@@ -90,5 +90,5 @@ def copies_home(sizes: Mapping[str, int], copies: int, offload: str, memories: M
 
 
 def _may_use(num_bytes: int, memories: Memories) -> bool:
-    """Returns True if this many bytes may be in host memory, or if its size is unknown."""
+    """Returns True if weights and copies of `num_bytes` bytes may be in host memory, or if its size is unknown."""
     return memories.host is None or num_bytes <= MOST_USED * memories.host

@@ -366,9 +366,9 @@ def with_weights(
     tensors: Mapping[str, "torch.Tensor"],
     device: "torch.device | str" = "cpu",
 ) -> "torch.nn.Module":
-    """Returns an empty model with its weights, on `device`, in eval mode, without gradients.
+    """Puts weights into an empty model, and returns this model, on `device`, in eval mode, without gradients.
 
-    model: from `empty_model`. It is changed.
+    model: the empty model, from `empty_model`.
     tensors: the weights on `device`, by their names in the class.
     Raises `BadCheckpoint`, with the path of `checkpoint`, if tensors without values are left.
     """

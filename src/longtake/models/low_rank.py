@@ -14,11 +14,11 @@ from longtake.models.adapted_layer import Change
 
 
 class BesideLayer:
-    """A layer beside whose weight adapters are computed, by a hook after its forward pass.
+    """A layer whose weight stays unchanged: a hook adds the terms of its adapters to each output of the layer.
 
     layer: the layer.
-    changes: what each adapter does to it. Their matrices are put where the layer's weight is at the first call of
-        `set_pass`. If the layer runs on another device, because its weight is streamed, they are copied there each
+    changes: the change of each adapter. At the first call of `set_pass` their matrices are moved to the device of the
+        layer's weight. If the layer runs on another device, because its weight is streamed, they are copied there each
         time.
     dtype: the dtype in which the layer computes.
     """
@@ -32,7 +32,7 @@ class BesideLayer:
         self._handle: RemovableHandle | None = None
 
     def set_pass(self, number: int) -> None:
-        """Gives the adapters their strengths in sampling pass `number` (from 0)."""
+        """Applies the adapters with the strengths that they have in sampling pass `number` (from 0)."""
         if self._handle is None:
             pairs, place = [change.pair for change in self._changes], self._layer.weight.device
             self._matrices = [(pair.a.to(place, self._dtype), pair.b.to(place, self._dtype)) for pair in pairs]
@@ -47,7 +47,7 @@ class BesideLayer:
             self._handle = None
 
     def _add_terms(self, layer: torch.nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        """Returns the layer's output [..., out] with the adapters' terms added. It is called after the forward pass."""
+        """Returns the layer's output [..., out] with the adapters' terms added. It is the layer's forward hook."""
         [x] = args
         for a, b, strength in self._terms:
             a, b = (side.to(x.device, x.dtype, non_blocking=True) for side in (a, b))

@@ -180,7 +180,7 @@ def _offload_groups(part: torch.nn.Module, device: torch.device, *, by_block: bo
 
 
 def _pin(part: torch.nn.Module) -> None:
-    """Moves the part's weights to pinned memory, one at a time, so that never more than one of them is there twice."""
+    """Moves the part's weights to pinned memory, one at a time, so that at most one is in memory twice."""
     for tensor in (*part.parameters(), *part.buffers()):
         tensor.data = tensor.data.pin_memory()
 

@@ -65,11 +65,11 @@ def mergeable_bytes(transformer: torch.nn.Module) -> int:
 
 
 class MergedLayer:
-    """A layer into whose weight adapters are merged.
+    """A layer with adapters that are merged into its weight.
 
     name: the layer's name in the transformer.
     layer: the layer. Its weight must be unchanged.
-    changes: what each adapter does to it.
+    changes: the change of each adapter.
     originals: the copies of the transformer's weights.
     """
 
@@ -79,15 +79,15 @@ class MergedLayer:
         self._changes = changes
         self._originals = originals
         self._strengths: tuple[float, ...] | None = self._base
-        """The strengths that the weight has now; None if they are unknown, because a merge did not end."""
+        """The adapters' strengths in the present weight; None if they are unknown, because a merge did not end."""
 
     @property
     def _base(self) -> tuple[float, ...]:
-        """The strengths of the unchanged weight."""
+        """The adapters' strengths in the unchanged weight: all are 0."""
         return (0.0,) * len(self._changes)
 
     def set_pass(self, number: int) -> None:
-        """Gives the weight the value that it has in sampling pass `number` (from 0)."""
+        """Merges the adapters into the weight, with the strengths of sampling pass `number` (from 0)."""
         strengths = tuple(change.strength(number) for change in self._changes)
         if strengths == self._strengths:
             return
@@ -102,8 +102,10 @@ class MergedLayer:
         self._strengths = strengths
 
     def restore(self) -> None:
-        """Gives the weight the bits that it had when it was loaded. From pinned memory this does not wait for the
-        device: what is computed there afterwards uses the restored weight."""
+        """Copies the original weight back, bit for bit.
+
+        From pinned memory it is copied in the background, but later work of the device uses the restored weight.
+        """
         if self._strengths == self._base:
             return
         weight = self._layer.weight.data

@@ -124,7 +124,7 @@ class FileStore:
     def find(self, key: str) -> StoredFile | None:
         """Returns the facts about a file. Returns None if no file has this key, or it has expired.
 
-        Raises FileLost if the file's blob is missing or has not the file's size, and logs that once for each file.
+        Raises FileLost if the file's blob is missing or has another size than the file. Logs this once for each file.
         """
         row = self._row(key)
         if row is None or (row.expires_at is not None and row.expires_at <= clock.now()):
@@ -141,7 +141,7 @@ class FileStore:
         return StoredFile(*facts)
 
     def find_whole(self, key: str) -> StoredFile | None:
-        """Returns what `find` returns, but None where it raises FileLost."""
+        """Returns the facts about a file as `find` does, but returns None instead of raising FileLost."""
         try:
             return self.find(key)
         except FileLost:
