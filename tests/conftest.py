@@ -52,7 +52,7 @@ def pytest_collection() -> Generator[None, object, object]:
     """Leaves the modules and the collected tests, which live to the end, out of garbage collections."""
     with without_garbage_collection():
         result = yield
-    gc.freeze()
+        gc.freeze()
     return result
 
 

@@ -30,6 +30,20 @@ def test_collections_that_were_off_stay_off() -> None:
         gc.enable()
 
 
+def test_objects_of_the_block_are_old_afterwards_unless_others_are_frozen() -> None:
+    def made_in_a_block() -> list[list[int]]:
+        with without_garbage_collection():
+            return [[]]
+
+    gc.unfreeze()
+    old = made_in_a_block()
+    assert any(one is old for one in gc.get_objects(generation=2))
+    gc.freeze()
+    frozen, young = gc.get_freeze_count(), made_in_a_block()
+    assert gc.get_freeze_count() == frozen > 0
+    assert not any(one is young for one in gc.get_objects(generation=2))
+
+
 def test_a_library_that_is_not_installed_is_named_with_what_installs_it() -> None:
     sentence = r"^nothing_of_this_name is not installed, .*: pip install '\.\[torch\]'"
     with pytest.raises(NotSupported, match=sentence), importing_models():
