@@ -3,6 +3,7 @@
 import gc
 import importlib
 import json
+import logging
 import os
 import sys
 from collections.abc import Generator, Iterator
@@ -70,6 +71,19 @@ def pytest_configure() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _quiet_machine() -> None:
     torch.set_grad_enabled(False)
+
+
+@pytest.fixture(autouse=True)
+def _own_log_handlers() -> Iterator[None]:
+    """Takes away the handlers of a server's log that a test started in this process: their stream ends with the test.
+
+    Threads of later tests would log to it, and Python would report that the stream is closed.
+    """
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def test_the_folder_is_complete_and_all_weights_together_are_small(family: Famil
 
 
 def test_it_continues_straight_motion(family: Family) -> None:
-    figures = evaluate.straight(family, 4)
+    figures = evaluate.straight(family, 2)
     assert figures["px 1-8"] < 1.4
     assert figures["px 9-"] < 2.4
     assert figures["contrast 9-"] > 0.8
@@ -38,19 +38,19 @@ def test_it_continues_straight_motion(family: Family) -> None:
 
 
 def test_it_arrives_at_an_end_image(family: Family) -> None:
-    figures = evaluate.end_image(family, 3, contexts=(1,))
+    figures = evaluate.end_image(family, 1, contexts=(1,))
     assert figures["1 context frames, px at the end with"] < 1.5
     assert figures["1 context frames, px at the end without"] > 5
 
 
 def test_it_extends_backwards(family: Family) -> None:
-    figures = evaluate.backward(family, 4)
+    figures = evaluate.backward(family, 2)
     assert figures["px 1-8"] < 2
     assert figures["px 9-"] < 0.5 * figures["freezing px 9-"]
 
 
 def test_the_sound_continues_at_its_pitch(family: Family) -> None:
-    figures = evaluate.sounds(family, 4, ways=("continued", "from the picture"))
+    figures = evaluate.sounds(family, 3, ways=("continued", "from the picture"))
     assert figures["continued: cents"] < 70
     assert figures["from the picture: cents"] < 300
     assert abs(figures["continued: dB too loud"]) < 4
@@ -58,6 +58,6 @@ def test_the_sound_continues_at_its_pitch(family: Family) -> None:
 
 @pytest.mark.parametrize(("name", "least"), [("dolly in", 0.35), ("dolly left", 0.6)])
 def test_camera_adapters_move_the_camera(family: Family, name: str, least: float) -> None:
-    figures = evaluate.FIGURES[name](family, 2)
+    figures = evaluate.FIGURES[name](family, 1)
     assert abs(figures["speed without"]) < 0.2
     assert figures["speed with"] > least

@@ -31,7 +31,7 @@ def test_the_folder_is_complete_and_small(family: Family) -> None:
 
 
 def test_it_continues_straight_motion(family: Family) -> None:
-    figures = evaluate.straight(family, 4)
+    figures = evaluate.straight(family, 2)
     assert figures["px 1-8"] < 1.4
     assert figures["px 9-"] < 2.2
     assert figures["contrast 9-"] > 0.8
@@ -41,11 +41,11 @@ def test_it_continues_straight_motion(family: Family) -> None:
 
 
 def test_it_follows_prompts(family: Family) -> None:
-    assert evaluate.steering(family, 4)["direction"] > 0.55
+    assert evaluate.steering(family, 2)["direction"] > 0.55
 
 
 def test_it_arrives_at_an_end_image(family: Family) -> None:
-    figures = evaluate.end_image(family, 3)
+    figures = evaluate.end_image(family, 1)
     assert figures["px at the end with"] < 1.5
     assert figures["px at the end without"] > 5
 

@@ -18,11 +18,7 @@ KEY = f"11111111-2222-3333-4444-555555555555:{SECRET}"
 
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
     yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
     structlog.reset_defaults()
 
 

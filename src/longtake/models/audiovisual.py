@@ -116,15 +116,17 @@ class PositionedTracks:
 
 
 def attach(transformer: Any) -> None:
-    """Replaces the forward pass of an LTX-2.3 transformer by the one in this module.
+    """Replaces the forward pass of an LTX-2.3 transformer by the one in this module. Call it before any hook is added.
 
-    transformer: diffusers' LTX2VideoTransformer3DModel. Hooks for offloading, casting and adapters wrap its `forward`,
-        so call this function before any hook is added.
+    transformer: diffusers' LTX2VideoTransformer3DModel. Hooks for offloading, casting and adapters wrap its `forward`.
     """
     keep_float64_on_host(transformer)
     transformer.forward = partial(_forward, transformer)
     for block in transformer.transformer_blocks:
         block.forward = partial(_block_forward, block)
+        for layer in block.children():
+            if hasattr(layer, "processor"):  # attention, whose own forward pass inspects a signature at each call
+                layer.forward = partial(layer.processor, layer)
 
 
 def velocities(
@@ -366,10 +368,8 @@ def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 def _embedded(layer: Any, times: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Returns the two outputs of an AdaLN layer for k noise levels: (modulation [k, m * d], embedding [k, d]).
 
-    The modulation of each level consists of m vectors of width d; the layer decides m.
-
+    The modulation of each level consists of m vectors of width d; the layer decides m. It computes in `dtype`.
     times: the noise levels [k] in 0..1.
-    dtype: the dtype in which the layer computes.
     """
     embedding: Tensor = layer.emb.timestep_embedder(sinusoids(times * 1000, layer.emb.time_proj.num_channels).to(dtype))
     return layer.linear(layer.silu(embedding)), embedding

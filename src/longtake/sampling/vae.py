@@ -71,7 +71,7 @@ def encode_clip(vae: Any, frames: NDArray[np.uint8], canvas: Size, device: torch
     The mode of the VAE's distribution is used, so that the same frames always give the same latents.
     """
     pixels = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2)
-    pixels = resize(pixels.float() / 127.5 - 1, canvas)
+    pixels = resize(pixels.float().div_(127.5).sub_(1), canvas)
     _set_tiling(vae, canvas)
     latent = vae.encode(pixels.transpose(0, 1)[None].to(vae.dtype)).latent_dist.mode()
     return Statistics.of(vae, device).normalise(latent.float())
@@ -256,7 +256,7 @@ def cropped_from_canvas(frames: Tensor, canvas: Size, size: Size) -> Tensor:
 
 def to_pixels(frames: Tensor, size: Size) -> Tensor:
     """Returns frames [t, 3, h, w] in about -1..1 resized to `size` (width, height), scaled to 0..1 and clamped."""
-    return (resize(frames, size) / 2 + 0.5).clamp(0, 1)
+    return (resize(frames, size) / 2).add_(0.5).clamp_(0, 1)
 
 
 def resize(frames: Tensor, size: Size) -> Tensor:
