@@ -10,9 +10,7 @@ from longtake.errors import LongtakeError, NotSupported
 INSTALL_TORCH = "pip install '.[torch]' in a clone of longtake"
 """The command that installs torch and the other libraries of the models, for messages to the user."""
 
-TORCH_MODULES = frozenset(
-    ("accelerate", "cv2", "diffusers", "google", "scipy", "sentencepiece", "torch", "transformers")
-)
+TORCH_MODULES = frozenset(("accelerate", "cv2", "diffusers", "google", "sentencepiece", "torch", "transformers"))
 """The modules of the packages that the extra `torch` installs."""
 
 

@@ -3,11 +3,23 @@
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import betaincinv
 
 from longtake.sampling.levels import Scheduler
-from longtake.sampling.schedules import SECOND_PASS_LEVELS, beta, linear_quadratic, ltx2, noise_levels, sigmas
+from longtake.sampling.schedules import (
+    BETA_LEVELS,
+    BETA_SHAPE,
+    BETA_SHIFT,
+    SECOND_PASS_LEVELS,
+    beta,
+    linear_quadratic,
+    ltx2,
+    noise_levels,
+    sigmas,
+)
 from tests.conftest import load_case
 
 
@@ -44,6 +56,14 @@ def test_schedules_computed_by_hand(scheduler: Scheduler, levels: list[float]) -
     """ltx2: s -> 7.7679 / (7.7679 + 1/s - 1), stretched to end at 0.1. beta: the median 0.5 of Beta(0.6, 0.6), shifted
     by 10.697."""
     assert sigmas(scheduler, len(levels) - 1).tolist() == pytest.approx(levels, abs=1e-4)
+
+
+@pytest.mark.parametrize("steps", range(1, 51))
+def test_beta_picks_the_levels_at_the_distribution_s_quantiles(steps: int) -> None:
+    quantiles = betaincinv(BETA_SHAPE, BETA_SHAPE, [1 - step / steps for step in range(steps)])
+    picked = torch.tensor([(round((BETA_LEVELS - 1) * float(one)) + 1) / BETA_LEVELS for one in quantiles]).double()
+    wanted = BETA_SHIFT / (BETA_SHIFT + 1 / picked.unique().flip(0) - 1)
+    assert torch.allclose(beta(steps)[:-1].double(), wanted, atol=1e-6, rtol=0)
 
 
 def test_the_second_pass_uses_the_last_distilled_levels() -> None:

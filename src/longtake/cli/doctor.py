@@ -27,7 +27,7 @@ State = Literal["ok", "no", "note"]
 
 TORCH_PACKAGES = (
     *("torch", "diffusers", "transformers", "accelerate"),
-    *("opencv-python-headless", "protobuf", "scipy", "sentencepiece"),
+    *("opencv-python-headless", "protobuf", "sentencepiece"),
 )
 OTHER_PACKAGES = ("av", "numpy", "pillow", "pydantic", "httpx", "huggingface-hub", "safetensors")
 

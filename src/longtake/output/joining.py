@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,7 +12,6 @@ from torch import Tensor
 
 from longtake.families.family import GeneratedClip
 from longtake.media.colour_match import match_colour
-from longtake.media.detail import Detail, carry_detail
 from longtake.media.pixels import as_integers
 from longtake.media.planes import RGBFrames
 from longtake.media.sound import FADE_SAMPLES, Samples
@@ -23,6 +23,9 @@ from longtake.output.writer import ProgressRelay, VideoWriter
 from longtake.plans import Plan
 from longtake.safety import SafetyChecker, checked_frames
 from longtake.video import OnProgress, Progress
+
+if TYPE_CHECKING:
+    from longtake.media.detail import Detail
 
 COLOUR_FADE_FRAMES = 24
 """The number of new frames, counted from the joint (where source and new frames meet), over which the correction of the
@@ -138,7 +141,7 @@ class Joiner:
             self._write_frames(clip, correction(clip, nearest_first[0], detail, distance), distance)
             distance += clip.new_frames
 
-    def _detail(self, clip: GeneratedClip, nearest_first: RGBFrames) -> Detail | None:
+    def _detail(self, clip: GeneratedClip, nearest_first: RGBFrames) -> "Detail | None":
         """Returns the source's detail that is added to the new frames, or None if none is added.
 
         clip: the clip next to the source.
@@ -146,6 +149,8 @@ class Joiner:
         """
         if clip.rendition is None or not self.carries_detail:
             return None
+        from longtake.media.detail import Detail  # only miniatures need its large library
+
         return Detail.of(nearest_first, _pictures(clip.rendition))
 
     def _write_frames(self, clip: GeneratedClip, correct: Correction, written: int) -> None:
@@ -159,7 +164,7 @@ class Joiner:
             self.on_progress(Progress("writing", min(written, self.plan.new_frames), self.plan.new_frames))
 
 
-def correction(clip: GeneratedClip, joint: RGBFrames, detail: Detail | None, distance: int) -> Correction:
+def correction(clip: GeneratedClip, joint: RGBFrames, detail: "Detail | None", distance: int) -> Correction:
     """Returns the function that corrects the frames of a clip (see Correction).
 
     The function adds `detail` to the frames. If `detail` is None, it removes the colour cast of the model's autoencoder
@@ -197,8 +202,10 @@ def corrected_frames(clip: GeneratedClip, plan: Plan, correct: Correction) -> It
         yield correct(piece, [clip.new_frames - 1 - each for each in numbers] if plan.source_last else numbers)
 
 
-def _with_detail(frames: Tensor, detail: Detail, distances: Sequence[int]) -> Tensor:
+def _with_detail(frames: Tensor, detail: "Detail", distances: Sequence[int]) -> Tensor:
     """Returns frames [t, 3, H, W] in 0..1 with the source's detail added to them. See `carry_detail`."""
+    from longtake.media.detail import carry_detail
+
     carried = carry_detail(_pictures(frames), detail, distances)
     return torch.from_numpy(carried).permute(0, 3, 1, 2)
 

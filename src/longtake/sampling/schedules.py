@@ -4,7 +4,6 @@ next."""
 import math
 
 import torch
-from scipy.special import betaincinv
 from torch import Tensor
 
 from longtake.sampling import levels
@@ -66,10 +65,31 @@ def beta(steps: int) -> Tensor:
 
     Source: Lee et al. 2024 (beta sampling), with the shift of LTX-2.
     """
-    quantiles = betaincinv(BETA_SHAPE, BETA_SHAPE, [1 - step / steps for step in range(steps)])
-    picked = dict.fromkeys(round((BETA_LEVELS - 1) * float(quantile)) for quantile in quantiles)
+    quantiles = [_beta_quantile(1 - step / steps) for step in range(steps)]
+    picked = dict.fromkeys(round((BETA_LEVELS - 1) * quantile) for quantile in quantiles)
     unshifted = torch.tensor([(index + 1) / BETA_LEVELS for index in picked], dtype=torch.float64)
     return _ended(_shifted(unshifted, BETA_SHIFT))
+
+
+def _beta_quantile(share: float) -> float:
+    """Returns the number x in 0..1 below which Beta(0.6, 0.6) has the share `share` (0..1), to about 1e-11."""
+    if share >= 0.5:  # the distribution is symmetric
+        return 0.5 if share == 0.5 else 1 - _beta_quantile(1 - share)
+    low, high = 0.0, 0.5
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _beta_share(middle) < share else (low, middle)
+    return high
+
+
+def _beta_share(x: float) -> float:
+    """Returns the share of Beta(0.6, 0.6) that is below `x`, 0..0.5. It is computed as a power series in x."""
+    term = total = 1.0
+    for n in range(40):
+        term *= x * (2 * BETA_SHAPE + n) / (BETA_SHAPE + 1 + n)
+        total += term
+    factor: float = (x * (1 - x)) ** BETA_SHAPE / BETA_SHAPE
+    return total * factor * math.gamma(2 * BETA_SHAPE) / math.gamma(BETA_SHAPE) ** 2
 
 
 def sigmas(scheduler: Scheduler, steps: int) -> Tensor:
