@@ -10,7 +10,7 @@ LONGTAKE := $(BIN)/longtake
 AUDIT := $(VENV)/audit
 AUDIT_TOOLS := cyclonedx-bom==7.5.0 pip-audit==2.10.1
 
-.PHONY: demo test test-browser lint audit check bench
+.PHONY: demo test test-browser lint audit check bench gpu-bundle
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "longtake needs Python 3.11 or newer; set PYTHON")'
@@ -54,3 +54,8 @@ check: lint test test-browser audit
 
 bench: $(READY)
 	$(BIN)/python -m bench
+
+# A folder for a machine with a GPU and without a network; PYTHON_THERE is its version of Python
+PYTHON_THERE ?= 3.12
+gpu-bundle: $(READY)
+	$(BIN)/python -m bench.gpu.bundle .gpu --python $(PYTHON_THERE)

@@ -70,6 +70,7 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
         super().__init__([encoder, connectors], tokenizer, **options)
         self.encoder = encoder
         self.connectors = connectors
+        self.max_new_tokens = MAX_NEW_TOKENS
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
 
@@ -138,7 +139,7 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
                 temperature=TEMPERATURE,
                 top_k=TOP_K,
                 top_p=TOP_P,
-                max_new_tokens=MAX_NEW_TOKENS,
+                max_new_tokens=self.max_new_tokens,
                 eos_token_id=[end for end in ends if end is not None],
                 pad_token_id=self.tokenizer.pad_token_id,
             )

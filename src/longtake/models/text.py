@@ -90,5 +90,10 @@ class TextEncoder(ABC, Generic[EncodedT]):
         This frees device memory for sampling. The next prompt that is not in the cache moves the weights back.
         """
         if not self.offloaded and memory.is_short(self.device):
+            self.offload()
+
+    def offload(self) -> None:
+        """Moves the weights to the host. The next prompt that is not in the cache moves them back."""
+        if not self.offloaded:
             for module in self.modules:
                 module.to("cpu")

@@ -1,0 +1,54 @@
+"""Measures the published models at their true size on a GPU, with random weights and without any files.
+
+    python -m bench.gpu levers|requests [--quick] [--out FILE.json]
+    python -m bench.gpu table FILE.json
+
+`levers` measures each part of the work by itself: model evaluations, VAE, text, adapters, frames. `requests` measures
+whole requests. Each figure is printed and saved when it is there; a run with the same FILE.json goes on after them.
+`table` prints the figures of a file. `--quick` runs everything with small models on the CPU, to test this program.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from longtake.threads import prepare_threads
+
+MODES = ("levers", "requests")
+"""The commands that measure. Each is a module of this folder with a function `measure`."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line. Exits with status 1 if a figure could not be measured."""
+    prepare_threads()  # before torch is imported
+    import torch
+
+    from bench.gpu.device import Machine
+    from bench.gpu.figures import Figures, table
+    from bench.gpu.jobs import Bench
+
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu", description="Measures the models at their true size.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for mode in MODES:
+        command = commands.add_parser(mode)
+        command.add_argument("--quick", action="store_true", help="small models on the CPU")
+        command.add_argument("--out", type=Path, help="JSON file of the figures; an existing one is continued")
+    commands.add_parser("table").add_argument("file", type=Path, help="JSON file of figures")
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "table":
+        print(table(chosen.file))
+        return
+    torch.set_grad_enabled(False)
+    machine = Machine.here(quick=chosen.quick)
+    figures = Figures(chosen.out, machine.facts)
+    with tempfile.TemporaryDirectory() as folder:
+        import_module(f"bench.gpu.{chosen.command}").measure(Bench(machine, Path(folder)), figures)
+    if figures.failed:
+        sys.exit(f"These figures could not be measured: {', '.join(figures.failed)}")
+
+
+if __name__ == "__main__":
+    main()

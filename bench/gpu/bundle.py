@@ -1,0 +1,83 @@
+"""Makes a folder that measures the models on a machine with nothing but Python, torch and transformers.
+
+    python -m bench.gpu.bundle FOLDER [--python 3.12]
+
+The folder has the package without its embedded weights, this benchmark, the wheels that such a machine lacks, and
+`run.sh`, the command to run there. `--python` is the machine's version of Python. The machine needs no network.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+PACKAGES = (
+    *("accelerate", "av", "cachetools", "diffusers", "pillow", "psutil", "pydantic-settings", "python-dotenv"),
+    *("annotated-types", "pydantic", "pydantic-core", "typing-inspection"),
+    *("anyio", "certifi", "h11", "httpcore", "httpx", "idna"),
+    *("charset-normalizer", "requests", "urllib3"),
+    *("importlib-metadata", "zipp"),
+)
+"""The packages that the benchmark imports and that torch and transformers do not bring, or bring in some versions only.
+
+Line by line: those of longtake, those of pydantic and of httpx, and those of diffusers alone.
+"""
+
+PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+"""The platforms whose wheels run on the machine."""
+
+LARGEST_BYTES = 60 * 10**6
+"""The largest size of the folder."""
+
+LEFT_OUT = shutil.ignore_patterns("*.safetensors", "__pycache__")
+"""What is not copied: weights, and compiled modules."""
+
+
+def copy_sources(folder: Path) -> None:
+    """Copies the package without weights, but with the tokenizers, and the benchmark into a new folder."""
+    shutil.copytree(ROOT / "src" / "longtake", folder / "src" / "longtake", ignore=LEFT_OUT)
+    shutil.copytree(ROOT / "bench", folder / "bench", ignore=LEFT_OUT)
+    shutil.copy(Path(__file__).parent / "run.sh", folder / "run.sh")
+
+
+def download_wheels(folder: Path, python: str) -> None:
+    """Downloads the wheels of PACKAGES in the versions of constraints.txt.
+
+    python: the version of Python on the machine, such as 3.12.
+    """
+    platforms = [option for platform in PLATFORMS for option in ("--platform", platform)]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    command += ["--python-version", python, "--implementation", "cp", *platforms]
+    command += ["--constraint", str(ROOT / "constraints.txt"), "--dest", str(folder / "wheels")]
+    subprocess.run([*command, *PACKAGES], check=True)
+
+
+def num_bytes(folder: Path) -> int:
+    """Returns the size of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Makes the folder. Exits with a sentence if it is too large."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.gpu.bundle", description="Makes the folder for a GPU machine."
+    )
+    parser.add_argument("folder", type=Path, help="the folder, which is replaced if it exists")
+    parser.add_argument("--python", default="3.12", help="the version of Python on the machine (3.12)")
+    chosen = parser.parse_args(arguments)
+    folder: Path = chosen.folder
+    shutil.rmtree(folder, ignore_errors=True)
+    copy_sources(folder)
+    download_wheels(folder, chosen.python)
+    size = num_bytes(folder)
+    if size > LARGEST_BYTES:
+        sys.exit(f"{folder} has {size / 1e6:.1f} MB; at most {LARGEST_BYTES / 1e6:.0f} MB are allowed")
+    print(f"{folder}: {size / 1e6:.1f} MB. On the machine: bash {folder.name}/run.sh levers --out levers.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The figures of a run, which are printed and saved one by one, so that a stopped run can be continued."""
+
+import json
+import statistics
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from longtake.atomic import replacing
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure.
+
+    seconds: the measured time.
+    floor_s: the least time that the matrix products, convolutions and attentions in it can take on this device; None if
+        they are not counted.
+    peak_gb: the largest GPU memory in 10^9 bytes; None if it was not measured.
+    details: other facts by name: numbers, texts, lists of numbers, or numbers by name.
+    """
+
+    seconds: float
+    floor_s: float | None = None
+    peak_gb: float | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def cells(self) -> tuple[str, str, str, str, str]:
+        """Returns the figure as the texts of a table's row."""
+        over = f"{self.seconds / self.floor_s:.2f}" if self.floor_s else ""
+        floor = f"{self.floor_s:.3g}" if self.floor_s else ""
+        peak = f"{self.peak_gb:.1f}" if self.peak_gb is not None else ""
+        return f"{self.seconds:.3g}", floor, over, peak, "; ".join(map(_words, self.details.items()))
+
+
+def _words(detail: tuple[str, Any]) -> str:
+    name, value = detail
+    if isinstance(value, Mapping):
+        return f"{name}: {', '.join(f'{key} {_number(one)}' for key, one in value.items())}"
+    if isinstance(value, list):
+        median = f" (median {_number(statistics.median(value))})" if len(value) > 4 else ""
+        return f"{name}: {' '.join(map(_number, value[:20]))}{' ...' if len(value) > 20 else ''}{median}"
+    return f"{name} {_number(value)}"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+class Figures:
+    """The figures of a run, and the file in which they are saved.
+
+    path: the JSON file. If it exists, its figures are those of an earlier run that is continued. With None nothing is
+        saved.
+    facts: the device and the versions of this run.
+
+    Exits with a sentence if the file is of another machine.
+    """
+
+    def __init__(self, path: Path | None, facts: Mapping[str, Any]) -> None:
+        self._path, self._facts = path, dict(facts)
+        self._figures: dict[str, Figure] = {}
+        self.failed: list[str] = []
+        if path is not None and path.exists():
+            self._facts, self._figures = read_figures(path)
+            if self._facts != dict(facts):
+                sys.exit(f"{path} has figures of another machine or size ({self._facts}); name another file with --out")
+
+    def lack(self, *names: str) -> bool:
+        """Returns True if one of these figures has not been measured yet."""
+        return any(name not in self._figures for name in names)
+
+    def add(self, name: str, measure: Callable[[], Figure]) -> None:
+        """Measures a figure, prints it and saves it. If the file has it already, nothing is done.
+
+        If the measurement fails, the error is printed, and the run continues with the next figure.
+        """
+        if not self.lack(name):
+            return
+        try:
+            figure = measure()
+        except Exception as error:  # one figure that cannot be measured must not end the run on a lent machine
+            self.failed.append(name)
+            traceback.print_exc(limit=-6)
+            print(f"{name}: failed: {type(error).__name__}: {str(error)[:200]}", flush=True)
+            return
+        self._figures[name] = figure
+        seconds, floor, over, peak, details = figure.cells()
+        floor = f", floor {floor} s, ratio {over}" if floor else ""
+        peak = f", peak {peak} GB" if peak else ""
+        print(f"{name}: {seconds} s{floor}{peak}{f'; {details}' if details else ''}", flush=True)
+        if self._path is not None:
+            figures = {name: asdict(figure) for name, figure in self._figures.items()}
+            with replacing(self._path) as new:
+                new.write_text(json.dumps({"machine": self._facts, "figures": figures}, indent=1), encoding="utf-8")
+
+
+def read_figures(path: Path) -> tuple[dict[str, Any], dict[str, Figure]]:
+    """Returns what a file of figures holds: the facts about the machine, and the figures by name."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    return document["machine"], {name: Figure(**values) for name, values in document["figures"].items()}
+
+
+def table(path: Path) -> str:
+    """Returns the figures of a file as a table in Markdown, for docs/benchmarks.md."""
+    facts, figures = read_figures(path)
+    machine = ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
+    heads = ("what", "seconds", "floor", "ratio", "peak GB", "")
+    rows = [heads, ("---",) * len(heads), *((name, *figure.cells()) for name, figure in figures.items())]
+    return "\n".join([f"Machine: {machine}.", "", *(f"| {' | '.join(row)} |" for row in rows)])

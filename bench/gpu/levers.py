@@ -1,0 +1,309 @@
+"""Measures each part of the work by itself, with each setting that changes its speed on and off in the same run."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.gpu.device import empty_memory, flop, median_seconds, peak_gb, reset_peak, seconds_of
+from bench.gpu.figures import Figure, Figures
+from bench.gpu.jobs import CASES, PROMPT, Bench
+from bench.gpu.subject import Subject
+from longtake.families.family import GeneratedClip
+from longtake.media.crf import compress
+from longtake.media.encode import Encoder
+from longtake.models.applying import applied
+from longtake.output.background import Background
+from longtake.output.joining import Joiner
+from longtake.sampling.vae import TILE_FRAMES, Latents, decode, decode_frames, encode_clip
+from longtake.settings import Settings
+from longtake.video import Check, ignore_progress
+
+SWITCHES = ("quantise", "compile")
+"""The settings that change the speed of an evaluation. One that this version does not have is left out."""
+
+CRF = 29
+"""The constant rate factor of the context's compression, the default of 0.9.8."""
+
+
+def measure(bench: Bench, figures: Figures) -> None:
+    """Measures the device, and then the model of 0.9.8 and that of 2.3."""
+    with torch.inference_mode():
+        figures.add("device: matrix product", lambda: _matrix_product(bench))
+        figures.add("device: copies of 1 GiB", lambda: _copies(bench))
+    for name in ("0.9.8", "2.3"):
+        case = CASES[name]
+        reference: dict[int, Tensor] = {}
+        with Subject(bench, case) as subject, torch.inference_mode():
+            # The text encoder is measured first, and then leaves the device's memory to the other parts.
+            _text(subject, figures)
+            _evaluations(subject, figures, reference)
+            if case.endpoint.family.name == "ltx2":
+                _adapters(subject, figures)
+            _vae(subject, figures)
+            _frames(subject, figures)
+        for changes in variants():
+            with Subject(bench, case, changes) as subject, torch.inference_mode():
+                _evaluations(subject, figures, reference)
+
+
+def variants() -> Iterator[dict[str, Any]]:
+    """Yields the settings of each variant that is measured beside the defaults: one switch with another value."""
+    for name in SWITCHES:
+        known = Settings.model_fields.get(name)
+        if known is None:
+            continue
+        values = (True, False) if known.annotation is bool else get_args(known.annotation)
+        yield from ({name: value} for value in values if value != known.default)
+
+
+def _matrix_product(bench: Bench) -> Figure:
+    rate = bench.machine.rate
+    return Figure(
+        1e12 / rate, details={"seconds for": "1 TFLOP", "TFLOP/s": rate / 1e12, "dtype": str(bench.machine.dtype)}
+    )
+
+
+def _copies(bench: Bench) -> Figure:
+    seconds = bench.machine.copy_seconds()
+    return Figure(sum(seconds.values()), details={"seconds": seconds})
+
+
+def timed(subject: Subject, work: Callable[[], object], **details: Any) -> Figure:
+    """Returns the figure of some work on the device: the median of its seconds, its floor and its peak memory.
+
+    details: other facts about the work.
+    """
+    machine = subject.bench.machine
+    operations = flop(work)  # this first call warms up
+    reset_peak()
+    seconds = median_seconds(work, machine.rounds)
+    return Figure(seconds, operations / machine.rate, peak_gb(), {**details, "TFLOP": operations / 1e12})
+
+
+def timed_once(work: Callable[[], object], **details: Any) -> Figure:
+    """Returns the figure of some work that has no floor, because it is copies or work of the host, from one call.
+
+    details: other facts about the work.
+    """
+    reset_peak()
+    return Figure(seconds_of(work), None, peak_gb(), details)
+
+
+def _text(subject: Subject, figures: Figures) -> None:
+    """Measures the text encoder: a prompt, its expansion, and its moves between the device and the host."""
+    name = subject.case.name
+    numbers = itertools.count()
+
+    def encode() -> object:
+        return subject.model.text.encode(f"{PROMPT} {next(numbers)}")  # a prompt that is not in the cache
+
+    def expand(frame: Any) -> object:
+        return subject.model.text.expand(PROMPT, frame, 1)
+
+    def expansion(frame: Any) -> Figure:
+        return timed_once(lambda: expand(frame), tokens=subject.model.text.max_new_tokens)
+
+    figures.add(f"{name}: encode a prompt", lambda: timed(subject, encode))
+    if subject.case.endpoint.family.name == "ltx2":
+        figures.add(f"{name}: expand a prompt", lambda: expansion(None))
+        figures.add(f"{name}: expand a prompt, with a picture", lambda: expansion(subject.frames[-1]))
+    moves = (f"{name}: text encoder to the host", f"{name}: text encoder to the device")
+    if figures.lack(*moves):
+        figures.add(moves[0], lambda: timed_once(subject.model.text.offload))
+        figures.add(moves[1], lambda: timed_once(subject.model.text.onload))
+
+
+def _evaluations(subject: Subject, figures: Figures, reference: dict[int, Tensor]) -> None:
+    """Measures the evaluations of a step of each pass.
+
+    reference: the predictions with default settings by the pass's number, in host memory. They are added to it if
+        `subject` has default settings; otherwise the predictions are compared with them.
+    """
+    changes = ", ".join(f"{name} {value}" for name, value in subject.changes.items())
+    title = f"{subject.case.name}: evaluation{f' with {changes}' if changes else ''}"
+
+    def measured(number: int) -> Figure:
+        evaluation = subject.evaluations[number]
+        subject.model.text.offload()
+        details: dict[str, Any] = {"predictions": evaluation.predictions, "tokens": evaluation.tokens}
+        found: list[Tensor] = []
+        details["first call, s"] = seconds_of(lambda: found.append(evaluation.work()))
+        prediction = found[0].float().cpu()
+        details["finite"] = bool(prediction.isfinite().all())
+        if not changes:
+            reference[number] = prediction
+        elif number in reference:
+            difference = (prediction - reference[number]).norm() / reference[number].norm()
+            details["relative difference"] = float(difference)
+        return timed(subject, evaluation.work, **details)
+
+    passes = {"ltxv": 1, "ltx2": 2}[subject.case.endpoint.family.name]
+    for number in range(passes):
+        figures.add(title if passes == 1 else f"{title}, pass {number + 1}", partial(measured, number))
+
+
+def _adapters(subject: Subject, figures: Figures) -> None:
+    """Measures an adapter of the rank of the distill adapter: applied, with other scales, in use, and removed."""
+    prefix = f"{subject.case.name}: adapter"
+    ways = ("applied the first time", "with another scale", "in an evaluation", "removed", "applied again")
+    first, rescaled, used, removed, again = names = [f"{prefix} {way}" for way in ways]
+    if not figures.lack(*names):
+        return
+    model, adapter = subject.model, subject.adapter()
+    model.text.offload()
+    size = {"GB": adapter.num_bytes / 1e9, "layers": len(adapter.pairs)}
+
+    def applied_adapter() -> Any:
+        return applied(model.transformer, [(adapter, (0.2, 0.5))], originals=model.originals)
+
+    def apply(stack: ExitStack) -> None:
+        stack.enter_context(applied_adapter())(0)
+
+    with ExitStack() as stack:
+        figures.add(first, lambda: timed_once(lambda: apply(stack), **size))
+        figures.add(removed, lambda: timed_once(stack.close))
+    with ExitStack() as stack:
+        figures.add(again, lambda: timed_once(lambda: apply(stack)))
+    with applied_adapter() as set_pass:
+        set_pass(0)
+        figures.add(rescaled, lambda: timed_once(lambda: set_pass(1)))
+        figures.add(used, lambda: timed(subject, subject.evaluations[0].work))
+
+
+def _vae(subject: Subject, figures: Figures) -> None:
+    """Measures the VAE: the way of the package, and one tile of time in other ways."""
+    name = subject.case.name
+
+    def context() -> Figure:
+        plan = subject.job.plan
+        return timed_once(lambda: compress(subject.frames, CRF), frames=plan.context_frames)
+
+    def encoded() -> Figure:
+        vae, frames, canvas = subject.model.vae, subject.frames, subject.canvas
+        return timed(subject, lambda: encode_clip(vae, frames, canvas, subject.device), frames=len(frames))
+
+    def decoded() -> Figure:
+        plan = subject.job.plan
+        first, last = plan.context_frames - 1, plan.context_frames + plan.new_frames
+        latents = subject.latents(last)
+
+        def work() -> None:
+            for _ in decode_frames(
+                subject.model.vae, iter([Latents(latents, True)]), first, last, timestep=subject.decode_timestep
+            ):
+                pass
+
+        return timed(subject, work, frames=last - first, canvas=list(subject.canvas))
+
+    def tile() -> Tensor:
+        card = subject.job.card
+        return subject.latents(2 * card.temporal_compression if subject.bench.machine.quick else TILE_FRAMES)
+
+    def as_in_requests() -> Figure:
+        latents = tile()
+
+        def work() -> Tensor:
+            return decode(subject.model.vae, latents, subject.decode_timestep)
+
+        return timed(subject, work, latents=latents.shape[2])
+
+    def whole(way: Callable[[Any], Any]) -> Figure:
+        vae, latents = subject.model.vae, tile().to(subject.model.vae.dtype)
+        time = torch.full((1,), subject.decode_timestep, device=subject.device, dtype=vae.dtype)
+        vae.disable_tiling()
+        with way(vae):
+            return timed(subject, lambda: vae.decode(latents, time if vae.config.timestep_conditioning else None))
+
+    figures.add(f"{name}: CRF round trip of the context", context)
+    figures.add(f"{name}: encode the context", encoded)
+    figures.add(f"{name}: decode the new frames", decoded)
+    figures.add(f"{name}: decode a tile of time, as in requests", as_in_requests)
+    for way, change in VAE_WAYS.items():
+        empty_memory()
+        figures.add(f"{name}: decode a tile of time, {way}", partial(whole, change))
+
+
+@contextmanager
+def _unchanged(vae: Any) -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _autotuned(vae: Any) -> Iterator[None]:
+    """Lets cuDNN try its algorithms for each convolution and use the fastest."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+@contextmanager
+def _channels_last(vae: Any) -> Iterator[None]:
+    """Stores the weights with the channels as the innermost axis."""
+    vae.to(memory_format=torch.channels_last_3d)
+    try:
+        yield
+    finally:
+        vae.to(memory_format=torch.contiguous_format)
+
+
+VAE_WAYS: dict[str, Callable[[Any], Any]] = {
+    "untiled": _unchanged,
+    "untiled, cudnn.benchmark": _autotuned,
+    "untiled, channels_last_3d": _channels_last,
+}
+"""Ways to decode whole frames: title -> context manager that changes a VAE."""
+
+
+class NullWriter:
+    """A writer that writes nothing, because what is measured ends with the frames in host memory."""
+
+    def write(self, frames: Any) -> None:
+        pass
+
+    def write_source(self, frames: Any, check: Check) -> None:
+        pass
+
+    def write_sound(self, samples: Any) -> None:
+        pass
+
+
+def _frames(subject: Subject, figures: Figures) -> None:
+    """Measures the way of new frames from the decoder to integers in host memory, and their encoding to the file."""
+    name = subject.case.name
+
+    def to_host() -> Figure:
+        plan = subject.job.plan
+        pixels = torch.rand(plan.new_frames, 3, plan.height, plan.width, device=subject.device)
+
+        def work() -> None:
+            chunks = iter(pixels.split(8))
+            clip = GeneratedClip(chunks, plan.new_frames, plan.context_frames, rendition=pixels[0])
+            with Background() as background:
+                source = subject.job.source
+                joiner = Joiner(plan, source, None, NullWriter(), None, False, ignore_progress, background)
+                joiner.finish(iter([clip]), subject.frames)
+
+        return timed_once(work, frames=plan.new_frames, size=list(plan.size))
+
+    def encode() -> Figure:
+        plan = subject.job.plan
+        frames = np.resize(subject.frames, (plan.new_frames, plan.height, plan.width, 3))
+        path = subject.bench.folder / "frames.mp4"
+
+        def work() -> None:
+            with Encoder(path, plan.output_format, plan.width, plan.height, plan.rate, sound_rate=None) as video:
+                video.write(frames)
+
+        return timed_once(work, frames=plan.new_frames)
+
+    figures.add(f"{name}: new frames to integers on the host", to_host)
+    figures.add(f"{name}: encode the new frames to a file", encode)

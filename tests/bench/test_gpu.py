@@ -1,0 +1,140 @@
+"""The benchmark at true size runs with small models, goes on after a stop, and has all that a bare machine lacks."""
+
+import ast
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.gpu import bundle
+from bench.gpu.__main__ import main
+from bench.gpu.figures import Figure, Figures, read_figures, table
+from bench.gpu.true_size import RandomParts, part_settings
+from longtake.models.checkpoints import empty_model
+from longtake.models.registry import PartName
+
+BROUGHT = {"torch", "transformers", "numpy", "safetensors", "huggingface_hub", "typing_extensions"}
+"""The packages that a machine with torch and transformers has."""
+
+IMPORTED_AS = {"pillow": "PIL"}
+"""The names of packages in the bundle that are not the name with which they are imported."""
+
+
+def test_each_lever_is_measured_and_an_existing_file_is_continued(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "levers.json"
+    main(["levers", "--quick", "--out", str(out)])
+    facts, figures = read_figures(out)
+    assert facts["device"] == "CPU"
+    assert all(figure.seconds > 0 for figure in figures.values())
+    for model in ("0.9.8", "2.3"):
+        of_model = [name for name in figures if name.startswith(model)]
+        for part in ("evaluation", "fp8", "encode a prompt", "to the host", "decode", "untiled", "integers"):
+            assert any(part in name for name in of_model), f"{model}: {part}"
+    evaluations = [figure for name, figure in figures.items() if ": evaluation" in name]
+    assert all(figure.floor_s and figure.details["finite"] for figure in evaluations)
+    assert figures["2.3: adapter applied the first time"].details["layers"] > 0
+    differences = [one.details["relative difference"] for name, one in figures.items() if "fp8" in name]
+    assert all(0.001 < difference < 0.2 for difference in differences)
+
+    missing = "device: copies of 1 GiB"
+    document = json.loads(out.read_text())
+    del document["figures"][missing]
+    out.write_text(json.dumps(document))
+    capsys.readouterr()
+    main(["levers", "--quick", "--out", str(out)])
+    assert [line.split(":")[:2] for line in capsys.readouterr().out.splitlines()] == [missing.split(":")]
+    assert set(read_figures(out)[1]) == set(figures)
+
+
+def test_each_request_is_measured_with_its_stages(tmp_path: Path) -> None:
+    out = tmp_path / "requests.json"
+    main(["requests", "--quick", "--out", str(out)])
+    _, figures = read_figures(out)
+    assert {name.split(":")[0] for name in figures} == {"0.9.8", "0.9.7", "2.3"}
+    assert sum("diffusers" in name for name in figures) == 2
+    for name, figure in figures.items():
+        if "diffusers" not in name:
+            stages = figure.details["stages"]
+            assert {"prepare", "context", "prompt", "encode", "sampling", "frames"} <= set(stages)
+            assert sum(stages.values()) == pytest.approx(figure.seconds, abs=0.5)
+    assert len(figures["2.3: warm request"].details["steps"]) == 8 + 3
+    assert "load" in figures["2.3: first request after start"].details["stages"]
+    assert "2.3: warm request" in table(out)
+
+
+def test_a_figure_that_fails_does_not_end_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = Figures(tmp_path / "f.json", {"device": "CPU"})
+
+    def failing() -> Figure:
+        raise MemoryError("no room")
+
+    figures.add("large", failing)
+    figures.add("small", lambda: Figure(0.5, 0.25, 3.0, {"frames": 8}))
+    assert figures.failed == ["large"]
+    assert "large: failed: MemoryError: no room" in capsys.readouterr().out
+    again = Figures(tmp_path / "f.json", {"device": "CPU"})
+    assert again.lack("large")
+    assert not again.lack("small")
+    assert table(tmp_path / "f.json").splitlines()[-1] == "| small | 0.5 | 0.25 | 2.00 | 3.0 | frames 8 |"
+    with pytest.raises(SystemExit, match="another machine"):
+        Figures(tmp_path / "f.json", {"device": "GPU"})
+
+
+@pytest.mark.parametrize(
+    ("family", "part", "parameters"),
+    [
+        ("ltxv", "transformer", 13_042_569_344),
+        ("ltxv", "vae", 1_246_913_522),
+        ("ltxv", "text_encoder", 4_762_310_656),
+        ("ltx2", "transformer", 18_988_838_144),
+        ("ltx2", "connectors", 3_172_227_584),
+        ("ltx2", "vae", 726_105_969),
+    ],
+)
+def test_the_parts_have_their_published_sizes(family: str, part: PartName, parameters: int) -> None:
+    checkpoint = RandomParts(small=False).checkpoint(family, part, part_settings(family, small=False)[part])
+    assert sum(parameter.numel() for parameter in empty_model(checkpoint).parameters()) == parameters
+
+
+def test_the_bundle_has_the_tokenizers_but_no_weights(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    bundle.copy_sources(folder)
+    assert not list(folder.rglob("*.safetensors"))
+    for tiny in ("ltxv-tiny", "ltx2-tiny"):
+        assert (folder / "src/longtake/weights" / tiny / "tokenizer/tokenizer.json").is_file()
+    assert (folder / "bench/gpu/settings.json").is_file()
+    assert (folder / "run.sh").is_file()
+    assert bundle.num_bytes(folder) < 8e6
+
+
+def test_the_bundle_has_every_package_that_is_imported() -> None:
+    roots = {"bench": bundle.ROOT, "longtake": bundle.ROOT / "src"}
+    waiting, seen, others = ["bench.gpu.__main__", "bench.gpu.levers", "bench.gpu.requests"], set[str](), set[str]()
+    while waiting:
+        module = waiting.pop()
+        package = module.split(".")[0]
+        if package not in roots:
+            others.add(package)
+        elif module not in seen:
+            seen.add(module)
+            path = roots[package].joinpath(*module.split("."))
+            file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+            if file.is_file():
+                waiting += imported_at_once(ast.parse(file.read_text(encoding="utf-8")).body)
+    bundled = {IMPORTED_AS.get(package, package).replace("-", "_") for package in bundle.PACKAGES}
+    assert {"torch", "av", "diffusers"} <= others, "the imports are seen"
+    assert others - set(sys.stdlib_module_names) <= BROUGHT | bundled
+
+
+def imported_at_once(body: list[ast.stmt]) -> Iterator[str]:
+    """The modules that are imported with a module of this body. Imports in functions and for types are left out."""
+    for node in body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
