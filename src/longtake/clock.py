@@ -65,9 +65,10 @@ class Clock:
             return elapsed + self._offset_s
 
     def is_steady(self) -> bool:
-        """Returns False while the time may be wrong: after a jump of the system's clock, or after `doubt` found a gap.
+        """Returns False while the time may be wrong. Nothing that has expired should be deleted then.
 
-        Nothing that has expired should be deleted while it is False.
+        It is False after a jump of the system's clock, and after `doubt` was called with a time more than a day ago. It
+        is True again when the clock was corrected, or has run for ten minutes (SETTLE_S) without another jump.
         """
         self.now()
         return self._jump is None and self._doubted_since is None

@@ -359,10 +359,10 @@ def local_request(
 
 
 def _pop_local(named: dict[str, Any], endpoint: Endpoint[Any, Any]) -> LocalParameters:
-    """Moves the parameters that belong to LocalParameters from `named` into a validated object, which is returned.
+    """Takes the parameters of LocalParameters out of `named`, and returns them as a validated object.
 
-    A parameter that the endpoint's request also has stays in `named`. It, and those that `named` lacks, have their
-    default values in the result.
+    A parameter that the endpoint's request has, too, stays in `named`. The object then has the default value of this
+    parameter, and so it has for a parameter that `named` lacks.
 
     named: the user's values by name of the parameter. This mapping is changed.
     """

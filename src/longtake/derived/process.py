@@ -24,9 +24,10 @@ _log = structlog.get_logger("longtake.derived")
 
 
 class Execution:
-    """Runs `derived.program` for one order in a child process.
+    """Runs `derived.program` in a child process, for one `Order`: to make one file, or to read a picture's facts.
 
-    `run` may be called only once. `kill` may be called at any time, also from another thread.
+    `run` may be called only once. `kill` may be called at any time, also from another thread; `run` then raises
+    DecoderFailed, unless it has its result already.
     """
 
     def __init__(self) -> None:

@@ -12,8 +12,8 @@ from longtake.media.formats import OutputType, Quality, WriteMode
 from longtake.plans import Plan, PlannedAdapter, Size
 
 RENOISE = 0.25
-"""The sampler's `eta` if `use_restart_sampling` is true: how far each step goes below its end level before fresh noise
-brings it back up (see `sampler.Sampler`). At 0 the sampler adds no noise."""
+"""The sampler's `eta` if `use_restart_sampling` is true: how much of its noise each step replaces with fresh noise,
+0 (none) to 1 (see `sampler.renoised`)."""
 
 DISTILL = "distill"
 """Name of the model's own distill adapter, with which fewer steps are enough."""

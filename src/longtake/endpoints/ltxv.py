@@ -81,7 +81,7 @@ EXAMPLE_INPUT = {
     "target_fps": 24,
     "reverse_video": False,
 }
-"""The example that fal publishes of the field `video` of requests."""
+"""An example of the request's field `video` (an ExtendVideoConditioningInput), which fal publishes."""
 
 
 class Response(BaseModel):

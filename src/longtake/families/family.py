@@ -43,8 +43,8 @@ class Options(PlanOptions):
         ignored.
     `end_image`: the URL or path of the picture that the new frames should arrive at, or None.
     `adapters`: the LoRAs to apply, with their scales.
-    `acceleration`: how many sampling steps extrapolate earlier predictions instead of evaluating the model; None for
-        the setting `LONGTAKE_ACCELERATION`.
+    `acceleration`: a level from "none" to "full": how many sampling steps extrapolate earlier predictions instead of
+        evaluating the model. None for the setting `LONGTAKE_ACCELERATION`.
     """
 
     seed: int | None = None

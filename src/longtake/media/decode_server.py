@@ -74,8 +74,8 @@ class DecodeServer:
 
         stream: the number of the new stream.
         closed: numbers of streams to discard, because the parent no longer reads them.
-        span: the frames to read, as the fields of a video.Span: [start, stop, rate, reverse, shift]. `rate` and `shift`
-            are pairs (numerator, denominator).
+        span: the frames to read, as the fields of a video.Span: [start, stop, rate, reverse, shift]. `rate` (frames per
+            second) and `shift` (seconds by which the frames are taken later) are pairs (numerator, denominator).
         size: [width, height] of the frames in pixels; None means the video's own size.
         pixel_format: the format of the frames (see formats.PixelFormat).
         chunk: largest number of frames in a chunk.

@@ -213,15 +213,15 @@ def stored_frames(file: FrameFile, first: int, last: int) -> Iterator[tuple[int,
 
 
 def _start(run: Iterator[tuple[int, Any]], lead: int, first: int, accept_any: bool) -> tuple[int, Any] | None:
-    """Advances `run` to the frame with the index `first`, and returns (index, frame).
+    """Returns the frame with the index `first` from `run`, as (index, frame). Later frames stay in `run`.
 
-    Returns None if `run` does not have this frame whole. Then decoding must start earlier in the file, if it can.
+    Returns None if decoding must start earlier in the file, because `run` does not contain the frame, begins after
+    `lead`, or has a damaged frame.
 
     run: yields (index, decoded frame) with rising indices.
-    lead: index of the first frame that must be decoded: `first`, or the frame before it for the deinterlacing filter.
+    lead: index of the first frame that the caller needs: `first`, or the frame before it for the deinterlacing filter.
     first: index of the wanted frame.
-    accept_any: True if decoding cannot start earlier. Then a damaged frame is returned, too, and `run` may begin after
-        `lead`.
+    accept_any: True if decoding cannot start earlier. Then only a frame that `run` does not contain gives None.
     """
     has_lead = accept_any
     for number, frame in run:

@@ -22,8 +22,9 @@ _ROUNDING_S = 0.001
 """Largest error in seconds of a timestamp that a file stores in whole milliseconds."""
 
 _WINDOW = 13
-"""Number of consecutive pieces that must all be late before the first of them counts as coming after a gap. Browsers
-give single packets times that are wrong by some milliseconds, or by tens of milliseconds if they are busy."""
+"""Number of consecutive pieces whose timestamps are compared with the sound. There is a gap before the first of these
+pieces only if all of them are late. A single late piece proves nothing: browsers give packets times that are wrong by
+some milliseconds, or by tens of milliseconds if they are busy."""
 
 _OUT_OF_STEP_S = 0.04
 """Largest difference in seconds between the sound and its timestamps that a slow drift may cause. With a larger one,

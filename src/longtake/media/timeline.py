@@ -25,8 +25,8 @@ _MAX_PREFERRED_RATE = 60
 """Highest rate in frames per second at which a variable-rate video is read, unless it would lose frames."""
 
 _MAX_REPEATS = 3
-"""Largest rate that rule 2 of `_clock` may choose, as a multiple of the video's average rate. It limits how often
-frames are repeated."""
+"""Largest rate, as a multiple of the video's average rate, at which a variable-rate video is read so that each of its
+times is a whole number of frames (rule 2 of `_clock`). At a higher rate frames would be repeated too often."""
 
 _USUAL_RATES = tuple(Fraction(n) for n in (10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 72, 75, 90, 100, 120, 144, 240))
 """Rates in frames per second at which cameras, screens and programs usually work."""
@@ -48,7 +48,8 @@ _JITTER = Fraction(1, 3)
 """Largest error of a timestamp of a camera with a steady rate, as a share of a frame's duration."""
 
 _MAX_JITTER_S = Fraction(1, 20)
-"""Largest error in seconds of a timestamp of a camera with a steady rate. At low rates this is less than _JITTER."""
+"""Largest error in seconds of a timestamp of a camera with a steady rate. The error must also be at most _JITTER of a
+frame's duration, which is less at rates above 6.7 frames per second."""
 
 _ROUNDING = Fraction(1, 2)
 """Largest error in ticks of a time that was rounded to the nearest tick."""

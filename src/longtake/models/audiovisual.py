@@ -186,12 +186,12 @@ class _Modulation:
 class _Evaluation:
     """The inputs of a transformer block besides the hidden states.
 
-    The number of a prediction is the number of its row in the hidden states, from 0.
+    Each row of the hidden states, counted from 0, belongs to one prediction.
 
     positioned: the tracks with their position embeddings.
-    modulation: the modulation of each modality.
-    disturbed: for each modality, the numbers of the predictions whose self-attention is switched off in this block.
-    connected: the numbers of the predictions in which video and audio attend to each other.
+    modulation: for each modality, the vectors that shift, scale and gate its tokens.
+    disturbed: for each modality, the rows in which the self-attention is switched off in this block (STG).
+    connected: the rows in which video and audio attend to each other.
     """
 
     positioned: PositionedTracks

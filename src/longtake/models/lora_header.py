@@ -18,7 +18,7 @@ MAX_HEADER_BYTES = 8 * 1024**2
 """The longest header of a LoRA file in bytes. Headers of published LoRAs have less than 1 MB."""
 
 MAX_METADATA = 2**20
-"""The largest number of characters of the settings that diffusers writes to the metadata."""
+"""The largest number of characters of a LoRA's settings, which diffusers writes to the metadata of the LoRA's file."""
 
 MAX_LORA_TENSORS = 10_000
 """The largest number of tensors of a LoRA file. A LoRA for every layer of the largest model has about 5,000."""

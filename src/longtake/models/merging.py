@@ -24,7 +24,8 @@ class Originals:
     A weight is copied when adapters change it for the first time. The copy is then kept as long as the model, so that
     later requests need not make it again.
 
-    home: where the copies are. "none" means that there is no room for copies, so no weight may be changed.
+    home: where the copies are: beside the weights ("device") or in host memory ("pinned", "host"; see `budget.Home`).
+        "none" means that there is no room for copies, so no weight may be changed.
     """
 
     def __init__(self, home: Home = "device") -> None:
@@ -133,10 +134,13 @@ def merge(weight: Tensor, original: Tensor, changes: Sequence[Change], strengths
 
 @contextmanager
 def _tensor_cores(dtype: torch.dtype) -> Iterator[None]:
-    """Context manager: inside its block, float32 products on a CUDA GPU use TF32 if they are for a weight of 16 bits.
+    """Context manager: inside its block, products of float32 matrices on a CUDA GPU use TF32 if the weight that they
+    change has 16 bits.
 
-    TF32 keeps 11 bits of each factor, so it rounds nothing of matrices that are stored in bfloat16 or float16, and adds
-    up in float32. It is about eight times as fast.
+    TF32 is about eight times as fast. It keeps 11 bits of each number and adds the products in float32. So matrices
+    that were stored in bfloat16 or float16 are not rounded.
+
+    dtype: the dtype of the weight.
     """
     products = torch.backends.cuda.matmul
     before = products.fp32_precision

@@ -137,6 +137,8 @@ def load_parts(
 def described(offload: memory.Offload, home: Home, *, pinned: bool) -> str:
     """Returns a sentence for the log about where a model's weights and their copies are.
 
+    offload: where the weights are (see `memory.choose_offload`).
+    home: where the copies of the weights without adapters are (see `budget.Home`).
     pinned: True if streamed weights are in pinned memory.
     """
     streamed = f"streamed from {'pinned' if pinned else 'ordinary, so slower,'} host memory"

@@ -88,12 +88,12 @@ def add(connection: sa.Connection, row: RequestRow, files: Sequence[RemoteFile])
 def waiting_groups(engine: sa.Engine, ahead: int, max_bytes: int) -> list[Group]:
     """Returns the groups (API key and pool) that have a waiting download and may begin it.
 
-    Two limits keep the server from downloading too far ahead. Both count only requests that still wait in the queue and
-    whose files are downloaded already or are being downloaded.
+    Two limits keep the server from downloading too far ahead. Both count only the begun requests: those that still wait
+    in the queue, and whose files are downloaded already or are being downloaded.
 
-    `ahead`: the number of such requests at which a group may begin no further download.
-    `max_bytes`: a limit for the total size of the files of such requests to one pool. When it is reached, no group of
-        the pool may begin a further download. A group whose own files reach half of it may not either.
+    `ahead`: the number of begun requests of one group. A group that has so many may begin no further download.
+    `max_bytes`: the total size of the files of one pool's begun requests. If it is reached, no group of the pool may
+        begin a further download. Nor may a group whose own begun requests have half of it.
     """
     group = (fetches.c.key_id, fetches.c.pool)
     begun = (

@@ -50,14 +50,14 @@ class Grid:
         return self._bounds(torch.stack([first.clamp(min=0), first + self.temporal], -1), height, width)
 
     def keyframe_bounds(self, height: int, width: int, frame: int) -> Tensor:
-        """Returns the start and end of each latent of an image: [1, 3, height * width, 2] float32.
+        """Returns the place of each latent of an image in time and space: [1, 3, height * width, 2] float32.
 
-        The second axis is (seconds, y px, x px), and the last is (start, end). The latents are in the order row,
-        column.
+        A place is a range on each of three axes: seconds, y in pixels and x in pixels. The last axis of the result is
+        (start, end) of the range. The latents are in rows, from top to bottom.
 
         height, width: the numbers of latents in a column and in a row.
-        frame: the number (from 0) of the video frame that the image stands for. Each latent lasts as long as this
-            frame.
+        frame: the number (from 0) of the video frame that the image stands for. The range in seconds of each latent
+            is that of this frame.
         """
         return self._bounds(torch.tensor([[frame, frame + 1]]), height, width)
 

@@ -213,10 +213,13 @@ they are resized."""
 
 
 def _margins(canvas: Size, size: Size) -> tuple[int, int] | None:
-    """Returns (left, top): the margins in pixels with which frames of `size` are padded to the canvas.
+    """Returns (left, top): the margins in pixels with which frames of `size` are padded to the size `canvas`.
 
     Returns None if such frames are resized instead: the canvas is smaller than they are, or larger by 64 pixels
-    (LARGEST_PADDING) or more, on any axis. `canvas` and `size` are (width, height) in pixels.
+    (LARGEST_PADDING) or more, on any axis.
+
+    canvas: the (width, height) in pixels of the frames that the VAE encodes and decodes.
+    size: the (width, height) in pixels of the frames outside the VAE.
     """
     over = canvas[0] - size[0], canvas[1] - size[1]
     return (over[0] // 2, over[1] // 2) if all(0 <= side < LARGEST_PADDING for side in over) else None

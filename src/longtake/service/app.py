@@ -83,7 +83,7 @@ class Application:
     longtake.base_url: the URL of the called service as the client sees it, without a trailing slash. For the server's
         own pages it is the URL of the service `queue`.
     longtake.authenticator: the server's `Authenticator`.
-    longtake.end_slashes: the number of slashes at the end of the path that the client asked for, without that of `/`.
+    longtake.end_slashes: the number of slashes at the end of the path that the client asked for; 0 for the path `/`.
     """
 
     def __init__(self, state: ServerState) -> None:

@@ -25,8 +25,8 @@ CACHE_SIZE = 1024
 MAX_CACHED_LENGTH = 600
 """Maximum length in characters of a cached Authorization header. Longer headers are checked for each request."""
 KNOWN_S = 3600.0
-"""Seconds for which an accepted Authorization header is still checked after its client has sent too many invalid ones.
-Other headers of this client are then refused unchecked."""
+"""Seconds after its last acceptance for which an Authorization header counts as known. After a client has sent too many
+invalid headers, only its known headers are still checked; all others are refused unchecked."""
 MOST_REFUSED = 600
 """Maximum number of requests with an invalid Authorization header that one client may send per minute. Each of them may
 need a query to the database. Requests without the header do not count."""

@@ -151,7 +151,7 @@ async def read_json(request: Request, state: ServerState, key_id: str, limit: in
     - 422: raises ModelFailed if the body is not valid JSON, or contains a number that is not finite.
     - 413: raises RequestFailed if the body has more than `limit` bytes, or more than 50,000 (MOST_VALUES) lists,
       objects and commas.
-    - 429: raises RequestFailed if the key has sent as many bytes as it may.
+    - 429: raises RequestFailed if the key has sent as many bytes per hour as it may (a setting, `key_bytes_per_hour`).
     - 507: raises DiskFull if the body has more than 256 KiB, which are written to a file, and the disk is full.
     """
     async with received_body(request, state, key_id, limit) as body:

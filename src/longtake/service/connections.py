@@ -135,13 +135,13 @@ class Connections:
         return has_room
 
     def move(self, connection: Connection, peer: str) -> bool:
-        """Counts a waiting connection as one of another client from now on. Returns False if that client has too many.
+        """Counts a waiting connection as one of the client `peer` from now on. Returns False if `peer` has too many.
 
-        - If that client has as many connections as allowed, the one of them that has waited longest is closed to make
-          room. If none of them waits, nothing is changed, and the result is False.
-        - If `connection` does not wait, or is that client's already, nothing is changed, and the result is True.
+        - If `peer` has as many connections as allowed, its connection that has waited longest is closed to make room.
+          If none of its connections waits, nothing is changed, and the result is False.
+        - If `connection` does not wait, or is counted for `peer` already, nothing is changed, and the result is True.
 
-        peer: the name of the other client, as `peer_of` returns it.
+        peer: the name of a client, as `peer_of` returns it.
         """
         old = self._waiting.get(connection)
         if old is None or old == peer:

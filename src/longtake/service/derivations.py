@@ -84,7 +84,8 @@ class Derivations:
     settings: the maximum size and duration of the videos that are read.
     call: calls a short function in a thread, and returns its result.
     call_long: does the same with a function that may take long.
-    program_s, copy_s, unasked_s: see PROGRAM_S, COPY_S and UNASKED_S.
+    copy_s, program_s: seconds that a child process may take: copy_s to copy a video, program_s for all else.
+    unasked_s: seconds after which the copying of a video stops if no client asks for the copy.
     """
 
     def __init__(

@@ -167,7 +167,8 @@ class Entries:
         seed: from the result; None if it has none.
         video: relative URL and properties, such as width and height, of the result's video; None if there is no video.
 
-        The result is cached until the request ends, and then until its input and result are deleted.
+        These facts are cached. They are read again after the request has ended, and after its input and result have
+        been deleted.
 
         `row` is the request's row with the columns `COLUMNS`.
         """

@@ -289,7 +289,10 @@ class HttpProtocol(HttpToolsProtocol):
         self.scope["client"] = (address, 0)
 
     def _allow_chunks(self, count: float) -> None:
-        """Allows the client `count` more chunks, but never more than `Bounds.chunks` at once."""
+        """Allows the client `count` more chunks of HTTP bodies, but never more than `Bounds.chunks` at once.
+
+        The allowance grows with the time and with the received bytes, so `count` need not be whole.
+        """
         self._chunks = max(0.0, self._chunks - count)
 
     def _drop_rest(self) -> None:

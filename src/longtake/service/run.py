@@ -136,7 +136,10 @@ async def _progress_events(state: ServerState, status: RequestStatus) -> AsyncIt
 
 
 def progress(line: StoredLogLine) -> dict[str, Any]:
-    """Returns the data of the event for one log line: {"type": "progress", "message": ...} and the line's labels."""
+    """Returns the data of the event for one log line: {"type": "progress", "message": ...} and a member for each label.
+
+    The values of the labels `NUMBERS` become integers; all others are texts.
+    """
     labels = {
         name: int(value) if name in NUMBERS and value.isdecimal() else value for name, value in line.labels.items()
     }

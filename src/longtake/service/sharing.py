@@ -13,7 +13,8 @@ from longtake.service.reports import report
 from longtake.service.responses import FRESH, NotFound, to_json
 
 EVERYBODY = "everybody"
-"""All callers who read shared results share one limit. This name stands for them in place of the id of an API key."""
+"""The name of all callers who read shared results, in place of the id of an API key. Together they may have as many
+open reports (see `service.reports`) as one key."""
 
 _SHARED = ("endpoint", "completed_at", "model", "stand_in", "prompt", "seed", "video")
 

@@ -47,6 +47,8 @@ class OpenAnswers:
     def opened(self, key_id: str | None, most: int) -> Iterator[None]:
         """Counts one more open answer for an API key during the `with` block.
 
+        An answer is open while the server makes or sends it. All answers with the key None are counted together.
+
         Raises RequestFailed with status 429 if the key has `most` open answers already.
         """
         if self._open[key_id] >= most:

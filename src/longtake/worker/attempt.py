@@ -274,9 +274,10 @@ class Attempt:
         return False
 
     def _wait_for_machine(self, failure: MachineFailed) -> bool:
-        """Waits until the request may be tried again, and puts it back. Returns False.
+        """Waits until the request may be tried again, and puts it back into the queue. Returns False.
 
-        If this was the last attempt, and the disk is not full, ends the request with an error and returns True.
+        If this was the last attempt, ends the request with an error and returns True. An attempt that failed because
+        the disk is full never counts as the last one.
         """
         row, settings = self._row, self._context.settings
         log.warning("Request %s waits, because this machine failed: %s.", row.id, failure.reason)

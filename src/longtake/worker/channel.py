@@ -26,7 +26,8 @@ from longtake.worker.messages import (
 WATCHED_S = 9.0
 """Seconds for which previews are sent after the server's message that a client asks for them.
 
-The message is sent up to one second after the client's question. So previews end about ten seconds after the last one.
+The message is sent up to one second after a client has asked. So previews end about ten seconds after the last time
+that a client has asked.
 """
 
 ReplyT = TypeVar("ReplyT", Proceed, FileFound)

@@ -26,10 +26,11 @@ from longtake.sampling.preview import LazyDecoder, lazy_decoder
 from longtake.sampling.vae import encode_clip, padded_to_canvas
 
 HISTORY_FRAMES = 25
-"""The largest number of frames, of the form 8k+1, that are encoded before the context of a backward window.
+"""The largest number of extra frames, of the form 8k+1, that are encoded before the context of a backward window.
 
-The context is the frames that a window continues. In a backward window it is at the end, but the encoder is causal and
-needs earlier frames. The context's own frames, mirrored in time, take their place.
+The context is the frames that a window continues. The VAE's encoder is causal: it needs frames before the context, but
+these are the new frames, which are not made yet. The extra frames are therefore the context's own frames, mirrored in
+time. Their latents are dropped.
 """
 
 
@@ -75,7 +76,7 @@ class WindowConditioning:
 
 
 def window_conditioning(model: LTX2Model, plan: LTX2Plan, number: int, context: Context) -> WindowConditioning:
-    """Returns the conditioning of one window of the plan: its video track in each pass, and its audio track.
+    """Returns the conditioning of one window of the plan: the tokens of its video for each pass, and of its audio.
 
     `number`: the window's number, from 0.
     `context`: the frames that the window continues, and their sound. In the last window it may also have an end image;

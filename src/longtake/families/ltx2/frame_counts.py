@@ -97,13 +97,14 @@ def whole_latent_context(direction: Direction, context_frames: int, available: i
 def window_context(options: LTX2Options, counts: FrameCounts, available: int) -> int:
     """Returns the largest number of context frames that any window of the plan may have.
 
-    - Normally it is the number that the request asks for (or the default), rounded to whole latents. It may be more
-      than the source has: a later window continues new frames, and there may be enough of those.
+    - Normally it is the number that the request asks for (or the default), rounded by `whole_latent_context`. It may be
+      more than the source has: a later window continues new frames, and there may be enough of those.
     - If `frame_counts` shortened the context to make room for new frames, it is the shortened number,
       `counts.context_frames`.
 
     `counts`: the frame counts of the request, as `frame_counts` returns them.
-    `available`: the number of source frames. It shows whether the context was shortened.
+    `available`: the number of source frames. The context was shortened if the request and this number allow
+        more context frames.
     """
     wanted = requested_context(options)
     if counts.context_frames < whole_latent_context(options.direction, wanted, available):

@@ -60,11 +60,13 @@ def context_length(direction: Direction, frames: int) -> int:
 
 
 def _in_latents(direction: Direction, context: int) -> int:
-    """Returns the number of frames that a window must reserve for `context` context frames.
+    """Returns how many frames of a window its context takes up. The context is the frames that the window continues.
 
-    Context frames are those that the window continues. A window consists of whole latents; the first covers 1 frame,
-    each other one 8. Forward, the context begins the window and is 8k+1 frames long, so the result is `context`.
-    Backward, the context ends the window, so the result is `context` rounded up to a multiple of 8.
+    The context takes up whole latents. A window's first latent covers 1 frame, each other one 8.
+    - Forward, the context begins the window. It has 8k+1 frames, so the result is `context`.
+    - Backward, the context ends the window. The result is `context` rounded up to a multiple of 8.
+
+    `context`: the number of context frames.
     """
     return context if direction == "forward" else -(-context // LATENT_FRAMES) * LATENT_FRAMES
 
@@ -76,8 +78,8 @@ def plan_windows(direction: Direction, available: int, context: int, new_frames:
     `limit`: the largest number of frames in a window (context and new frames), 8k+1.
 
     The number of windows:
-    - There is one, if the context and all new frames fit into it.
-    - There is also one, if they fit after the context has been shortened to no less than half of `limit`.
+    - There is one, if the context and all new frames together are at most `limit` frames.
+    - There is also one, if the context can be shortened so that this is true and it still has half of `limit` or more.
     - Otherwise there are several. The context of each is at most half of `limit`, and `shares` says how many new frames
       each one adds.
 

@@ -59,8 +59,8 @@ def guided_velocity(guide: Guide, tokens: Tensor, time: Tensor, coords: Tensor, 
     2. If cfg is above 1, u is the prediction for the negative prompt, and y = u + cfg (c - u). If `cfg_star` is set, u
        is replaced with `project(u, c)` before. If cfg is 1 or less, y = c.
     3. If stg is above 0, p is the prediction for the positive prompt with disturbed self-attention, and stg (c - p) is
-       added to y. Then y is multiplied by (rescale std(c) / std(y) + 1 - rescale), unless rescale is 1, which
-       means that it is off.
+       added to y. Then y is multiplied by (rescale std(c) / std(y) + 1 - rescale). As in the published
+       configurations, a rescale of 1 turns this off, as 0 does: y is then not multiplied.
     4. The result is y.
 
     `level` is the schedule's noise level. The arguments `tokens`, `time` and `coords` are those of `velocity`.

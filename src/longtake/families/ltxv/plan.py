@@ -32,9 +32,9 @@ class Pass:
     """One pass over a window.
 
     `canvas`: (width, height) in pixels of the frames that the pass samples.
-    `steps`: the number of noise levels of the schedule.
-    `skip_initial`: the number of noise levels that are left out at the start of the schedule.
-    `skip_final`: the number of noise levels that are left out at the end of the schedule.
+    `steps`: the number of steps of the whole schedule.
+    `skip_initial`: the number of steps that are left out at the start of the schedule.
+    `skip_final`: the number of steps that are left out at the end of the schedule.
     `guidance`: the guidance scales by noise level.
     `acceleration`: how many steps extrapolate earlier predictions instead of evaluating the model.
     """
