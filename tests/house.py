@@ -33,7 +33,7 @@ FACES = frozenset({"__init__", "__main__", "shim"})
 
 FILES = {
     "database/migrations/": "Alembic's environment, and one file per version of the tables.",
-    "service/static/": "The style sheet, script and icon of the server's page.",
+    "service/static/": "The style sheets, scripts and icon of the server's pages, and the example that they show.",
     "service/templates/": "The HTML of the server's page.",
     "shim/fal_local.mjs": "Points fal's JavaScript client at a local server.",
     "weights/": "The two embedded models.",

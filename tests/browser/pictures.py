@@ -49,6 +49,9 @@ def take(tab: "Page", server: Running, picture: Callable[[str], None]) -> None:
     """Goes through the pages and calls `picture` with a name for each state."""
     playground = f"{server.http}/models/{LTX2}"
     tab.goto(playground)
+    tab.locator(".example button").wait_for()
+    tab.wait_for_function("() => document.querySelector('.example video').currentTime > 3")
+    picture("example")
     tab.locator("input[type=file]").first.set_input_files(CITY)
     tab.get_by_label("Prompt *").fill("a city at night, the camera rises slowly")
     tab.locator(".price").wait_for()

@@ -61,6 +61,8 @@ export function contextStrip(form) {
     }
     ({ release } = strip);
     picture.src = strip.address;
+    await picture.decode().catch(() => {}); // another source may take its place
+    if (facts !== found) return;
     picture.hidden = false;
     line.classList.remove("loading");
   }

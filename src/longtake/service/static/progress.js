@@ -23,7 +23,7 @@ const LOAD_SHARE = 0.04;
 // The bar's end is reached with the result.
 const MOST = 0.99;
 // The time left is told from this share on, and after these seconds.
-const TOLD_SHARE = 0.05;
+const TOLD_SHARE = 0.08;
 const TOLD_S = 2;
 // Seconds in which the told time left follows a new estimate.
 const FOLLOW_S = 5;

@@ -21,8 +21,9 @@ export function seconds(value) {
   if (value < 60) return `${number.format(value)} s`;
   const whole = Math.round(value);
   const minutes = Math.floor(whole / 60);
-  if (minutes < 60) return `${minutes} min ${whole % 60} s`;
-  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  const rest = (count, unit) => (count ? ` ${count} ${unit}` : "");
+  if (minutes < 60) return `${minutes} min${rest(whole % 60, "s")}`;
+  return `${Math.floor(minutes / 60)} h${rest(minutes % 60, "min")}`;
 }
 
 // Returns an estimated time as text without more digits than it deserves: 83 -> "1 min 20 s"
