@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from longtake.queue import engine as queue
-from longtake.queue.requests import CANCELLED
+from longtake.queue.requests import CANCELLED, RemoteFile
 from tests.service.finished import finished, submit
 from tests.service.serving import LTX2, Served
 
@@ -108,6 +108,17 @@ def test_a_running_request_shows_the_time_that_passed_also_after_a_reload(served
     tab.get_by_text("Frame 9 of 16").wait_for()
     tab.locator(".times").filter(has_text="s").first.wait_for()
     assert not (clock.is_visible() and clock.inner_text().startswith("0 s"))
+
+
+def test_a_request_that_waits_for_its_files_says_so(served: Served, tab: "Page") -> None:
+    files = (RemoteFile("https://example.com/a.safetensors", ("loras", 0, "path"), "lora"),)
+    row = submit(served, "with a LoRA", endpoint=LTX2, files=files)
+    tab.goto(f"{served.url}/models/{LTX2}?request={row.id}")
+    tab.get_by_text("Fetching its files").wait_for()
+    with served.client() as client:
+        assert client.get(f"/page/requests/{row.id}").json()["downloading"]
+        assert client.put(f"/queue/{LTX2}/requests/{row.id}/cancel").status_code == 200
+        assert not client.get(f"/page/requests/{row.id}").json()["downloading"]
 
 
 def test_four_requests_are_cancelled_at_once(served: Served, tab: "Page") -> None:

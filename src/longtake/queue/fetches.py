@@ -258,6 +258,13 @@ def delete(engine: sa.Engine, request_ids: Sequence[str]) -> None:
         connection.execute(sa.delete(fetches).where(fetches.c.request_id.in_(request_ids)))
 
 
+def is_open(engine: sa.Engine, request_id: str) -> bool:
+    """Returns True if files of the request with this id are still to be downloaded."""
+    query = sa.select(fetches.c.state).where(fetches.c.request_id == request_id)
+    with reading(engine) as connection:
+        return connection.scalar(query) in ("waiting", "running")
+
+
 def request_of(fetch: Fetch) -> sa.ColumnElement[bool]:
     """Returns an SQL condition on the table `requests`, which selects the request of `fetch`.
 

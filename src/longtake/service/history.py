@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route
 from longtake import clock
 from longtake.access.keys import Caller
 from longtake.database.tables import requests as table
-from longtake.queue import recent
+from longtake.queue import fetches, recent
 from longtake.queue.addresses import REQUEST_ID, file_path
 from longtake.queue.payloads import input_and_result
 from longtake.queue.recent import SHOWN_STATES, RecentFilter, ShownState, shown_state
@@ -256,6 +256,7 @@ def detail(entries: Entries, caller: Caller, request_id: str) -> dict[str, Any]:
     notes: sentences of the log for the user, such as what differs from the request.
     logs: the last 50 (MOST_LOGS) log lines, {timestamp, level, message} each.
     children: the ids of the newest 200 (TREE_SIZE) requests that extend the result, the oldest of them first.
+    downloading: True if the request waits for files, such as its source, that the server still has to download.
 
     Raises NotFound if there is no such request, or the caller may not see it.
     """
@@ -273,6 +274,7 @@ def detail(entries: Entries, caller: Caller, request_id: str) -> dict[str, Any]:
         "notes": _notes(status.log_lines),
         "logs": [_log_entry(line) for line in status.log_lines[-MOST_LOGS:]],
         "children": [child.id for child in reversed(of_tree.rows)],
+        "downloading": row.state == "IN_QUEUE" and fetches.is_open(state.engine, request_id),
     }
 
 

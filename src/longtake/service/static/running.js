@@ -1,12 +1,13 @@
 // The view of a waiting or running request: its place, all of its work on one bar, and the frames being made.
 
-import { Refused, call, serverTime } from "./api.js";
+import { Refused, call, callJson, serverTime } from "./api.js";
 import { el, toast } from "./dom.js";
 import { at, estimate, usualTimes } from "./progress.js";
 import { cancel } from "./run.js";
 import { plural, roughly, seconds } from "./words.js";
 
 const PREVIEW_MS = 1000;
+const LOOK_MS = 2000;
 const SHOWN_LINES = 50;
 // Stage -> what is counted in it, where that is no step.
 const STEPS = { footage: "Frame", frames: "Frame", writing: "Frame", reversing: "Frame", load: "Part" };
@@ -34,6 +35,8 @@ export function runningView(endpoint, id) {
     folded,
   );
   const work = estimate();
+  let isDownloading = false;
+  let looked = -LOOK_MS;
   let began = null; // the server's time in seconds
   let left = null;
   let previewing = false;
@@ -65,10 +68,19 @@ export function runningView(endpoint, id) {
     if (status.status === "UNREACHABLE") say("The server does not answer; trying again");
     else if (status.status === "IN_QUEUE") {
       bar.removeAttribute("value");
-      say(place ? `${plural(place, "request")} before it` : "Next in line");
+      say(place ? `${plural(place, "request")} before it` : isDownloading ? "Fetching its files" : "Next in line");
+      if (!place) look();
     } else if (status.status === "IN_PROGRESS") advance(progress, status.logs ?? []);
     const lines = status.logs ?? [];
     if (lines.length) log.replaceChildren(...lines.slice(-SHOWN_LINES).map(({ message }) => el("li", {}, message)));
+  }
+
+  // Asks now and again whether the request waits for the download of its files.
+  async function look() {
+    if (performance.now() - looked < LOOK_MS) return;
+    looked = performance.now();
+    const { downloading } = await callJson(`page/requests/${id}`).catch(() => ({ downloading: false }));
+    isDownloading = downloading;
   }
 
   function advance(progress, log) {
