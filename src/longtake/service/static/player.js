@@ -8,17 +8,21 @@ import { seconds } from "./words.js";
 
 const AROUND_S = 1.5;
 const ASK_MS = 700;
+const USUAL = /\.(mp4|webm)$/;
 const KEYS = "Space plays, J loops the joint, arrows step a frame, F fills the screen";
 
 // Returns {node, setJoint, release} for the file at `path`, an address of this server. `source` is the address of the
-// source's file or null. `setJoint` marks the joint: {seconds, sound_seconds, new_first, fps}. `release` frees memory.
+// source's file or null, and `video` has the result's duration in seconds, its width and its height in pixels.
+// `setJoint` marks the joint: {seconds, sound_seconds, new_first, fps}. `release` frees memory.
 // The player can be shown at once: the videos come into it when the browser may play them.
-export function player(path, { source, duration }) {
+export function player(path, { source, video: { duration, width, height } }) {
   const leaving = new AbortController();
   const { signal } = leaving;
   const releases = [];
   const film = el("video", {
     class: "film",
+    width,
+    height,
     playsinline: true,
     loop: true,
     preload: "auto",
@@ -198,14 +202,22 @@ export function player(path, { source, duration }) {
   function failed(error) {
     if (!signal.aborted) waiting.textContent = error.message;
   }
-  // Puts the file at `address` into a video element when the browser may play it.
-  async function load(screen, address, onShare) {
-    const own = await playable(address, { signal, onShare });
-    if (signal.aborted) own.release();
-    else {
-      releases.push(own.release);
-      screen.src = own.address;
-    }
+  // Puts the file at `path` into a video element. A usual file is there at once, because nearly every one can be played;
+  // a copy takes its place if the browser cannot play it.
+  async function load(screen, path, onShare) {
+    const show = ({ address, release }) => {
+      if (signal.aborted) release();
+      else {
+        releases.push(release);
+        screen.src = address;
+      }
+    };
+    const isUsual = USUAL.test(path);
+    const [copy] = await Promise.all([
+      copyOf(path, { signal, onShare }),
+      isUsual ? mediaAddress(path, { signal }).then(show) : null,
+    ]);
+    if (copy || !isUsual) show(await mediaAddress(copy ?? path, { signal }));
   }
   const tell = (share) => {
     waiting.textContent = `Preparing a copy, ${Math.round(100 * share)} %`;
@@ -243,14 +255,20 @@ export function player(path, { source, duration }) {
 
 // Returns {address, release} of a file that the browser can play: the file itself, or a copy that the server makes of
 // it. `onShare(share)` is called while the copy is made, with the share (0..1) that is done. `signal` ends the waiting.
-export async function playable(path, { signal, onShare = () => {} } = {}) {
+export async function playable(path, options = {}) {
+  return mediaAddress((await copyOf(path, options)) ?? path, options);
+}
+
+// Returns the address of the copy of a file that the browser cannot play, when it is made; null if no copy is needed.
+async function copyOf(path, { signal, onShare = () => {} }) {
   const file = fileKey(path);
   const facts = file ? await callJson(`media/${file}/facts`, { signal }).catch(() => null) : null;
   signal?.throwIfAborted();
-  if (!facts || facts.playable) return mediaAddress(path, { signal });
+  if (!facts || facts.playable) return null;
+  const copy = `media/${file}/copy`;
   for (;;) {
-    const answer = await call(`media/${file}/copy`, { headers: { Range: "bytes=0-0" }, signal });
-    if (answer.status !== 202) return mediaAddress(`media/${file}/copy`, { signal });
+    const answer = await call(copy, { headers: { Range: "bytes=0-0" }, signal });
+    if (answer.status !== 202) return copy;
     onShare((await answer.json()).share);
     await new Promise((resolve) => setTimeout(resolve, ASK_MS));
   }

@@ -27,7 +27,7 @@ export function resultView(entry, made, then) {
       release: () => {},
     };
   const about = `models/${entry.endpoint}/requests/${entry.id}`;
-  const { node: film, setJoint, release } = player(path, { source: entry.source, duration: video.duration });
+  const { node: film, setJoint, release } = player(path, { source: entry.source, video });
   callJson(`${about}/joint?figures=0`)
     .then(setJoint)
     .catch(() => {}); // the plan of an older request is no longer there

@@ -10,7 +10,7 @@ const key = location.pathname.slice(location.pathname.lastIndexOf("/") + 1);
 async function start() {
   const found = await callJson(`page/shared/${key}`);
   const { video } = found;
-  const { node } = player(video.url, { source: null, duration: video.duration });
+  const { node } = player(video.url, { source: null, video });
   const facts = [
     `${video.width} × ${video.height}`,
     plural(video.num_frames, "frame"),
