@@ -39,7 +39,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-browser: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'browser and not soak' tests/browser
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'browser and not soak' tests/browser
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -1,6 +1,7 @@
 """A request for video and sound from file to file, on the embedded model."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ from tests import raw
 from tests.media.clips import number_of, numbered
 
 RATE, FRAMES, WIDTH, HEIGHT = Fraction(24000, 1001), 25, 112, 64
-NEW = 16
+NEW, LONG = 8, 32
+"""Numbers of new frames that need one window and two."""
 
 QUICK = {
     "num_inference_steps": 8,
@@ -41,6 +43,8 @@ QUICK = {
     "enable_prompt_expansion": False,
 }
 
+FEW, ENOUGH = 4, 8
+"""Numbers of steps: too few for a request, for tests that do not look at the quality; and the fewest of a request."""
 
 SILENT = {"generate_audio": False}
 """For tests that look at frames alone: it halves the time."""
@@ -79,11 +83,13 @@ def runner() -> Runner:
 
 @pytest.fixture(scope="module")
 def run(runner: Runner, clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Result]:
-    """Carries out a request for `new` frames, each once; `kind` is the type of the output."""
+    """Carries out a request for `new` frames, each once, in `steps` steps; `kind` is the type of the output."""
     results: dict[str, Result] = {}
 
-    def carry_out(source: Path = clip, kind: OutputType = "PRORES4444 (.mov)", new: int = NEW, **fields: Any) -> Result:
-        key = repr((source, kind, new, sorted(fields.items())))
+    def carry_out(
+        source: Path = clip, kind: OutputType = "PRORES4444 (.mov)", new: int = NEW, steps: int = FEW, **fields: Any
+    ) -> Result:
+        key = repr((source, kind, new, steps, sorted(fields.items())))
         if key in results:
             return results[key]
         body = {"prompt": "a red circle moving down", "video_url": str(source), "seed": 3}
@@ -93,7 +99,8 @@ def run(runner: Runner, clip: Path, tmp_path_factory: pytest.TempPathFactory) ->
         model = named_model("ltx2-tiny", settings())
         with prepare(ltx23.ENDPOINT, request, model, settings(), overrides=overrides, fetcher=local) as job:
             out = tmp_path_factory.mktemp("result") / f"out{job.plan.output_format.suffix}"
-            results[key] = runner.run(job, out)
+            assert isinstance(job.plan, LTX2Plan)
+            results[key] = runner.run(replace(job, plan=replace(job.plan, steps=steps)), out)
         return results[key]
 
     return carry_out
@@ -204,13 +211,12 @@ def pitch(samples: NDArray[np.float64]) -> float:
 def test_the_strengths_are_for_the_source_and_not_for_later_windows(run: Callable[..., Result], direction: str) -> None:
     """At strength 0 the first window takes nothing from the source. The second still continues the first: neither the
     picture nor the tone jumps where they meet, as at the joint with the source."""
-    result = run(
-        kind="X264 (.mp4)", new=2 * NEW, video_strength=0, audio_strength=0, extend_direction=direction, seed=4
-    )
+    nothing = {"video_strength": 0, "audio_strength": 0}
+    result = run(kind="X264 (.mp4)", new=LONG, steps=ENOUGH, extend_direction=direction, seed=4, **nothing)
     assert isinstance(result.plan, LTX2Plan)
     first, second = result.plan.windows
     joint = FRAMES + first.new_frames if direction == "forward" else second.new_frames
-    source = FRAMES - first.context_frames if direction == "forward" else 2 * NEW + first.context_frames
+    source = FRAMES - first.context_frames if direction == "forward" else LONG + first.context_frames
     steps = np.abs(np.diff(raw.luma(result.path), axis=0)).mean((1, 2))
     assert steps[joint - 1] < 4 * np.median(steps[joint - 9 : joint + 8])
     assert steps[source - 1] > 3 * steps[joint - 1]
@@ -229,10 +235,11 @@ def test_the_video_ends_with_the_end_image(run: Callable[..., Result], tmp_path:
 
     image = Image.new("RGB", (224, 128), END)
     image.save(tmp_path / "end.png")
-    last = [raw.luma(run(**SILENT, **fields).path)[-1] for fields in ({}, {"end_image_url": str(tmp_path / "end.png")})]
+    image_fields, good = {"end_image_url": str(tmp_path / "end.png")}, {"new": 16, "steps": ENOUGH}
+    last = [raw.luma(run(**SILENT, **good, **fields).path)[-1] for fields in ({}, image_fields)]
     plain, ended = (np.abs(frame - LUMA_OF_END).mean() for frame in last)
     assert ended < 0.6 * plain
-    off = run(**SILENT, end_image_url=str(tmp_path / "end.png"), end_image_strength=0)
+    off = run(**SILENT, **image_fields, end_image_strength=0)
     assert np.array_equal(raw.luma(off.path), raw.luma(run(**SILENT).path)), "at strength 0 the image has no effect"
 
 

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from tests.contract.conftest import Running, node
 from tests.contract.test_real import server_process
-from tests.service.serving import Served, serving
+from tests.service.serving import Served, serving, wait_for
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -80,6 +81,11 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 @pytest.fixture(scope="session")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """`longtake serve` with the embedded models."""
+    """`longtake serve` with the embedded models. Its worker process has loaded one, so that no test waits for that."""
     with server_process(tmp_path_factory.mktemp("browser")) as running:
+        wait_for(lambda: _slots(running) == ["idle"], PATIENCE_MS / 1000)
         yield running
+
+
+def _slots(running: Running) -> list[str]:
+    return [slot["state"] for slot in httpx.get(f"{running.http}/page/requests", timeout=60).json()["slots"]]

@@ -173,7 +173,7 @@ def test_a_stopped_request_resumes_to_the_same_bits(
     sounding: LTX2Model, film: Film, tmp_path: Path, direction: str
 ) -> None:
     """Frames and sound equal those of a run that was not stopped: the same plan gives the same bits."""
-    plan = hurried(planned(film, 40, extend_direction=direction, use_restart_sampling=True))
+    plan = hurried(planned(film, 26, extend_direction=direction, use_restart_sampling=True))
     reports: list[Progress] = []
     whole = generated(sounding, plan, film, on_progress=reports.append)
     assert_share_never_falls(reports, until={"encode": 0.5, "sampling": 0.8, "sound": 0.5, "frames": 1})

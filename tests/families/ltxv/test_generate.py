@@ -115,13 +115,13 @@ def test_a_stopped_request_resumes_to_the_same_bits(
     embedded: LTXVModel, film: NDArray[np.uint8], tmp_path: Path
 ) -> None:
     """The frames equal those of a run that was not stopped: the same plan gives the same bits."""
-    plan = planned(num_frames=89, first_pass_num_inference_steps=4)
+    plan = planned(num_frames=89, first_pass_num_inference_steps=3)
     total = len(plan.windows)
     assert total > 2
     reports: list[Progress] = []
     whole = generated(embedded, plan, film, on_progress=reports.append)
     assert len(whole) == 89 - CONTEXT + 1
-    assert_share_never_falls(reports, until={"encode": 0, "sampling": 0.9, "frames": 1})
+    assert_share_never_falls(reports, until={"encode": 0, "sampling": 0.8, "frames": 1})
 
     def stop_in_the_second_window(progress: Progress) -> None:
         if (progress.stage, progress.window, progress.step) == ("sampling", 2, 1):
@@ -143,7 +143,12 @@ def test_a_stopped_request_resumes_to_the_same_bits(
     assert not sampled
 
 
-TWO_PASSES = {"enable_detail_pass": True, "first_pass_num_inference_steps": 2}
+TWO_PASSES = {
+    "enable_detail_pass": True,
+    "first_pass_num_inference_steps": 2,
+    "second_pass_num_inference_steps": 4,
+    "second_pass_skip_initial_steps": 2,
+}
 
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "prompt": ({}, {"prompt": "a green square moving up over a white plain background"}),
@@ -155,8 +160,8 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "frame_rate": ({}, {"frame_rate": 8}),
     "strength": ({"video": {"strength": 0.9}}, {"video": {"strength": 0.3}}),
     "enable_detail_pass": ({"first_pass_num_inference_steps": 2}, TWO_PASSES),
-    "second_pass_num_inference_steps": (TWO_PASSES, TWO_PASSES | {"second_pass_num_inference_steps": 12}),
-    "second_pass_skip_initial_steps": (TWO_PASSES, TWO_PASSES | {"second_pass_skip_initial_steps": 7}),
+    "second_pass_num_inference_steps": (TWO_PASSES, TWO_PASSES | {"second_pass_num_inference_steps": 5}),
+    "second_pass_skip_initial_steps": (TWO_PASSES, TWO_PASSES | {"second_pass_skip_initial_steps": 3}),
     "conditioning_type": ({}, {"video": {"conditioning_type": "canny"}}),
 }
 
@@ -194,7 +199,7 @@ def test_less_strength_holds_less_of_the_context(frames_of: Generate, film: NDAr
 
 def test_adain_holds_the_first_windows_colours(frames_of: Generate) -> None:
     def drift(factor: float) -> float:
-        frames = frames_of({"num_frames": 121, "temporal_adain_factor": factor})
+        frames = frames_of({"num_frames": 89, "temporal_adain_factor": factor})
         return float((frames[-24:].mean((0, 2, 3)) - frames[:24].mean((0, 2, 3))).abs().mean())
 
     assert drift(1.0) < drift(0.0)
