@@ -74,11 +74,13 @@ class Clock:
         return self._jump is None and self._doubted_since is None
 
     def doubt(self, known: float) -> None:
-        """Compares the time with `known`, the newest stored time (Unix time). Call it when a server starts.
+        """Makes `is_steady` False if `known`, the newest stored time (Unix time), is more than a day (DOUBT_S) ago.
 
-        If `known` is more than a day (DOUBT_S) ago, either the system's clock is wrong or no server ran in between. So
-        `is_steady` is False until that clock has run for ten minutes (SETTLE_S) without a jump. If it jumps in this
-        time, because somebody corrects it, its new time is used at once.
+        Call it when a server starts. The system's clock may be wrong in this case, unless no server ran in between.
+
+        `is_steady` is True again when the clock has run for ten minutes (SETTLE_S) without a jump. Until then `now`
+        accepts each jump at once, because somebody may correct the clock. A jump to a time at most a day after `known`
+        makes `is_steady` True at once.
         """
         ahead_s = self.now() - known
         if ahead_s <= DOUBT_S:

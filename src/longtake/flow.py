@@ -39,7 +39,7 @@ class Flow:
         If the present period is over, the next one begins.
 
         now: the present time in seconds.
-        moved: the number of bytes so far, counted from the same moment as for `restart`.
+        moved: the number of bytes since this object was created. If `restart` was called, count as its caller did.
         """
         seconds = now - self._since
         if seconds < self._period_s:

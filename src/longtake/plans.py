@@ -32,7 +32,7 @@ Example: 2 hours of 1920x1080 at 60 frames per second, made from a few stored fr
 """
 
 MOST_REPEATED_ANIMATION_PIXELS = 10**11
-"""The limit for a GIF or WebP source that takes the place of MOST_REPEATED_PIXELS."""
+"""The same limit as MOST_REPEATED_PIXELS, but for a source that is a GIF or WebP file."""
 
 Size = tuple[int, int]
 """(width, height) in pixels."""

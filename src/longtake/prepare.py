@@ -165,11 +165,13 @@ def prepare(
 def with_whole_sources(
     planned: tuple[PlannedAdapter, ...], named: tuple[PlannedAdapter, ...]
 ) -> tuple[PlannedAdapter, ...]:
-    """Returns the adapters of a plan with complete sources: in a plan, a source that is a data URI lacks its data.
+    """Returns the adapters of a plan with complete sources.
+
+    A plan does not store the data of a source that is a data URI. The data are taken from the request.
 
     planned: the adapters of the plan.
-    named: the adapters of the request, whose sources are complete. Each one in `planned` gets the source of the one in
-        `named` with the same `field` and the same shortened source. If there is none, it is unchanged.
+    named: the adapters of the request, whose sources are complete. An adapter of the plan gets the source of the one
+        with the same `field` whose shortened source is the same. If there is none, it is unchanged.
     """
     sources = {(one.field, shortened_url(one.source)): one.source for one in named}
     return tuple(replace(one, source=sources.get((one.field, one.source), one.source)) for one in planned)

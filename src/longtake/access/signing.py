@@ -23,10 +23,11 @@ class Signer:
     """Signs webhooks with the keys in `<data_dir>/webhook_keys`. If there is no key, one is created.
 
     Each key is a PEM file. Its name is the Unix time in seconds from which the key signs. At any time only one key
-    signs: the one with the latest time that is not in the future. Files may be added and deleted at any time. Every
-    method raises ValueError if a file is not such a key. Safe to use from several threads and processes.
+    signs: the one with the latest time that is not in the future. Files may be added and deleted at any time. Safe to
+    use from several threads and processes.
 
-    Raises InvalidRequest, with a sentence for the operator, if the folder has such a file or cannot be used.
+    The constructor raises InvalidRequest, with a sentence for the operator, if a PEM file in the folder is not such a
+    key, or if the folder cannot be read or written. The methods raise ValueError for such a file.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -63,7 +64,10 @@ class Signer:
         }
 
     def jwks(self) -> dict[str, list[dict[str, Any]]]:
-        """Returns the JSON Web Key Set with the public keys of all files: of past, current and future signing keys."""
+        """Returns the JSON Web Key Set with the public keys of all key files.
+
+        So it has the keys that signed in the past, the one that signs now, and those that will sign later.
+        """
         return {"keys": [_public(key) for key in self._keys().values()]}
 
     def rotate(self) -> int:

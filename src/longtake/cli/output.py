@@ -68,7 +68,9 @@ def check_output() -> None:
 
 
 def _safe(stream: Any) -> Any:
-    """Returns a PatientStream in place of `stream`, for the same file and with the same encoding.
+    """Returns a stream that replaces `stream`, and to which writing never fails (a PatientStream).
+
+    It writes to the same file, with the same encoding.
 
     Returns `stream` itself if it is not Python's usual text stream, for example None or a stream for a test.
     """

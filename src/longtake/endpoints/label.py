@@ -63,7 +63,10 @@ def public_address(url: str) -> str:
 
 
 def _public_lora(path: str) -> str:
-    """Returns the name of a LoRA, or its address without secrets. It is empty for data and for paths of a machine."""
+    """Returns the name of a LoRA if `path` is one, otherwise the result of `public_address`.
+
+    So the result is empty if `path` is a data URI, or the path of a file on some machine.
+    """
     is_name = may_be_repository(path) or not any(mark in path for mark in "/\\:")
     return path if is_name else public_address(path)
 

@@ -207,7 +207,8 @@ class _Program(ctypes.Structure):
 def _refuse_calls(machine: str) -> bool:
     """Makes the kernel refuse, by seccomp, all system calls of this process except those of CALLS.
 
-    `machine` is the machine type, a field of `Numbers`. Returns False if that fails.
+    `machine` is the name of the machine type, such as `x86_64`: one of the field names of `Numbers`. Returns False if
+    the kernel does not accept that.
     """
     steps = call_filter(machine)
     memory = ctypes.create_string_buffer(steps)

@@ -150,7 +150,7 @@ class FrameConverter:
 
         planes: upright planes [height, width] or pictures [height, width, channels]. Planes of subsampled colours are
             smaller, and their results are smaller, too.
-        frame: the decoded frame that they were made from. Its size tells how they were scaled.
+        frame: the decoded frame that was scaled and turned into these planes.
         """
         (scaled_width, scaled_height), (width, height) = self._scaled_size(frame), self._size
         # Even offsets are whole pixels in planes of half the size too.

@@ -223,7 +223,8 @@ def _smoothed(flow: Field, weights: NDArray[np.float32]) -> Field:
 def _places(displacement: Field, size: tuple[int, int]) -> NDArray[np.float32]:
     """Returns for each pixel of a new frame its place (x, y) in the source's frame, in pixels, [H, W, 2].
 
-    displacement: displacement from each pixel to its place, [h, w, 2], in a frame scaled down to h rows and w columns.
+    displacement: displacement from each pixel to its place, [h, w, 2], in a frame scaled down to h rows and w columns,
+        and in pixels of that frame.
     size: (W, H), the size of the new frame in pixels.
     """
     width, height = size

@@ -103,7 +103,7 @@ def limited(stream: Iterator[Samples], rate: int) -> Iterator[Samples]:
 def _lowered(samples: Samples, reach: int) -> Samples:
     """Returns `samples` [2, n] limited to full scale, without the first and the last 2 x `reach` samples.
 
-    reach: half of the number of samples, before a sample and after it, on which its gain depends.
+    reach: the gain of a sample depends on the 2 x `reach` samples before it, and on as many after it.
     """
     inner = samples[:, 2 * reach : samples.shape[1] - 2 * reach]
     peaks = np.abs(samples).max(axis=0)
@@ -118,7 +118,7 @@ def _gain(peaks: NDArray[np.float32], reach: int) -> NDArray[np.float64]:
     They are those of all samples except the first and the last 2 x `reach`.
 
     peaks: for each sample, the larger absolute value of its two channels, [n].
-    reach: half of the number of samples, before a sample and after it, on which its factor depends.
+    reach: the factor of a sample depends on the 2 x `reach` samples before it, and on as many after it.
     """
     needed = 1 / np.maximum(peaks, 1.0).astype(np.float64)
     # The lowest gain that any sample within `reach` samples needs.

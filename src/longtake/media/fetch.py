@@ -340,7 +340,7 @@ class _Meter:
         self.check(now)
 
     def check(self, now: float) -> None:
-        """Raises DownloadFailed if a period of `pace.window_s` seconds is over and too few bytes arrived in it."""
+        """Raises DownloadFailed if a period of `pace.window_s` seconds is over at `now` and had too few bytes."""
         slow = None if self._flow is None else self._flow.slow_period(now, self.received)
         if slow is not None:
             raise DownloadFailed(

@@ -88,8 +88,8 @@ def _pictures(video: ProbedVideo, numbers: list[int], converter: FrameConverter,
 def _backward_runs(video: ProbedVideo, numbers: list[int], block: int) -> Iterator[list[int]]:
     """Splits `numbers`, indices of stored frames in falling order, into runs of at most `block` indices.
 
-    Decoding always starts at a keyframe. So a run contains all frames from a keyframe on, and no frame must be decoded
-    for two runs. Only if there are more than `block` frames from one keyframe to the next are these split.
+    Decoding always starts at a keyframe. So the frames from one keyframe to the next stay in one run, and each frame is
+    decoded only once. They are split only if there are more than `block` of them.
     """
     keyframes = sorted({_number_at(video, time) for time in video.keyframe_times})
     run: list[int] = []

@@ -188,9 +188,9 @@ def _insert_comment(path: Path, comment: str) -> None:
 
 
 def _held(painted: Any, before: Any, picture: NDArray[np.uint8], tolerance: int) -> Any:
-    """Returns the frame `painted` with the colours of the frame before at all pixels that hardly change.
+    """Returns the frame `painted`, but its pixels that hardly change keep the colours that they have in `before`.
 
-    So the file becomes smaller.
+    This makes the file smaller.
 
     painted: the frame in the colours of the palette.
     before: the frame before `painted`, as this function returned it; None for the first frame, which is returned

@@ -95,8 +95,9 @@ class Timeline:
         Frame n of the span shows the stored frame that is visible at its middle, (n + 1/2) / `span.rate` + `span.shift`
         seconds after the first stored frame. There are two exceptions:
         - If the video has the same constant rate as the span, each stored frame is shown once.
-        - If the video's rate is variable and the span has no shift, a stored frame that is visible too briefly is moved
-          by at most one frame, so that it is shown. This is done if the span has room for all stored frames.
+        - If the video's rate is variable and the span has no shift, a stored frame can be visible so briefly that no
+          middle falls into its time. It is then shown at most one frame of the span earlier or later. This is done if
+          the span has room for all stored frames.
 
         Raises InvalidRequest if the span is outside the video.
         """

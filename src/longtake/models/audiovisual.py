@@ -376,9 +376,9 @@ def _embedded(layer: Any, times: Tensor, dtype: torch.dtype) -> tuple[Tensor, Te
 
 
 def _gate_multiplier(model: Any) -> float:
-    """Returns the factor for noise levels from which the gates of the attention between video and audio are computed.
+    """Returns a factor for the gates of the attention between video and audio.
 
-    The gate of one modality's tokens is computed from this factor times the other modality's noise level.
+    The gate of one modality's tokens is computed from this factor times the noise level of the other modality.
 
     model: diffusers' transformer.
     """

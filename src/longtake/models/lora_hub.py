@@ -307,10 +307,10 @@ class _Repository:
 
 @dataclass
 class _Seen:
-    """Facts about a file that the headers of the answers to its download state.
+    """Facts about a file, read from the headers of the responses to its download.
 
-    version: a short name of its version, which is safe in a path; None if no answer names one.
-    sha256: its SHA-256 in hexadecimal; None if no answer names it.
+    version: a short name of its version, which is safe in a path; None if no response names one.
+    sha256: its SHA-256 in hexadecimal; None if no response names it.
     """
 
     version: str | None = None

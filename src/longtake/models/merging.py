@@ -80,7 +80,7 @@ class MergedLayer:
         self._changes = changes
         self._originals = originals
         self._strengths: tuple[float, ...] | None = self._base
-        """The adapters' strengths in the present weight; None if they are unknown, because a merge did not end."""
+        """The strengths with which the adapters are merged into the weight now; None if a merge was interrupted."""
 
     @property
     def _base(self) -> tuple[float, ...]:

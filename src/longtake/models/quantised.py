@@ -26,7 +26,9 @@ def quantised_kind(keys: Iterable[str]) -> str | None:
 
 
 def configured_kind(config: Mapping[str, Any]) -> str | None:
-    """Returns how the weights of a folder are quantised according to its `config.json`; None if they are not.
+    """Returns a phrase that says how the weights of a folder are quantised according to its `config.json`.
+
+    An example is "the form of gptq (quantization_config in config.json)". Returns None if they are not quantised.
 
     config: the content of that file. It has a `quantization_config` if the weights were saved quantised.
     """

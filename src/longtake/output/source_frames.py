@@ -18,8 +18,8 @@ from longtake.video import OnProgress, Progress
 def context_frames(source: SourceReader, plan: Plan) -> RGBFrames:
     """Returns the source frames that the model sees, [T, H, W, 3] at the output's size.
 
-    They are the T source frames nearest to the new frames, in the playing order of `plan.context`. T is
-    `plan.context_frames`, but at least 1.
+    They are the T source frames nearest to the new frames, in the order in which the span `plan.context` is played. So
+    the nearest one is the last, or the first if `plan.source_last` is True. T is `plan.context_frames`, but at least 1.
     """
     count = max(plan.context_frames, 1)
     span = plan.context.head(count) if plan.source_last else plan.context.tail(count)

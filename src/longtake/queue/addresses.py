@@ -130,6 +130,8 @@ def _server(address: SplitResult) -> tuple[str, int | None]:
     - The host `127.0.0.1` or `::1` becomes `localhost`.
     - Each of fal's host names for files becomes the main one of them.
     - Any other host is returned in lower case.
+
+    The port is None if the URL does not state it.
     """
     host = (address.hostname or "").lower()
     if HOSTS.get(host) == "cdn":

@@ -49,7 +49,10 @@ def ask(engine: sa.Engine, request_id: str) -> None:
 
 
 def num_questions(engine: sa.Engine, request_id: str) -> int:
-    """Returns how often `ask` was called for a request; 0 if the request has ended."""
+    """Returns how often clients have asked for a preview of a request (see `ask`).
+
+    The number is 0 if nobody has asked, or if the request has ended. While it grows, somebody watches the request.
+    """
     with reading(engine) as connection:
         asked = connection.scalar(sa.select(previews.c.asked).where(previews.c.request_id == request_id))
     return asked or 0

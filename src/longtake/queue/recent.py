@@ -71,16 +71,20 @@ class RecentFilter:
     is_erased: bool | None = None
 
     def indexed(self) -> list[sa.ColumnElement[bool]]:
-        """Returns the SQL conditions for those fields of the filter that have an index, so that no other rows are
-        read."""
+        """Returns the SQL conditions for those fields of the filter that have an index.
+
+        With the index, the database reads only the rows that meet these conditions.
+        """
         clauses = own(requests, self.key_id)
         if self.state is not None and self.state in _OPEN:
             clauses.append(requests.c.state == _OPEN[self.state])
         return clauses
 
     def others(self) -> list[sa.ColumnElement[bool]]:
-        """Returns the SQL conditions for those fields of the filter that have no index, so that each row must be
-        read."""
+        """Returns the SQL conditions for those fields of the filter that have no index.
+
+        To test these conditions, the database must read each row that meets those of `indexed`.
+        """
         clauses: list[sa.ColumnElement[bool]] = []
         if self.endpoint is not None:
             clauses.append(requests.c.endpoint == self.endpoint)
@@ -118,9 +122,10 @@ def recent(
 ) -> RecentPage:
     """Returns the newest requests that `selected` selects, at most `limit` of them.
 
-    If the filter has an endpoint, a text, the state of ended requests or `is_erased`, only the newest `scanned` ones
-    are searched. The page may then have fewer than `limit` rows although older requests match. Its `older` says where
-    the next call has to continue.
+    Some conditions have no index: endpoint, text, `is_erased`, and the states "done", "failed" and "cancelled". If the
+    filter has one of them, only the newest `scanned` of the requests that meet its other conditions are searched. The
+    page may then have fewer than `limit` rows although older requests match. Its `older` says where the next call has
+    to continue.
 
     `columns`: columns of the table `requests`, among them `seq`.
     `before`: the `seq` of a request; only older ones are returned. None returns the newest.

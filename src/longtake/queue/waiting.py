@@ -65,8 +65,10 @@ class WaitingQueue:
     def replace(self, priorities: Mapping[str, int], read_at: float, read_took_s: float) -> None:
         """Replaces the positions and counts by newer ones, which were just read from the database.
 
-        `priorities`: request id -> the number of its priority, in the order in which the requests will be claimed.
-        `read_at`, `read_took_s`: see the attributes of these names.
+        `priorities`: request id -> its priority, in the order in which the requests will be claimed. The requests with
+            the lowest number are claimed first.
+        `read_at`: when the read ended, in seconds of the monotonic clock.
+        `read_took_s`: the seconds that the read took.
         """
         self.positions = {request_id: position for position, request_id in enumerate(priorities)}
         self.counts = Counter(priorities.values())

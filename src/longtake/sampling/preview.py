@@ -23,7 +23,7 @@ MOST_PIXELS = 320
 """The largest width in pixels of a preview's pictures."""
 
 LARGEST_PATCH = 16
-"""The largest side in pixels of the square of a preview's picture that shows one latent."""
+"""A preview's picture shows each latent as a square of pixels. This is the largest side of the square in pixels."""
 
 MOST_PICTURES = 12
 """The largest number of pictures of a preview."""
@@ -127,8 +127,8 @@ def middle_frames(frames: int, latents: int) -> list[int]:
 def pairs(latent: Tensor, frames: RGBFrames) -> tuple[Tensor, RGBFrames]:
     """Returns what a decoder is fitted to: n latent frames [1, C, n, h, w], and a picture of each, [n, H, W, 3].
 
-    The picture is the middle one of the frames that the latent frame covers. Only as many
-    latent frames are used as have about ENOUGH_CELLS latents together. Both results are copies.
+    The picture is the middle one of the frames that the latent frame covers. The n latent frames are evenly spaced. If
+    there are enough, n is the smallest number of them with ENOUGH_CELLS latents together. Both results are copies.
 
     latent: normalised latents [1, C, f, h, w].
     frames: the frames [T, H, W, 3] that the VAE has turned into `latent`.
@@ -143,7 +143,7 @@ def pairs(latent: Tensor, frames: RGBFrames) -> tuple[Tensor, RGBFrames]:
 class PreviewedFrames:
     """The new frames of a window, of which previews are made while they are sampled.
 
-    latents: the numbers of their latent frames in the window.
+    latents: the indices of their latent frames in the window, from 0.
     latent_s: the seconds that a latent frame covers.
     window, windows: the number of the window, from 1, and the number of all windows.
     is_reversed: True if the frames are sampled in the reverse of the playing order.

@@ -106,7 +106,7 @@ class Authenticator:
         return caller
 
     def _check_refused(self, peer: str, proxy: str | None) -> None:
-        """Raises RequestFailed with status 429 if too many headers of a client or a proxy were refused.
+        """Raises RequestFailed with status 429 if a client, or all clients of a proxy, have sent too many invalid keys.
 
         peer: the client's address.
         proxy: the address of the trusted proxy through which the client has sent its request; None without one.

@@ -40,9 +40,9 @@ class Budget:
             self._used[key_id] = (self._in_use(key_id) + amount, self._clock())
 
     def seconds_left(self, key_id: str, amount: int = 1) -> int:
-        """Returns the number of seconds until `amount` of a key's budget is left; 0 if it is left now.
+        """Returns the number of seconds until a key may use `amount` of its budget; 0 if it may do so now.
 
-        If `amount` is larger than the budget, the result is the number of seconds until the whole budget is left.
+        If `amount` is larger than the budget, the result is the number of seconds until it may use the whole budget.
         """
         if self._amount is None:
             return 0

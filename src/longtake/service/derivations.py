@@ -30,7 +30,10 @@ from longtake.storage.files import FileStore, StoredFile
 PLACES, COPY_PLACES = 4, 2
 """Maximum number of child processes that run at the same time: COPY_PLACES that copy videos, and PLACES others."""
 MOST_OPEN = 64
-"""Maximum number of answers for one API key that wait at the same time for what is made from stored videos."""
+"""Maximum number of requests of one API key that wait for derived files at the same time.
+
+The copying of a video counts as one of them until it ends.
+"""
 PROGRAM_S, COPY_S = 120.0, 1800.0
 """Seconds that a child process may take: COPY_S if it copies a video, PROGRAM_S if it makes another derived file."""
 UNASKED_S = 20.0
@@ -64,7 +67,8 @@ class _Job:
     task: does the work.
     share: the finished share of the work, 0..1.
     waiting: the number of clients that wait for its end.
-    giving_up: a timer that ends the work on a copy if no client asks for the copy again; None for all other work.
+    giving_up: if the file is the copy of a video, a timer that ends the work. It starts anew whenever a client asks for
+        the copy. None for all other files.
     on_end: a stack of context managers that are left when the work has ended.
     """
 
@@ -113,7 +117,7 @@ class Derivations:
 
         Raises these errors:
         - NotFound if the file from which it is made was deleted meanwhile.
-        - RequestFailed with status 429 if 64 (MOST_OPEN) answers of the key wait.
+        - RequestFailed with status 429 if 64 requests (MOST_OPEN) of the API key wait for derived files already.
         - LongtakeError if it cannot be made. Calls within the next minute (FAILED_S) raise the same error at once.
         - ClientDisconnect if the client has gone.
         """
@@ -207,7 +211,7 @@ class Derivations:
     def _carry_out(self, wanted: Wanted, execution: Execution, report: Callable[[float], None]) -> DerivedFile:
         """Runs the child process that makes a derived file, and stores the file. Must be called in a thread.
 
-        execution: starts the process. Another thread may kill the process with it.
+        execution: runs the process. Another thread may call its method `kill`.
         report: called with the finished share of the work, 0..1.
 
         Raises NotFound if the file from which it is made was deleted meanwhile.

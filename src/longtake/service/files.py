@@ -216,8 +216,8 @@ async def _find_upload(request: Request, state: ServerState, *, multipart: bool)
 async def readable_file(request: Request, state: ServerState, key: str) -> StoredFile:
     """Returns the facts about the stored file with this key.
 
-    Raises NotFound if there is none, FileLost if its bytes are missing or damaged, and the errors of `_check_access` if
-    the sender of the request may not read it.
+    Raises NotFound if there is none, and FileLost if its bytes are missing or damaged. If the sender of the request may
+    not read it, raises NotFound or RequestFailed, as `_check_access` says.
     """
     file = await state.call_with_retries(state.store.find, key)
     if file is None:

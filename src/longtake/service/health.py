@@ -13,7 +13,10 @@ from longtake.version import __version__
 
 
 def routes(state: ServerState) -> list[BaseRoute]:
-    """Returns the routes. On a server with keys `/metrics` needs a key of the scope `admin`; the others need no key."""
+    """Returns the routes `/health`, `/ready` and `/metrics`.
+
+    On a server with keys, `/metrics` needs a key of the scope `admin`. The other two need no key.
+    """
 
     readiness = Readiness(state)
 

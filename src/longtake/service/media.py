@@ -127,7 +127,7 @@ async def _joint(state: ServerState, request: Request, endpoint: str) -> Wanted:
 
 
 def _plan(wanted: Wanted) -> Plan:
-    """Returns the plan from which the result was made whose joint is `wanted`. Raises NotFound if it cannot be read."""
+    """Returns the plan of the result whose joint the client wants. Raises NotFound if the plan cannot be read."""
     plan = plan_from_json(wanted.arguments["plan"])
     if plan is None:
         raise NotFound

@@ -170,7 +170,7 @@ class ServerState:
     async def call_for_with_retries(self, key_id: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Does the same as `call_for`, and repeats the call after temporary errors, as `call_with_retries` does.
 
-        The key keeps its place among the threads until the last repetition. It may wait for this place without limit.
+        The key occupies one of the threads during all repetitions. The wait for a free thread has no time limit.
         """
         async with self.body_threads.turn(key_id):
             return await self.repeated(lambda: self.call_long(work, *args, **kwargs))

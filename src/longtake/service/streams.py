@@ -34,7 +34,9 @@ def json_event(data: bytes) -> bytes:
 
 
 class OpenAnswers:
-    """Counts the open answers of one kind for each key. May be used only in the thread of the event loop.
+    """Counts for each API key the open answers of one kind: those that the server makes or sends at present.
+
+    May be used only in the thread of the event loop.
 
     kind: what the answers are called in the error for a key that has too many, such as `event streams`.
     """

@@ -45,8 +45,8 @@ class TlsServer(PortServer):
     config: uvicorn's settings.
     connections: the connections of all servers of the process. A new connection is counted there from the beginning.
     context: the server's certificate and key.
-    http: creates the HTTP protocol of a connection. Its argument `opening` is the object that is counted for the
-        connection until the TLS handshake is complete.
+    http: creates the HTTP protocol of a connection. Its argument `opening` is the object that stands for
+        the connection in `connections` until the TLS handshake is complete.
     prepare: is called with the socket of each new connection before the TLS handshake. If it returns False, the
         connection is closed.
     """

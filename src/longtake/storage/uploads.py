@@ -121,11 +121,12 @@ class Part:
 def add_part(store: FileStore, upload: Upload, part: Part, path: Path, max_bytes: int) -> None:
     """Stores the file at `path` as a part of an upload. The file remains at `path`.
 
-    `max_bytes`: the largest size of all parts of the upload together, also of several for the same number.
+    `max_bytes`: the largest total size of the upload's stored parts. If a client has sent different bytes for the same
+        part number, all of them count.
 
     All servers see the part, so that any of them can complete the upload. Raises FileTooLarge above `max_bytes`,
-    TooManyParts if the key has too many parts, InvalidRequest if the upload has expired, and DiskFull if a disk is
-    full.
+    TooManyParts if the API key has too many parts in unfinished uploads, InvalidRequest if the upload has expired, and
+    DiskFull if a disk is full.
     """
     with disk_full_errors():
         _count_part(store, upload, part, max_bytes)

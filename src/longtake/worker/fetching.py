@@ -232,8 +232,8 @@ class FetchPlaces:
         """Waits some seconds after a temporary error. Returns how the download ended (see `DownloadEnding`).
 
         "stopped": the database failed, or the disk is still full although the unfinished file was deleted.
-        "failed": this machine failed otherwise. The attempt counts: the file may need more than the machine has.
-        An `Outcome`: this machine failed otherwise in the last attempt. It is returned without a wait.
+        "failed": this machine failed in another way. The attempt counts, because the file may be too large for it.
+        An `Outcome`: the same as "failed", but in the last attempt that is allowed. It is returned without a wait.
 
         The disk is that of the path in `error`, or of the data folder if it has no path.
         """

@@ -265,7 +265,10 @@ class CancelRequested:
 ToWorker = Run | Proceed | FileFound | Cancel | Watched
 ToServer = Ready | Unusable | ProgressReport | Previewed | Planned | FileWanted | Done | Failed | MachineFailed
 FromProcess = ToServer | Printed | Died
-"""All messages that the server can receive from a worker process, and those that it creates for the process."""
+"""A message about a worker process: one that the process has sent, or one that the server has created itself.
+
+The server creates `Printed` for a line of output that is not a message, and `Died` when the process has ended.
+"""
 
 _TO_WORKER: TypeAdapter[ToWorker] = TypeAdapter(Annotated[ToWorker, Discriminator("type")])
 _TO_SERVER: TypeAdapter[ToServer] = TypeAdapter(Annotated[ToServer, Discriminator("type")])

@@ -106,10 +106,12 @@ def latent_shape(model: LTX2Model, window: Window, canvas: Size) -> tuple[int, i
 def video_conditioning(
     model: LTX2Model, plan: LTX2Plan, window: Window, context: Context, strength: float, canvas: Size
 ) -> tuple[Track, LazyDecoder | None]:
-    """Returns the video track of a window in one pass: its tokens, with the context and the end image in place. Also
-    returns the decoder of the pass's previews, fitted to the context; None without a context.
+    """Returns (track, decoder) for one pass over a window.
 
-    `context`: the frames that the window continues, which are its context, and the end image or None.
+    track: the tokens of the window's video, with the context and the end image in place.
+    decoder: the decoder of the pass's previews, fitted to the context; None without a context.
+
+    `context`: has the frames that the window continues, and the end image if the plan has one.
     `strength`: how strongly the context's frames are kept, 0 (ignored) to 1 (unchanged).
     `canvas`: (width, height) in pixels of the frames that the pass samples.
 
