@@ -133,3 +133,12 @@ def test_four_requests_are_cancelled_at_once(served: Served, tab: "Page") -> Non
     tab.wait_for_function("() => document.querySelectorAll('.four [role=alert]').length === 4")
     stop.wait_for(state="detached")
     assert served.stopped == [claimed.id]
+
+
+def test_on_a_phone_a_running_request_begins_at_the_top_of_the_screen(served: Served, tab: "Page") -> None:
+    row = submit(served, "on a phone", endpoint=LTX2)
+    tab.set_viewport_size({"width": 360, "height": 740})
+    tab.goto(f"{served.url}/models/{LTX2}?request={row.id}")
+    tab.get_by_text("Next in line").wait_for()
+    tab.wait_for_function("() => Math.abs(document.getElementById('output').getBoundingClientRect().top) < 40")
+    assert tab.evaluate("() => document.documentElement.scrollWidth") <= 360
