@@ -100,8 +100,9 @@ def _text(subject: Subject, figures: Figures) -> None:
     name = subject.case.name
     numbers = itertools.count()
 
-    def encode() -> object:
-        return subject.model.text.encode(f"{PROMPT} {next(numbers)}")  # a prompt that is not in the cache
+    def encoded() -> Figure:
+        text = subject.model.text
+        return timed(subject, lambda: text.encode(f"{PROMPT} {next(numbers)}"))  # prompts that are not in the cache
 
     def expand(frame: Any) -> object:
         return subject.model.text.expand(PROMPT, frame, 1)
@@ -109,7 +110,7 @@ def _text(subject: Subject, figures: Figures) -> None:
     def expansion(frame: Any) -> Figure:
         return timed_once(lambda: expand(frame), tokens=subject.model.text.max_new_tokens)
 
-    figures.add(f"{name}: encode a prompt", lambda: timed(subject, encode))
+    figures.add(f"{name}: encode a prompt", encoded)
     if subject.case.endpoint.family.name == "ltx2":
         figures.add(f"{name}: expand a prompt", lambda: expansion(None))
         figures.add(f"{name}: expand a prompt, with a picture", lambda: expansion(subject.frames[-1]))

@@ -78,6 +78,18 @@ def part_settings(family: str, *, small: bool) -> dict[PartName, Config]:
     return found
 
 
+@cache
+def checkpoint(family: str, part: PartName, *, small: bool) -> Checkpoint:
+    """Returns the checkpoint of a part, without a file: its settings, and the shapes of its weights."""
+    config = part_settings(family, small=small)[part]
+    bare = Checkpoint(part, Path(f"random-{part}"), CLASSES[family][part], config, {})
+    model = empty_model(bare)
+    tied = getattr(model, "_tied_weights_keys", None) or ()
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name not in tied}
+    weights = {name: Weight(bare.path, name, TensorInfo("BF16", shape)) for name, shape in shapes.items()}
+    return replace(bare, weights=weights)
+
+
 @dataclass(frozen=True)
 class RandomParts:
     """A source of parts with random weights, which are the same each time.
@@ -89,18 +101,7 @@ class RandomParts:
 
     def open(self, card: ModelCard, settings: Settings) -> Mapping[PartName, Checkpoint]:
         """Returns a checkpoint for each part: the shapes of all weights, but no file."""
-        configs = part_settings(card.family, small=self.small)
-        return {part: self.checkpoint(card.family, part, config) for part, config in configs.items()}
-
-    def checkpoint(self, family: str, part: PartName, config: Config) -> Checkpoint:
-        """Returns the checkpoint of one part with these settings."""
-        bare = Checkpoint(part, Path(f"random-{part}"), CLASSES[family][part], config, {})
-        model = empty_model(bare)
-        tied = getattr(model, "_tied_weights_keys", None) or ()
-        shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if name not in tied}
-        return replace(
-            bare, weights={name: Weight(bare.path, name, TensorInfo("BF16", shape)) for name, shape in shapes.items()}
-        )
+        return {part: checkpoint(card.family, part, small=self.small) for part in parts.ORDER if part in card.parts}
 
     def load(self, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device | str) -> Any:
         """Returns a part with random weights. They are drawn on the GPU if there is one, wherever they go then."""
@@ -156,8 +157,7 @@ def write_adapter(card: ModelCard, settings: Settings, source: RandomParts, rank
     """
     path = settings.models_dir / card.name / LORAS / "distill.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    config = part_settings(card.family, small=source.small)["transformer"]
-    transformer = empty_model(source.checkpoint(card.family, "transformer", config))
+    transformer = empty_model(checkpoint(card.family, "transformer", small=source.small))
     generator = torch.Generator("cuda" if torch.cuda.is_available() else "cpu").manual_seed(0)
     tensors: dict[str, Tensor] = {}
     for name, layer in transformer.named_modules():

@@ -11,7 +11,7 @@ import pytest
 from bench.gpu import bundle
 from bench.gpu.__main__ import main
 from bench.gpu.figures import Figure, Figures, read_figures, table
-from bench.gpu.true_size import RandomParts, part_settings
+from bench.gpu.true_size import checkpoint
 from longtake.models.checkpoints import empty_model
 from longtake.models.registry import PartName
 
@@ -96,8 +96,8 @@ def test_a_figure_that_fails_does_not_end_the_run(tmp_path: Path, capsys: pytest
     ],
 )
 def test_the_parts_have_their_published_sizes(family: str, part: PartName, parameters: int) -> None:
-    checkpoint = RandomParts(small=False).checkpoint(family, part, part_settings(family, small=False)[part])
-    assert sum(parameter.numel() for parameter in empty_model(checkpoint).parameters()) == parameters
+    model = empty_model(checkpoint(family, part, small=False))
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
 
 
 def test_the_bundle_has_the_tokenizers_but_no_weights(tmp_path: Path) -> None:
