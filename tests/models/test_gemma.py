@@ -9,10 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from longtake.errors import Cancelled
 from longtake.models import gemma
 from longtake.models.checkpoints import load, open_part
 from longtake.models.gemma import GemmaTextEncoder
 from longtake.models.parts import tokenizer
+from longtake.video import Progress
 from tests.conftest import load_case
 from tests.models import small_ltx2, small_ltx2_configs
 
@@ -145,8 +147,14 @@ def test_the_same_seed_gives_the_same_expansion(
 def _inputs(text: GemmaTextEncoder, frame: NDArray[np.uint8] | None, prompt: str = "a red ball") -> dict[str, Any]:
     """Returns the arguments with which the model is called to expand a prompt."""
     inputs: dict[str, Any] = {}
-    text.encoder.generate = lambda **options: inputs.update(options) or options["input_ids"]
-    text.expand(prompt, frame, 1)
+
+    def write(model: Any, prompt: dict[str, Any], choice: Any, most: int, *_: Any, **__: Any) -> list[int]:
+        inputs.update(prompt, most=most)
+        return []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gemma, "write", write)
+        text.expand(prompt, frame, 1)
     return inputs
 
 
@@ -182,7 +190,7 @@ def test_the_frame_is_prepared_as_by_transformers(seeing: Path) -> None:
     assert torch.equal(inputs["token_type_ids"][0], (ids == sight).long())
     assert ids[0] == 2
     assert (ids[1:] == 2).sum() == 0
-    assert inputs["max_new_tokens"] == gemma.MAX_NEW_TOKENS
+    assert inputs["most"] == gemma.MAX_NEW_TOKENS
 
 
 def test_special_tokens_in_a_prompt_are_removed(seeing: Path) -> None:
@@ -195,8 +203,27 @@ def test_special_tokens_in_a_prompt_are_removed(seeing: Path) -> None:
     assert signs.count("<bos>") == 1
 
 
-def test_an_empty_expansion_leaves_the_prompt(blind: Path) -> None:
+def test_an_empty_expansion_leaves_the_prompt(blind: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = _text(blind)
-    end = text.tokenizer.convert_tokens_to_ids("<end_of_turn>")
-    text.encoder.generate = lambda **options: torch.cat([options["input_ids"], torch.tensor([[end]])], 1)
+    monkeypatch.setattr(gemma, "write", lambda *arguments, **options: [])
     assert text.expand("a red ball", None, 1) == "a red ball"
+
+
+def test_writing_reports_each_token_and_ends_at_a_cancellation(blind: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write_varied_words(monkeypatch)
+    text = _text(blind)
+    reports: list[Progress] = []
+    text.expand("a red ball", None, 1, reports.append)
+    assert [report.step for report in reports] == list(range(1, len(reports) + 1))
+    assert {(report.stage, report.steps) for report in reports} == {("prompt", 12)}
+
+    def cancel(progress: Progress) -> None:
+        reports.append(progress)
+        raise Cancelled
+
+    reports.clear()
+    state = torch.get_rng_state()
+    with pytest.raises(Cancelled):
+        text.expand("a red ball", None, 1, cancel)
+    assert len(reports) == 1
+    assert torch.equal(torch.get_rng_state(), state)

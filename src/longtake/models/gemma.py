@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from longtake.models.audiovisual import EncodedPrompt
 from longtake.models.frequencies import keep_float64_on_host
 from longtake.models.text import MAX_CHARACTERS, TextEncoder
+from longtake.models.writing import Choice, write
+from longtake.video import OnProgress, Progress, ignore_progress
 
 MAX_NEW_TOKENS = 400
 """The largest number of tokens of an expanded prompt. The instruction asks for at most 180 words, which are fewer
@@ -109,7 +111,9 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
         return EncodedPrompt(video.to(self.dtype), audio.to(self.dtype))
 
     @torch.no_grad()
-    def expand(self, prompt: str, frame: NDArray[np.uint8] | None, seed: int) -> str:
+    def expand(
+        self, prompt: str, frame: NDArray[np.uint8] | None, seed: int, on_progress: OnProgress = ignore_progress
+    ) -> str:
         """Returns a longer prompt that Gemma writes from `prompt`, or `prompt` itself if Gemma writes nothing.
 
         Call it only if `can_write` is True. If `prompt` is empty, Gemma makes up what happens next in the video. Gemma
@@ -118,6 +122,7 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
         frame: the frame of the source video that is next to the new frames, [height, width, 3]. Gemma sees no frame if
             this is None or if `can_see` is False.
         seed: the same seed gives the same text.
+        on_progress: called after each token. It can end the writing by raising an exception.
         """
         self.onload()
         sees = frame is not None and self.can_see
@@ -133,17 +138,16 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
         ends = [self.tokenizer.convert_tokens_to_ids(_END), self.tokenizer.eos_token_id]
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seed)
-            written = self.encoder.generate(
-                **inputs,
-                do_sample=True,
-                temperature=TEMPERATURE,
-                top_k=TOP_K,
-                top_p=TOP_P,
-                max_new_tokens=self.max_new_tokens,
-                eos_token_id=[end for end in ends if end is not None],
-                pad_token_id=self.tokenizer.pad_token_id,
+            written = write(
+                self.encoder,
+                inputs,
+                Choice(TEMPERATURE, TOP_K, TOP_P),
+                self.max_new_tokens,
+                [end for end in ends if end is not None],
+                lambda number: on_progress(Progress("prompt", number, self.max_new_tokens)),
+                is_fixed=self.device.type == "cuda" and not self.offloaded,
             )
-        text: str = self.tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)
+        text: str = self.tokenizer.decode(written, skip_special_tokens=True)
         return self._without_special_tokens(text) or prompt
 
     def _image_tokens(self) -> str:

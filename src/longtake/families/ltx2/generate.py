@@ -60,10 +60,10 @@ def expand(run: LTX2Run, frame: RGBFrames) -> tuple[str, str | None]:
         return plan.prompt, None
     if not plan.prompt:
         if text.can_write and text.can_see:
-            return text.expand("", frame, plan.seed), None
+            return text.expand("", frame, plan.seed, run.on_progress), None
         return "", "There is no prompt, and no language model here that sees: the new part follows the source alone."
     if run.settings.expansion_url is None and text.can_write:
-        return text.expand(plan.prompt, frame, plan.seed), None
+        return text.expand(plan.prompt, frame, plan.seed, run.on_progress), None
     return expand_prompt(plan.prompt, run.settings)
 
 
