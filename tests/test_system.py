@@ -227,6 +227,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def environment(tmp_path: Path) -> dict[str, str]:
     return os.environ | {
         "LONGTAKE_DATA_DIR": str(tmp_path / "data"),
+        "LONGTAKE_PRELOAD": "0.9.8",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT.parent),
     }

@@ -91,7 +91,11 @@ def server_process(home: Path) -> Iterator[Running]:
     ports = ("--port", "0", "--tls", "--tls-port", "0", "--tunnel-port", "0")
     command = [str(Path(sys.executable).with_name("longtake")), "serve", *ports, "--data-dir", str(folder)]
     log = folder.parent / "real.log"
-    settings = {"LONGTAKE_LORAS_DIR": str(folder.parent / "loras"), "LONGTAKE_TRUSTED_HOSTS": "127.0.0.1"}
+    settings = {
+        "LONGTAKE_LORAS_DIR": str(folder.parent / "loras"),
+        "LONGTAKE_TRUSTED_HOSTS": "127.0.0.1",
+        "LONGTAKE_PRELOAD": LTXV,
+    }
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, cwd=ROOT, env=os.environ | settings)
     try:

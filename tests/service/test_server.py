@@ -110,7 +110,8 @@ def messages(status: dict[str, Any]) -> list[str]:
 @contextmanager
 def serving(folder: Path, *options: str) -> Iterator[Running]:
     command = [sys.executable, "-m", "longtake", "serve", "--port", "0", "--data-dir", str(folder), *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    environment = os.environ | {"LONGTAKE_PRELOAD": "0.9.8"}  # no other model is loaded before this one
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
         log: list[str] = []
         for line in process.stderr:
