@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -190,6 +191,21 @@ def test_reading_is_bounded_in_processor_time(heavy: Path) -> None:
     words = r"more than 0\.2 s of processor time"
     with open_source(heavy, limits=Limits(cpu_s=0.2)) as source, pytest.raises(UnsupportedVideo, match=words):
         list(source.frames(whole(source), BIG))
+
+
+def test_opening_is_bounded_in_processor_time(clip: Path, tmp_path: Path) -> None:
+    """The texts about a file: FFmpeg compares each one with all that it has read before."""
+    content = clip.read_bytes()
+    texts = b"".join(struct.pack(">I4sHHx", 13, b"\xa9nam", 1, number) for number in range(30_000))
+    udta = struct.pack(">I4s", 8 + len(texts), b"udta") + texts
+    place = content.index(b"moov") - 4
+    (size,) = struct.unpack_from(">I", content, place)
+    assert place + size == len(content)
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(content[:place] + struct.pack(">I", size + len(udta)) + content[place + 4 :] + udta)
+    words = r"more than 0\.5 s of processor time"
+    with pytest.raises(UnsupportedVideo, match=words), open_source(path, limits=Limits(open_cpu_s=0.5)):
+        pass
 
 
 def test_reading_is_bounded_in_memory(heavy: Path) -> None:

@@ -51,7 +51,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def opened(file: Path, *answers: bytes) -> Iterator[SourceReader]:
     """A reader whose decode process sends these answers after the facts."""
-    with taken_over(file, answers=(message({"facts": FACTS}), *answers)) as process:
+    with taken_over(file, answers=(message({}), message({"facts": FACTS}), *answers)) as process:
         yield SourceReader(Decoder(lambda: process), "mp4", Limits())
 
 
@@ -110,7 +110,7 @@ def test_facts_of_another_form_are_refused(fields: object) -> None:
     ids=["facts", "error", "context"],
 )
 def test_nonsense_in_place_of_facts_is_one_error_and_the_end_of_the_process(file: Path, answer: bytes) -> None:
-    with taken_over(file, answers=(answer,)) as process:
+    with taken_over(file, answers=(message({}), answer)) as process:
         with pytest.raises(UnsupportedVideo, match=NONSENSE):
             SourceReader(Decoder(lambda: process), "mp4", Limits())
         with pytest.raises(UnsupportedVideo, match=NONSENSE):

@@ -17,7 +17,7 @@ from longtake.access import tokens
 from longtake.database import connection as database
 from longtake.derived import copies, program
 from longtake.endpoints import fields, validation
-from longtake.media import fetch, matroska, probe, sandbox, tags
+from longtake.media import fetch, matroska, mpegts, probe, sandbox, tags
 from longtake.media.limits import Limits
 from longtake.models import lora_downloads, lora_files, lora_header, lora_hub, lora_names, safe, text
 from longtake.outbound import PublicTransport
@@ -119,7 +119,7 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "length of a source video": (SETTINGS.max_source_duration_s, READING.max_frames),
     "pixels of a frame": (SETTINGS.max_source_pixels,),
     "sample rate of sound": (probe.HIGHEST_SOUND_RATE, probe.MOST_TRIED_TRACKS),
-    "tags of a Matroska": (matroska.MOST_TAGS,),
+    "tags of a Matroska": (matroska.MOST_TAGS, mpegts.MOST_PROGRAMS),
     "pixels of all stored frames": (READING.max_animation_pixels,),
     "bytes of a LoRA file |": (SETTINGS.max_lora_bytes,),
     "bytes of a LoRA file's header": (
@@ -134,6 +134,7 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "downloaded LoRAs": (SETTINGS.lora_disk_bytes,),
     "recently used LoRAs": (SETTINGS.lora_cache_bytes,),
     "hours from the last byte": (lora_downloads.ABANDONED_S / HOUR_S,),
+    "processor time for opening": (READING.open_cpu_s,),
     "processor time and elapsed time": (READING.cpu_s, READING.wall_s),
     "characters of a request's path": (app.MAX_PATH,),
     "pixels of all frames of a source that": (plans.MOST_REPEATED_PIXELS, plans.MOST_REPEATED_ANIMATION_PIXELS),

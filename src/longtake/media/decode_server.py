@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from fractions import Fraction
+from functools import cached_property
 from importlib import import_module
 from typing import Any
 
@@ -13,7 +14,7 @@ from longtake.media.formats import PixelFormat
 from longtake.media.frame_reader import frames
 from longtake.media.limits import Limits
 from longtake.media.messages import Answer, receive_request, send_error, send_message
-from longtake.media.probe import probe, read_tags
+from longtake.media.probe import ProbedVideo, check_opening, probe, read_tags
 from longtake.media.readable import readable_part
 from longtake.media.sandbox import start_child
 from longtake.media.shared_file import Openable
@@ -37,9 +38,18 @@ class DecodeServer:
     """
 
     def __init__(self, file: Openable, container: str, limits: Limits) -> None:
-        self._video = readable_part(probe(file, container, limits))
+        self._file, self._container, self._limits = file, container, limits
         self._streams: dict[int, Iterator[NDArray[Any]]] = {}
         self._prepared: dict[int, Callable[[], Answer]] = {}
+
+    def check_opening(self) -> Answer:
+        """Opens the file once, for which less time is allowed than for other calls. The answer is ({}, None)."""
+        check_opening(self._file, self._container)
+        return {}, None
+
+    @cached_property
+    def _video(self) -> ProbedVideo:
+        return readable_part(probe(self._file, self._container, self._limits))
 
     def facts(self) -> Answer:
         """Returns ({"facts": the fields of the video's VideoInfo}, None). Fractions are texts such as 24000/1001."""
@@ -134,12 +144,11 @@ def main() -> None:
         import_module(name)
     child = start_child()
     limits, replies = child.limits, child.replies
-    server: DecodeServer | None = None
+    server = DecodeServer(child.file, child.argument["container"], limits)
     while request := receive_request(sys.stdin.buffer):
-        allow_cpu_seconds(limits.cpu_s)
         method = request.pop("method")
+        allow_cpu_seconds(limits.open_cpu_s if method == "check_opening" else limits.cpu_s)
         try:
-            server = server or DecodeServer(child.file, child.argument["container"], limits)
             header, payload = getattr(server, method)(**request)
         except Exception as error:
             send_error(replies, error)

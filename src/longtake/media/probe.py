@@ -16,6 +16,7 @@ from longtake.errors import UnsupportedVideo, VideoTooLarge, VideoTooLong
 from longtake.media import webp
 from longtake.media.limits import Limits
 from longtake.media.matroska import check_tags
+from longtake.media.mpegts import check_programs
 from longtake.media.packets import frame_times, shown_packets
 from longtake.media.picture import PictureFormat, picture_format
 from longtake.media.shared_file import Openable
@@ -101,6 +102,30 @@ def opened(file: Openable, container: str) -> Iterator[Any]:
         yield media
 
 
+def check_opening(file: Openable, container: str) -> None:
+    """Opens a file and closes it again, so that its caller can limit the time that this takes.
+
+    container: the file's container, one of `sniff.CONTAINERS`.
+
+    Raises UnsupportedVideo if the file cannot be opened, or has too many tags or programs.
+    """
+    if container == "webp":
+        return
+    if container in ("matroska", "webm"):
+        check_tags(file)
+    if container == "mpegts":
+        check_programs(file)
+    try:
+        with opened(file, container):
+            pass
+    except av.FFmpegError as error:
+        raise _unreadable(container, error) from None
+
+
+def _unreadable(container: str, error: av.FFmpegError) -> UnsupportedVideo:
+    return UnsupportedVideo(f"The file cannot be read as {container}: {error.strerror or error}.")
+
+
 def video_stream(media: Any) -> Any:
     """Returns the video stream that players show, not a cover picture. Raises UnsupportedVideo if there is none."""
     videos = [stream for stream in media.streams.video if not stream.disposition & Disposition.attached_pic]
@@ -142,8 +167,6 @@ def probe(file: Openable, container: str, limits: Limits) -> ProbedVideo:
     if container == "webp":
         return _probe_webp(file, limits)
     try:
-        if container in ("matroska", "webm"):
-            check_tags(file)
         with opened(file, container) as media:
             stream = video_stream(media)
             _check_size(stream.codec_context.width, stream.codec_context.height, limits)
@@ -163,7 +186,7 @@ def probe(file: Openable, container: str, limits: Limits) -> ProbedVideo:
         sound, sound_notes = _sound(file, container, tracks)
         count = 0 if times.pts else _count_frames(file, container, limits)
     except av.FFmpegError as error:
-        raise UnsupportedVideo(f"The file cannot be read as {container}: {error.strerror or error}.") from None
+        raise _unreadable(container, error) from None
     # AVI stores no presentation times. FFmpeg computes them, but not for every codec; then they rise from packet to
     # packet also where frames are reordered. Some programs write such times to other containers, too.
     by_order = may_reorder and (container == "avi" or first_times != sorted(first_times))

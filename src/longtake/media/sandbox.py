@@ -71,6 +71,8 @@ class DecodeProcess:
         """True as soon as the child has started and is confined. Before that it reads nothing of the file."""
         self._excess: str | None = None
         """The limit that the child exceeded and was killed for, such as `64 threads`; None if it exceeded none."""
+        self._cpu_s = limits.cpu_s
+        """The processor time in seconds that the child may use for the present call."""
         self._cpu_start_s: float | None = None
         """Seconds of processor time that the child had used at the last message; None if they cannot be measured."""
         self._requests: SimpleQueue[tuple[dict[str, Any], ArrayForm | None] | None] = SimpleQueue()
@@ -90,10 +92,11 @@ class DecodeProcess:
     def pid(self) -> int:
         return self._process.pid
 
-    def call(self, request: dict[str, Any], form: ArrayForm | None = None) -> Answer:
+    def call(self, request: dict[str, Any], form: ArrayForm | None = None, *, cpu_s: float | None = None) -> Answer:
         """Sends a request and returns the reply's header and array.
 
         form: the form of the array that the reply may have; None if it may have none.
+        cpu_s: the processor time in seconds that the call may take; None for that of the limits.
 
         If the child replies with an error, `call` raises it as a LongtakeError, and the child can be called again. In
         these cases it is killed, and this call and all later ones raise an error:
@@ -104,6 +107,7 @@ class DecodeProcess:
         with self._lock:
             if self._failure is not None:
                 raise copy(self._failure)
+            self._cpu_s = self._limits.cpu_s if cpu_s is None else cpu_s
             try:
                 self._requests.put((request, form))
                 reply = self._next_reply()
@@ -194,11 +198,12 @@ class DecodeProcess:
     def _watch(self) -> None:
         """Kills the child when it exceeds a limit. Runs in a thread of its own until the process is closed.
 
-        The limits are `limits.cpu_s` seconds of processor time since the last message, and MOST_THREADS threads. The
-        kernel cannot limit the number of threads itself, because its limit does not apply to root.
+        The limits are the seconds of processor time that the present call may take, since the last message, and
+        MOST_THREADS threads. The kernel cannot limit the number of threads itself, because its limit does not apply to
+        root.
         """
         while not self._closed.wait(_WATCH_S):
-            if (self._cpu_used_s() or 0) > self._limits.cpu_s:
+            if (self._cpu_used_s() or 0) > self._cpu_s:
                 self._excess = self._cpu_limit
             elif (system.thread_count(self.pid) or 0) > MOST_THREADS:
                 self._excess = f"{MOST_THREADS} threads"
@@ -208,7 +213,7 @@ class DecodeProcess:
 
     @property
     def _cpu_limit(self) -> str:
-        return f"{self._limits.cpu_s:g} s of processor time"
+        return f"{self._cpu_s:g} s of processor time"
 
     def _cpu_used_s(self) -> float | None:
         """Returns the seconds of processor time that the child has used since its last message to or from this process.
