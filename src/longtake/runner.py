@@ -22,9 +22,11 @@ from longtake.media.planes import RGBFrames
 from longtake.media.probe import probe
 from longtake.media.sniff import sniff
 from longtake.models.applying import applied
+from longtake.models.budget import may_pin_adapters
 from longtake.models.choice import ModelChoice
 from longtake.models.lora_files import NO_SOURCES, LoraSources
 from longtake.models.loras import LoraCache, open_adapters, read_adapters
+from longtake.models.memory import memories
 from longtake.models.registry import ModelCard
 from longtake.output.background import Background
 from longtake.output.joining import Joiner
@@ -148,6 +150,8 @@ class Runner:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+            if hasattr(torch.accelerator, "empty_host_cache"):  # not in older versions, which keep pinned memory
+                torch.accelerator.empty_host_cache()
 
     def run(
         self,
@@ -181,7 +185,8 @@ class Runner:
             for adapter in opened:
                 progress.repeat()
                 adapter.check_fit(model.transformer)
-            adapters = read_adapters(opened, self._adapters, progress.repeat)
+            pinned = may_pin_adapters(self._settings.lora_cache_bytes, memories(model.device))
+            adapters = read_adapters(opened, self._adapters, progress.repeat, pinned=pinned)
             checker, safety_note = configured_checker(self._settings) if plan.check_safety else (None, None)
             sound = source_sound(job.source, plan, progress)
             has_sound = plan.makes_sound or sound is not None

@@ -6,7 +6,7 @@ import pytest
 
 from longtake import system
 from longtake.models import budget
-from longtake.models.budget import Home, Memories, copies_home, may_pin
+from longtake.models.budget import Home, Memories, copies_home, may_pin, may_pin_adapters
 
 GB = 10**9
 GIB = 1024**3
@@ -46,6 +46,12 @@ def test_at_most_three_quarters_of_host_memory_are_pinned() -> None:
     assert not may_pin(46 * GB, Memories(24 * GIB, 31 * GIB))
     assert not may_pin(1, Memories(None, 62 * GIB)), "there is nothing to pin memory for"
     assert not may_pin(1, Memories(24 * GIB, None))
+
+
+def test_cached_adapters_are_pinned_if_they_take_an_eighth_of_host_memory() -> None:
+    assert may_pin_adapters(10 * GIB, Memories(24 * GIB, 128 * GIB))
+    assert not may_pin_adapters(10 * GIB, Memories(24 * GIB, 62 * GIB))
+    assert not may_pin_adapters(1, Memories(None, 62 * GIB))
 
 
 def test_the_limit_of_a_container_counts_as_the_hosts_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

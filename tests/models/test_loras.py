@@ -94,7 +94,7 @@ def test_a_pickled_lora_is_refused(tmp_path: Path) -> None:
 def test_a_repeated_lora_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[Path] = []
 
-    def counted(path: Path, header: LoraHeader, check: Check) -> Adapter:
+    def counted(path: Path, header: LoraHeader, check: Check, *, pinned: bool) -> Adapter:
         reads.append(path)
         return read(path, header, check)
 
@@ -113,6 +113,26 @@ def test_a_repeated_lora_is_not_read_again(tmp_path: Path, monkeypatch: pytest.M
         save_file(changed, paths[1])
         with pytest.raises(BadCheckpoint, match="b was changed while the request ran"):
             cache.read(LoraFile(paths[1], "l"), headers[1])
+
+
+@pytest.mark.parametrize(("room", "asked", "is_pinned"), [(1.0, True, True), (0.1, True, False), (1.0, False, False)])
+def test_adapters_that_the_cache_keeps_are_pinned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: float, asked: bool, is_pinned: bool
+) -> None:
+    """Without a GPU there is no pinned memory, so this only checks that it is asked for."""
+    pins, empty = list[bool](), torch.empty
+
+    def counted(*shape: int, pin_memory: bool = False, **options: Any) -> Tensor:
+        pins.append(pin_memory)
+        return empty(*shape, **options)
+
+    monkeypatch.setattr(torch, "empty", counted)
+    path = comfy_lora(tmp_path / "l", rank=8)
+    assert mark_used(path)
+    cache = LoraCache(int(room * path.stat().st_size))
+    adapter = cache.read(LoraFile(path, "l"), read_lora_header(path), pinned=asked)
+    assert pins == [is_pinned] * 2
+    assert torch.equal(adapter.pairs[MODULE].a, low_rank_pair(8)[0])
 
 
 def test_a_file_is_read_in_pieces_and_the_reading_can_be_cancelled(

@@ -23,7 +23,7 @@ def test_loras_are_read_after_all_fit_and_freed_after_the_request(
 ) -> None:
     alive: list[weakref.ref[Tensor]] = []
 
-    def traced(path: Path, header: LoraHeader, check: Check) -> Adapter:
+    def traced(path: Path, header: LoraHeader, check: Check, *, pinned: bool) -> Adapter:
         adapter = read(path, header, check)
         alive.append(weakref.ref(adapter.pairs[MODULE].a))
         return adapter

@@ -29,6 +29,9 @@ For a small model it is less: 8 times the bytes of its weights.
 MOST_PINNED = 0.75
 """The largest share of host memory that pinned weights may take, because the system cannot swap pinned memory out."""
 
+MOST_PINNED_ADAPTERS = 0.125
+"""The largest share of host memory that cached adapters may take if they are pinned."""
+
 MOST_USED = 0.875
 """The largest share of host memory that weights and their copies may take."""
 
@@ -64,6 +67,13 @@ def host_memory() -> int | None:
 def may_pin(num_bytes: int, memories: Memories) -> bool:
     """Returns True if `num_bytes` bytes of weights may be in pinned host memory; always False without a GPU."""
     return memories.device is not None and memories.host is not None and num_bytes <= MOST_PINNED * memories.host
+
+
+def may_pin_adapters(num_bytes: int, memories: Memories) -> bool:
+    """Returns True if this many bytes of cached adapters may be in pinned host memory, besides the weights there."""
+    return (
+        memories.device is not None and memories.host is not None and num_bytes <= MOST_PINNED_ADAPTERS * memories.host
+    )
 
 
 def copies_home(sizes: Mapping[str, int], copies: int, offload: str, memories: Memories) -> Home:

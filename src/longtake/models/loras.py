@@ -88,13 +88,14 @@ class Adapter:
         return {module: (tuple(pair.a.shape), tuple(pair.b.shape)) for module, pair in self.pairs.items()}
 
 
-def read(path: Path, header: LoraHeader | None = None, check: Check = no_check) -> Adapter:
+def read(path: Path, header: LoraHeader | None = None, check: Check = no_check, *, pinned: bool = False) -> Adapter:
     """Reads a LoRA file into host memory. `header` is its header; with None it is read from the file.
 
     A tensor `alpha` in the file takes precedence over an alpha in the metadata.
 
     check: called again and again while tensors are read, which takes seconds for large files. It may raise an exception
         to end the reading.
+    pinned: True reads into pinned memory, from which a CUDA GPU copies about three times as fast.
 
     Raises `BadCheckpoint` for values that are not finite, and for the reasons that `read_lora_header` lists.
     """
@@ -112,7 +113,7 @@ def read(path: Path, header: LoraHeader | None = None, check: Check = no_check) 
 
         for module, keys in header.keys.items():
             a, b = (
-                _finite_copy(header, module, tensor(keys[side]), shape, check)
+                _finite_copy(header, module, tensor(keys[side]), shape, check, pinned)
                 for side, shape in zip(SIDES, header.shapes[module], strict=True)
             )
             alpha = tensor(keys["alpha"]).item() if "alpha" in keys else header.alphas[module]
@@ -124,7 +125,7 @@ def read(path: Path, header: LoraHeader | None = None, check: Check = no_check) 
 
 
 def _finite_copy(
-    header: LoraHeader, module: str, stored: torch.Tensor, shape: Sequence[int], check: Check
+    header: LoraHeader, module: str, stored: torch.Tensor, shape: Sequence[int], check: Check, pinned: bool
 ) -> torch.Tensor:
     """Returns a copy of a module's matrix. The copy stays the same if the LoRA's file changes later.
 
@@ -132,11 +133,12 @@ def _finite_copy(
     stored: the matrix as it is stored in the file.
     shape: the shape of the copy.
     check: called before each piece of the matrix is copied. It may raise an exception to end the work.
+    pinned: True if the copy is in pinned memory.
     Raises `BadCheckpoint` for values that are not finite, or for another number of values than `header` says.
     """
     if stored.numel() != math.prod(shape):
         raise _changed(header)
-    copy = torch.empty(stored.numel(), dtype=stored.dtype)
+    copy = torch.empty(stored.numel(), dtype=stored.dtype, pin_memory=pinned)
     for piece, source in zip(copy.split(PIECE_VALUES), stored.flatten().split(PIECE_VALUES), strict=True):
         check()
         piece.copy_(source)
@@ -166,11 +168,12 @@ class LoraCache:
     def __init__(self, max_bytes: int) -> None:
         self._adapters: LRUCache[Any, Adapter] = LRUCache(max_bytes, getsizeof=lambda adapter: adapter.num_bytes)
 
-    def read(self, file: LoraFile, header: LoraHeader, check: Check = no_check) -> Adapter:
+    def read(self, file: LoraFile, header: LoraHeader, check: Check = no_check, *, pinned: bool = False) -> Adapter:
         """Returns the adapter in a file, from the cache if it is there. A temporary file is not cached.
 
         header: the file's header.
         check: called again and again while the file is read. It may raise an exception to end the reading.
+        pinned: True reads an adapter that fits into the cache into pinned memory.
 
         Raises `BadCheckpoint` for a file that is no supported LoRA, and for values that are not finite.
         """
@@ -179,7 +182,7 @@ class LoraCache:
         stat = file.path.stat()
         key = (file.path, file.name, stat.st_mtime_ns, stat.st_size)
         if key not in self._adapters:
-            adapter = read(file.path, header, check)
+            adapter = read(file.path, header, check, pinned=pinned and stat.st_size <= self._adapters.maxsize)
             if adapter.num_bytes > self._adapters.maxsize:
                 return adapter
             self._adapters[key] = adapter
@@ -223,24 +226,25 @@ def open_adapters(
         yield opened
 
 
-def read_adapters(opened: Iterable[OpenAdapter], cache: LoraCache, check: Check = no_check) -> Iterator[LoadedAdapter]:
+def read_adapters(
+    opened: Iterable[OpenAdapter], cache: LoraCache, check: Check = no_check, *, pinned: bool = False
+) -> Iterator[LoadedAdapter]:
     """Yields (adapter, its scale in each sampling pass) for each open adapter, in the same order.
 
-    Each adapter is read only when the iteration reaches it, so that one at a time is in host memory, besides those in
-    `cache`.
+    Each adapter is read only when the iteration reaches it.
 
     opened: the open adapters. It was checked that they fit.
     cache: keeps adapters in memory. An adapter that is in it is not read from its file again.
     check: called again and again. It may raise an exception to end the reading.
+    pinned: True reads adapters that fit into the cache into pinned memory.
 
     Raises `InvalidRequest`, with the field of the request, for a LoRA that a request names and that cannot be read.
     Raises `BadCheckpoint` if the file of an adapter of the model is broken.
     """
     for one in opened:
         with _errors_at(one.planned):
-            adapter = cache.read(one.file, one.header, check)
+            adapter = cache.read(one.file, one.header, check, pinned=pinned)
         yield replace(adapter, loc=one.planned.field), one.planned.scales
-        del adapter  # before the next one is read
 
 
 @contextmanager
