@@ -215,6 +215,19 @@ def test_a_long_group_of_pictures_is_read_backwards_in_blocks(tmp_path: Path, mo
     assert seen == list(range(39, 2, -1))
 
 
+def test_a_video_with_too_few_keyframes_is_not_read_backwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 40 frames 7 fit into the memory, so 40 + 33 + 26 + 19 + 12 + 5 = 135 are decoded, 95 of them again."""
+    video = probed(Clip("clip.mp4", frames=40, options=(("x264-params", "keyint=250"),)).write(tmp_path))
+    backwards = replace(whole(video), reverse=True)
+    monkeypatch.setattr(frame_reader, "BACKWARD_BYTES", 7 * 128 * 96 * 3)
+    monkeypatch.setattr(frame_reader, "MOST_PIXELS_AGAIN", 95 * 128 * 96)
+    assert [number_of(picture) for picture in pictures(video, backwards)] == list(range(39, -1, -1))
+    monkeypatch.setattr(frame_reader, "MOST_PIXELS_AGAIN", 95 * 128 * 96 - 1)
+    with pytest.raises(UnsupportedVideo, match=r"too few keyframes \(1\) .*: 135 frames would .* to show 40\. Encode"):
+        list(pictures(video, backwards))
+    assert len(list(pictures(video, whole(video)))) == 40
+
+
 def test_many_keyframes_are_read_backwards_with_one_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each time as many groups of pictures are decoded as fit into the memory: here two of three frames."""
     video = probed(Clip("clip.mp4", frames=60, options=(("x264-params", "keyint=3"),)).write(tmp_path))

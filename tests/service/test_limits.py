@@ -17,7 +17,7 @@ from longtake.access import tokens
 from longtake.database import connection as database
 from longtake.derived import copies, program
 from longtake.endpoints import fields, validation
-from longtake.media import fetch, matroska, mpegts, probe, sandbox, tags
+from longtake.media import fetch, frame_reader, matroska, mpegts, probe, sandbox, tags
 from longtake.media.limits import Limits
 from longtake.models import lora_downloads, lora_files, lora_header, lora_hub, lora_names, safe, text
 from longtake.outbound import PublicTransport
@@ -120,6 +120,7 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "pixels of a frame": (SETTINGS.max_source_pixels,),
     "sample rate of sound": (probe.HIGHEST_SOUND_RATE, probe.MOST_TRIED_TRACKS),
     "tags of a Matroska": (matroska.MOST_TAGS, mpegts.MOST_PROGRAMS),
+    "pixels of the frames that are decoded again": (frame_reader.MOST_PIXELS_AGAIN,),
     "pixels of all stored frames": (READING.max_animation_pixels,),
     "bytes of a LoRA file |": (SETTINGS.max_lora_bytes,),
     "bytes of a LoRA file's header": (

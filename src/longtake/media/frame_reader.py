@@ -30,6 +30,11 @@ _BACKWARD_FRAMES = 1024
 for a long time before the first one is returned."""
 
 
+MOST_PIXELS_AGAIN = 3 * 10**12
+"""Largest number of pixels of the frames that are decoded again while a video is read backwards. Decoding so many takes
+hours."""
+
+
 def frames(
     video: ProbedVideo, span: Span, size: tuple[int, int] | None, chunk: int, pixel_format: PixelFormat = "rgb24"
 ) -> Iterator[Planes]:
@@ -41,7 +46,7 @@ def frames(
     chunk: number of frames in each array but the last.
     pixel_format: the format of the arrays (see formats.PixelFormat).
 
-    Raises UnsupportedVideo if a frame cannot be decoded.
+    Raises UnsupportedVideo if a frame cannot be decoded, or if the video has too few keyframes to be read backwards.
     """
     bytes_each = math.prod(frame_shape(pixel_format, *(size or (video.facts.width, video.facts.height))))
     bytes_each *= np.dtype(frame_type(pixel_format)).itemsize
@@ -68,6 +73,7 @@ def _pictures(video: ProbedVideo, numbers: list[int], converter: FrameConverter,
     else:
         block = max(1, min(_BACKWARD_FRAMES, BACKWARD_BYTES // bytes_each))
         runs = list(_backward_runs(video, numbers, block))
+        _check_work(video, runs)
     with FrameFile(video) as file:
         for run in runs:
             rising = run if run[0] <= run[-1] else run[::-1]
@@ -104,6 +110,22 @@ def _backward_runs(video: ProbedVideo, numbers: list[int], block: int) -> Iterat
             run = run[block:]
     if run:
         yield run
+
+
+def _check_work(video: ProbedVideo, runs: list[list[int]]) -> None:
+    """Raises UnsupportedVideo if too many frames would be decoded more than once for `runs`, which are falling.
+
+    Each run is decoded from the last keyframe before it, so a video with few keyframes is decoded again and again.
+    """
+    keyframes = sorted({_number_at(video, time) for time in video.keyframe_times}) or [0]
+    starts = (keyframes[max(0, bisect_right(keyframes, run[-1]) - 1)] for run in runs)
+    decoded_frames = sum(run[0] + 1 - start for run, start in zip(runs, starts, strict=True))
+    again = decoded_frames - len({number for run in runs for number in run})
+    if again * video.facts.width * video.facts.height > MOST_PIXELS_AGAIN:
+        raise UnsupportedVideo(
+            f"The video has too few keyframes ({len(keyframes)}) to be played backwards: {decoded_frames} frames would "
+            f"have to be decoded to show {decoded_frames - again}. Encode it with a keyframe every few seconds."
+        )
 
 
 def _number_at(video: ProbedVideo, time: int) -> int:
