@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from longtake.access.files import decide, find_own
+from longtake.errors import FileLost
 from longtake.storage.files import FileStore, NewFile, StoredFile
 from longtake.storage.keys import new_key
 from longtake.storage.local import LocalBlobs
@@ -47,6 +48,17 @@ def stored(store: FileStore, rules: Mapping[str, Any] | None = None) -> str:
 )
 def test_the_owner_a_rule_or_the_default_decides(rules: Any, key_id: str | None, decision: str) -> None:
     assert decide(StoredFile("blob", "me", "clip.mp4", "video/mp4", 6, 0.0, rules, None), key_id) == decision
+
+
+@on_sqlite
+def test_only_those_who_may_read_a_file_learn_that_it_is_lost(store: FileStore) -> None:
+    key = stored(store, {"default": "hide"})
+    file = store.find(key)
+    assert file is not None
+    store.blobs.delete(file.blob)
+    assert find_own(store, f"http://h/files/{key}", "other") is None
+    with pytest.raises(FileLost):
+        find_own(store, f"http://h/files/{key}", "me")
 
 
 @on_sqlite

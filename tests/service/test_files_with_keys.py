@@ -78,6 +78,10 @@ def test_access_rules_decide_who_may_read(locked: tuple[Served, str, str]) -> No
     stranger = Keys(served.engine).create("stranger", "run")
     assert [seen(hidden, key) for key in (None, stranger, friend, user, admin)] == [404, 404, 200, 200, 200]
     assert [seen(forbidden, key) for key in (None, stranger, friend, user, admin)] == [403, 403, 200, 200, 200]
+    file = served.state.store.find(hidden.rpartition("/")[2])
+    assert file is not None
+    served.state.store.blobs.delete(file.blob)
+    assert [seen(hidden, key) for key in (None, stranger, friend, user, admin)] == [404, 404, 500, 500, 500], "lost"
 
 
 def test_run_tokens_are_issued_for_keys_only(locked: tuple[Served, str, str]) -> None:

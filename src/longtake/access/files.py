@@ -43,5 +43,7 @@ def find_own(store: FileStore, url: str, key_id: str | None) -> tuple[str, Store
     `key_id`: the id of the caller's API key; None without a key.
     """
     key = key_in_url(url)
-    file = None if key is None else store.find(key)
-    return (key, file) if key is not None and file is not None and decide(file, key_id) == "allow" else None
+    file = None if key is None else store.facts(key)
+    if key is None or file is None or decide(file, key_id) != "allow":
+        return None
+    return (key, file) if store.is_whole(key, file) else None

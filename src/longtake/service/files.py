@@ -219,10 +219,12 @@ async def readable_file(request: Request, state: ServerState, key: str) -> Store
     Raises NotFound if there is none, and FileLost if its bytes are missing or damaged. If the sender of the request may
     not read it, raises NotFound or RequestFailed, as `_check_access` says.
     """
-    file = await state.call_with_retries(state.store.find, key)
+    file = await state.call_with_retries(state.store.facts, key)
     if file is None:
         raise NotFound
     await _check_access(request, state, file)
+    if not await state.call_with_retries(state.store.is_whole, key, file):
+        raise NotFound
     return file
 
 

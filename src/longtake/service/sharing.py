@@ -45,7 +45,7 @@ def shared_result(entries: Entries, key: str) -> dict[str, Any]:
     - The client did not let the server store the request's input.
     """
     state = entries.state
-    file = state.store.find(key) if state.shares_results() else None
+    file = state.store.find_whole(key) if state.shares_results() else None
     if file is None or file.request_id is None:
         raise NotFound
     row = recent.one(state.engine, COLUMNS, file.request_id, None)

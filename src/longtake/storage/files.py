@@ -124,21 +124,36 @@ class FileStore:
     def find(self, key: str) -> StoredFile | None:
         """Returns the facts about a file. Returns None if no file has this key, or it has expired.
 
-        Raises FileLost if the file's blob is missing or has another size than the file. Logs this once for each file.
+        Raises FileLost as `is_whole` does.
         """
+        file = self.facts(key)
+        return file if file is not None and self.is_whole(key, file) else None
+
+    def facts(self, key: str) -> StoredFile | None:
+        """Returns the facts about a file, also if its bytes are lost. Returns None if no file has this key, or it has
+        expired."""
         row = self._row(key)
         if row is None or (row.expires_at is not None and row.expires_at <= clock.now()):
             return None
-        size = self.blobs.size(row.blob)
-        if size != row.size:
-            if self._row(key) is None:
-                return None  # it was deleted in the meantime
-            self._report_lost(row, size)
-            raise FileLost(
-                "The server has lost this file or a part of it. Upload it again, or repeat the request that made it."
-            )
         facts = (row.blob, row.key_id, row.name, row.content_type, row.size, row.created_at, row.access, row.request_id)
         return StoredFile(*facts)
+
+    def is_whole(self, key: str, file: StoredFile) -> bool:
+        """Returns True if the bytes of a file are stored, and False if it was deleted since its facts were read.
+
+        Raises FileLost if the file's blob is missing or has another size than the file. Logs this once for each file.
+
+        `key`, `file`: the file's key, and the facts that `facts` has returned.
+        """
+        size = self.blobs.size(file.blob)
+        if size == file.size:
+            return True
+        if self._row(key) is None:
+            return False
+        self._report_lost(file, size)
+        raise FileLost(
+            "The server has lost this file or a part of it. Upload it again, or repeat the request that made it."
+        )
 
     def find_whole(self, key: str) -> StoredFile | None:
         """Returns the facts about a file as `find` does, but returns None instead of raising FileLost."""
@@ -265,17 +280,17 @@ class FileStore:
             }
         return used | {blob for blob, owner in {**of_parts, **of_fetched}.items() if owner in owners}
 
-    def _report_lost(self, row: sa.Row[Any], size: int | None) -> None:
-        """Logs once that a file's blob is missing (`size` None) or has a wrong size. `row` is the file's row."""
-        if row.blob in self.reported or len(self.reported) >= MOST_REPORTED:
+    def _report_lost(self, file: StoredFile, size: int | None) -> None:
+        """Logs once that a file's blob is missing (`size` None) or has a wrong size."""
+        if file.blob in self.reported or len(self.reported) >= MOST_REPORTED:
             return
-        self.reported.add(row.blob)
+        self.reported.add(file.blob)
         # Whoever knows a file's key may read the file, so the log has only the beginning of the blob's name.
         log.error(
             "The stored file %s..., of %s, %s. Restore it from a backup; clients get status 500 for it until then.",
-            row.blob[:8],
-            row.key_id if row.request_id is None else f"request {row.request_id}",
-            "is missing" if size is None else f"is damaged: it has {size} bytes and not {row.size}",
+            file.blob[:8],
+            file.owner if file.request_id is None else f"request {file.request_id}",
+            "is missing" if size is None else f"is damaged: it has {size} bytes and not {file.size}",
         )
 
     def _row(self, key: str) -> sa.Row[Any] | None:
