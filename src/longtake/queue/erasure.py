@@ -60,13 +60,14 @@ def eraser(store: FileStore, settings: Settings, on_change: Callable[[str], None
         changed = (
             erase_ended(store, now - min(UNSTORED_S, payload_s), stored=False)
             or erase_ended(store, now - payload_s, stored=True)
-            or delete_late_webhooks(store.engine)
             or delete_erased(store.engine, now - settings.history_s)
         )
         for request_id in changed:
             on_change(request_id)
-        # A call makes one short transaction. Space is given back when nothing is left to delete.
-        return PAUSE_S if changed or give_back_space(store.engine) else EVERY_S
+        # A call makes one short transaction. Space is given back when nothing is left to delete. The search for late
+        # webhooks reads all of them, so it comes last.
+        is_unfinished = changed or give_back_space(store.engine) or delete_late_webhooks(store.engine)
+        return PAUSE_S if is_unfinished else EVERY_S
 
     return Repeating("erasure", erase_batch, failure="Old requests cannot be deleted", is_temporary=is_temporary)
 
