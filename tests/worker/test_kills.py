@@ -207,6 +207,27 @@ def test_two_servers_share_a_queue(database_url: str, engine: sa.Engine, tmp_pat
     assert sorted(name for _, name, _ in effects_of(effects, "made")) == sorted(row.id for row in rows)
 
 
+def test_one_of_three_servers_hangs_and_comes_back(
+    database_url: str, engine: sa.Engine, tmp_path: Path, effects: Path
+) -> None:
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    with (
+        another_server(database_url, one, lease_s=2.0) as hanging,
+        another_server(database_url, two, lease_s=2.0),
+        another_server(database_url, three, lease_s=2.0),
+    ):
+        rows = [submit(engine, effects=str(effects)) for _ in range(12)]
+        eventually(lambda: effects_of(effects, "made"))
+        freeze(hanging, engine)
+        rows += [submit(engine, effects=str(effects)) for _ in range(6)]
+        assert {end_of(engine, row).status_code for row in rows} == {200}
+        send_signal(hanging, signal.SIGCONT)
+        rows += [submit(engine, effects=str(effects)) for _ in range(6)]
+        assert {end_of(engine, row).status_code for row in rows} == {200}
+        assert {current(engine, row).attempt for row in rows} <= {1, 2}
+        assert [len(stored_files(engine, row)) for row in rows] == [1] * len(rows)
+
+
 def test_a_terminated_server_finishes_its_running_request(
     database_url: str, engine: sa.Engine, tmp_path: Path, effects: Path
 ) -> None:
