@@ -107,3 +107,15 @@ def test_static_files_are_small_and_readable() -> None:
         lines = path.read_text("utf-8").splitlines()
         assert len(lines) <= 400, path
         assert path.suffix == ".css" or max(map(len, lines)) <= 300, path
+
+
+def test_texts_are_sent_compressed_to_clients_that_accept_it(served: Served) -> None:
+    for path in ("/static/playground.js", f"/models/{LTX2}", "/static/examples.json"):
+        packed, plain = (served.client().get(path, headers={"accept-encoding": kind}) for kind in ("gzip", "identity"))
+        assert packed.headers["content-encoding"] == "gzip"
+        assert "content-encoding" not in plain.headers
+        assert packed.content == plain.content
+        assert int(packed.headers["content-length"]) < int(plain.headers["content-length"])
+        assert packed.headers["etag"] != plain.headers["etag"]
+        assert packed.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
+    assert "content-encoding" not in served.client().get("/static/example_ltx2.jpg").headers

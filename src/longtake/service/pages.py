@@ -4,8 +4,10 @@ The HTML contains no requests and no secrets. Its scripts load everything as JSO
 keys. All addresses in a page are relative, so that the pages also work behind a proxy that adds a path prefix.
 """
 
+import gzip
 import hashlib
 import re
+from functools import lru_cache
 from html import escape
 from pathlib import Path
 from string import Template
@@ -32,6 +34,8 @@ TYPES = {
 """File name suffix -> MIME type of the static files."""
 _IMPORT = re.compile(r"""^(?:import|\} from|@import)\b[^"]*"(?:\./)?([\w.]+)";""", re.MULTILINE)
 """Matches a line of a script or a style sheet that imports another one. The group is the other one's name."""
+PACKED = ("image/jpeg", "video/mp4")
+"""MIME types of files that are compressed already. All others are compressed with gzip for clients that accept it."""
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; media-src 'self' blob:; img-src 'self' blob:; "
     "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -158,10 +162,19 @@ def _address_without_end_slashes(request: Request) -> str:
     return f"{up}{name}?{query}" if query else f"{up}{name}"
 
 
+@lru_cache(maxsize=256)
+def _compressed(content: bytes) -> bytes:
+    return gzip.compress(content, mtime=0)
+
+
 def _answer(request: Request, content: bytes, media_type: str) -> Response:
     """Returns the answer with a page or a file. It has no content if the client has the same content already."""
-    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    headers = {**SECURITY_HEADERS, "ETag": tag}
+    headers = dict(SECURITY_HEADERS)
+    if media_type not in PACKED:
+        headers["Vary"] = "Accept-Encoding"
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            content, headers["Content-Encoding"] = _compressed(content), "gzip"
+    tag = headers["ETag"] = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     known = [one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")]
     if tag in known or known == ["*"]:
         return Response(status_code=304, headers=headers)
