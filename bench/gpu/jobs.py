@@ -53,8 +53,8 @@ class Case:
     quick: Mapping[str, Any]
 
 
-QUICK_FRAMES = Overrides(new_frames=8)
-"""The number of new frames with `--quick`."""
+QUICK = Overrides(new_frames=8, quality="low", write_mode="fast")
+"""The length of the output and the effort of its encoder with `--quick`."""
 
 CASES = {
     case.name: case
@@ -111,7 +111,7 @@ class Bench:
         data = request_data(case.endpoint, named, {}, str(self.clip()))
         request = parse(case.endpoint.Request, data, forbid_unknown=True)
         choice, fetcher = ModelChoice(self.card(case)), Fetcher(allow_local=True)
-        overrides = QUICK_FRAMES if quick else NO_OVERRIDES
+        overrides = QUICK if quick else NO_OVERRIDES
         with prepare(case.endpoint, request, choice, self.settings(), overrides=overrides, fetcher=fetcher) as job:
             yield job
 
