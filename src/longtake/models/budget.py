@@ -27,7 +27,11 @@ For a small model it is less: 8 times the bytes of its weights.
 """
 
 MOST_PINNED = 0.75
-"""The largest share of host memory that pinned weights may take, because the system cannot swap pinned memory out."""
+"""The largest share of host memory that pinned weights may take.
+
+The system cannot swap pinned memory out, and torch rounds each pinned tensor up to a power of two bytes, which makes T5
+40 % larger. The rest is for that, for cached adapters, for video and for other programs.
+"""
 
 MOST_PINNED_ADAPTERS = 0.125
 """The largest share of host memory that cached adapters may take if they are pinned."""

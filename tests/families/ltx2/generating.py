@@ -135,7 +135,7 @@ def generated(
     loaded = load_adapters(plan.adapters, model.card, settings(), LoraCache(10**9))
     chunks: list[Tensor] = []
     clips: list[GeneratedClip] = []
-    with applied(model.transformer, loaded) as set_pass:
+    with applied(model.transformer, loaded, originals=model.originals) as set_pass:
         run = PlanRun(plan, model, settings(), resume, on_progress, set_pass)
         for clip in generate(run, plan.prompt, context):
             clips.append(clip)

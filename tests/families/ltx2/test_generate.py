@@ -148,6 +148,7 @@ def test_camera_adapters_move_the_camera(sounding: LTX2Model) -> None:
     assert zoom(near) > zoom(none) + 0.04
     assert error(half, none) < error(near, none)
     assert shift(left) >= shift(none) + 2, "a camera that moves left moves the picture to the right"
+    assert torch.equal(frames(camera_lora="none"), none), "the adapters leave no trace in the weights"
 
 
 def assert_smooth(result: Generated) -> None:
