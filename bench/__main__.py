@@ -6,6 +6,7 @@ BENCHES = (
     "startup",
     "loop",
     "loop_ltx2",
+    "adapters",
     "modulation",
     "pipeline",
     "streaming",

@@ -54,8 +54,8 @@ def main() -> None:
                     "adapted": step,
                     "second pass": partial(set_pass, 1),
                 }
-                timings = in_turn(7, **functions)
-            timings |= in_turn(7, step=step)
+                timings = in_turn(5, **functions)
+            timings |= in_turn(5, step=step)
             show(title, timings)
             for name in functions:
                 print(f"  {name} / step = {ratio(timings, name, 'step'):.3f}")

@@ -99,6 +99,19 @@ def test_only_changed_weights_are_copied_and_only_once() -> None:
     assert len({copy.data_ptr() for copy in copies}) == 1
 
 
+def test_all_copies_can_be_made_before_the_first_request() -> None:
+    transformer, originals = small.transformer(), Originals("host")
+    memory.store_fp8(transformer, torch.float32)
+    originals.copy_all(transformer)
+    copied = originals._copies
+    assert sum(copy.nbytes for copy in copied.values()) == mergeable_bytes(transformer) > 0
+    for name, copy in copied.items():
+        weight = transformer.state_dict()[f"{name}.weight"]
+        assert torch.equal(copy, weight)
+        assert copy.data_ptr() != weight.data_ptr()
+    Originals("none").copy_all(transformer)
+
+
 def test_only_ordinary_weights_with_room_for_a_copy_are_merged_into() -> None:
     assert all(merges(_layer(dtype), Originals()) for dtype in (torch.float32, torch.bfloat16, torch.float16))
     assert not merges(_layer(), Originals("none"))

@@ -41,6 +41,12 @@ class Originals:
             self._copies[name] = copy.copy_(weight, non_blocking=is_pinned)
         return self._copies[name]
 
+    def copy_all(self, transformer: torch.nn.Module) -> None:
+        """Copies all weights that adapters may be merged into now, so that no request waits for the copies."""
+        for name, layer in linear_layers(transformer).items():
+            if merges(layer, self):
+                self.copy_of(name, layer.weight.data)
+
 
 def merges(layer: torch.nn.Linear, originals: Originals) -> bool:
     """Returns True if adapters are merged into the layer's weight, and False if they are computed beside it.

@@ -13,7 +13,7 @@ from longtake.models import checkpoints, memory
 from longtake.models.budget import Home, copies_home, may_pin
 from longtake.models.choice import not_installed
 from longtake.models.merging import Originals, mergeable_bytes
-from longtake.models.registry import ModelCard, PartName, located
+from longtake.models.registry import ModelCard, PartName, adapters, located
 from longtake.settings import Settings
 from longtake.video import OnProgress, Progress
 
@@ -131,7 +131,10 @@ def load_parts(
     if home == "device" and offload != usual:
         home = "host"  # other programs use the device's memory, so that not even the model fits
     log.info("%s: %s", card.name, described(offload, home, pinned=pinned))
-    return Loaded(parts, source.tokenizer(card, settings), device, dtype, offload, Originals(home))
+    originals = Originals(home)
+    if home in ("pinned", "host") and adapters(card, settings):
+        originals.copy_all(parts["transformer"])  # takes seconds, which the first request would wait for
+    return Loaded(parts, source.tokenizer(card, settings), device, dtype, offload, originals)
 
 
 def described(offload: memory.Offload, home: Home, *, pinned: bool) -> str:
@@ -147,13 +150,13 @@ def described(offload: memory.Offload, home: Home, *, pinned: bool) -> str:
         "model": "the part that runs is on the device",
         "group": f"the transformer and the text encoder are {streamed}",
     }
-    adapters = {
+    ways = {
         "device": "adapters are merged into the weights, with copies beside them",
         "pinned": "adapters are merged into the weights, with copies in pinned host memory",
         "host": "adapters are merged into the weights, with copies in host memory",
         "none": "adapters are computed beside the weights, which takes longer in each step",
     }
-    return f"{weights[offload]}; {adapters[home]}."
+    return f"{weights[offload]}; {ways[home]}."
 
 
 def tokenizer(folder: Path) -> Any:

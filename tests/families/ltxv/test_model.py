@@ -10,7 +10,9 @@ import torch
 
 from longtake.errors import BadCheckpoint, Cancelled
 from longtake.families.ltxv.model import LTXVModel, load
+from longtake.models import parts
 from longtake.models.checkpoints import Checkpoint
+from longtake.models.merging import Originals
 from longtake.models.parts import InstalledParts
 from longtake.models.registry import WEIGHTS, LTXVCard, ModelCard, PartName
 from longtake.runner import Runner
@@ -89,6 +91,21 @@ def test_the_log_says_where_weights_are_and_how_adapters_are_applied(
         model = load(ltxv_card(NAME), _settings(tmp_path, small_model, offload=offload))
     assert model.originals.home == home
     assert text in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("home", "has_adapters", "is_copied"), [("host", True, True), ("host", False, False), ("device", True, False)]
+)
+def test_slow_copies_are_made_at_load_for_a_model_with_adapters(
+    tmp_path: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch, home: str, has_adapters: bool, is_copied: bool
+) -> None:
+    copied = list[Any]()
+    monkeypatch.setattr(parts, "copies_home", lambda *_: home)
+    monkeypatch.setattr(parts, "adapters", lambda *_: {"distill": tmp_path} if has_adapters else {})
+    monkeypatch.setattr(Originals, "copy_all", lambda originals, transformer: copied.append(transformer))
+    model = load(ltxv_card(NAME), _settings(tmp_path, small_model))
+    assert model.originals.home == home
+    assert copied == ([model.transformer] if is_copied else [])
 
 
 @pytest.mark.parametrize("changes", [{"dtype": "bfloat16"}, {"quantise": "fp8"}, {"offload": "group"}])
