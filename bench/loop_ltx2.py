@@ -29,8 +29,8 @@ STEPS = 2
 GUIDANCE = {"video": GuidanceScales(3, 1, 3, 0.85), "audio": GuidanceScales(7, 0, 3, 0.7)}
 
 
-def transformer() -> LTX2VideoTransformer3DModel:
-    """Returns a model of the 2.3 layout with 100 M random parameters."""
+def transformer(num_layers: int = 8) -> LTX2VideoTransformer3DModel:
+    """Returns a model of the 2.3 layout with random parameters, 100 M in 8 layers."""
     torch.manual_seed(0)
     return LTX2VideoTransformer3DModel(
         in_channels=64,
@@ -41,7 +41,7 @@ def transformer() -> LTX2VideoTransformer3DModel:
         audio_num_attention_heads=10,
         audio_attention_head_dim=32,
         audio_cross_attention_dim=320,
-        num_layers=8,
+        num_layers=num_layers,
         gated_attn=True,
         cross_attn_mod=True,
         audio_gated_attn=True,
