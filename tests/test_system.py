@@ -262,3 +262,16 @@ def test_a_server_answers_a_request_without_what_windows_lacks(
             assert server.wait(timeout=60) == 0
         finally:
             server.kill()
+
+
+def test_the_limit_of_a_container_counts_as_the_hosts_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = system.memory_bytes()
+    if host is None:
+        pytest.skip("This system does not say how much memory it has.")
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(system, "_MEMORY_LIMITS", (str(tmp_path / "absent"), str(limit)))
+    for text, total in (("max", None), (f"{1 << 20}", 1 << 20), (f"{1 << 62}", None)):
+        limit.write_text(f"{text}\n")
+        available, usable = system.memory_bytes() or (0, 0)
+        assert available <= usable
+        assert usable == total or (total is None and usable > 1 << 20)

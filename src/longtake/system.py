@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 if TYPE_CHECKING:  # the decode processes, which start for each file, need no asyncio
     from asyncio import AbstractEventLoop
 
-_F_SETPIPE_SZ = 1031
-_PIPE_BYTES = 1 << 20
+_F_SETPIPE_SZ, _PIPE_BYTES = 1031, 1 << 20
 _BYTES_ACKED = 120
 """The offset in bytes of `tcpi_bytes_acked`, the number of acknowledged bytes, in Linux's `struct tcp_info`."""
 _FIRST_WINDOWS_ERROR = 0xC000_0000
@@ -31,8 +30,8 @@ _GIVING_WAY = 5
 """The number that `give_way` adds to a process's niceness. Niceness 19, the largest one, is the lowest priority."""
 _CPU_CLOCK_OF_PROCESS = 2
 _PR_SET_PDEATHSIG = 1
-_CAP_KILL = 1 << 5
-_CAP_SETUID = 1 << 7
+_CAP_KILL, _CAP_SETUID = 1 << 5, 1 << 7
+_MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 RUN_ON = ("Linux",)
 """The systems, by the names of `platform.system()`, on which the tests have run."""
@@ -389,10 +388,13 @@ def start_ticks(pid: int) -> int | None:
 
 
 def memory_bytes() -> tuple[int, int] | None:
-    """Returns the available and the total memory of the host in bytes. Returns None on systems other than Linux."""
+    """Returns the bytes of memory that are available, and those that this process may use: the host's memory, or the
+    limit of this process's container if that is less. Returns None on systems other than Linux."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         kilobytes = {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
-        return kilobytes["MemAvailable"] * 1024, kilobytes["MemTotal"] * 1024
+        limits = [path.read_text().strip() for path in map(Path, _MEMORY_LIMITS) if path.is_file()]
+        total = min((kilobytes["MemTotal"] * 1024, *(int(limit) for limit in limits if limit.isdigit())))
+        return min(kilobytes["MemAvailable"] * 1024, total), total
     except (OSError, KeyError, ValueError):
         return None

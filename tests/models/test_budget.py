@@ -1,11 +1,7 @@
 """Where weights and their copies are follows from sizes and total memory alone."""
 
-from pathlib import Path
-
 import pytest
 
-from longtake import system
-from longtake.models import budget
 from longtake.models.budget import Home, Memories, copies_home, may_pin, may_pin_adapters
 
 GB = 10**9
@@ -52,14 +48,3 @@ def test_cached_adapters_are_pinned_if_they_take_an_eighth_of_host_memory() -> N
     assert may_pin_adapters(10 * GIB, Memories(24 * GIB, 128 * GIB))
     assert not may_pin_adapters(10 * GIB, Memories(24 * GIB, 62 * GIB))
     assert not may_pin_adapters(1, Memories(None, 62 * GIB))
-
-
-def test_the_limit_of_a_container_counts_as_the_hosts_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit = tmp_path / "memory.max"
-    monkeypatch.setattr(system, "memory_bytes", lambda: (30 * GIB, 64 * GIB))
-    monkeypatch.setattr(budget, "CGROUP_LIMITS", (tmp_path / "absent", limit))
-    for text, total in (("max", 64), (f"{32 * GIB}", 32), ("9223372036854771712", 64)):
-        limit.write_text(f"{text}\n")
-        assert budget.host_memory() == total * GIB
-    monkeypatch.setattr(system, "memory_bytes", lambda: None)
-    assert budget.host_memory() is None

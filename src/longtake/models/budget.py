@@ -6,10 +6,7 @@ free. So a request gives the same bits whatever else the machine does, also if i
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
-
-from longtake import system
 
 Home = Literal["device", "pinned", "host", "none"]
 """The place of the copies of a model's weights. Weights that adapters were merged into are restored from copies.
@@ -50,22 +47,6 @@ class Memories:
 
     device: int | None
     host: int | None
-
-
-CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-"""Files in which Linux states how many bytes of memory this process's container may use: of cgroup v2, and of v1."""
-
-
-def host_memory() -> int | None:
-    """Returns the memory in bytes that this process may use at most: the host's, or less if its container has a limit.
-
-    Returns None on systems other than Linux.
-    """
-    host = system.memory_bytes()
-    if host is None:
-        return None
-    limits = [path.read_text().strip() for path in CGROUP_LIMITS if path.is_file()]
-    return min((host[1], *(int(limit) for limit in limits if limit.isdigit())))
 
 
 def may_pin(num_bytes: int, memories: Memories) -> bool:

@@ -6,8 +6,9 @@ from typing import Any, Literal
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module  # type: ignore[import-untyped]
 
+from longtake import system
 from longtake.errors import NotSupported
-from longtake.models.budget import Memories, host_memory
+from longtake.models.budget import Memories
 from longtake.models.registry import PartName
 from longtake.settings import Settings
 
@@ -88,7 +89,8 @@ def memories(device: torch.device) -> Memories:
     """Returns the total memory of the machine, with that of a CUDA GPU if `device` is one."""
     is_gpu = device.type == "cuda"
     total = torch.cuda.get_device_properties(device).total_memory if is_gpu else None
-    return Memories(total, host_memory())
+    host = system.memory_bytes()
+    return Memories(total, None if host is None else host[1])
 
 
 def is_short(device: torch.device) -> bool:
