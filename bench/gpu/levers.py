@@ -1,6 +1,7 @@
 """Measures each part of the work by itself, with each setting that changes its speed on and off in the same run."""
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -18,6 +19,7 @@ from longtake.families.family import GeneratedClip
 from longtake.media.crf import compress
 from longtake.media.encode import Encoder
 from longtake.models.applying import applied
+from longtake.models.host_copies import HostCopies
 from longtake.output.background import Background
 from longtake.output.joining import Joiner
 from longtake.sampling.vae import TILE_FRAMES, Latents, decode, decode_frames, encode_clip
@@ -116,8 +118,18 @@ def _text(subject: Subject, figures: Figures) -> None:
         figures.add(f"{name}: expand a prompt, with a picture", lambda: expansion(subject.frames[-1]))
     moves = (f"{name}: text encoder to the host", f"{name}: text encoder to the device")
     if figures.lack(*moves):
-        figures.add(moves[0], lambda: timed_once(subject.model.text.offload))
-        figures.add(moves[1], lambda: timed_once(subject.model.text.onload))
+        text = subject.model.text
+        text.release()
+        on_gpu = text.device.type == "cuda"
+        copies = [HostCopies(module.to("cpu"), text.device, pinned=on_gpu) for module in text.modules]
+
+        def move(method: Callable[[HostCopies], None]) -> Figure:
+            return timed_once(lambda: deque(map(method, copies), 0))
+
+        figures.add(moves[1], lambda: move(HostCopies.onload))
+        figures.add(moves[0], lambda: move(HostCopies.release))
+        text.onload()
+        move(HostCopies.onload)
 
 
 def _evaluations(subject: Subject, figures: Figures, reference: dict[int, Tensor]) -> None:

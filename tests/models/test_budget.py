@@ -2,7 +2,16 @@
 
 import pytest
 
-from longtake.models.budget import Home, Memories, copies_home, may_pin, may_pin_adapters
+from longtake.models.budget import (
+    Home,
+    Memories,
+    TextPlace,
+    copies_home,
+    may_pin,
+    may_pin_adapters,
+    text_leaves,
+    text_place,
+)
 
 GB = 10**9
 GIB = 1024**3
@@ -35,6 +44,36 @@ def test_copies_are_where_there_is_room_for_them(
     sizes: dict[str, int], copies: int, offload: str, device: int | None, host: int | None, home: Home
 ) -> None:
     assert copies_home(sizes, copies, offload, Memories(device, host)) == home
+
+
+@pytest.mark.parametrize(
+    ("sizes", "home", "device", "host", "place"),
+    [
+        (SIZES_22B, "device", 141 * GB, 128 * GIB, "device"),
+        (SIZES_22B, "pinned", 85 * GB, 128 * GIB, "pinned"),
+        (SIZES_22B, "host", 85 * GB, 72 * GIB, "pinned"),
+        (SIZES_22B, "none", 85 * GB, 30 * GIB, "host"),
+        (SIZES_13B, "pinned", 85 * GB, 30 * GIB, "device"),
+        (SIZES_13B, "host", 51 * GB, 64 * GIB, "pinned"),
+        (SIZES_13B, "device", None, 64 * GIB, "device"),
+        (TINY, "device", GB // 2, GIB, "device"),
+    ],
+)
+def test_the_text_encoder_leaves_the_device_if_activations_lack_room(
+    sizes: dict[str, int], home: Home, device: int | None, host: int, place: TextPlace
+) -> None:
+    memories = Memories(device, host)
+    assert text_place(sizes, home, memories) == place
+    assert text_leaves(sizes, memories) == (place != "device")
+
+
+def test_the_largest_model_needs_at_most_72_gb_of_an_80_gb_card() -> None:
+    """The sizes are those of docs/checkpoints.md, and 7.3 GB the activations of a measured request."""
+    others = 38.0 + 1.5 + 1.0 + 0.7
+    gemma, connectors, activations = 24.4, 6.3, 7.3
+    sizes = {"transformer": 38.0, "rest": 3.2, "text_encoder": gemma, "connectors": connectors}
+    assert text_leaves({part: round(size * GB) for part, size in sizes.items()}, Memories(85 * GB, 128 * GIB))
+    assert max(others + gemma, others + activations) < 72
 
 
 def test_at_most_three_quarters_of_host_memory_are_pinned() -> None:

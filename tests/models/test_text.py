@@ -1,39 +1,40 @@
-"""Text encoders of all families: recent prompts are cached, and weights leave a device that is short of memory."""
+"""Text encoders of all families: recent prompts are cached, and weights can leave the device."""
 
 from typing import Any
 
-import pytest
 import torch
 
-from longtake.models import memory
 from longtake.models.text import MAX_CHARACTERS, TextEncoder
 
 CPU = torch.device("cpu")
 
 
-class Weights(torch.nn.Module):
-    """A module that records the devices it is moved to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.moves: list[str] = []
-
-    def to(self, device: Any) -> "Weights":  # type: ignore[override]
-        self.moves.append(str(device))
-        return self
-
-
 class Recorder(TextEncoder[torch.Tensor]):
-    """A text encoder that records the prompts it encodes; the encoding is the prompt's length."""
+    """A text encoder of two modules that records the prompts it encodes; the encoding is the prompt's length.
+
+    brought: the places of both modules each time it has called `bring`.
+    """
 
     def __init__(self, **options: Any) -> None:
-        self.weights = Weights()
         self.encoded: list[str] = []
+        self.brought: list[tuple[bool, ...]] = []
+        modules = [torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)]
         defaults: dict[str, Any] = {"num_tokens": 8, "device": CPU, "dtype": torch.float32, "cache_entries": 2}
-        super().__init__([self.weights], None, **defaults | options)
+        self.homes = [module.weight.data_ptr() for module in modules]
+        super().__init__(modules, None, **defaults | options)
+
+    @property
+    def places(self) -> tuple[bool, ...]:
+        """For each module, whether its weights have left their place in host memory."""
+        return tuple(
+            next(one.parameters()).data_ptr() != home for one, home in zip(self.modules, self.homes, strict=True)
+        )
 
     def _encode(self, prompt: str) -> torch.Tensor:
         self.encoded.append(prompt)
+        for module in self.modules:
+            self.bring(module)
+            self.brought.append(self.places)
         return torch.tensor(float(len(prompt)))
 
 
@@ -60,33 +61,25 @@ def test_encodings_are_computed_without_gradients() -> None:
     assert not Differentiable().encode("a").requires_grad
 
 
-@pytest.fixture
-def _short_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "free_bytes", lambda device: memory.RESERVE_BYTES - 1)
-
-
-def test_weights_stay_where_memory_suffices(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = Recorder()
-    for free in (None, memory.RESERVE_BYTES):
-        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
+def test_weights_stay_where_they_are_unless_told_otherwise() -> None:
+    for options in ({}, {"place": "host", "offloaded": True}):
+        text = Recorder(**options)
+        text.encode("a")
+        text.onload()
         text.release()
-    assert text.weights.moves == []
+        assert text.brought == [(False, False)] * 2
+        assert text.places == (False, False)
 
 
-@pytest.mark.usefixtures("_short_of_memory")
-def test_weights_leave_a_device_that_is_short_of_memory_until_a_new_prompt_needs_them() -> None:
-    text = Recorder(device=torch.device("cpu", 0))
+def test_weights_are_on_the_device_only_for_a_new_prompt_and_one_module_at_a_time() -> None:
+    """Without a GPU, another place in host memory stands for the device."""
+    text = Recorder(place="host")
     text.encode("a")
     text.release()
     text.encode("a")
-    assert text.weights.moves == ["cpu:0", "cpu"], "a cached prompt needs no weights"
+    assert text.brought == [(True, False), (False, True)], "a cached prompt needs no weights"
+    assert text.places == (False, False)
     text.encode("b")
-    assert text.weights.moves == ["cpu:0", "cpu", "cpu:0"]
-
-
-@pytest.mark.usefixtures("_short_of_memory")
-def test_offloaded_weights_are_left_to_their_hooks() -> None:
-    text = Recorder(offloaded=True)
-    text.encode("a")
-    text.release()
-    assert text.weights.moves == []
+    assert text.brought[2:] == [(True, False), (False, True)]
+    text.onload()
+    assert text.places == (True, True)

@@ -7,7 +7,8 @@ import torch
 from diffusers import AutoencoderKLLTXVideo
 
 from longtake.errors import Cancelled
-from longtake.sampling.vae import WIDEST_UNTILED, decode
+from longtake.sampling.tiling import WIDEST_UNTILED
+from longtake.sampling.vae import decode
 from longtake.sampling.vae_progress import block_costs
 from tests.sampling.small_vae import small_vae
 

@@ -1,4 +1,5 @@
-"""Decides where copies of a model's weights are kept, and whether weights may be in pinned host memory.
+"""Decides where copies of a model's weights and the text encoder are kept, and whether weights may be in pinned host
+memory.
 
 The decisions depend on the sizes of the weights and on the total sizes of the memories, but not on how much memory is
 free. So a request gives the same bits whatever else the machine does, also if it was interrupted and continues.
@@ -16,6 +17,13 @@ pinned: in host memory that is pinned, so that a GPU reads it fast.
 host: in ordinary host memory.
 none: there is no room for copies, so adapters are computed beside the weights.
 """
+
+TextPlace = Literal["device", "pinned", "host"]
+"""The place of the text encoder's weights while nothing is encoded: the device, pinned host memory, or ordinary host
+memory."""
+
+TEXT_PARTS = ("text_encoder", "connectors")
+"""The parts of a model that encode prompts."""
 
 ACTIVATIONS = 16 * 1024**3
 """Device memory in bytes that is left free for activations if the device holds the weights and copies of them.
@@ -74,14 +82,49 @@ def copies_home(sizes: Mapping[str, int], copies: int, offload: str, memories: M
     weights = sum(sizes.values())
     if memories.device is None:
         return "device" if _may_use(weights + copies, memories) else "none"
-    reserve = min(ACTIVATIONS, 8 * weights)
-    if offload == "none" and weights + copies + reserve <= memories.device:
+    if offload == "none" and _leaves_room(weights, weights + copies, memories):
         return "device"
-    # With "none", a text encoder may have to move to the host while the transformer samples.
-    in_host = copies + (weights if offload == "model" else sizes.get("text_encoder", 0))
+    in_host = copies + (weights if offload == "model" else _text_bytes(sizes) * text_leaves(sizes, memories))
     if may_pin(in_host, memories):
         return "pinned"
     return "host" if _may_use(in_host, memories) else "none"
+
+
+def text_leaves(sizes: Mapping[str, int], memories: Memories) -> bool:
+    """Returns True if the text encoder is on the device only while a prompt is encoded, for a model whose other parts
+    stay there. It is False if the activations have room beside all weights.
+
+    sizes: the bytes of each part of the model.
+    memories: the memory of the machine.
+    """
+    weights = sum(sizes.values())
+    return not _leaves_room(weights, weights, memories)
+
+
+def text_place(sizes: Mapping[str, int], home: Home, memories: Memories) -> TextPlace:
+    """Returns the place of the text encoder's weights while nothing is encoded, for a model whose other parts stay on
+    the device.
+
+    sizes: the bytes of each part of the model.
+    home: the place of the copies of weights that adapters are merged into.
+    memories: the memory of the machine.
+    """
+    if not text_leaves(sizes, memories):
+        return "device"
+    # `copies_home` chose pinned memory only if it has room for both.
+    return "pinned" if home == "pinned" or may_pin(_text_bytes(sizes), memories) else "host"
+
+
+def _text_bytes(sizes: Mapping[str, int]) -> int:
+    return sum(sizes.get(part, 0) for part in TEXT_PARTS)
+
+
+def _leaves_room(weights: int, on_device: int, memories: Memories) -> bool:
+    """Returns True if the device's memory has room for activations besides `on_device` bytes of weights and copies.
+
+    weights: the bytes of all weights.
+    """
+    return memories.device is None or on_device + min(ACTIVATIONS, 8 * weights) <= memories.device
 
 
 def _may_use(num_bytes: int, memories: Memories) -> bool:

@@ -101,12 +101,14 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
             return_tensors="pt",
         )
         mask = ids.attention_mask.to(self.device)
+        self.bring(self.encoder)
         # The connectors read hidden states only, so the head need not compute the logits of more than one token.
         head = {"logits_to_keep": 1} if hasattr(self.encoder, "lm_head") else {}
         output = self.encoder(
             input_ids=ids.input_ids.to(self.device), attention_mask=mask, output_hidden_states=True, **head
         )
         hidden = torch.stack(output.hidden_states, dim=-1).to(self.connectors.dtype)
+        self.bring(self.connectors)
         video, audio, _ = self.connectors(hidden, mask)
         return EncodedPrompt(video.to(self.dtype), audio.to(self.dtype))
 
@@ -124,7 +126,7 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
         seed: the same seed gives the same text.
         on_progress: called after each token. It can end the writing by raising an exception.
         """
-        self.onload()
+        self.bring(self.encoder)
         sees = frame is not None and self.can_see
         image = self._image_tokens() if sees else ""
         words = self._without_special_tokens(prompt.strip()[:MAX_CHARACTERS])

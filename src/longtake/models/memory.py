@@ -1,6 +1,7 @@
 """Chooses the device, dtype and offloading of a model, places its parts, and stores a transformer in 8 bits."""
 
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Any, Literal
 
 import torch
@@ -85,18 +86,19 @@ def free_bytes(device: torch.device) -> int | None:
     return int(torch.cuda.mem_get_info(device)[0])
 
 
+sparing: ContextVar[bool] = ContextVar("sparing", default=False)
+"""True while a request is made that ran out of memory before. Its batches and tiles are then as small as possible."""
+
+
+def device_bytes(device: torch.device) -> int | None:
+    """Returns the total memory of a CUDA GPU in bytes. Returns None for other devices."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+
+
 def memories(device: torch.device) -> Memories:
     """Returns the total memory of the machine, with that of a CUDA GPU if `device` is one."""
-    is_gpu = device.type == "cuda"
-    total = torch.cuda.get_device_properties(device).total_memory if is_gpu else None
     host = system.memory_bytes()
-    return Memories(total, None if host is None else host[1])
-
-
-def is_short(device: torch.device) -> bool:
-    """Returns True if the device is a CUDA GPU with less than 8 GiB of free memory (RESERVE_BYTES)."""
-    free = free_bytes(device)
-    return free is not None and free < RESERVE_BYTES
+    return Memories(device_bytes(device), None if host is None else host[1])
 
 
 def choose_offload(requested: str, sizes: Mapping[str, int], total: int | None, free: int | None) -> Offload:
@@ -235,13 +237,16 @@ def predictions_at_once(transformer: Any, num_tokens: int, device: torch.device)
     """Returns how many predictions one evaluation of the transformer makes: as many as fit in memory, at least one.
 
     Their activations may take an eighth of a CUDA GPU's total memory. Other devices count as having 4 GiB (CPU_BYTES).
-    How much memory is free does not matter, so that a request always gives the same bits.
+    How much memory is free does not matter, so that a request always gives the same bits. A request that ran out of
+    memory once (see `sparing`) makes one prediction at a time.
 
     transformer: the LTX-2 transformer.
     num_tokens: the number of video tokens of one prediction.
     device: the device of the transformer.
     """
-    total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else CPU_BYTES
+    if sparing.get():
+        return 1
+    total = device_bytes(device) or CPU_BYTES
     config = transformer.config
     width = config.num_attention_heads * config.attention_head_dim
     each = num_tokens * width * VALUES_PER_CHANNEL * transformer.dtype.itemsize

@@ -10,7 +10,7 @@ import torch
 
 from longtake.errors import BadCheckpoint, ModelNotInstalled
 from longtake.models import checkpoints, memory
-from longtake.models.budget import Home, copies_home, may_pin
+from longtake.models.budget import TEXT_PARTS, Home, TextPlace, copies_home, may_pin, text_leaves, text_place
 from longtake.models.choice import not_installed
 from longtake.models.merging import Originals, mergeable_bytes
 from longtake.models.registry import ModelCard, PartName, adapters, located
@@ -41,6 +41,8 @@ class Loaded:
     dtype: the transformer's dtype. Some parts have another one; see `memory.part_dtype`.
     offload: where the weights are.
     originals: copies of the transformer's weights, for merging adapters into them.
+    text_place: where the text encoder's weights are while nothing is encoded. If that is not the device, these parts
+        are in host memory now.
     """
 
     parts: Mapping[PartName, Any]
@@ -49,6 +51,7 @@ class Loaded:
     dtype: torch.dtype
     offload: memory.Offload
     originals: Originals
+    text_place: TextPlace
 
 
 class PartSource(Protocol):
@@ -114,34 +117,39 @@ def load_parts(
     }
     memories = memory.memories(device)
     offload = memory.choose_offload(settings.offload, sizes, memories.device, memory.free_bytes(device))
+    leaving = TEXT_PARTS if offload == "none" and text_leaves(sizes, memories) else ()
     parts: dict[PartName, Any] = {}
     for step, (part, checkpoint) in enumerate(opened.items()):
         on_progress(Progress(f"load {part}", step, len(opened)))
-        direct = offload == "none" and part not in narrow
+        direct = offload == "none" and part not in narrow and part not in leaving
         parts[part] = source.load(checkpoint, dtypes[part], device if direct else "cpu")
         if part == "transformer":
             prepare_transformer(parts[part])
         if part in narrow:
             memory.store_fp8(parts[part], dtype)
     pinned = may_pin(sum(sizes.values()), memories)
-    memory.place(parts, device, offload, pinned=pinned)
+    memory.place(
+        {part: module for part, module in parts.items() if part not in leaving}, device, offload, pinned=pinned
+    )
     on_progress(Progress("load", len(opened), len(opened)))
     usual = memory.choose_offload(settings.offload, sizes, memories.device, memories.device)
     home = copies_home(sizes, mergeable_bytes(parts["transformer"]), usual, memories)
     if home == "device" and offload != usual:
         home = "host"  # other programs use the device's memory, so that not even the model fits
-    log.info("%s: %s", card.name, described(offload, home, pinned=pinned))
+    place = text_place(sizes, home, memories) if leaving else "device"
+    log.info("%s: %s", card.name, described(offload, home, place, pinned=pinned))
     originals = Originals(home)
     if home in ("pinned", "host") and adapters(card, settings):
         originals.copy_all(parts["transformer"])  # takes seconds, which the first request would wait for
-    return Loaded(parts, source.tokenizer(card, settings), device, dtype, offload, originals)
+    return Loaded(parts, source.tokenizer(card, settings), device, dtype, offload, originals, place)
 
 
-def described(offload: memory.Offload, home: Home, *, pinned: bool) -> str:
+def described(offload: memory.Offload, home: Home, place: TextPlace, *, pinned: bool) -> str:
     """Returns a sentence for the log about where a model's weights and their copies are.
 
     offload: where the weights are (see `memory.choose_offload`).
     home: where the copies of the weights without adapters are (see `budget.Home`).
+    place: where the text encoder is while nothing is encoded, if all other weights are on the device.
     pinned: True if streamed weights are in pinned memory.
     """
     streamed = f"streamed from {'pinned' if pinned else 'ordinary, so slower,'} host memory"
@@ -156,7 +164,12 @@ def described(offload: memory.Offload, home: Home, *, pinned: bool) -> str:
         "host": "adapters are merged into the weights, with copies in host memory",
         "none": "adapters are computed beside the weights, which takes longer in each step",
     }
-    return f"{weights[offload]}; {ways[home]}."
+    text = {
+        "device": "",
+        "pinned": ", the text encoder only while it runs, from pinned host memory",
+        "host": ", the text encoder only while it runs, from ordinary, so slower, host memory",
+    }
+    return f"{weights[offload]}{text[place]}; {ways[home]}."
 
 
 def tokenizer(folder: Path) -> Any:

@@ -43,6 +43,7 @@ class T5TextEncoder(TextEncoder[EncodedPrompt]):
             add_special_tokens=True,
             return_tensors="pt",
         )
+        self.bring(self.encoder)
         # The publisher's own code hides the padding from the encoder. diffusers' pipelines do not.
         hidden = self.encoder(ids.input_ids.to(self.device), attention_mask=ids.attention_mask.to(self.device))[0]
         return EncodedPrompt(hidden.to(self.dtype), ids.attention_mask.to(self.dtype))

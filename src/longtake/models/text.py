@@ -8,7 +8,8 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from cachetools import LRUCache, cachedmethod
 
-from longtake.models import memory
+from longtake.models.budget import TextPlace
+from longtake.models.host_copies import HostCopies
 
 MAX_CHARACTERS = 65_536
 """The number of characters of a prompt that a tokenizer reads at most. An encoded prompt has at most 1024 tokens, and a
@@ -33,8 +34,10 @@ class TextEncoder(ABC, Generic[EncodedT]):
     device: the device on which the encoder runs and to which it returns encoded prompts.
     dtype: the dtype of encoded prompts. The weights may have another one.
     cache_entries: the largest number of encoded prompts in the cache.
-    offloaded: True if hooks (see `memory.place`) move the weights to the device and back. Then `onload` and `release`
-        do nothing.
+    place: where the weights are while nothing is encoded (see `budget.text_place`). If they are not to stay on the
+        device, the modules must be in host memory when the encoder is made.
+    offloaded: True if hooks (see `memory.place`) move the weights to the device and back. Then the methods that move
+        them do nothing.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class TextEncoder(ABC, Generic[EncodedT]):
         device: torch.device,
         dtype: torch.dtype,
         cache_entries: int,
+        place: TextPlace = "device",
         offloaded: bool = False,
     ) -> None:
         self.modules = modules
@@ -55,6 +59,8 @@ class TextEncoder(ABC, Generic[EncodedT]):
         self.dtype = dtype
         self.cache: LRUCache[Any, EncodedT] = LRUCache(cache_entries)
         self.offloaded = offloaded
+        leaves = place != "device" and not offloaded
+        self._copies = [HostCopies(module, device, pinned=place == "pinned") for module in modules] if leaves else []
 
     def encode(self, prompt: str) -> EncodedT:
         """Returns the encoded prompt on the encoder's device.
@@ -66,7 +72,6 @@ class TextEncoder(ABC, Generic[EncodedT]):
 
     @cachedmethod(attrgetter("cache"))
     def _encode_cached(self, prompt: str) -> EncodedT:
-        self.onload()
         with torch.no_grad():
             encoded: EncodedT = self._encode(prompt).to("cpu")
         return encoded
@@ -75,25 +80,31 @@ class TextEncoder(ABC, Generic[EncodedT]):
     def _encode(self, prompt: str) -> EncodedT:
         """Returns the encoded prompt, on any device. Each subclass implements it.
 
-        `encode` calls it without gradients, after it has moved the weights to the device.
+        `encode` calls it without gradients. It calls `bring` before it uses a module.
         """
+
+    def bring(self, module: torch.nn.Module) -> None:
+        """Moves the weights of a module to the device if they are not there.
+
+        If the weights do not stay on the device, those of the other modules leave it, so that only one module at a time
+        takes memory there.
+        """
+        for other, copies in zip(self.modules, self._copies, strict=False):
+            if other is not module:
+                copies.release()
+        for own, copies in zip(self.modules, self._copies, strict=False):
+            if own is module:
+                copies.onload()
 
     def onload(self) -> None:
-        """Moves the weights to the device if they are not there, because `release` may have moved them to the host."""
-        if not self.offloaded:
-            for module in self.modules:
-                module.to(self.device)
+        """Moves all weights to the device if they are not there."""
+        for copies in self._copies:
+            copies.onload()
 
     def release(self) -> None:
-        """Moves the weights to the host if the device is a CUDA GPU with less than 8 GiB of free memory.
+        """Frees the device memory of weights that do not stay there, for the sampling.
 
-        This frees device memory for sampling. The next prompt that is not in the cache moves the weights back.
+        The next prompt that is not in the cache moves them back.
         """
-        if not self.offloaded and memory.is_short(self.device):
-            self.offload()
-
-    def offload(self) -> None:
-        """Moves the weights to the host. The next prompt that is not in the cache moves them back."""
-        if not self.offloaded:
-            for module in self.modules:
-                module.to("cpu")
+        for copies in self._copies:
+            copies.release()

@@ -6,7 +6,6 @@ Long videos are decoded in tiles of time: runs of frames that are decoded togeth
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from math import ceil, prod
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from longtake.plans import Size
+from longtake.sampling import tiling
 from longtake.sampling.noise import Noise
 from longtake.sampling.vae_progress import OnShare, ignore_share, reporting_share
 from longtake.video import OnProgress, Progress, ignore_progress
@@ -26,13 +26,6 @@ TILE_FRAMES = 80
 BLEND_FRAMES = 24
 """The number of frames that neighbouring tiles of time share. Over these frames the first tile fades into the
 second."""
-
-WIDEST_UNTILED = 1024
-"""The longest side in pixels of frames that are encoded and decoded as a whole. Larger frames are split into spatial
-tiles."""
-
-TILE_SIDE, TILE_STEP = 768, 640
-"""The side of a spatial tile, and the distance from one tile's start to the next one's. Both are in pixels."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +65,7 @@ def encode_clip(vae: Any, frames: NDArray[np.uint8], canvas: Size, device: torch
     """
     pixels = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2)
     pixels = resize(pixels.float().div_(127.5).sub_(1), canvas)
-    _set_tiling(vae, canvas)
+    _set_tiling(vae, canvas, len(frames), pixels.device)
     latent = vae.encode(pixels.transpose(0, 1)[None].to(vae.dtype)).latent_dist.mode()
     return Statistics.of(vae, device).normalise(latent.float())
 
@@ -123,7 +116,9 @@ def decode(vae: Any, latent: Tensor, timestep: float, on_share: OnShare = ignore
     on_share: the callback that receives the share of the work that is done, many times.
     """
     ratio = vae.spatial_compression_ratio
-    num_tiles = _set_tiling(vae, (latent.shape[4] * ratio, latent.shape[3] * ratio))
+    num_frames = (latent.shape[2] - 1) * vae.temporal_compression_ratio + 1
+    canvas = latent.shape[4] * ratio, latent.shape[3] * ratio
+    num_tiles = _set_tiling(vae, canvas, num_frames, latent.device)
     time = None
     if vae.config.timestep_conditioning:
         time = torch.full((1,), timestep, device=latent.device, dtype=vae.dtype)
@@ -269,20 +264,20 @@ def resize(frames: Tensor, size: Size) -> Tensor:
     return functional.interpolate(frames, size=(size[1], size[0]), mode="bilinear", align_corners=False, antialias=True)
 
 
-def _set_tiling(vae: Any, canvas: Size) -> int:
-    """Sets whether the VAE splits each frame into tiles or works on whole frames.
+def _set_tiling(vae: Any, canvas: Size, num_frames: int, device: torch.device) -> int:
+    """Sets whether the VAE splits frames of size `canvas` (width, height) into tiles or works on whole frames.
 
-    It splits them if a side of the canvas (width, height) is longer than 1024 pixels (WIDEST_UNTILED). Returns the
-    number of tiles of a frame: 1 for a whole frame.
+    Returns the number of tiles of a frame: 1 for a whole frame.
     """
-    if max(canvas) > WIDEST_UNTILED:
-        vae.enable_tiling(
-            tile_sample_min_height=TILE_SIDE,
-            tile_sample_min_width=TILE_SIDE,
-            tile_sample_stride_height=TILE_STEP,
-            tile_sample_stride_width=TILE_STEP,
-        )
-    else:
-        vae.disable_tiling()
+    tiles = tiling.choose(vae, canvas, num_frames, device)
     vae.use_framewise_encoding = vae.use_framewise_decoding = False
-    return prod(ceil(side / TILE_STEP) for side in canvas) if max(canvas) > WIDEST_UNTILED else 1
+    if tiles is None or max(canvas) <= tiles.side:
+        vae.disable_tiling()
+        return 1
+    vae.enable_tiling(
+        tile_sample_min_height=tiles.side,
+        tile_sample_min_width=tiles.side,
+        tile_sample_stride_height=tiles.step,
+        tile_sample_stride_width=tiles.step,
+    )
+    return tiles.count(canvas)

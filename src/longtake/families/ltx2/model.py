@@ -66,6 +66,7 @@ def load(
         device=loaded.device,
         dtype=loaded.dtype,
         cache_entries=settings.prompt_cache_entries,
+        place=loaded.text_place,
         offloaded=loaded.offload != "none",
     )
     return LTX2Model(
