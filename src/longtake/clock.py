@@ -124,10 +124,13 @@ class Clock:
             log.warning("The system's clock is believed: from now on all times are %s.", _difference(ahead_s))
 
     def _compare_in_doubt(self, offset_s: float, elapsed: float) -> None:
-        """Does the work of `_compare`, with the same arguments, after `doubt` found that the time may be wrong.
+        """Updates the offset as `_compare` does, but always accepts the system's time.
 
-        The system's time is always accepted. The doubt ends when the clock was corrected, or after ten minutes
-        (SETTLE_S) without a jump.
+        It is used after `doubt` found that the system's time may be wrong. The doubt ends in two cases:
+        - The clock jumps, by a minute (JUMP_S) or more, to a time at most a day after the newest stored time.
+        - The clock runs for ten minutes (SETTLE_S) without a jump.
+
+        The arguments are those of `_compare`.
         """
         assert self._doubted_since is not None
         jumped = abs(offset_s - self._offset_s) >= JUMP_S

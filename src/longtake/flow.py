@@ -25,9 +25,9 @@ class Flow:
         self.restart(now, 0)
 
     def restart(self, now: float, moved: int) -> None:
-        """Ends the present period without a check, and begins a new one.
+        """Begins a new period at once. The rate of the period that ends by this is not checked.
 
-        now: the present time in seconds.
+        now: the present time in seconds, by the same clock as in the constructor.
         moved: the number of bytes so far, counted from any moment. Later calls of `slow_period` must count from
             the same moment.
         """

@@ -308,7 +308,7 @@ class LocalRequest:
 
     request: the validated request, of the endpoint's class `Request`.
     model: the model that carries it out.
-    overrides: values that the request has no field for, or that replace those of the request.
+    overrides: values that replace options of the request, such as the number of new frames (see `Overrides`).
     """
 
     endpoint: Endpoint[Any, Any]

@@ -237,7 +237,7 @@ class Settings(BaseSettings):
     fetch_ahead: Positive = 16
     """Largest number of waiting requests of one API key to one pool whose files are downloaded in advance."""
     fetched_bytes: Positive = 64 * 1024**3
-    """Disk space in bytes for downloaded files of each pool's waiting requests. One API key may use half of it."""
+    """Disk space in bytes for downloads of the waiting requests of each pool (see `pools`). One key may use half."""
     fetch_min_rate: Positive = 256 * 1024
     """Smallest rate of a download in bytes per second, over each `fetch_window_s`. A slower download fails."""
     fetch_window_s: PositiveSeconds = 30

@@ -95,8 +95,8 @@ def examine(settings: Settings) -> Report:
 def _checked(name: str, check: Callable[[], Sequence[Finding]], *, vital: bool = False) -> Sequence[Finding]:
     """Returns the findings of `check()`. If it raises an error, returns one finding that reports the error instead.
 
-    So an error in one check does not prevent the other checks. `name` and `vital` are fields of the error's finding;
-    its state is `no`.
+    So an error in one check does not prevent the other checks. The finding about an error has the state `no`. `name`
+    and `vital` are its other fields (see `Finding`).
     """
     try:
         return check()
@@ -171,7 +171,8 @@ def _adapters(card: ModelCard, settings: Settings) -> Iterator[Finding]:
 def _installed(card: ModelCard, settings: Settings) -> Finding:
     """Returns the finding on an installed model.
 
-    Its state is `no` if one of the model's files is wrong, or if the model needs more memory than is free.
+    Its state is `no` if one of the model's files is wrong, or if the model needs more memory than is free. Otherwise it
+    is `ok`.
     """
     with importing_models():
         import torch

@@ -79,7 +79,7 @@ def _joint(source: SourceReader, out: Path, report: Report, arguments: Mapping[s
 
 
 PICTURE = "picture"
-"""The maker of facts about a file that is no video but a picture: {width, height}."""
+"""The value of `Order.maker` that asks for the facts about a picture: {width, height}."""
 
 MAKERS: Mapping[str, Maker] = {
     "facts": _facts,

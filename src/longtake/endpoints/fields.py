@@ -34,7 +34,10 @@ def _short(path: str) -> str:
 
 
 def _short_or_url(path: str) -> str:
-    """Validates a LoRA's path as `_short` does, but allows an http(s) URL or a data URI of any length."""
+    """Validates a LoRA's path, and returns it unchanged.
+
+    Raises pydantic's error if it has more than 4096 characters (MOST_PATH), unless it is an http(s) URL or a data URI.
+    """
     return path if scheme_of(path) else _short(path)
 
 

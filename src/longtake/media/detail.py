@@ -183,7 +183,9 @@ def _displacement(flow: Field, detail: Detail, distance: int) -> Field:
 
 
 def _model_flow(luma: Luma, rendition: Luma) -> Field:
-    """Returns the displacement from each pixel of a new frame to its place in the model's version of a source frame.
+    """Returns how far each pixel of a new frame is from its place in the model's version of a source frame.
+
+    The displacement is (right, down) in pixels: [h, w, 2], the size of `luma`.
 
     luma: the luma of the new frame, as the model has drawn it.
     rendition: the luma of the source's frame after the model's autoencoder has encoded and decoded it.

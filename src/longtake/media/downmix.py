@@ -113,9 +113,9 @@ def _lowered(samples: Samples, reach: int) -> Samples:
 
 
 def _gain(peaks: NDArray[np.float32], reach: int) -> NDArray[np.float64]:
-    """Returns the factors (0..1), [n - 4 x reach], by which the limiter multiplies samples.
+    """Returns the factors (0..1) by which the limiter multiplies the samples: [n - 4 x reach].
 
-    They are those of all samples except the first and the last 2 x `reach`.
+    The first 2 x `reach` samples and the last 2 x `reach` samples get no factor.
 
     peaks: for each sample, the larger absolute value of its two channels, [n].
     reach: the factor of a sample depends on the 2 x `reach` samples before it, and on as many after it.

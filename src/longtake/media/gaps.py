@@ -26,8 +26,8 @@ def is_gap(piece: Samples, longer_than: int) -> bool:
 def batches(stream: Iterator[Samples], least: int) -> Iterator[Samples]:
     """Yields the sound of `stream` in longer pieces, because many short ones are processed slowly.
 
-    Each piece has at least `least` samples, except for the last one and for those before a gap (see `gap`). Gaps of
-    more than `least` samples are yielded unchanged.
+    Pieces are joined until they have at least `least` samples together. Fewer samples are yielded only at the end of
+    `stream` and before a long gap. A long gap is one of more than `least` samples (see `gap`). It is yielded unchanged.
 
     stream: consecutive pieces of sound [2, n] of any length.
     """

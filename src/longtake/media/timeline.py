@@ -18,7 +18,7 @@ FALLBACK_RATE = Fraction(25)
 """Frames per second that are assumed if the rate follows neither from the file nor from the times of its frames."""
 
 _MIN_VARIABLE_RATE = Fraction(1)
-"""Lowest rate in frames per second at which `_variable_rate` lets a variable-rate video be read."""
+"""Lowest rate in frames per second at which a variable-rate video is read, even if it stores fewer frames."""
 
 _MAX_RATE = 240
 _MAX_PREFERRED_RATE = 60
@@ -38,7 +38,7 @@ _STANDARD_TOLERANCE = Fraction(1, 1000)
 """Largest relative difference at which a rate is replaced by the nearest standard rate (n or n x 1000/1001)."""
 
 _MAX_ERROR = Fraction(1, 20)
-"""Largest relative error that is assumed for a rate that was measured from times with jitter."""
+"""A rate that was measured from times with jitter is assumed to be wrong by at most this share of itself."""
 
 _SHOWN_SHARE = Fraction(49, 50)
 """Share of a variable-rate video's stored frames that must be shown. A rate that shows fewer is replaced by a higher
@@ -314,8 +314,10 @@ def _rate_between_pauses(deltas: Sequence[int], tick_s: Fraction, stated: Sequen
 def _snapped(rate: Fraction, error: Fraction, stated: Sequence[Fraction]) -> Fraction:
     """Returns the most plausible exact rate for a measured `rate` in frames per second.
 
-    It is a usual rate if one differs from `rate` by at most `error` x `rate`, otherwise a standard rate if one differs
-    by at most 0.1 %, otherwise `rate` as a fraction with a small denominator.
+    It is the first of these that exists:
+    1. a usual rate, such as 24 or 30000/1001, that differs from `rate` by at most `error` x `rate`;
+    2. a standard rate, n or n x 1000/1001 for any integer n, that differs from `rate` by at most 0.1 %;
+    3. `rate` as a fraction with a small denominator.
 
     stated: rates that the container states. A usual rate among them is preferred.
     """

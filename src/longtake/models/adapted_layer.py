@@ -10,7 +10,7 @@ from longtake.models.loras import Pair
 class Change:
     """The change that one adapter makes to the weight of one layer.
 
-    pair: the change of the layer's weight at scale 1.
+    pair: the two matrices and the factor whose product is the change of the weight at scale 1.
     scales: the adapter's scale in each sampling pass.
     """
 

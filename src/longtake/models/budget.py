@@ -63,14 +63,20 @@ def may_pin(num_bytes: int, memories: Memories) -> bool:
 
 
 def may_pin_adapters(num_bytes: int, memories: Memories) -> bool:
-    """Returns True if this many bytes of cached adapters may be in pinned host memory, besides the weights there."""
+    """Returns True if `num_bytes` bytes of cached adapters may be in pinned host memory.
+
+    The limit is for adapters alone. The weights of models have a limit of their own.
+    """
     return (
         memories.device is not None and memories.host is not None and num_bytes <= MOST_PINNED_ADAPTERS * memories.host
     )
 
 
 def copies_home(sizes: Mapping[str, int], copies: int, offload: str, memories: Memories) -> Home:
-    """Returns the place of the copies of the weights that adapters are merged into.
+    """Returns where copies of a model's original weights are kept. Merged weights are restored from them.
+
+    A merged weight is one that adapters were merged into. The result is "none" if there is no room for copies, or if
+    the weights are streamed. Then adapters are never merged.
 
     sizes: the bytes of each part of the model.
     copies: the bytes of all weights that adapters could be merged into.

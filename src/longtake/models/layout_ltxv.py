@@ -156,8 +156,10 @@ def statistic(key: str) -> str | None:
 def _translated(key: str, published: str, ours: str) -> str:
     """Returns the weight's name `key` with `published` replaced by `ours` at the start of the name and after each dot.
 
-    published, ours: a part of the name, as its publisher and as diffusers writes it. If one of them starts with a dot,
-        this dot is ignored.
+    For example, `mid_block.res_blocks.0` becomes `mid_block.resnets.0` with ".res_blocks." and ".resnets.".
+
+    published, ours: a piece of the name as its publisher writes it, and as diffusers writes it. A dot at the start of
+        a piece has no effect.
     """
     bare = published.lstrip(".")
     return re.sub(rf"(^|\.){re.escape(bare)}", lambda match: match[1] + ours.lstrip("."), key)

@@ -181,9 +181,10 @@ def open_result(engine: sa.Engine, blobs: Blobs, request_id: str) -> OpenResult 
 
 
 def result(engine: sa.Engine, blobs: Blobs, request_id: str) -> bytes | None:
-    """Returns the JSON body of the request's result, or None in the cases of `open_result`.
+    """Returns the JSON body of the request's result.
 
-    Raises FileLost as `open_result` does.
+    Returns None if there is no such request, if it has no result yet, or if the result is deleted. Raises FileLost if
+    the blob with the result is damaged.
     """
     opened = open_result(engine, blobs, request_id)
     return None if opened is None else opened.read_all()

@@ -135,9 +135,9 @@ class SenderShares:
             return self._free()
 
     def busy(self) -> Busy:
-        """Returns the keys, hosts and receivers that may get no further sender now.
+        """Returns the keys, hosts and receivers that may get no further sender (a thread that sends a webhook) now.
 
-        Paused receivers to which nothing is being sent are not included.
+        A paused receiver is included only while a webhook is being sent to it. See `pause_s` for the others.
         """
         with self._lock:
             return self._busy()

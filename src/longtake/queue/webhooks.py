@@ -145,8 +145,8 @@ class Deliverer:
     def _due(self) -> Sequence[Any]:
         """Returns the rows of due webhooks, at most 16 (SENDERS). Those that became due first come first.
 
-        Webhooks that may get no sender now, because their key, host or receiver is busy (see `SenderShares`), are left
-        out. Webhooks to paused receivers are not left out.
+        Webhooks that may not be sent now, because their key, host or receiver has enough senders (see `Busy`), are left
+        out. Webhooks to paused receivers are in the result, so that the caller can postpone them.
         """
         busy = self._shares.busy()
         paired = (
@@ -193,9 +193,9 @@ class Deliverer:
         """Claims the next attempt to send a webhook, and starts it in a background thread.
 
         `delivery`: the webhook's row in the table `deliveries`.
-        `receiver`: its receiver, for which the caller has reserved a sender.
+        `receiver`: its receiver. The caller has reserved a sender (a thread) for it with `SenderShares.reserve`.
 
-        If another server has claimed the attempt first, starts nothing and frees the sender.
+        If another server has claimed the attempt first, starts nothing and releases the sender.
         """
         is_claimed = False
         try:

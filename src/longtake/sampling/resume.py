@@ -83,4 +83,4 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 NO_RESUME = Resume()
-"""A `Resume` that saves nothing, so that its methods always call `make`."""
+"""A `Resume` that saves and reads nothing, so every run computes everything anew."""

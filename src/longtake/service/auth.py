@@ -258,7 +258,7 @@ def owns(caller: Caller, row: RequestRow) -> bool:
 
     row: the request's row in the database.
 
-    A key may run all endpoints, a token only those of the token's applications.
+    A key may run all endpoints. A token may run only the endpoints that it names (see `Caller.may_run`).
     """
     return row.key_id == caller.key_id and caller.may_run(row.endpoint)
 

@@ -77,7 +77,7 @@ class ReceivedBody:
     key_id: the key that has sent the body.
     folder: the folder for temporary files.
     size: the number of bytes of the body.
-    structure: the bytes that are outside of JSON strings, counted.
+    structure: the number of bytes outside of JSON strings, and of JSON values. They tell how long parsing will take.
     """
 
     file: "SpooledTemporaryFile[bytes]"

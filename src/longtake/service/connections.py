@@ -87,7 +87,7 @@ class Connection(Protocol):
 
 
 class Parser(Protocol):
-    """A connection that has received more bytes than should be parsed at once."""
+    """A connection that parses what it has received piece by piece (see `Connections.parse_in_turn`)."""
 
     def parse(self, seconds: float) -> bool:
         """Parses received bytes for about `seconds` seconds. Returns True if some bytes are not parsed yet."""
@@ -180,7 +180,7 @@ class Connections:
             self._busy[connection] = peer
 
     def wait(self, connection: Connection, peer: str) -> None:
-        """Marks a connection as waiting. Must be called when its request is answered.
+        """Marks a connection as waiting for a request. Must be called when the answer to the last one is complete.
 
         Does nothing if the connection was removed.
 

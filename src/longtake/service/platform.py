@@ -253,7 +253,9 @@ def _models(settings: Settings, endpoints: Sequence[str], queue_url: str | None)
 
 
 def _model(endpoint: str, settings: Settings) -> dict[str, Any]:
-    """Returns the description of the endpoint with this id in the form of the platform API, without its document.
+    """Returns the description of the endpoint with this id in the form of the platform API.
+
+    It does not contain the endpoint's OpenAPI document.
 
     Its entry `longtake` says which model answers on a machine with these settings: {model, stands_in_for, installed,
     note}, see `models.choice.ModelChoice`. Its member `sound` is true if the endpoint's models make sound.

@@ -82,7 +82,10 @@ class _Test:
         self._ended_at = float("-inf")
 
     async def result(self) -> str:
-        """Returns the result of the test, or "it does not answer" if the test takes more than two seconds (WAIT_S)."""
+        """Returns "works" (WORKS) if the test succeeds, otherwise what is wrong.
+
+        That is "it does not answer" if the test takes more than two seconds (WAIT_S).
+        """
         if self._running is None and time.monotonic() - self._ended_at <= CACHE_S:
             return self._result
         if self._running is None:

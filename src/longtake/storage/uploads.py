@@ -207,7 +207,9 @@ def _sizes(store: FileStore, upload: Upload) -> Mapping[tuple[int, str], int]:
 def _key_of_whole(
     store: FileStore, upload: Upload, number: int, etag: str, sizes: Mapping[tuple[int, str], int]
 ) -> str:
-    """Returns the key of the blob of an upload's part. `sizes` are those of all its parts (see `_sizes`).
+    """Returns the key of the blob of an upload's part, after checking that the blob is whole.
+
+    sizes: (number, etag) -> the size in bytes, for each part of the upload that was received.
 
     Raises _NoPart if the part was not received, or its blob is missing or damaged. The client can then send it again.
     """

@@ -52,12 +52,12 @@ STOP_S = 2.0
 """Seconds that a stopping server waits for its downloads to stop. After that it goes on without them."""
 
 MOST_PAUSES = 1000
-"""Maximum number of requests whose pauses are counted. Downloads pause after errors of this machine, each time for
-longer."""
+"""Maximum number of requests whose pauses this server counts. A download pauses after an error of this machine. Each
+further pause is longer, as long as the earlier ones are counted."""
 
 HEAR_S = 1.0
-"""Seconds that a download usually needs to notice that it was stopped. If one needs longer, a second download may be
-stopped to make room."""
+"""Seconds after which a stopped download has usually ended. If one has not, another download may be stopped, so that a
+waiting one can start."""
 
 FAILED = LongtakeError("Something failed while the files were downloaded; the server's log has the traceback.")
 
@@ -141,7 +141,9 @@ class FetchPlaces:
             fetches.put_back(self._engine, request_id, server, attempt_failed=False)
 
     def _fill(self, server: str) -> None:
-        """Starts waiting downloads until `fetch_places` (a setting) of them run, or none is left that may start.
+        """Starts waiting downloads until `fetch_places` (a setting) of them run, or no other may start yet.
+
+        `fetches.waiting_groups` says which may start.
 
         If that many run already, `_free_place` may stop one, so that a download of another API key can start.
 
@@ -167,7 +169,7 @@ class FetchPlaces:
         newest download, which then waits again. A download that was stopped before but still runs counts as running,
         and is not stopped again.
 
-        `groups`: the groups (API key and pool) with a waiting download.
+        `groups`: each API key and pool (a named group of devices) with a waiting download.
         `running`: the running downloads.
         `keys`: key id -> the number of its running downloads.
         """

@@ -48,7 +48,8 @@ class LTX2Plan(LTX2PlanOptions, Plan):
     `video`, `audio`: the guidance scales of each modality in the first pass. The second pass is unguided.
     `stg_blocks`: the numbers (from 0) of the transformer blocks in which spatio-temporal guidance (STG) disturbs the
         self-attention.
-    `acceleration`: how many steps of the first pass extrapolate earlier predictions instead of evaluating the model.
+    `acceleration`: how many steps of the first pass extrapolate earlier predictions instead of evaluating the model:
+        "none" of them, or more and more with "regular", "high" and "full".
     """
 
     family: Literal["ltx2"] = "ltx2"

@@ -60,10 +60,11 @@ class Track:
 
     @cached_property
     def levels(self) -> tuple[Tensor, Tensor]:
-        """(values, index): the k distinct values of the mask, [k], and which of them each token has, [n].
+        """(values, index): the k distinct values of `mask`, [k], and which of them each token has, [n].
 
-        Token i has the mask `values[index[i]]`. The transformer embeds only the k distinct noise levels instead of one
-        for each token, which saves memory.
+        Token i has the value `values[index[i]]`: its noise level as a share of the step's, 0 (the token is kept) to 1
+        (it is generated). The transformer embeds only the k distinct noise levels instead of one for each token, which
+        saves memory.
         """
         values, index = torch.unique(self.mask.flatten(), return_inverse=True)
         return values, index
@@ -147,7 +148,8 @@ def audio_track(clean: Tensor, is_context: Tensor, strength: float, bounds: Tens
 def draw_noise(tracks: Mapping[Stream, Track], noise: Noise, name: str) -> dict[Stream, Tensor]:
     """Returns noise [1, n, C] for each track, by modality.
 
-    `noise`: a function of a draw's name and shape that returns the noise.
-    `name`: the last part of the draws' names, which are `video.<name>` and `audio.<name>`.
+    `noise`: a function of a name and a shape that returns noise. Equal names give equal noise.
+    `name`: says what the noise is for, such as `init`. `noise` is called with the names `video.<name>` and
+        `audio.<name>`.
     """
     return {stream: noise(f"{stream}.{name}", tuple(track.clean.shape)) for stream, track in tracks.items()}
