@@ -26,7 +26,7 @@ So a source of 24 frames per second can be read at 60. `check_repeats` limits fu
 """
 
 MOST_REPEATED_PIXELS = 10**12
-"""The largest number of pixels, of all frames together, that a plan reads beyond FREE_REPEATS times the stored frames.
+"""Largest number of pixels in the repeated frames of a plan: those beyond FREE_REPEATS times the stored frames.
 
 Example: 2 hours of 1920x1080 at 60 frames per second, made from a few stored frames, have fewer.
 """
@@ -281,10 +281,11 @@ class Plan(PlanOptions, ABC):
 
     @property
     def sound_strength(self) -> float:
-        """How far the sound of the context (the source frames that the model sees) keeps to the source's, from 0 to 1.
+        """How much of the source's sound the context (the source frames that the model sees) keeps, from 0 to 1.
 
-        At 1 it is the source's own sound. Below 1 it is the sound that the model makes for these frames; at 0 the model
-        ignores the source's sound.
+        - 1: the output has the source's own sound during the context.
+        - Below 1: the output has the model's version of that sound. The lower the value, the freer the version is.
+        - 0: the model ignores the source's sound.
         """
         return 1.0
 

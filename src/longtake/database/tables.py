@@ -108,9 +108,10 @@ fetches = sa.Table(
 `state`: waiting, running, done, or ended after the request has ended.
 `server`: the id of the server that downloads the files; null unless `state` is running.
 `attempt`: the number of attempts so far, including a running one. Attempts that their server stopped do not count.
-`files`: the files, a list of [URL, path of the field, kind, must be stored] (see `queue.requests.RemoteFile`).
+`files`: the files, a list of [url, field, kind, must_be_stored] (see `queue.requests.RemoteFile`).
 `blobs`: URL -> the key of the blob with the bytes, for each file that was downloaded.
-`hub_names`: URL -> the path in the folder of the hub's LoRAs, for each LoRA that was downloaded there; null for none.
+`hub_names`: URL -> the path in the folder of the hub's LoRAs, for each LoRA that was downloaded there; null if no file
+    was.
 `num_bytes`: the size of all these blobs together.
 """
 

@@ -13,7 +13,10 @@ from longtake.video import VideoInfo
 
 
 def joint_position(facts: VideoInfo, plan: Plan) -> JointPosition:
-    """Returns where the joint of a finished file is: the place where the source's own frames meet all other frames.
+    """Returns where the joint of a finished file is: the place where the source's own frames and the new frames meet.
+
+    If the output shows the model's version of the context (the source frames that the model sees), this version counts
+    as new frames here.
 
     facts: the facts about the finished file.
     plan: the plan from which the file was made.

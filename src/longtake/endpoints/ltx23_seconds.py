@@ -17,10 +17,10 @@ from longtake.plans import frames_on_clock, playable_rate
 from longtake.video import VideoInfo
 
 WINDOW_FRAMES = 505
-"""Largest sum of context frames and new frames if the request has no `context`. fal publishes this number.
+"""Largest sum of context frames (the source frames that the model continues) and new frames if the request has no
+`context`. fal publishes this number.
 
-Context frames are the source frames that the model continues. There are at least DEFAULT_CONTEXT of them, even if the
-sum then exceeds WINDOW_FRAMES.
+If this leaves fewer than 25 (DEFAULT_CONTEXT) context frames, there are 25 nevertheless, and the sum is larger.
 """
 
 DIRECTIONS: Mapping[str, Direction] = {"end": "forward", "start": "backward"}

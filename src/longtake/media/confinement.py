@@ -66,7 +66,8 @@ CALLS = {
     "exit": Numbers(60, 93),
     "exit_group": Numbers(231, 94),
 }
-"""The system calls that decoding needs. All others fail with EPERM, except `clone` and `clone3` (see `call_filter`)."""
+"""Name -> numbers of each system call that decoding needs. All other calls fail with EPERM, except `clone` and `clone3`
+(see `call_filter`)."""
 
 _CLONE = Numbers(56, 220)
 _CLONE3 = Numbers(435, 435)

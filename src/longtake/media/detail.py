@@ -10,9 +10,10 @@ The new frames are blurred, but they show where things move. The source's pixels
 
 The new frame becomes S(x + f_t) + p * (M_t - R(x + f_t)):
 
-- p is near 1 where R looks like S and the source does not move steadily before the joint. There the result is the
-  model's frame with the lost detail.
-- p is near 0 where R is blurred or the source moves steadily. There the result is the source's frame, moved.
+- p is near 1 if R looks like S and the pixel has not moved steadily in the source. The result is the model's frame with
+  the lost detail.
+- p is near 0 if R is blurred, or where the source has moved steadily, because its motion then shows better than the
+  model where the pixel goes. The result is the source's frame, moved.
 """
 
 import itertools
@@ -47,8 +48,9 @@ MOTION_FRAMES = 60
 """The number of new frames after which the source's own motion has slowed down to 1/e of its speed."""
 
 BLUR_ERROR = 0.06
-"""The error (RMS at contours, 0..1) of the model's version of the source's frame at which `_fidelity` is 1/2. The small
-models in this package reach 0.03 to 0.06 on clips like those they were trained on, and 0.1 or more on real video."""
+"""The error at which `_fidelity`, the measure of how well a model draws a picture, is 1/2. The error is the root mean
+square of the differences between the picture and the model's version, mainly at contours, in 0..1. The small models in
+this package reach 0.03 to 0.06 on clips like those they were trained on, and 0.1 or more on real video."""
 
 LEAST_CONTRAST = 2.0
 """Contrast in 8-bit code values per pixel that is added everywhere, so that flat areas also have a weight (see

@@ -264,7 +264,7 @@ class _Download:
         raise DownloadFailed(f"{shortened(self.url)} was redirected more than {_MAX_REDIRECTS} times.")
 
     def _check_status(self, response: httpx.Response, address: httpx.URL) -> None:
-        """Raises _Momentary or DownloadFailed unless the response of `address` holds the whole file."""
+        """Raises _Momentary (a retry may help) or DownloadFailed unless the response of `address` is the whole file."""
         status = response.status_code
         if status in (200, 203) or (status == 206 and is_whole(response.headers)):
             return

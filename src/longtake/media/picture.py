@@ -12,8 +12,8 @@ from longtake.media.tonemap import BT709, PRIMARIES, Primaries, Transfer
 _TRANSFERS: dict[int, Transfer] = {16: "pq", 18: "hlg"}
 _BT601, _BT2020 = 6, 9
 _MATRICES = {1: 1, 4: 4, 5: 6, 6: 6, 7: 7, 9: _BT2020, 10: _BT2020}
-"""Code point of a Y'CbCr matrix in a file (ITU-T H.273) -> the code point with the same coefficients that PictureFormat
-uses."""
+"""Code point of a Y'CbCr matrix in ITU-T H.273, as a file states it -> the code point in `PictureFormat.matrix`. Code
+points with the same coefficients become the same one."""
 
 _HD_HEIGHT = 720
 _LIMITED_RANGE, _FULL_RANGE = 1, 2

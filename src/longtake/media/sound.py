@@ -24,7 +24,7 @@ The change is too slow to be noticed."""
 
 MAX_GAIN = 4.0
 """Largest gain (12 dB) that adjusts the loudness of generated sound to the source's; the smallest is 1 / MAX_GAIN. If
-the loudness differs more, the model has generated another sound."""
+the loudness differs more, a part of the difference stays, because the model has generated another kind of sound."""
 
 SILENCE = 1e-3
 """Amplitude below which sound counts as silent: -60 dB of full scale."""
@@ -134,8 +134,10 @@ def precede_sound(generated: Samples, source: Samples, lead: int) -> Samples:
     """Returns `generated` followed by `source`, so that the transition is inaudible.
 
     It does the same as `continue_sound`, but backwards in time. The last `lead` samples of `generated` are the model's
-    version of the first `lead` samples of `source`. The first 25 ms (MAX_LAG_S + CROSS_FADE_S) of the result are
-    disturbed.
+    version of the first `lead` samples of `source`.
+
+    The first 25 ms (MAX_LAG_S + CROSS_FADE_S) of the result are disturbed, because the shift of `generated` is undone
+    there. To avoid that, pass 25 ms more of generated sound, and cut them off the result.
     """
     return reverse(continue_sound(reverse(source), reverse(generated), lead))
 

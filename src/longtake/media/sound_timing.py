@@ -112,10 +112,10 @@ def _beginning(window: list[Piece], rate: int) -> int:
 
 
 def _lasting_step(window: list[Piece], expected: int) -> int:
-    """Returns the smallest delay in samples among the pieces if all of them are later than expected.
+    """Returns the number of samples by which all pieces are too late, or minus the number by which all are too early.
 
-    If all are earlier than expected, the result is negative: minus the smallest number of samples by which one of them
-    is early. Otherwise it is 0.
+    It is the number of the piece that is nearest to its expected position, or 0 if the pieces are not all on one side.
+    Examples: 20 for delays of 20, 30 and 25 samples; -20 for -20, -30 and -25; 0 for -5, 30 and 25.
 
     window: consecutive pieces. Those without a timestamp do not count.
     expected: position at which the first piece is expected. Each other piece is expected at this position plus the

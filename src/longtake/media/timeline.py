@@ -245,8 +245,8 @@ def _clock(
 def _steady_rates(stated: Sequence[Fraction], measured: Fraction, average: Fraction) -> list[tuple[Fraction, Fraction]]:
     """Returns the rates that a video may have if its rate is constant, the likeliest first, as pairs (rate, error).
 
-    All rates are in frames per second. `error` is the largest number of ticks by which a frame's time may differ from
-    its exact time at this rate.
+    All rates are in frames per second. `error` is how far a frame's time may be from its exact time at this rate. Its
+    unit is a tick, the unit of the timestamps in the file.
 
     stated: rates that the container states.
     measured: average rate from the beginning of the first frame to the beginning of the last one.
@@ -269,10 +269,11 @@ def _variable_rate(
 ) -> Fraction:
     """Returns the constant rate in frames per second at which a variable-rate video is read.
 
-    The first choice is the video's rate without its pauses, but at least 1 (_MIN_VARIABLE_RATE). If that is above 240
-    (_MAX_RATE), the average rate, limited to 240, is the first choice. Other choices are usual rates up to 60
-    (_MAX_PREFERRED_RATE). The result is the lowest of these rates that shows 98 % (_SHOWN_SHARE) of the stored frames,
-    or the first choice if none does.
+    The result is the lowest of the candidates that shows 98 % (_SHOWN_SHARE) of the stored frames. The candidates are:
+    - The video's own rate: the rate without its pauses, but at least 1 (_MIN_VARIABLE_RATE). If that is above 240
+      (_MAX_RATE), the average rate, limited to 240, takes its place. If no candidate shows 98 %, this is the result.
+    - Some usual rates up to 60 (_MAX_PREFERRED_RATE): those above the own rate or, if that is above 60, those above
+      about the average rate.
 
     `measured` is the video's average rate. The other arguments are those of `_clock`.
     """
@@ -289,13 +290,13 @@ def _variable_rate(
 
 
 def _rate_between_pauses(deltas: Sequence[int], tick_s: Fraction, stated: Sequence[Fraction]) -> Fraction:
-    """Returns the frames per second of a video without its pauses, rounded to a usual or standard rate if one is near.
+    """Returns the frames per second of a video without its pauses, rounded as `_snapped` does.
 
     A pause is a difference between two frames of more than 1.5 times the typical difference.
 
     deltas: differences of neighbouring frames' times in ticks.
     tick_s: seconds of one tick.
-    stated: rates that the container states. The result is one of them if it is usual and near.
+    stated: rates that the container states (see `_snapped`).
     """
     # The step, the typical difference between two frames, is at first the lower quartile of the differences.
     step = float(sorted(deltas)[len(deltas) // 4])

@@ -273,9 +273,9 @@ def vae_config(section: Mapping[str, Any]) -> Config:
 def _resampling(kind: str, has_ending: bool) -> str:
     """Returns diffusers' name for a kind of resampling block, such as "temporal" for `compress_time`.
 
-    kind: the published name of the kind. For the encoder, the caller has removed the ending `_res`.
-    has_ending: False if the name of an encoder's kind lacked this ending, otherwise True.
-    Raises `BadCheckpoint` for an unknown kind, and if `has_ending` is False.
+    kind: the published name. An encoder's names must end in `_res`; the caller has removed this ending.
+    has_ending: False if the name is an encoder's and lacked the ending, otherwise True.
+    Raises `BadCheckpoint` for an unknown kind, or if `has_ending` is False.
     """
     if not has_ending or kind not in _RESAMPLE:
         refuse("vae", "blocks", kind, f"{', '.join(_RESAMPLE)}, and these with _res to encode")

@@ -293,8 +293,9 @@ def needs_download(url: str, settings: Settings, caller: str) -> bool:
 
     - An http(s) URL: False if it was downloaded for this caller before, if the settings are offline, or if it is an
       http URL whose host is not trusted. Otherwise True.
-    - A LoRA on the hub: False if it is in the LoRA folder. Otherwise True, even if it was downloaded before (the hub
-      may have a newer version) or if the settings are offline.
+    - A LoRA on the hub: False if it is in the LoRA folder. Otherwise True, even if it was downloaded before, because
+      the hub may have a newer version. Also True if the settings are offline; the download then finds the version on
+      this machine, or fails.
     """
     if is_hub_url(url):
         try:
@@ -314,7 +315,10 @@ def _target(url: str, settings: Settings, caller: str | None) -> Path:
 
 
 def _check_encrypted(url: httpx.URL, settings: Settings, sources: LoraSources) -> None:
-    """Raises `InvalidRequest` for an http URL, unless `settings` trust its host or `sources.any_path` is True."""
+    """Raises `InvalidRequest` if a LoRA's URL is neither https nor an allowed http URL.
+
+    An http URL is allowed if its host is one of `settings.trusted_hosts`, or if `sources.any_path` is True.
+    """
     trusted = {host.lower() for host in settings.trusted_hosts}
     if url.scheme != "https" and not sources.any_path and url.host not in trusted:
         raise InvalidRequest(

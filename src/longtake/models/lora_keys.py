@@ -40,7 +40,8 @@ _PROCESSOR = re.compile(r"\.processor\.(\w+)_lora\.(down|up)\.weight$")
 """The end of a key that diffusers wrote before it used PEFT, such as `.processor.to_q_lora.down.weight`."""
 
 _OLD_NAMES = {"to_out": "to_out.0"}
-"""Name of a module in a key that diffusers wrote before it used PEFT -> its name in diffusers' class, if it differs."""
+"""Name of a layer in the keys that old versions of diffusers (without PEFT) wrote -> the layer's name in diffusers'
+class. Layers for which both names are the same are left out."""
 
 _CONNECTORS = re.compile(r"(text_embedding_projection|connectors|(video|audio)_(embeddings_)?connector)[._]")
 """Keys for the text encoder's connectors. Their tensors are ignored, as in the publisher's own code."""

@@ -49,10 +49,13 @@ def arguments(cls: type[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_known(path: Path, model: Any, settings: Mapping[str, Any]) -> None:
-    """Raises `BadCheckpoint` for settings that a class of diffusers does not have. They may mean another architecture.
+    """Raises `BadCheckpoint` if a checkpoint has settings that the model's class in diffusers does not have.
+
+    Such settings are not ignored, because the checkpoint may be one of another architecture.
 
     path: the checkpoint, for the message.
-    model: the model, built from the settings that its class has. Its `config` also has settings that the class adds.
+    model: the model, built from those of `settings` that its class has.
+    settings: all settings of the checkpoint.
     """
     unknown = settings.keys() - model.config.keys()
     if unknown:

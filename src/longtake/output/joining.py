@@ -203,7 +203,10 @@ def corrected_frames(clip: GeneratedClip, plan: Plan, correct: Correction) -> It
 
 
 def _with_detail(frames: Tensor, detail: "Detail", distances: Sequence[int]) -> Tensor:
-    """Returns frames [t, 3, H, W] in 0..1 with the source's detail added to them. See `carry_detail`."""
+    """Returns frames [t, 3, H, W] in 0..1 with the source's detail added to them, as `carry_detail` does.
+
+    distances: for each frame, the number of new frames between the source and this frame.
+    """
     from longtake.media.detail import carry_detail
 
     carried = carry_detail(_pictures(frames), detail, distances)

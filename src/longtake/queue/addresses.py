@@ -36,7 +36,8 @@ MAIN_HOSTS: Mapping[Service, str] = {
     "rest": "rest.fal.ai",
     "cdn": "v3.fal.media",
 }
-"""The host name of each service in the URLs that are sent to a client that called one of fal's host names."""
+"""fal's main host name of each service. If a client reaches this server under any of fal's host names, the URLs in its
+answers have these host names."""
 
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 

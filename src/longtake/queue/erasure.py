@@ -27,7 +27,8 @@ UNSTORED_S = 45 * 60
 EVERY_S = 5 * 60
 """Seconds between two searches for old requests.
 
-Together with UNSTORED_S it is less than one hour, within which data of requests with `store_io` False must be deleted.
+Data of a request with `store_io` False must be deleted within one hour after its end. So the sum of UNSTORED_S and
+EVERY_S must be less than one hour.
 """
 
 PAUSED_S = 30.0

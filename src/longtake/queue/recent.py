@@ -181,9 +181,9 @@ def tree(
 
 
 def one(engine: sa.Engine, columns: Sequence[sa.Column[Any]], request_id: str, key_id: str | None) -> Any | None:
-    """Returns the row of one request, with the columns that `facts` selects, or None if there is no such request.
+    """Returns the row of one request, or None if there is no such request.
 
-    `columns`: columns of the table `requests`.
+    `columns`: the columns of the table `requests` that the row has. It also has the two columns that `facts` adds.
     `key_id`: the key whose request it must be; None for any.
     """
     query = facts(columns, key_id).where(requests.c.id == request_id, *own(requests, key_id))

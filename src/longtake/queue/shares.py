@@ -105,7 +105,7 @@ class SenderShares:
             return True
 
     def release(self, receiver: Receiver) -> None:
-        """Frees a sender that was reserved for this receiver."""
+        """Ends one reservation for this receiver that `reserve` has made, so that its sender is free again."""
         with self._lock:
             self._sending[receiver] -= 1
             self._sending += Counter()  # removes the receivers to which nothing is sent

@@ -193,7 +193,7 @@ async def _new_file(request: Request, state: ServerState, tokens: Tokens) -> New
     """Returns the owner, name, MIME type, lifetime and access rules of a file, from the headers of the upload request.
 
     `tokens` checks an upload token. Raises RequestFailed if the caller may not upload: with status 401 without a valid
-    key or token, and with status 403 for a token that runs no endpoint of this server.
+    API key or token, and with status 403 for a run token whose holder may run no endpoint of this server.
     """
     owner = (await _uploader(request, state, tokens)).key_id
     kind = media_type(request.headers.get("content-type"))

@@ -136,7 +136,8 @@ class Planner:
     ) -> None:
         """Fetches and decodes the end image of a request, if it has one, so that a bad one is known before a run.
 
-        The arguments and errors are those of `plan`. `wanted`: the request.
+        `wanted` is the body of the HTTP request, as an object of the endpoint's class of requests. The other arguments,
+        and the errors, are those of `plan`.
         """
         url = endpoint.end_image_url(wanted)
         if url is None:

@@ -71,8 +71,8 @@ async def result_for(request: Request, task: "asyncio.Future[T]") -> T:
 
     request: the client's request, whose body has been received.
 
-    Raises ClientDisconnect if the client goes before the task's end. The task then continues. A LongtakeError of the
-    task is raised as a copy, because the caller may change it, and each waiting client needs the original.
+    Raises ClientDisconnect if the client goes before the task's end. The task then continues. If the task raises a
+    LongtakeError, each waiting client gets a copy of its own, so that a caller may change it (see `errors_at`).
     """
     gone = asyncio.create_task(wait_for_disconnect(request))
     try:

@@ -95,11 +95,10 @@ def _is(wanted: Derivation) -> list[sa.ColumnElement[bool]]:
 
 
 def _delete_oldest(connection: sa.Connection, made: Derivation) -> list[str]:
-    """Deletes the oldest derived files of one kind of a stored file, so that at most MOST_FORMS - 1 remain.
+    """Deletes old derived files, so that there is room for `made`: at most 7 (MOST_FORMS - 1) remain, the newest ones.
 
-    Returns the keys of their blobs, which the caller must delete.
-
-    `made`: names the stored file and the kind.
+    Only derived files of the same kind and of the same stored file as `made` count. Returns the keys of the blobs of
+    the deleted ones, which the caller must delete.
     """
     of_kind = [derived_files.c.file_key == made.file_key, derived_files.c.kind == made.kind]
     newest = sa.select(derived_files.c.form).where(*of_kind).order_by(derived_files.c.made_at.desc())

@@ -156,7 +156,7 @@ class FileStore:
         )
 
     def find_whole(self, key: str) -> StoredFile | None:
-        """Returns the facts about a file as `find` does, but returns None instead of raising FileLost."""
+        """Returns the facts about a file; None if no file has this key, it has expired, or its bytes are lost."""
         try:
             return self.find(key)
         except FileLost:
@@ -233,10 +233,10 @@ class FileStore:
     def sweep_strays(self) -> None:
         """Deletes what crashes left: scratch files that are older than one day (STRAY_S), and blobs without a row.
 
-        A blob without a row may be a file whose row is in another database, or in a newer copy of this one. So these
-        blobs stay:
-        - Those that are not older than one day, or than `retention_s` if that is longer.
-        - Those that are older than all requests and files in the database. The log says how many there are.
+        A blob without a row may be a file that another database knows, for example if this one is an old backup. So
+        these blobs stay:
+        - Those that were stored less than one day ago, or less than `retention_s` ago if that is longer.
+        - Those that are older than the oldest request or file in the database. The log says how many there are.
         """
         for path in self.scratch.glob("*"):
             delete_unchanged(path, clock.now() - STRAY_S)

@@ -134,7 +134,10 @@ def add_part(store: FileStore, upload: Upload, part: Part, path: Path, max_bytes
 
 
 def _count_part(store: FileStore, upload: Upload, part: Part, max_bytes: int) -> None:
-    """Inserts the row of a part, unless it was inserted before. Raises the errors of `add_part`."""
+    """Inserts the row of a part, so that the part counts towards the limits of its upload and of its key.
+
+    Does nothing if the table has the row already. `max_bytes` and the errors are those of `add_part`.
+    """
     of_upload, of_key = upload_parts.c.token == upload.token, upload_parts.c.key_id == upload.key_id
     same = sa.and_(of_upload, upload_parts.c.number == part.number, upload_parts.c.etag == part.etag)
     with store.engine.begin() as connection:

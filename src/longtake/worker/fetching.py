@@ -257,7 +257,8 @@ class FetchPlaces:
         `place`: the download.
         `ending`: how it ended:
         - "done": makes the request ready to be claimed.
-        - "stopped" or "failed": puts the download back, so that it can begin again.
+        - "stopped" or "failed" (this machine failed): puts the download back, so that it can begin again. Only a
+          "failed" attempt counts towards the maximum.
         - An `Outcome`: ends the request with this error.
         """
         fetch = place.fetch
@@ -314,8 +315,8 @@ class FetchPlaces:
         """Returns True if a file must be downloaded before its request can be claimed. Returns False for these files:
 
         - A file in this server's own store that the request's API key may read.
-        - A LoRA that is on this machine already, unless another machine lacks it (`must_be_stored`). Then it must be
-          stored as a blob for that machine.
+        - A LoRA that is on this machine already. But if `file.must_be_stored` is True, the result is True: another
+          machine lacks the LoRA, and needs it as a blob.
         - A LoRA with a URL that is not allowed. The request fails later, when it runs.
 
         `place`: the download of the request's files.
@@ -330,11 +331,11 @@ class FetchPlaces:
         """Context manager that downloads one file of a request and yields its path, from which a blob is then made.
 
         A video or picture that the request's API key has just imported (see `storage.imports`) is not downloaded again.
-        Yields None for a LoRA of the hub that needs no blob: this machine already has its newest version, and no other
-        machine is known to lack it.
+        Yields None for a LoRA of the hub that needs no blob: this machine already has its newest version, and
+        `file.must_be_stored` is False.
 
         `place`: the download of the request's files.
-        `hub_names`: for a LoRA of the hub, this method sets the item URL -> path in the folder for LoRAs of the hub.
+        `hub_names`: gets the item (URL, path in the folder for LoRAs of the hub) if the file is a LoRA of the hub.
 
         Raises Cancelled if the download must stop, and LongtakeError if the file cannot be downloaded.
         """

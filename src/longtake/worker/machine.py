@@ -58,7 +58,7 @@ def wait_for_room(folder: Path, pause_s: float, wait: Callable[[float], bool]) -
     - Otherwise waits `pause_s` seconds. The attempt counts, because the request may need more than this machine has.
 
     `folder`: the folder of the request's files, on the disk that is checked. If the disk is full, the folder is deleted
-        first. If the disk then has room, it does not count as full.
+        and the disk is checked again. Only if it is still full, the first case applies.
     `wait`: waits for the given number of seconds, and returns True if this function must return at once.
     """
     if not has_room(folder):

@@ -48,11 +48,15 @@ class Proceed:
 class FileFound:
     """Server to worker: the reply to `FileWanted`.
 
-    `blob` is the key of the stored file's bytes, or None if the URL names no stored file that the request's caller may
-    read. `is_own` is True if the URL is one of this server's own files, whether the file is stored or not.
-    `is_fetched` is True if the server has downloaded the file for the request.
-    `hub_name` is set for a LoRA of the hub (Hugging Face): its path in the machine's folder for LoRAs of the hub. If
-    the file is not there, its bytes are in the blob. It is None for other files.
+    `blob`: the key of the blob with the file's bytes; None if the server has no such file, or the request's caller may
+        not read it.
+    `is_own`: True if the URL is that of an upload to this server, or of a result. If `blob` is then None, the file is
+        no longer stored, or the caller may not read it.
+    `is_fetched`: True if `blob` is a file that the server has downloaded for the request.
+    `hub_name`: for a LoRA of the hub (Hugging Face), its path in the machine's folder for LoRAs of the hub. If the file
+        is not there, its bytes are in `blob`. None for other files.
+
+    If `blob` and `hub_name` are None and `is_own` is False, the worker must download the file.
     """
 
     blob: str | None

@@ -61,7 +61,11 @@ class PreviewSender:
         return not is_busy and time.monotonic() >= self._next_at and self._channel.is_watched(self._request_id)
 
     def show(self, preview: Preview, cost_s: float) -> None:
-        """Encodes and sends a preview in a thread. Making it has delayed the sampling by `cost_s` seconds."""
+        """Encodes and sends a preview in a thread.
+
+        `cost_s`: the seconds by which making the preview has delayed the sampling. The more, the longer is the pause
+            before the next preview.
+        """
         self._pause(cost_s)
         encoder = Thread(target=self._send, args=(preview, cost_s), name="preview", daemon=True)
         with suppress(OSError):

@@ -131,7 +131,7 @@ class Slot:
         """Handles a message that came while the worker process had no request. Also updates the slot's state.
 
         - Progress, a printed line or an error of the process is logged. The same progress is logged only once in a row.
-        - If no worker process can work on this machine, `on_unusable` of the context is called.
+        - If no worker process can work on this machine, `SlotContext.on_unusable` is called with the reason.
         - For any other message, and for None (no message), only the state is updated.
         """
         match message:

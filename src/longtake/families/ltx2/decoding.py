@@ -20,8 +20,8 @@ from longtake.video import OnProgress, Progress, in_window
 SPARE_SAMPLES = round((MAX_LAG_S + CROSS_FADE_S) * SOUND_RATE)
 """The number of samples by which a clip's sound may be longer than its frames.
 
-They are at the end that is farther from the frames that the clip continues. Aligning the clip's sound with the sound of
-those frames, and cross-fading the two, may use up that many samples.
+Aligning and cross-fading the clip's sound with the sound that it continues may use up that many samples. The extra ones
+are after the last frame in a forward extension, and before the first frame in a backward one.
 """
 
 NEIGHBOUR_LATENTS = 2

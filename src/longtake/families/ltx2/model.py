@@ -88,7 +88,8 @@ def _check_text_parts(card: LTX2Card, encoder: Any, connectors: Any, transformer
     They do not fit in these cases:
     - The connectors read another number or width of hidden states than the text encoder makes.
     - The connectors make tokens of another width than the transformer reads.
-    - The card's number of prompt tokens is no multiple of the connectors' number of registers.
+    - The card's number of prompt tokens is no multiple of the connectors' number of registers (learned tokens that take
+      the place of padding).
     """
     gemma, reads, needs = encoder.config.get_text_config(), connectors.config, transformer.config
     found = (gemma.hidden_size, gemma.num_hidden_layers + 1)

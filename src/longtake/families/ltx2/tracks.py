@@ -92,7 +92,7 @@ class Track:
         return torch.lerp(self.clean, noise, self.mask)
 
     def result(self, tokens: Tensor) -> Tensor:
-        """Returns `tokens` [1, n, C] without the extra tokens of a keyframe."""
+        """Returns `tokens` [1, n, C] without the extra tokens of a `Keyframe`, the last ones: [1, n - extra, C]."""
         return tokens[:, : tokens.shape[1] - self.extra]
 
 

@@ -77,12 +77,13 @@ def whole_source_counts(span: Span, new_frames: int, card: LTXVCard) -> FrameCou
 def total_counts(span: Span, num_frames: int, card: LTXVCard, count_field: str | None = "num_frames") -> FrameCounts:
     """Returns the frame counts of a request whose `num_frames` counts source frames and new frames together.
 
-    There are two cases:
-    - Normally, the output has `num_frames` frames. It shows the last frames of `span`: the largest number 8k+1 (1, 9,
-      17, ...) of frames that `span` has. They are the context, which the model sees. The other frames are new.
-    - If that leaves fewer than 8 (LEAST_NEW_FRAMES) new frames, the output shows all frames of `span`. The context has
-      the largest number 8k+1 of frames that is at most half of `num_frames`. The number of new frames is `num_frames`
-      minus this number, so the output may have more than `num_frames` frames.
+    The number of context frames (those that the model sees) is an 8k+1 (1, 9, 17, ...). The number of new frames is
+    always `num_frames` minus the number of context frames. There are two cases:
+    - Normally, the context is as long as `span` allows: its last frames, as many as the largest 8k+1 that it has. The
+      output shows the context and the new frames, `num_frames` in all.
+    - If that leaves fewer than 8 (LEAST_NEW_FRAMES) new frames, the context is shorter: the largest 8k+1 that is at
+      most half of `num_frames`. The output shows all frames of `span` and the new frames, so it may have more than
+      `num_frames` frames.
 
     `span`: the source frames that the request allows.
     `card`: the card of the model, which limits the context and the windows.

@@ -14,8 +14,9 @@ class Guidance:
         it; a level below all of them is in the last bin.
     `cfg`: the scale of classifier-free guidance; 1 is off.
     `stg`: the scale of spatio-temporal guidance; 0 is off.
-    `rescale`: where `stg` is on, how far the standard deviation of the guided prediction is brought back to that of the
-        unguided one: 0 is not at all, 0.5 is halfway. 1 also means not at all, as in the published configurations.
+    `rescale`: how far the standard deviation of the guided prediction is brought back to that of the unguided one, as a
+        share: 0 is not at all, 0.5 is halfway, 0.9 is nearly all the way. But 1 switches it off, as in the published
+        configurations. It has an effect only where `stg` is on.
     `blocks`: the numbers of the transformer blocks whose self-attention `stg` disturbs.
     `cfg_star`: True if the prediction for the negative prompt is first scaled to fit the one for the positive prompt
         (see `guidance.project`).
