@@ -246,6 +246,10 @@ class DiskFull(LongtakeError):
     status = 507
 
 
+class MemoryRanOut(LongtakeError):
+    """The memory of the device or of the host is too small for a request, also with the smallest batches and tiles."""
+
+
 class FileLost(LongtakeError):
     """The bytes of a stored file, input or result are missing or damaged. The server's log says of which one."""
 

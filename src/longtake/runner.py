@@ -4,6 +4,7 @@ These are steps 4 to 8 of "The way of a request" in README.md.
 """
 
 import gc
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from PIL import Image, ImageOps
 
 from longtake.endpoints import Endpoint
+from longtake.errors import MemoryRanOut, is_out_of_memory
 from longtake.families import FAMILIES
 from longtake.families.family import Context, LoadedModel, PlanRun
 from longtake.media.crf import compress
@@ -26,7 +28,7 @@ from longtake.models.budget import may_pin_adapters
 from longtake.models.choice import ModelChoice
 from longtake.models.lora_files import NO_SOURCES, LoraSources
 from longtake.models.loras import LoraCache, open_adapters, read_adapters
-from longtake.models.memory import memories
+from longtake.models.memory import memories, sparing
 from longtake.models.registry import ModelCard
 from longtake.output.background import Background
 from longtake.output.joining import Joiner
@@ -41,6 +43,8 @@ from longtake.sampling.resume import NO_RESUME, Resume
 from longtake.settings import Settings
 from longtake.video import OnProgress, Progress, VideoInfo, ignore_progress
 
+log = logging.getLogger(__name__)
+
 IMAGE_CRF = 33
 """The constant rate factor (0..51) at which the end image is compressed with H.264, because the model was trained on
 compressed video frames."""
@@ -50,6 +54,12 @@ DETAIL_NOTE = (
     "model's own frames."
 )
 """The note to the user if the source's fine detail is added to the new frames (see `carries_detail`)."""
+
+SPARING_NOTE = (
+    "The memory ran out once, so the video was made with smaller batches and tiles; with more memory its pixels may "
+    "differ slightly."
+)
+"""The note to the user if a request ran out of memory and was made with less."""
 
 
 @dataclass(frozen=True)
@@ -147,11 +157,7 @@ class Runner:
     def release(self) -> None:
         """Frees the memory of the loaded model, if there is one."""
         self._model = None
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-            if hasattr(torch.accelerator, "empty_host_cache"):  # not in older versions, which keep pinned memory
-                torch.accelerator.empty_host_cache()
+        _free_memory()
 
     def run(
         self,
@@ -174,8 +180,44 @@ class Runner:
         `previews`: receives previews of the new frames. No previews are made if it is None, or if a safety checker
             checks the frames.
 
-        Raises LongtakeError if the request cannot be served.
+        If the memory runs out, the job is run once more, with the smallest batches and tiles (see `memory.sparing`).
+        The result has a note about it, and `resume` remembers it, so that a later run gives the same bits.
+
+        Raises LongtakeError if the request cannot be served, and MemoryRanOut if the memory runs out again.
         """
+        if not resume.is_sparing:
+            try:
+                return self._run(job, path, on_progress, resume, caller, previews)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                log.warning("The memory ran out; the request is made again with less memory. %s", error)
+            # After the handler, nothing refers any more to the tensors of the run that failed.
+            resume.spare()
+            _free_memory()
+        token = sparing.set(True)
+        try:
+            result = self._run(job, path, on_progress, resume, caller, previews)
+            return replace(result, notes=(*result.notes, SPARING_NOTE))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            log.warning("The memory ran out again. %s", error)
+        finally:
+            sparing.reset(token)
+        self.release()
+        raise MemoryRanOut(_needs_less(self._settings))
+
+    def _run(
+        self,
+        job: Job,
+        path: Path,
+        on_progress: OnProgress,
+        resume: Resume,
+        caller: str | None,
+        previews: Previews | None,
+    ) -> Result:
+        """Runs a job once. The arguments are those of `run`."""
         job.model.check()
         plan, family, progress = job.plan, job.endpoint.family, ProgressRelay(on_progress, Progress("load", 0, 1))
         # Adapters are opened before the model is loaded, so that a request with a missing adapter fails at once.
@@ -224,6 +266,27 @@ class Runner:
             has_sound=has_sound and plan.output_format.sound is not None,
             notes=tuple(note for note in (*plan.notes, detail_note, expansion_note, safety_note) if note),
         )
+
+
+def _free_memory() -> None:
+    """Gives back the memory of objects to which nothing refers any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        if hasattr(torch.accelerator, "empty_host_cache"):  # not in older versions, which keep pinned memory
+            torch.accelerator.empty_host_cache()
+
+
+def _needs_less(settings: Settings) -> str:
+    """Returns a sentence for the user about a request for which the memory is too small: what needs less memory."""
+    changes = [
+        *(["LONGTAKE_OFFLOAD=group"] if settings.offload != "group" else []),
+        *(["LONGTAKE_QUANTISE=fp8"] if settings.quantise != "fp8" else []),
+        "a lower resolution",
+        "fewer frames",
+    ]
+    listed = f"{', '.join(changes[:-1])} or {changes[-1]}"
+    return f"The memory ran out, also with the smallest batches and tiles. What needs less: {listed}."
 
 
 def carries_detail(job: Job, settings: Settings) -> bool:

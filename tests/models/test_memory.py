@@ -161,3 +161,12 @@ def test_fp8_halves_the_large_weights_and_stays_near() -> None:
     got = _velocity(transformer)
     assert got.dtype == torch.float32
     assert 0 < (got - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+def test_predictions_are_made_together_as_far_as_memory_allows() -> None:
+    transformer: Any = small.transformer()
+    assert memory.predictions_at_once(transformer, 100, CPU) > 4
+    assert memory.predictions_at_once(transformer, 10**9, CPU) == 1
+    token = memory.sparing.set(True)
+    assert memory.predictions_at_once(transformer, 100, CPU) == 1
+    memory.sparing.reset(token)

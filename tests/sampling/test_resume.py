@@ -70,3 +70,11 @@ def test_a_full_disk_is_this_machine_s_fault(tmp_path: Path, monkeypatch: pytest
         Resume(tmp_path).tensors("a", lambda: {"x": torch.zeros(1)}, CPU)
     assert raised.value.errno == errno.ENOSPC
     assert not list(tmp_path.iterdir())
+
+
+def test_a_plan_that_ran_out_of_memory_is_remembered(tmp_path: Path) -> None:
+    assert not Resume(tmp_path).is_sparing
+    Resume(tmp_path).spare()
+    assert Resume(tmp_path).is_sparing
+    Resume().spare()
+    assert not Resume().is_sparing

@@ -25,6 +25,16 @@ class Resume:
 
     folder: Path | None = None
 
+    @property
+    def is_sparing(self) -> bool:
+        """True if an earlier run of the plan called `spare`."""
+        return self.folder is not None and (self.folder / "sparing").exists()
+
+    def spare(self) -> None:
+        """Saves that the plan ran out of memory, so that all later runs make it with less memory and the same bits."""
+        if self.folder is not None:
+            (self.folder / "sparing").touch()
+
     def tensors(self, name: str, make: Callable[[], Mapping[str, Tensor]], device: torch.device) -> dict[str, Tensor]:
         """Returns the dict of tensors that `make` makes, or made in an earlier run of the same plan.
 
