@@ -20,7 +20,8 @@ WINDOW_FRAMES = 505
 """Largest sum of context frames (the source frames that the model continues) and new frames if the request has no
 `context`. fal publishes this number.
 
-If this leaves fewer than 25 (DEFAULT_CONTEXT) context frames, there are 25 nevertheless, and the sum is larger.
+If this leaves fewer than 25 (DEFAULT_CONTEXT) context frames, there are 25 nevertheless (or all frames of a shorter
+source), and the sum may be larger.
 """
 
 DIRECTIONS: Mapping[str, Direction] = {"end": "forward", "start": "backward"}
