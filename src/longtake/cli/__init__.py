@@ -15,6 +15,7 @@ from longtake.cli.console import (
     DataDirOption,
     DebugOption,
     JsonOption,
+    MeasureOption,
     print_json,
     print_rows,
     progress_shown,
@@ -125,7 +126,9 @@ def plan(ctx: typer.Context) -> None:
 
 
 @app.command()
-def doctor(data_dir: DataDirOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
+def doctor(
+    data_dir: DataDirOption = None, measure: MeasureOption = False, json: JsonOption = False, debug: DebugOption = False
+) -> None:
     """Report what this machine can run and what is missing. The exit status is 1 if a small model in the package
     cannot run.
     """
@@ -133,7 +136,7 @@ def doctor(data_dir: DataDirOption = None, json: JsonOption = False, debug: Debu
         from longtake.cli.doctor import examine
         from longtake.settings import settings
 
-        report = examine(settings())
+        report = examine(settings(), measures=measure)
         if json:
             print_json(report.to_json())
         else:

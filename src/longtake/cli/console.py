@@ -21,6 +21,7 @@ from longtake.printable import printable_lines
 from longtake.video import OnProgress, Progress, ignore_progress
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+MeasureOption = Annotated[bool, typer.Option("--measure", help="Also measure the device for some seconds.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 

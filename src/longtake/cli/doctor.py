@@ -76,13 +76,18 @@ class Report:
         ]
 
 
-def examine(settings: Settings) -> Report:
-    """Runs all checks and returns their findings. No weights are loaded; some frames are encoded, and one child process
-    is started."""
+def examine(settings: Settings, *, measures: bool = False) -> Report:
+    """Runs all checks and returns their findings. Some frames are encoded, and one child process is started.
+
+    measures: True also measures the device for some seconds. Otherwise no weights are loaded.
+    """
+    measured = {"Measured": _checked("measuring", lambda: list(_measured(settings)), vital=False)} if measures else {}
     return Report(
         {
             "Machine": list(_machine()),
             "Device": _checked("device", lambda: list(_device(settings)), vital=True),
+            **measured,
+            "Models that fit": _checked("models", lambda: list(_fitting(settings)), vital=False),
             "Models": [finding for card in CARDS.values() for finding in _model(card, settings)],
             "Files that can be written": [finding for kind in get_args(OutputType) for finding in _codec(kind)],
             "Reading sources": _checked("child process", lambda: list(_sandbox()), vital=True),
@@ -148,6 +153,28 @@ def _device(settings: Settings) -> Iterator[Finding]:
     embedded, other = (str(memory.choose_dtype(settings, device, embedded=flag)) for flag in (True, False))
     dtypes = f"{embedded.removeprefix('torch.')} for the embedded model, {other.removeprefix('torch.')} for others"
     yield Finding("chosen", "ok", f"{device} (LONGTAKE_DEVICE={settings.device}), {dtypes}")
+
+
+def _measured(settings: Settings) -> Iterator[Finding]:
+    with importing_models():
+        from longtake.cli.measuring import measure
+    for measured in measure(settings):
+        yield Finding(measured.name, "note", measured.text)
+
+
+def _fitting(settings: Settings) -> Iterator[Finding]:
+    """Yields for each published model how it runs on the chosen device, if that is a GPU with memory of its own."""
+    with importing_models():
+        from longtake.cli.fitting import SIZES, fitting
+        from longtake.models import memory
+
+    device = memory.choose_device(settings)
+    memories = memory.memories(device)
+    if memories.device is None:
+        yield Finding(str(device), "note", "shares the host's memory, so all weights and activations must fit there")
+        return
+    for name, sizes in SIZES.items():
+        yield Finding(name, "note", fitting(sizes, memories))
 
 
 def _model(card: ModelCard, settings: Settings) -> Sequence[Finding]:

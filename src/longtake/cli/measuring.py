@@ -1,0 +1,105 @@
+"""Short measurements of the device for `longtake doctor --measure`."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from longtake.models import memory
+from longtake.models.registry import card
+from longtake.runner import load_installed
+from longtake.settings import Settings
+from longtake.video import ignore_progress
+
+LONGEST_S = 1.0
+"""Each measurement is repeated until this many seconds have passed, and the fastest repetition counts."""
+
+NUM_TOKENS = 512
+"""The number of tokens of the evaluation of the embedded model that is measured."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a device reaches.
+
+    name: what was measured.
+    text: the figure, with that of the GPU for which the documentation states times.
+    """
+
+    name: str
+    text: str
+
+
+def measure(settings: Settings) -> Iterator[Measured]:
+    """Yields what the device of the settings reaches, each after about a second.
+
+    On a CPU, sizes are smaller and nothing is copied between host and device.
+    """
+    device = memory.choose_device(settings)
+    yield Measured("matrix products", _products(device, memory.choose_dtype(settings, device, embedded=False)))
+    yield Measured("memory", _memory(device))
+    if device.type == "cuda":
+        yield Measured("pinned host memory to the GPU", f"{_to_device(device, pinned=True)}; an H200 reached 55 GB/s")
+        yield Measured(
+            "ordinary host memory to the GPU", f"{_to_device(device, pinned=False)}; an H200 reached 19 GB/s"
+        )
+    yield Measured("embedded model", _evaluation(settings, device))
+
+
+def _products(device: torch.device, dtype: torch.dtype) -> str:
+    side = 8192 if device.type == "cuda" else 1024
+    a, b = torch.ones(side, side, dtype=dtype, device=device), torch.ones(side, side, dtype=dtype, device=device)
+    rate = 2 * side**3 / _fastest(lambda: a @ b, device) / 1e12
+    return f"{rate:.3g} TFLOP/s in {str(dtype).removeprefix('torch.')}; an H200 reached 794 in bfloat16"
+
+
+def _memory(device: torch.device) -> str:
+    num_bytes = 2**30 if device.type == "cuda" else 2**26
+    source = torch.ones(num_bytes, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    rate = 2 * num_bytes / _fastest(lambda: target.copy_(source), device) / 1e9
+    return f"{rate:.3g} GB/s read and written; an H200 has 4800 and an H100 3350"
+
+
+def _to_device(device: torch.device, *, pinned: bool) -> str:
+    host = torch.ones(2**29, dtype=torch.uint8, pin_memory=pinned)
+    target = torch.empty_like(host, device=device)
+    return f"{host.nbytes / _fastest(lambda: target.copy_(host, non_blocking=True), device) / 1e9:.3g} GB/s"
+
+
+def _evaluation(settings: Settings, device: torch.device) -> str:
+    """Returns how long one evaluation of the embedded model's transformer takes."""
+    transformer: Any = load_installed(card("ltxv-tiny"), settings, ignore_progress).transformer
+    config = transformer.config
+
+    def ones(*shape: int) -> torch.Tensor:
+        return torch.ones(shape, dtype=transformer.dtype, device=device)
+
+    tokens, prompt = ones(1, NUM_TOKENS, config.in_channels), ones(1, 16, config.caption_channels)
+    coords, level = torch.ones(1, 3, NUM_TOKENS, device=device), torch.tensor([500.0], device=device)
+    with torch.inference_mode():
+        seconds = _fastest(
+            lambda: transformer(tokens, prompt, level, ones(1, 16), video_coords=coords, return_dict=False), device
+        )
+    return f"{1000 * seconds:.3g} ms for one evaluation with {NUM_TOKENS} tokens"
+
+
+def _fastest(work: Callable[[], object], device: torch.device) -> float:
+    """Returns the seconds of the fastest of several calls of `work`, after one that is not counted."""
+    found: list[float] = []
+    begin = time.perf_counter()
+    while len(found) < 2 or time.perf_counter() - begin < LONGEST_S:
+        _wait(device)
+        started = time.perf_counter()
+        work()
+        _wait(device)
+        found.append(time.perf_counter() - started)
+    return min(found[1:])
+
+
+def _wait(device: torch.device) -> None:
+    """Waits until a CUDA GPU has done all its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

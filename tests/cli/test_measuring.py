@@ -1,0 +1,38 @@
+"""The doctor measures the device."""
+
+import json
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from longtake.cli import app, measuring
+from longtake.cli.doctor import Report
+from longtake.models.registry import card, missing
+from longtake.settings import settings
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "LONGEST_S", 0.0)
+    monkeypatch.setenv("LONGTAKE_DEVICE", "cpu")
+    if missing(card("ltxv-tiny"), settings()):
+        pytest.skip("the embedded model's weights are not in the package")
+
+
+def test_a_cpu_is_measured_without_copies_to_a_gpu() -> None:
+    found = {measured.name: measured.text for measured in measuring.measure(settings())}
+    assert [*found] == ["matrix products", "memory", "embedded model"]
+    assert "TFLOP/s in float32" in found["matrix products"]
+    assert float(found["matrix products"].split()[0]) > 0
+    assert float(found["memory"].split()[0]) > 0
+    assert "ms for one evaluation" in found["embedded model"]
+
+
+def test_the_command_prints_the_figures_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_codec", "_sandbox", "_model"):  # which take time
+        monkeypatch.setattr(sys.modules[Report.__module__], name, lambda *given: [])
+    result = CliRunner().invoke(app, ["doctor", "--measure", "--json"])
+    sections = json.loads(result.stdout)["sections"]
+    assert [finding["name"] for finding in sections["Measured"]] == ["matrix products", "memory", "embedded model"]
+    assert sections["Models that fit"][0]["name"] == "cpu"
