@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from longtake.errors import InvalidRequest
-from longtake.settings import PriceSetting, Settings, expanded, make_folder, settings, unknown_settings
+from longtake.price_setting import PriceSetting
+from longtake.settings import Settings, expanded, make_folder, settings, unknown_settings
 
 
 @pytest.fixture(autouse=True)

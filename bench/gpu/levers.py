@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,11 +23,10 @@ from longtake.models.host_copies import HostCopies
 from longtake.output.background import Background
 from longtake.output.joining import Joiner
 from longtake.sampling.vae import TILE_FRAMES, Latents, decode, decode_frames, encode_clip
-from longtake.settings import Settings
 from longtake.video import Check, ignore_progress
 
-SWITCHES = ("quantise", "compile")
-"""The settings that change the speed of an evaluation. One that this version does not have is left out."""
+VARIANTS: tuple[dict[str, Any], ...] = ({"compile": "off"}, {"quantise": "fp8"})
+"""The settings of each variant whose evaluations are measured beside the defaults."""
 
 CRF = 29
 """The constant rate factor of the context's compression, the default of 0.9.8."""
@@ -49,19 +48,9 @@ def measure(bench: Bench, figures: Figures) -> None:
                 _adapters(subject, figures)
             _vae(subject, figures)
             _frames(subject, figures)
-        for changes in variants():
+        for changes in VARIANTS:
             with Subject(bench, case, changes) as subject, torch.inference_mode():
                 _evaluations(subject, figures, reference)
-
-
-def variants() -> Iterator[dict[str, Any]]:
-    """Yields the settings of each variant that is measured beside the defaults: one switch with another value."""
-    for name in SWITCHES:
-        known = Settings.model_fields.get(name)
-        if known is None:
-            continue
-        values = (True, False) if known.annotation is bool else get_args(known.annotation)
-        yield from ({name: value} for value in values if value != known.default)
 
 
 def _matrix_product(bench: Bench) -> Figure:

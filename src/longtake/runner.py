@@ -227,6 +227,7 @@ class Runner:
             for adapter in opened:
                 progress.repeat()
                 adapter.check_fit(model.transformer)
+            other_note = other_arithmetic(resume, model)
             pinned = may_pin_adapters(self._settings.lora_cache_bytes, memories(model.device))
             adapters = read_adapters(opened, self._adapters, progress.repeat, pinned=pinned)
             checker, safety_note = configured_checker(self._settings) if plan.check_safety else (None, None)
@@ -264,7 +265,7 @@ class Runner:
             plan=plan,
             prompt=prompt,
             has_sound=has_sound and plan.output_format.sound is not None,
-            notes=tuple(note for note in (*plan.notes, detail_note, expansion_note, safety_note) if note),
+            notes=tuple(note for note in (*plan.notes, detail_note, expansion_note, other_note, safety_note) if note),
         )
 
 
@@ -287,6 +288,17 @@ def _needs_less(settings: Settings) -> str:
     ]
     listed = f"{', '.join(changes[:-1])} or {changes[-1]}"
     return f"The memory ran out, also with the smallest batches and tiles. What needs less: {listed}."
+
+
+def other_arithmetic(resume: Resume, model: LoadedModel) -> str | None:
+    """Returns a note to the user if an earlier run of the plan computed otherwise than the loaded model; else None."""
+    first = resume.first_text("arithmetic", model.arithmetic)
+    if first == model.arithmetic:
+        return None
+    return (
+        f"An interrupted attempt computed in {first}, this one in {model.arithmetic}: the video may differ slightly "
+        "from that of one attempt."
+    )
 
 
 def carries_detail(job: Job, settings: Settings) -> bool:

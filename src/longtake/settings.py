@@ -5,14 +5,12 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
+    AfterValidator,
     Field,
     SecretStr,
     ValidationError,
@@ -23,6 +21,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from longtake.errors import FolderNotMade, InvalidRequest
+from longtake.price_setting import PriceSetting
 
 PREFIX = "LONGTAKE_"
 """The beginning of the names of all environment variables that are settings."""
@@ -34,8 +33,6 @@ DEFAULT_POOL = "default"
 """The pool of each endpoint and device for which the settings name no pool. A pool is a named group of devices."""
 
 Positive = Annotated[int, Field(gt=0)]
-Price = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
-
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -88,25 +85,21 @@ def make_folder(folder: Path, setting: str, *, mode: int = 0o777) -> None:
         raise FolderNotMade(variable, folder, reason) from None
 
 
+def _absolute(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:
+        raise ValueError("the home folder that ~ stands for is unknown") from None
+
+
+Folder = Annotated[Path, AfterValidator(_absolute)]
+
 EXAMPLES = {
     "model_sources": '{"MODEL": "/models/folder"}',
     "pools": '{"ENDPOINT": "large"}',
     "prices": '{"ENDPOINT": 0.1}',
 }
 """An example value of each setting that is written as JSON, for error messages."""
-
-
-class PriceSetting(BaseModel):
-    """The operator's prices of one billed unit of an endpoint, in US dollars.
-
-    usd: the usual price.
-    usd_with_lora: the price if the request applies a LoRA; None means that it costs `usd`, too.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    usd: Price
-    usd_with_lora: Price | None = None
 
 
 class Settings(BaseSettings):
@@ -118,9 +111,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
 
-    models_dir: Path = Field(default_factory=lambda: _cache_folder("models"))
+    models_dir: Folder = Field(default_factory=lambda: _cache_folder("models"))
     """Folder into which `longtake models pull` downloads each model, in a subfolder named after the model."""
-    loras_dir: Path = Field(default_factory=lambda: _cache_folder("loras"))
+    compiled_dir: Folder = Field(default_factory=lambda: _cache_folder("compiled"))
+    """Folder of compiled code (see `compile`). If nothing can be written there, each process compiles for itself."""
+    loras_dir: Folder = Field(default_factory=lambda: _cache_folder("loras"))
     """Folder of LoRA files. Requests may name files in it and below it. Downloads are stored in `.fetched` below it."""
     model_sources: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
     """Other places of models than `models_dir/<name>`: a JSON object that maps a model's name to a folder, a checkpoint
@@ -149,6 +144,9 @@ class Settings(BaseSettings):
     quantise: Literal["none", "fp8"] = "none"
     """fp8: the transformer's weights are stored as 8-bit floats, and each layer is converted when it runs. none: all
     weights have `dtype`."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether the transformer's blocks are compiled when a model is loaded, so that they compute faster. auto: on a
+    CUDA GPU of compute capability 8.0 or more, if there is a compiler."""
     offload: Literal["auto", "none", "model", "group"] = "auto"
     """The movement of weights between host and device memory. none: all parts stay on the device. model: each part is
     on the device while it runs. group: the large parts are moved in groups of layers. auto: the fastest that fits."""
@@ -160,7 +158,7 @@ class Settings(BaseSettings):
     safety: Literal["required", "available", "off"] = "available"
     """The rule for running the safety checker. required: always; `safety_checkpoint` must be set. available: if
     `safety_checkpoint` is set. off: never."""
-    safety_checkpoint: Path | None = None
+    safety_checkpoint: Folder | None = None
     """Folder of the image classifier that checks new frames; None means that there is none."""
     expansion_url: str | None = None
     """Base URL of the OpenAI-compatible server that expands prompts; None means that there is none."""
@@ -168,9 +166,9 @@ class Settings(BaseSettings):
     """Name of the language model on the server at `expansion_url`; required if that is set."""
     expansion_key: SecretStr | None = None
     """API key for the server at `expansion_url`; None sends no key."""
-    depth_checkpoint: Path | None = None
+    depth_checkpoint: Folder | None = None
     """Folder of the model that turns a video into depth maps; None refuses requests that need it."""
-    pose_checkpoint: Path | None = None
+    pose_checkpoint: Folder | None = None
     """Folder of the model that turns a video into poses; None refuses requests that need it."""
 
     prices: Annotated[dict[str, PriceSetting], NoDecode] = Field(default_factory=dict)
@@ -187,7 +185,7 @@ class Settings(BaseSettings):
     """Largest LoRA file in bytes."""
     prompt_cache_entries: Positive = 64
     """Largest number of encoded prompts that each loaded model caches in memory."""
-    data_dir: Path = Field(default_factory=_data_folder)
+    data_dir: Folder = Field(default_factory=_data_folder)
     """Folder of the server's data: files, work in progress, certificates and, without a `database_url`, the SQLite
     database."""
     database_url: str | None = None
@@ -281,12 +279,12 @@ class Settings(BaseSettings):
     def _cache_without_home(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Returns `values` (the settings that are set, by name), with missing folders added if there is no home folder.
 
-        The added `models_dir` and `loras_dir` are in `data_dir`. If that is not set, none is added.
+        The added folders are in `data_dir`. If that is not set, none is added.
         """
         folder = values.get("data_dir")
         if not folder or NO_HOME not in _cache_folder("models").parents:
             return values
-        return {"models_dir": Path(folder) / "models", "loras_dir": Path(folder) / "loras"} | values
+        return {f"{name}_dir": Path(folder) / name for name in ("models", "compiled", "loras")} | values
 
     # Pydantic runs `before` validators in reverse order, so the JSON is parsed first and bare prices are wrapped then.
     @field_validator("prices", mode="before")
@@ -333,14 +331,6 @@ class Settings(BaseSettings):
             except ValueError:
                 raise ValueError(f"{proxy!r} is not an IP address or network, as in 10.0.0.2 or 10.0.0.0/8") from None
         return proxies
-
-    @field_validator("data_dir", "models_dir", "loras_dir", "safety_checkpoint", "depth_checkpoint", "pose_checkpoint")
-    @classmethod
-    def _absolute(cls, path: Path | None) -> Path | None:
-        try:
-            return path if path is None else path.expanduser().absolute()
-        except RuntimeError:
-            raise ValueError("the home folder that ~ stands for is unknown") from None
 
     @field_validator("expansion_url", "hf_endpoint", "public_url")
     @classmethod

@@ -43,6 +43,7 @@ def test_the_device_and_its_dtype_are_reported(report: Report) -> None:
     assert chosen.state == "ok"
     assert "LONGTAKE_DEVICE=auto" in chosen.text
     assert "float32 for the embedded model" in chosen.text
+    assert finding(report, "Device", "compiled blocks").text.startswith(("yes: ", "no: "))
 
 
 def test_the_enforced_limits_of_the_sandbox_are_reported(report: Report) -> None:

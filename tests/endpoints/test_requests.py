@@ -18,7 +18,7 @@ from longtake.families import plan_from_json, plan_to_json
 from longtake.families.ltxv.plan import LTXVPlan
 from longtake.families.ltxv.profiles import NAG_SCALE, NONE
 from longtake.models.registry import card
-from longtake.settings import PriceSetting
+from longtake.price_setting import PriceSetting
 from longtake.video import VideoInfo
 from tests.endpoints.planning import CLIP, options_of, plan_of, request_of
 

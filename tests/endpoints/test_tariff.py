@@ -24,7 +24,8 @@ from longtake.endpoints.ltx2 import has_lora
 from longtake.endpoints.tariff import Tariff, megapixels, new_seconds
 from longtake.errors import InvalidRequest
 from longtake.plans import Plan, PlannedAdapter
-from longtake.settings import PriceSetting, settings
+from longtake.price_setting import PriceSetting
+from longtake.settings import settings
 from tests.endpoints.planning import plan_of
 
 LORA = PlannedAdapter("a", (1.0, 1.0), ("body", "loras", 0, "path"))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from longtake.models import memory
 from longtake.models.adapted_layer import Change
 from longtake.models.loras import Adapter, Pair
-from longtake.models.low_rank import BesideLayer
+from longtake.models.low_rank import BesideLayer, padded_rank
 from longtake.models.merging import Originals
 from tests.models import small
 from tests.models.adapters import MODULE, applied_in_pass, low_rank_pair
@@ -23,23 +23,30 @@ def test_the_products_are_added_to_the_output(shape: tuple[int, ...]) -> None:
     layer, x = _layer(), torch.randn(3, *shape)
     plain = layer(x)
     first, second = Pair(*low_rank_pair(2, seed=1), 0.5), Pair(*low_rank_pair(4, seed=2))
-    beside = BesideLayer(layer, [Change(first, (1.0, 0.0)), Change(second, (-0.5, 2.0))], torch.float32)
-    assert torch.equal(layer(x), plain), "unchanged before the first pass"
+    model, changes = nn.Sequential(layer), [Change(first, (1.0, 0.0)), Change(second, (-0.5, 2.0))]
+    beside = BesideLayer(model, "0", changes, torch.float32, 16)
+    assert torch.equal(model(x), plain), "unchanged before the first pass"
     for number, strengths in ((0, (0.5, -0.5)), (1, (0.0, 2.0)), (0, (0.5, -0.5))):
         beside.set_pass(number)
         wanted = plain
         for pair, strength in zip((first, second), strengths, strict=True):
             wanted = wanted + strength * x @ pair.a.T @ pair.b.T
-        assert torch.allclose(layer(x), wanted, rtol=1e-5, atol=1e-5)
+        assert torch.allclose(model(x), wanted, rtol=1e-5, atol=1e-5)
     beside.restore()
-    assert torch.equal(layer(x), plain)
+    assert torch.equal(model(x), plain)
+    assert model[0] is layer
 
 
 def test_the_dtype_of_the_output_is_that_of_the_layer() -> None:
-    layer = _layer().bfloat16()
-    beside = BesideLayer(layer, [Change(Pair(*low_rank_pair(2)), (1.0,))], torch.bfloat16)
+    model = nn.Sequential(_layer().bfloat16())
+    beside = BesideLayer(model, "0", [Change(Pair(*low_rank_pair(2)), (1.0,))], torch.bfloat16, 16)
     beside.set_pass(0)
-    assert layer(torch.randn(3, 16).bfloat16()).dtype == torch.bfloat16
+    assert model(torch.randn(3, 16).bfloat16()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(("rank", "padded"), [(1, 16), (16, 16), (17, 32), (128, 128), (129, 256), (384, 384)])
+def test_few_different_ranks_remain(rank: int, padded: int) -> None:
+    assert padded_rank(rank) == padded
 
 
 def test_a_small_adapter_has_its_whole_effect_beside_weights_in_8_bits() -> None:
@@ -53,6 +60,6 @@ def test_a_small_adapter_has_its_whole_effect_beside_weights_in_8_bits() -> None
     x = torch.randn(4, 16)
     plain: Tensor = layer(x)
     with applied_in_pass(transformer, [(Adapter("a", {MODULE: Pair(a, b, factor)}), (1.0,))], originals=Originals()):
-        change = layer(x) - plain
+        change = transformer.get_submodule(MODULE)(x) - plain
     wanted = factor * x @ a.T @ b.T
     assert (change - wanted).norm() < 0.01 * wanted.norm()

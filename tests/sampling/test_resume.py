@@ -51,6 +51,11 @@ def test_a_saved_prompt_is_not_made_again(tmp_path: Path) -> None:
     assert resume.prompt(lambda: pytest.fail("done before")) == ("a boat", None)
 
 
+def test_the_text_of_the_first_run_is_kept(tmp_path: Path) -> None:
+    assert [Resume(tmp_path).first_text("arithmetic", text) for text in ("compiled", "not")] == ["compiled"] * 2
+    assert [NO_RESUME.first_text("arithmetic", text) for text in ("compiled", "not")] == ["compiled", "not"]
+
+
 def test_without_a_folder_nothing_is_saved() -> None:
     values = iter((1.0, 2.0))
     made = [NO_RESUME.tensors("a", lambda: {"x": torch.tensor(next(values))}, CPU)["x"] for _ in range(2)]

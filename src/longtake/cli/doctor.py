@@ -140,7 +140,7 @@ def _device(settings: Settings) -> Iterator[Finding]:
     with importing_models():
         import torch
 
-        from longtake.models import memory
+        from longtake.models import compiled, memory
 
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
@@ -153,6 +153,8 @@ def _device(settings: Settings) -> Iterator[Finding]:
     embedded, other = (str(memory.choose_dtype(settings, device, embedded=flag)) for flag in (True, False))
     dtypes = f"{embedded.removeprefix('torch.')} for the embedded model, {other.removeprefix('torch.')} for others"
     yield Finding("chosen", "ok", f"{device} (LONGTAKE_DEVICE={settings.device}), {dtypes}")
+    decision = compiled.decide(settings, device)
+    yield Finding("compiled blocks", "note", f"{'yes' if decision.is_on else 'no'}: {decision.reason}")
 
 
 def _measured(settings: Settings) -> Iterator[Finding]:

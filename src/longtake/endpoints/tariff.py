@@ -7,7 +7,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from longtake.plans import Plan
-from longtake.settings import PriceSetting
+from longtake.price_setting import PriceSetting
 
 PIXELS_PER_MEGAPIXEL = 1_000_000
 

@@ -58,8 +58,8 @@ class Options(PlanOptions):
 
 
 class LoadedModel(Protocol):
-    """The attributes that every family's loaded model has: its model card, its transformer, its device, and the copies
-    of the transformer's weights for merging adapters into them."""
+    """The attributes that every family's loaded model has: its model card, its transformer, its device, the copies of
+    the transformer's weights for merging adapters into them, and in words how the transformer computes."""
 
     @property
     def card(self) -> ModelCard: ...
@@ -69,6 +69,8 @@ class LoadedModel(Protocol):
     def device(self) -> "torch.device": ...
     @property
     def originals(self) -> "Originals": ...
+    @property
+    def arithmetic(self) -> str: ...
 
 
 OptionsT = TypeVar("OptionsT", bound=Options)

@@ -14,7 +14,7 @@ from longtake.models import memory
 from longtake.models.adapted_layer import AdaptedLayer, Change
 from longtake.models.lora_fit import linear_layers, own_names
 from longtake.models.loras import LoadedAdapter
-from longtake.models.low_rank import BesideLayer
+from longtake.models.low_rank import BesideLayer, padded_rank
 from longtake.models.merging import MergedLayer, Originals, merges
 from longtake.video import Check, no_check
 
@@ -59,9 +59,12 @@ def _adapted_layers(transformer: Any, adapters: Iterable[LoadedAdapter], origina
         names = own_names(linear, adapter.name, adapter.shapes, adapter.loc or ("body", "loras", index, "path"))
         for module, pair in adapter.pairs.items():
             changes[names[module]].append(Change(pair, scales))
+    beside = {name for name in changes if not merges(linear[name], originals)}
+    ranks = [sum(len(change.pair.a) for change in changes[name]) for name in beside]
+    rank = padded_rank(max(ranks, default=0))  # one for all layers, so that all blocks stay equal
     return [
-        MergedLayer(name, linear[name], of_layer, originals)
-        if merges(linear[name], originals)
-        else BesideLayer(linear[name], of_layer, transformer.dtype)
+        BesideLayer(transformer, name, of_layer, transformer.dtype, rank)
+        if name in beside
+        else MergedLayer(name, linear[name], of_layer, originals)
         for name, of_layer in changes.items()
     ]

@@ -6,51 +6,85 @@ This is for weights that adapters cannot be merged into: those in 8 bits, and th
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
-from torch.nn.functional import linear
-from torch.utils.hooks import RemovableHandle
+from torch import Tensor, nn
+from torch.nn.functional import linear, pad
 
 from longtake.models.adapted_layer import Change
 
 
-class BesideLayer:
-    """A layer whose weight stays unchanged: a hook adds the terms of its adapters to each output of the layer.
+def padded_rank(rank: int) -> int:
+    """Returns the rank to which matrices of a rank are padded with zeros: a power of two from 16 to 128, or a multiple
+    of 128. Compiled blocks are compiled anew for each rank, so there should be few of them."""
+    powers = (16, 32, 64, 128)
+    return next((power for power in powers if rank <= power), -(-rank // 128) * 128)
+
+
+class LayerWithTerms(nn.Module):
+    """A linear layer to whose output the product of two matrices is added: y = layer(x) + b (a x).
 
     layer: the layer.
-    changes: the change of each adapter. At the first call of `set_pass` their matrices are moved to the device of the
-        layer's weight. If the layer runs on another device, because its weight is streamed, they are copied there each
-        time.
-    dtype: the dtype in which the layer computes.
+    a, b: [rank, in] and [out, rank]. If the layer runs on another device, because its weight is streamed, they are
+        copied there each time. They are no buffers, because offloading moves all buffers that a block had at first.
     """
 
-    def __init__(self, layer: torch.nn.Linear, changes: Sequence[Change], dtype: torch.dtype) -> None:
-        self._layer = layer
+    def __init__(self, layer: nn.Linear, a: Tensor, b: Tensor) -> None:
+        super().__init__()
+        self.layer = layer
+        self.a, self.b = a, b
+        self.train(layer.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = (side.to(x.device, x.dtype, non_blocking=True) for side in (self.a, self.b))
+        output: Tensor = self.layer(x)
+        narrow = linear(x, a).flatten(0, -2)
+        return torch.addmm(output.flatten(0, -2), narrow, b.t()).view_as(output)
+
+
+class BesideLayer:
+    """A layer beside whose weight adapters are computed. It is replaced by a `LayerWithTerms`.
+
+    transformer: the model with the layer.
+    name: the layer's name in the model.
+    changes: what each adapter does to it. Their matrices are put where the layer's weight is at the first call of
+        `set_pass`.
+    dtype: the dtype in which the layer computes.
+    rank: the rank of the matrices together, at least the sum of the changes' ranks.
+    """
+
+    def __init__(
+        self, transformer: nn.Module, name: str, changes: Sequence[Change], dtype: torch.dtype, rank: int
+    ) -> None:
+        parent, _, self._attribute = name.rpartition(".")
+        self._parent = transformer.get_submodule(parent)
+        self._layer: nn.Linear = getattr(self._parent, self._attribute)
         self._changes = changes
         self._dtype = dtype
-        self._matrices: list[tuple[Tensor, Tensor]] = []
-        self._terms: list[tuple[Tensor, Tensor, float]] = []
-        self._handle: RemovableHandle | None = None
+        self._rank = rank
+        self._a: Tensor | None = None
+        self._strengths = (0.0,) * len(changes)
 
     def set_pass(self, number: int) -> None:
-        """Applies the adapters with the strengths that they have in sampling pass `number` (from 0)."""
-        if self._handle is None:
-            pairs, place = [change.pair for change in self._changes], self._layer.weight.device
-            self._matrices = [(pair.a.to(place, self._dtype), pair.b.to(place, self._dtype)) for pair in pairs]
-            self._handle = self._layer.register_forward_hook(self._add_terms)
-        strengths = [change.strength(number) for change in self._changes]
-        self._terms = [(a, b, strength) for (a, b), strength in zip(self._matrices, strengths, strict=True) if strength]
+        """Gives the adapters their strengths in sampling pass `number` (from 0)."""
+        strengths = tuple(change.strength(number) for change in self._changes)
+        if strengths == self._strengths:
+            return
+        if not any(strengths):
+            self.restore()
+            return
+        place = self._layer.weight.device
+        if self._a is None:
+            a = torch.cat([change.pair.a for change in self._changes])
+            self._a = pad(a, (0, 0, 0, self._rank - len(a))).to(place, self._dtype)
+        scaled = [
+            strength * change.pair.b.to(place).float()
+            for change, strength in zip(self._changes, strengths, strict=True)
+        ]
+        b = torch.cat(scaled, 1)
+        b = pad(b, (0, self._rank - b.shape[1])).to(self._dtype)
+        setattr(self._parent, self._attribute, LayerWithTerms(self._layer, self._a, b))
+        self._strengths = strengths
 
     def restore(self) -> None:
         """Removes the adapters from the layer."""
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
-
-    def _add_terms(self, layer: torch.nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        """Returns the layer's output [..., out] with the adapters' terms added. It is the layer's forward hook."""
-        [x] = args
-        for a, b, strength in self._terms:
-            a, b = (side.to(x.device, x.dtype, non_blocking=True) for side in (a, b))
-            narrow = linear(x, a).flatten(0, -2)
-            output = torch.addmm(output.flatten(0, -2), narrow, b.t(), alpha=strength).view_as(output)
-        return output
+        setattr(self._parent, self._attribute, self._layer)
+        self._strengths = (0.0,) * len(self._changes)

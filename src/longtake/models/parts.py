@@ -12,6 +12,7 @@ from longtake.errors import BadCheckpoint, ModelNotInstalled
 from longtake.models import checkpoints, memory
 from longtake.models.budget import TEXT_PARTS, Home, TextPlace, copies_home, may_pin, text_leaves, text_place
 from longtake.models.choice import not_installed
+from longtake.models.compiled import BlockForward, CompiledBlocks, decide
 from longtake.models.merging import Originals, mergeable_bytes
 from longtake.models.registry import ModelCard, PartName, adapters, located
 from longtake.settings import Settings
@@ -43,6 +44,7 @@ class Loaded:
     originals: copies of the transformer's weights, for merging adapters into them.
     text_place: where the text encoder's weights are while nothing is encoded. If that is not the device, these parts
         are in host memory now.
+    blocks: the compiled blocks of the transformer; None if they are not compiled.
     """
 
     parts: Mapping[PartName, Any]
@@ -52,6 +54,14 @@ class Loaded:
     offload: memory.Offload
     originals: Originals
     text_place: TextPlace
+    blocks: CompiledBlocks | None
+
+    @property
+    def arithmetic(self) -> str:
+        """Where and how the transformer computes, in words for the user. Another text can mean other bits."""
+        place = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+        how = "compiled" if self.blocks is not None and self.blocks.is_on else "not compiled"
+        return f"{str(self.dtype).removeprefix('torch.')} on {place}, {how}"
 
 
 class PartSource(Protocol):
@@ -96,19 +106,24 @@ def load_parts(
     settings: Settings,
     on_progress: OnProgress,
     source: PartSource = INSTALLED,
+    block_forward: BlockForward | None = None,
     prepare_transformer: Callable[[Any], None] = lambda transformer: None,
 ) -> Loaded:
     """Returns a model with all its parts in memory, placed on the device that the settings name.
 
     on_progress: receives the number of parts loaded so far as `step`, before each part and at the end.
     source: where the parts come from; by default, files on this machine.
+    block_forward: how the blocks of the family's transformers compute. They are compiled if `compiled.decide` says so.
+        None never compiles them.
     prepare_transformer: called with the loaded transformer, before hooks for casting and offloading are added to it.
     Raises `ModelNotInstalled` if a part is missing, `BadCheckpoint` if one does not fit its class, and `NotSupported`
-    if this machine does not have the device.
+    if this machine does not have the device, or cannot compile though the settings demand it.
     """
     opened = source.open(card, settings)
     device = memory.choose_device(settings)
     dtype = memory.choose_dtype(settings, device, embedded=card.embedded)
+    decision = decide(settings, device)
+    blocks = CompiledBlocks(block_forward) if decision.is_on and block_forward is not None else None
     narrow = {"transformer"} if settings.quantise == "fp8" else set()
     dtypes = {part: memory.part_dtype(part, dtype) for part in opened}
     sizes: dict[str, int] = {
@@ -125,6 +140,8 @@ def load_parts(
         parts[part] = source.load(checkpoint, dtypes[part], device if direct else "cpu")
         if part == "transformer":
             prepare_transformer(parts[part])
+            if blocks is not None:
+                blocks.attach(parts[part])
         if part in narrow:
             memory.store_fp8(parts[part], dtype)
     pinned = may_pin(sum(sizes.values()), memories)
@@ -138,10 +155,11 @@ def load_parts(
         home = "host"  # other programs use the device's memory, so that not even the model fits
     place = text_place(sizes, home, memories) if leaving else "device"
     log.info("%s: %s", card.name, described(offload, home, place, pinned=pinned))
+    log.info("The transformer's blocks are %s (%s).", "compiled" if blocks else "not compiled", decision.reason)
     originals = Originals(home)
     if home in ("pinned", "host") and adapters(card, settings):
         originals.copy_all(parts["transformer"])  # takes seconds, which the first request would wait for
-    return Loaded(parts, source.tokenizer(card, settings), device, dtype, offload, originals, place)
+    return Loaded(parts, source.tokenizer(card, settings), device, dtype, offload, originals, place, blocks)
 
 
 def described(offload: memory.Offload, home: Home, place: TextPlace, *, pinned: bool) -> str:

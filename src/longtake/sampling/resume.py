@@ -19,6 +19,8 @@ from longtake.atomic import replacing
 class Resume:
     """Saves a plan's expanded prompt and the result of each finished window, so that an interrupted run can continue.
 
+    It also saves how the first run computed, so that a later run can say if it computes otherwise.
+
     folder: the folder of the files; None saves nothing. Each plan needs its own folder, because a file's name says
         nothing about its plan. A file is written whole or not at all.
     """
@@ -76,6 +78,16 @@ class Resume:
                 fresh.write_text(text)
         prompt, note = json.loads(path.read_text())
         return prompt, note
+
+    def first_text(self, name: str, text: str) -> str:
+        """Returns the text that the first run of the same plan had for `name`. In the first run, that is `text`."""
+        if self.folder is None:
+            return text
+        path = self.folder / f"{name}.txt"
+        if not path.exists():
+            with replacing(path) as fresh:
+                fresh.write_text(text)
+        return path.read_text()
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:

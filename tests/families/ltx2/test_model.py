@@ -12,6 +12,7 @@ from torch import Tensor
 from longtake.errors import BadCheckpoint
 from longtake.families.ltx2.model import LTX2Model, load
 from longtake.models import gemma, registry
+from longtake.models.compiled import obstacle
 from longtake.models.registry import missing
 from longtake.settings import Settings
 from longtake.video import Progress
@@ -178,3 +179,21 @@ def test_the_embedded_model_loads_and_reads_prompts() -> None:
     assert max(model.card.stg_blocks) < model.transformer.config.num_layers
     assert model.vae.config.spatial_compression_ratio == model.card.spatial_compression
     assert model.vae.config.temporal_compression_ratio == model.card.temporal_compression
+
+
+@pytest.mark.skipif(obstacle(torch.device("cpu")) is not None, reason="there is no C++ compiler")
+def test_blocks_are_compiled_at_load_for_usual_guidance(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, int, bool]] = []
+
+    def compiled(run: Any, **options: Any) -> Any:
+        def noted(block: Any, hidden: Any, inputs: Any) -> Any:
+            seen.append((len(hidden["video"]), inputs.connected, bool(inputs.disturbed)))
+            return run(block, hidden, inputs)
+
+        return noted
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    model = load(ltx2_card(NAME), _settings(whole.parent, compile="on", compiled_dir=whole.parent / "compiled"))
+    assert set(seen) == {(4, 3, True), (4, 3, False), (1, 1, False)}
+    assert model.arithmetic == "float32 on cpu, compiled"
+    assert all(value.isfinite().all() for value in _velocity(model))

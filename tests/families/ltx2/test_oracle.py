@@ -144,8 +144,8 @@ def test_guidance(oracle: Path) -> None:
 RUNS: dict[str, tuple[frozenset[Stream], bool]] = {
     "context": (frozenset(), False),
     "context_stg_video": (frozenset({"video"}), False),
-    "context_stg_audio": (frozenset({"audio"}), False),
     "context_stg_both": (frozenset({"video", "audio"}), False),
+    "context_stg_audio": (frozenset({"audio"}), False),
     "context_isolated": (frozenset(), True),
 }
 

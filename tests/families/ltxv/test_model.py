@@ -1,7 +1,7 @@
 """A model loads from a folder, says what it lacks, and tells of its progress."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from longtake.errors import BadCheckpoint, Cancelled
 from longtake.families.ltxv.model import LTXVModel, load
 from longtake.models import parts
 from longtake.models.checkpoints import Checkpoint
+from longtake.models.compiled import obstacle
 from longtake.models.merging import Originals
 from longtake.models.parts import InstalledParts
 from longtake.models.registry import WEIGHTS, LTXVCard, ModelCard, PartName
@@ -129,6 +130,29 @@ def test_other_ways_to_hold_it(tmp_path: Path, small_model: Path, changes: dict[
     )[0]
     assert got.dtype == embeddings.dtype
     assert got.isfinite().all()
+
+
+@pytest.mark.skipif(obstacle(torch.device("cpu")) is not None, reason="there is no C++ compiler")
+def test_blocks_are_compiled_at_load(
+    tmp_path: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ran: list[int] = []
+
+    def compiled(run: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        def counted(*inputs: Any) -> Any:
+            ran.append(1)
+            return run(*inputs)
+
+        return counted
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    settings = _settings(tmp_path, small_model, compile="on", compiled_dir=tmp_path)
+    with caplog.at_level("INFO"):
+        model = load(ltxv_card(NAME), settings)
+    assert len(ran) == 2 * 2, "two blocks, plain and with the disturbed attention of the dev model's guidance"
+    assert model.arithmetic == "float32 on cpu, compiled"
+    assert "The transformer's blocks are compiled (LONGTAKE_COMPILE=on)." in caplog.text
+    assert load(ltxv_card(NAME), _settings(tmp_path, small_model)).arithmetic == "float32 on cpu, not compiled"
 
 
 def test_what_is_missing_is_named_with_the_way_to_fetch_it(tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
 """The loaded LTX-2 model, and the function that loads it."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from longtake.errors import BadCheckpoint
-from longtake.models.audiovisual import attach
+from longtake.families.ltx2.tracks import Track
+from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, Stream, attach, velocities
+from longtake.models.audiovisual_block import block_forward, with_varying_sizes
+from longtake.models.compiled import BlockForward, warm_up
 from longtake.models.gemma import GemmaTextEncoder
 from longtake.models.merging import Originals
 from longtake.models.parts import INSTALLED, PartSource, load_parts
@@ -28,6 +32,7 @@ class LTX2Model:
     `text`: the text encoder.
     `device`: the device that inputs must be on. Offloaded weights move there by themselves.
     `originals`: copies of the transformer's weights, for merging adapters into them.
+    `arithmetic`: where and how the transformer computes, in words.
     """
 
     card: LTX2Card
@@ -39,6 +44,7 @@ class LTX2Model:
     text: GemmaTextEncoder
     device: torch.device
     originals: Originals
+    arithmetic: str
 
 
 def load(
@@ -55,7 +61,7 @@ def load(
     Raises BadCheckpoint if a part is missing, is damaged, or does not fit the other parts. Raises NotSupported if the
     device is not available.
     """
-    loaded = load_parts(card, settings, on_progress, source, prepare_transformer=attach)
+    loaded = load_parts(card, settings, on_progress, source, BLOCK_FORWARD, prepare_transformer=attach)
     parts = loaded.parts
     _check_text_parts(card, parts["text_encoder"], parts["connectors"], parts["transformer"])
     text = GemmaTextEncoder(
@@ -69,6 +75,8 @@ def load(
         place=loaded.text_place,
         offloaded=loaded.offload != "none",
     )
+    if loaded.blocks is not None:
+        warm_up(loaded.blocks, settings, partial(_evaluate, card, parts["transformer"], loaded.device, loaded.dtype))
     return LTX2Model(
         card,
         parts["transformer"],
@@ -79,7 +87,32 @@ def load(
         text,
         loaded.device,
         loaded.originals,
+        loaded.arithmetic,
     )
+
+
+BLOCK_FORWARD = BlockForward(block_forward, with_varying_sizes)
+"""How the blocks of the transformer compute."""
+
+
+def _evaluate(card: LTX2Card, transformer: Any, device: torch.device, dtype: torch.dtype) -> None:
+    """Evaluates the transformer on a few tokens: with the predictions of usual guidance, and with one alone."""
+    config = transformer.config
+    channels: dict[Stream, int] = {"video": config.in_channels, "audio": config.audio_in_channels}
+    tracks: dict[Stream, Track] = {}
+    for (stream, width), count, axes in zip(channels.items(), (64, 48), (3, 1), strict=True):
+        mask = torch.ones(1, count, 1, device=device)
+        mask[:, 0] = 0  # as the tokens of a context
+        bounds = torch.zeros(1, axes, count, 2, device=device)
+        tracks[stream] = Track(torch.zeros(1, count, width, device=device), mask, bounds)
+    widths = config.cross_attention_dim, config.audio_cross_attention_dim
+    prompt = EncodedPrompt(*(torch.zeros(1, card.prompt_tokens, width, device=device, dtype=dtype) for width in widths))
+    disturbed = Prediction(prompt, frozenset(channels))
+    usual = [Prediction(prompt), Prediction(prompt), disturbed, Prediction(prompt, isolated=True)]
+    positioned = PositionedTracks.of(transformer, tracks)
+    tokens = {stream: track.clean for stream, track in tracks.items()}
+    for predictions in (usual, usual[:1]):
+        velocities(transformer, positioned, tokens, 0.5, predictions, [0])
 
 
 def _check_text_parts(card: LTX2Card, encoder: Any, connectors: Any, transformer: Any) -> None:

@@ -1,14 +1,19 @@
 """The loaded LTX-Video model, and the function that loads it."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
+from longtake.families.ltxv.guidance import value_attention, velocity
+from longtake.families.ltxv.profiles import PROFILES
+from longtake.models.compiled import BlockForward, warm_up
 from longtake.models.merging import Originals
 from longtake.models.parts import INSTALLED, PartSource, load_parts
 from longtake.models.registry import LTXVCard
-from longtake.models.t5 import T5TextEncoder
+from longtake.models.t5 import EncodedPrompt, T5TextEncoder
+from longtake.models.video_block import block_forward, with_varying_sizes
 from longtake.settings import Settings
 from longtake.video import OnProgress, ignore_progress
 
@@ -24,6 +29,7 @@ class LTXVModel:
     `text`: the text encoder.
     `device`: the device that inputs must be on. Offloaded weights move there by themselves.
     `originals`: copies of the transformer's weights, for merging adapters into them.
+    `arithmetic`: where and how the transformer computes, in words.
     """
 
     card: LTXVCard
@@ -33,6 +39,7 @@ class LTXVModel:
     text: T5TextEncoder
     device: torch.device
     originals: Originals
+    arithmetic: str
 
 
 def load(
@@ -48,7 +55,7 @@ def load(
 
     Raises BadCheckpoint if a part is missing or damaged. Raises NotSupported if the device is not available.
     """
-    loaded = load_parts(card, settings, on_progress, source)
+    loaded = load_parts(card, settings, on_progress, source, BLOCK_FORWARD)
     parts = loaded.parts
     text = T5TextEncoder(
         parts["text_encoder"],
@@ -60,6 +67,36 @@ def load(
         place=loaded.text_place,
         offloaded=loaded.offload != "none",
     )
+    if loaded.blocks is not None:
+        warm_up(loaded.blocks, settings, partial(_evaluate, card, parts["transformer"], loaded.device, loaded.dtype))
     return LTXVModel(
-        card, parts["transformer"], parts["vae"], parts.get("upsampler"), text, loaded.device, loaded.originals
+        card,
+        parts["transformer"],
+        parts["vae"],
+        parts.get("upsampler"),
+        text,
+        loaded.device,
+        loaded.originals,
+        loaded.arithmetic,
     )
+
+
+BLOCK_FORWARD = BlockForward(block_forward, with_varying_sizes)
+"""How the blocks of the transformer compute."""
+
+WARM_UP_TOKENS = 64
+"""The number of tokens of the evaluation that compiles the blocks."""
+
+
+def _evaluate(card: LTXVCard, transformer: Any, device: torch.device, dtype: torch.dtype) -> None:
+    """Evaluates the transformer on a few tokens, also with the disturbed attention that the model's guidance uses."""
+    config = transformer.config
+    text = torch.zeros(1, card.prompt_tokens, config.caption_channels, device=device, dtype=dtype)
+    prompt = EncodedPrompt(text, torch.ones(1, card.prompt_tokens, device=device, dtype=dtype))
+    tokens = torch.zeros(1, WARM_UP_TOKENS, config.in_channels, device=device)
+    time, coords = torch.full(tokens.shape[:2], 0.5, device=device), torch.zeros(1, 3, WARM_UP_TOKENS, device=device)
+    guidance = PROFILES[card.guidance]
+    velocity(transformer, tokens, time, coords, prompt)
+    if any((*guidance.first.stg, *guidance.second.stg)):
+        with value_attention(transformer, (0,)):
+            velocity(transformer, tokens, time, coords, prompt)

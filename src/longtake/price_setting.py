@@ -1,0 +1,21 @@
+"""The price of one billed unit of an endpoint, as an operator sets it."""
+
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Price = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
+
+
+class PriceSetting(BaseModel):
+    """The operator's prices of one billed unit of an endpoint, in US dollars.
+
+    usd: the usual price.
+    usd_with_lora: the price if the request applies a LoRA; None means that it costs `usd`, too.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    usd: Price
+    usd_with_lora: Price | None = None
