@@ -142,8 +142,8 @@ class Settings(BaseSettings):
     """Number of processor threads with which torch computes on a CPU; None means torch's own choice, which is one for
     each core. Results do not depend on it."""
     quantise: Literal["none", "fp8"] = "none"
-    """fp8: the transformer's weights are stored as 8-bit floats, and each layer is converted when it runs. none: all
-    weights have `dtype`."""
+    """fp8: the weights of the transformer's blocks are 8-bit floats. On a CUDA GPU of compute capability 8.9 or more
+    with compiled blocks, most products are computed in 8 bits, too. none: all weights have `dtype`."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Whether the transformer's blocks are compiled when a model is loaded, so that they compute faster. auto: on a
     CUDA GPU of compute capability 8.0 or more, if there is a compiler."""

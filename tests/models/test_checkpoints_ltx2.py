@@ -179,7 +179,7 @@ def test_strange_missing_and_repeated_weights(tmp_path: Path) -> None:
     with pytest.raises(BadCheckpoint, match=r"1 weights of no known part: duration_head\.x"):
         open_part("vae", small_ltx2.write_single(tmp_path / "x", extra={"duration_head.x": one}))
     scaled = small_ltx2.write_single(tmp_path / "x", extra={"model.diffusion_model.proj_out.weight_scale": one})
-    with pytest.raises(BadCheckpoint, match="holds weights in fp8 with scales"):
+    with pytest.raises(BadCheckpoint, match="which is no scale of a weight in 8-bit floats"):
         load(open_part("transformer", scaled), dtype=torch.float32)
     twice = small_ltx2.write_single(tmp_path / "x", extra={"model.diffusion_model.proj_in.weight": one})
     with pytest.raises(BadCheckpoint, match="are the same one"):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import LTXVideoTransformer3DModel
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
@@ -21,12 +22,14 @@ from longtake.families.ltxv.model import BLOCK_FORWARD as VIDEO
 from longtake.models import compiled, memory
 from longtake.models.audiovisual import PositionedTracks, Prediction, Stream, attach, velocities
 from longtake.models.compiled import BlockForward, CompiledBlocks, decide, obstacle, warm_up
+from longtake.models.fp8 import convert
 from longtake.models.loras import Adapter, Pair
 from longtake.models.merging import Originals
 from longtake.settings import Settings
 from tests.models import small, small_ltx2
 from tests.models.adapters import MODULE, applied_in_pass, low_rank_pair
 from tests.models.test_audiovisual import tracks, words
+from tests.models.test_fp8 import WIDE
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -86,6 +89,17 @@ def test_all_blocks_and_sizes_share_one_graph(num_graphs: Callable[[], int]) -> 
         assert torch.equal(*adapted)
         assert not torch.equal(adapted[0], _velocity(plain))
     assert num_graphs() == 3, "one more for adapters beside the weights, of whichever rank"
+
+
+@pytest.mark.usefixtures("traced")
+def test_layers_in_8_bits_are_part_of_the_graph(num_graphs: Callable[[], int]) -> None:
+    model, plain = (small.seeded(LTXVideoTransformer3DModel, WIDE) for _ in range(2))
+    for transformer in (model, plain):
+        convert(transformer, "products", torch.float32)
+    _blocks(model)
+    for num_tokens in (6, 9):
+        assert torch.equal(_velocity(model, num_tokens), _velocity(plain, num_tokens))
+    assert num_graphs() == 2, "one for the two blocks in the middle, one for the first and the last"
 
 
 @pytest.mark.usefixtures("traced")

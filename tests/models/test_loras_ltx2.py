@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from longtake.errors import BadCheckpoint, InvalidRequest, NotSupported
-from longtake.models import memory
+from longtake.models import fp8, memory
 from longtake.models.applying import applied
 from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, attach, velocities
 from longtake.models.checkpoints import empty_model, open_part
@@ -161,7 +161,7 @@ def test_changes_of_the_connectors_are_left_out_as_the_reference_does(tmp_path: 
 def test_rescaling_with_any_storage_of_the_weights(tmp_path: Path, transformer: nn.Module, how: str) -> None:
     adapter = read(_written(tmp_path / "l", _tensors()))
     if how == "fp8":
-        memory.store_fp8(transformer, torch.float32)
+        fp8.convert(transformer, "storage", torch.float32)
     else:
         others = {"transformer": transformer, "vae": small_ltx2.model("vae")}
         memory.place(others, torch.device("cpu"), how)  # type: ignore[arg-type]

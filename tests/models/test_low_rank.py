@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from longtake.models import memory
+from longtake.models import fp8
 from longtake.models.adapted_layer import Change
 from longtake.models.loras import Adapter, Pair
 from longtake.models.low_rank import BesideLayer, padded_rank
@@ -52,9 +52,9 @@ def test_few_different_ranks_remain(rank: int, padded: int) -> None:
 def test_a_small_adapter_has_its_whole_effect_beside_weights_in_8_bits() -> None:
     """An adapter of 0.1 % of the weight would lose most of its effect if it were rounded to 8 bits with the weight."""
     transformer = small.transformer()
+    fp8.convert(transformer, "storage", torch.float32)
     layer = transformer.get_submodule(MODULE)
-    assert isinstance(layer, nn.Linear)
-    memory.store_fp8(transformer, torch.float32)
+    assert isinstance(layer, fp8.Float8Linear)
     a, b = low_rank_pair()
     factor = float(0.001 * layer.weight.float().norm() / (b @ a).norm())
     x = torch.randn(4, 16)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from longtake.models import memory
+from longtake.models import fp8
 from longtake.models.adapted_layer import Change
 from longtake.models.budget import Home
 from longtake.models.loras import Pair
@@ -101,7 +101,7 @@ def test_only_changed_weights_are_copied_and_only_once() -> None:
 
 def test_all_copies_can_be_made_before_the_first_request() -> None:
     transformer, originals = small.transformer(), Originals("host")
-    memory.store_fp8(transformer, torch.float32)
+    fp8.convert(transformer, "storage", torch.float32)
     originals.copy_all(transformer)
     copied = originals._copies
     assert sum(copy.nbytes for copy in copied.values()) == mergeable_bytes(transformer) > 0
@@ -129,7 +129,8 @@ def test_the_bytes_of_weights_that_can_be_merged_into() -> None:
     transformer = small.transformer()
     linear = [module for module in transformer.modules() if isinstance(module, nn.Linear)]
     assert mergeable_bytes(transformer) == sum(4 * layer.in_features * layer.out_features for layer in linear)
-    memory.store_fp8(transformer, torch.float32)
+    fp8.convert(transformer, "storage", torch.float32)
+    linear = [module for module in transformer.modules() if isinstance(module, nn.Linear)]
     left = [layer for layer in linear if layer.weight.dtype == torch.float32]
     assert 0 < len(left) < len(linear)
     assert mergeable_bytes(transformer) == sum(4 * layer.in_features * layer.out_features for layer in left)

@@ -17,7 +17,7 @@ from longtake.cli.console import Rows, bytes_text
 from longtake.errors import LongtakeError
 from longtake.imports import INSTALL_TORCH, importing_models
 from longtake.media.formats import OutputType, output_format
-from longtake.models.registry import CARDS, PART_NAMES, ModelCard, adapters, missing
+from longtake.models.registry import CARDS, ModelCard, adapters, missing
 from longtake.settings import NO_HOME, PREFIX, Settings, unknown_settings
 from longtake.temporary import PLACE
 from longtake.threads import prepare_threads
@@ -206,7 +206,8 @@ def _installed(card: ModelCard, settings: Settings) -> Finding:
     with importing_models():
         import torch
 
-        from longtake.models import memory
+        from longtake.models import compiled, fp8, memory
+        from longtake.models.parts import INSTALLED, part_bytes, without_streaming
     from longtake.models.checks import check
 
     report = check(card.name, settings)
@@ -215,12 +216,10 @@ def _installed(card: ModelCard, settings: Settings) -> Finding:
         return Finding(card.name, "no", " ".join(problems), vital=card.embedded)
     device = memory.choose_device(settings)
     dtype = memory.choose_dtype(settings, device, embedded=card.embedded)
-    counts = {part.part: part.num_parameters for part in report.parts}
-    sizes: dict[str, int] = {
-        part: counts[part] * memory.part_dtype(part, dtype).itemsize for part in PART_NAMES if part in counts
-    }
-    if settings.quantise == "fp8":
-        sizes["transformer"] //= dtype.itemsize
+    decision = compiled.decide(settings, device)
+    wanted, _ = fp8.choose_mode(settings, device, are_compiled=decision.is_on)
+    opened, total = INSTALLED.open(card, settings), memory.memories(device).device
+    sizes = part_bytes(opened, dtype, without_streaming(wanted, opened, dtype, total))
     free = memory.free_bytes(device)
     host = system.memory_bytes()
     need, largest = sum(sizes.values()), max(sizes.values())
@@ -229,7 +228,7 @@ def _installed(card: ModelCard, settings: Settings) -> Finding:
         return Finding(card.name, "no", f"{needs}; the machine has {bytes_text(host[0])} free", vital=card.embedded)
     if free is None or device == torch.device("cpu"):
         return Finding(card.name, "ok", f"{needs}, on {device}", vital=card.embedded)
-    offload = memory.choose_offload(settings.offload, sizes, memory.memories(device).device, free)
+    offload = memory.choose_offload(settings.offload, sizes, total, free)
     fits = (
         "everything stays on it" if offload == "none" else f"offload={offload}, its largest part {bytes_text(largest)}"
     )

@@ -5,7 +5,7 @@ import importlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,9 @@ from longtake.errors import BadCheckpoint
 from longtake.models import layouts
 from longtake.models.layout import Class, Layout, PublishedConfig
 from longtake.models.part_settings import arguments, check_known, log_ignored, with_effect
-from longtake.models.quantised import configured_kind, quantised_kind, refusal
+from longtake.models.quantised import configured_kind, refusal, split_scales
 from longtake.models.registry import PART_NAMES, PartName
-from longtake.models.safe import FLOATS, Header, TensorInfo, inside, read_header, read_json
+from longtake.models.safe import FLOATS, Header, TensorInfo, inside, read_header, read_json, read_tensors
 from longtake.models.text_encoders import TEXT_ENCODERS, class_names, unchanged
 
 if TYPE_CHECKING:
@@ -45,11 +45,13 @@ class Weight:
     file: the safetensors file that holds it.
     key: its name in that file.
     info: its dtype and shape in that file.
+    scale: the tensor with its scale, for a weight in 8-bit floats; None for any other weight.
     """
 
     file: Path
     key: str
     info: TensorInfo
+    scale: "Weight | None" = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ class Checkpoint:
     def num_elements(self) -> int:
         """The number of values in all of the part's tensors, buffers included."""
         return sum(math.prod(weight.info.shape) for weight in self.weights.values())
+
+    @property
+    def scaled(self) -> list[str]:
+        """The names of the weights that are in 8-bit floats with a scale."""
+        return [name for name, weight in self.weights.items() if weight.scale is not None]
 
 
 @dataclass(frozen=True)
@@ -125,14 +132,18 @@ def _open_folder(part: PartName, folder: Path) -> Checkpoint:
     if kind is not None:
         raise BadCheckpoint(f"{folder} {refusal(kind)}.")
     rename = TEXT_ENCODERS.get(cls, unchanged)
-    weights: dict[str, Weight] = {}
+    stored: dict[str, Weight] = {}
     for file in _files(folder):
         for key, info in read_header(file).tensors.items():
-            name = rename(key)
-            if name in weights:
+            if key in stored:
                 raise BadCheckpoint(f"{folder} holds the weight {key[:100]} twice.")
-            weights[name] = Weight(file, key, info)
-    _check_not_quantised(folder, weights)
+            stored[key] = Weight(file, key, info)
+    weights: dict[str, Weight] = {}
+    for key, weight in _with_scales(folder, stored).items():
+        name = rename(key)
+        if name in weights:
+            raise BadCheckpoint(f"{folder} holds the weight {key[:100]} twice.")
+        weights[name] = weight
     return Checkpoint(part, folder, cls, config, weights)
 
 
@@ -179,24 +190,19 @@ def parts_in(file: Path) -> tuple[PartName, ...]:
     return tuple(part for part in PART_NAMES if part in held)
 
 
-def _check_not_quantised(path: Path, keys: Iterable[str]) -> None:
-    """Raises `BadCheckpoint` if a checkpoint's weights are quantised.
-
-    path: the checkpoint, for the message.
-    keys: the names of its tensors, which show whether the weights are quantised.
-    """
-    kind = quantised_kind(keys)
-    if kind is not None:
-        raise BadCheckpoint(f"{path} {refusal(kind)}.")
+def _with_scales(path: Path, stored: Mapping[str, Weight]) -> dict[str, Weight]:
+    """Returns the weights among the tensors of a checkpoint, each with its scale if it has one."""
+    keys, scales = split_scales(path, {key: weight.info for key, weight in stored.items()})
+    return {key: replace(stored[key], scale=stored[scales[key]] if key in scales else None) for key in keys}
 
 
 def _open_single(part: PartName, file: Path) -> Checkpoint:
     header = read_header(file)
-    _check_not_quantised(file, header.tensors)
+    stored = _with_scales(file, {key: Weight(file, key, info) for key, info in header.tensors.items()})
     layout, published = _recognised(file, header)
-    names = _renamed(_names_of_part(part, file, header, layout), lambda key: layout.rename(part, key, published))
+    names = _renamed(_names_of_part(part, file, stored, layout), lambda key: layout.rename(part, key, published))
     config = layout.settings(part, published, {ours: header.tensors[key].shape for ours, key in names.items()})
-    weights = {ours: Weight(file, key, header.tensors[key]) for ours, key in names.items()}
+    weights = {ours: stored[key] for ours, key in names.items()}
     return Checkpoint(part, file, layout.classes[part], config, weights)
 
 
@@ -231,14 +237,14 @@ def _has_sections(published: PublishedConfig, layout: Layout) -> bool:
     return all(isinstance(published.get(section, {}), dict) for section in layout.sections)
 
 
-def _names_of_part(part: PartName, file: Path, header: Header, layout: Layout) -> list[str]:
-    """Returns the names of the tensors in a file that belong to a part (such as the VAE).
+def _names_of_part(part: PartName, file: Path, keys: Iterable[str], layout: Layout) -> list[str]:
+    """Returns the names of the weights in a file that belong to a part (such as the VAE).
 
-    header: the file's header.
+    keys: the names of the file's weights.
     layout: tells which part a tensor belongs to.
     Raises `BadCheckpoint` if the file has no tensor of the part, or has a tensor that belongs to no known part.
     """
-    parts = {key: layout.part_of(key) for key in header.tensors}
+    parts = {key: layout.part_of(key) for key in keys}
     unknown = [key for key, own in parts.items() if own is None]
     if unknown:
         raise BadCheckpoint(f"{file} holds {len(unknown)} weights of no known part: {_some(unknown)}.")
@@ -340,23 +346,28 @@ def compare(checkpoint: Checkpoint, model: "torch.nn.Module") -> Differences:
 def load(checkpoint: Checkpoint, *, dtype: "torch.dtype", device: "torch.device | str" = "cpu") -> "torch.nn.Module":
     """Returns the part's model with its weights, in `dtype` on `device`, in eval mode, without gradients.
 
+    Linear layers of a transformer whose weights the file has in 8-bit floats keep them (see `fp8.Float8Linear`).
     Raises `BadCheckpoint` if weights are missing, are unknown to the class, have another shape than in the class or are
     not floats; the message names them.
     """
-    import torch
-    from safetensors import safe_open
+    from longtake.models import fp8
 
     model = empty_model(checkpoint)
     differences = compare(checkpoint, model)
     if not differences.are_none:
         raise BadCheckpoint(f"{checkpoint.path} does not fit {type(model).__name__}: {differences.sentence()}.")
+    weights = checkpoint.weights
+    scales = dict(
+        read_tensors({name: (w.scale.file, w.scale.key) for name, w in weights.items() if w.scale is not None})
+    )
     tensors: dict[str, torch.Tensor] = {}
-    for file in sorted({weight.file for weight in checkpoint.weights.values()}):
-        with safe_open(file, framework="pt") as opened:
-            for name, weight in checkpoint.weights.items():
-                if weight.file == file:
-                    # The library maps the file into memory. A copy stays the same if the file changes later.
-                    tensors[name] = opened.get_tensor(weight.key).to(device=device, dtype=dtype, copy=True)
+    for name, tensor in read_tensors({name: (weight.file, weight.key) for name, weight in weights.items()}):
+        # The library maps the file into memory. A copy stays the same if the file changes later.
+        copy = tensor.to(device=device, dtype=tensor.dtype if name in scales else dtype, copy=True)
+        if name not in scales:
+            tensors[name] = copy
+        elif checkpoint.part != "transformer" or not fp8.keeps_scaled(model, name, copy, scales[name]):
+            tensors[name] = fp8.in_dtype(copy, scales[name].to(device), dtype)
     return with_weights(checkpoint, model, tensors, device)
 
 

@@ -41,6 +41,7 @@ class PartReport:
     problem: a sentence for the user on what is wrong; None if nothing is wrong.
     compared: True if names and shapes of the weights were compared with those of the class of diffusers or transformers
         that loads the part. This needs torch.
+    num_scaled: how many of its weights are in 8-bit floats with scales.
     """
 
     part: str
@@ -48,18 +49,20 @@ class PartReport:
     num_parameters: int
     problem: str | None
     compared: bool = True
+    num_scaled: int = 0
 
     def sentence(self) -> str:
         """Returns the result of the check in words: the problem, or that there is none.
 
-        Without a problem, the sentence also has the number of parameters, and says if the part was not compared with
-        its class.
+        Without a problem, the sentence also has the number of parameters and of weights in 8-bit floats, and says if
+        the part was not compared with its class.
         """
         if self.problem:
             return self.problem
+        short = f", {self.num_scaled:,} weights in fp8 with scales" if self.num_scaled else ""
         if self.compared:
-            return f"fits, {self.num_parameters:,} parameters"
-        return f"sound, {self.num_parameters:,} parameters; not compared with its class, which needs torch"
+            return f"fits, {self.num_parameters:,} parameters{short}"
+        return f"sound, {self.num_parameters:,} parameters{short}; not compared with its class, which needs torch"
 
 
 @dataclass(frozen=True)
@@ -197,11 +200,12 @@ def _part_report(part: PartName, path: Path, can_compare: bool) -> PartReport:
             return PartReport(part, path, 0, None, can_compare)
         checkpoint = checkpoints.open_part(part, path)
         if not can_compare:
-            return PartReport(part, path, checkpoint.num_elements, None, compared=False)
+            return PartReport(part, path, checkpoint.num_elements, None, False, len(checkpoint.scaled))
         model = checkpoints.empty_model(checkpoint)
         num_parameters = sum(parameter.numel() for parameter in model.parameters())
         differences = checkpoints.compare(checkpoint, model)
-        return PartReport(part, path, num_parameters, None if differences.are_none else differences.sentence())
+        problem = None if differences.are_none else differences.sentence()
+        return PartReport(part, path, num_parameters, problem, num_scaled=len(checkpoint.scaled))
     except BadCheckpoint as error:
         return PartReport(part, path, num_parameters, error.message, can_compare)
 

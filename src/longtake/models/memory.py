@@ -1,4 +1,4 @@
-"""Chooses the device, dtype and offloading of a model, places its parts, and stores a transformer in 8 bits."""
+"""Chooses the device, dtype and offloading of a model, and places its parts."""
 
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
@@ -126,14 +126,6 @@ def choose_offload(requested: str, sizes: Mapping[str, int], total: int | None, 
     if max(sizes.values()) + reserve > total:
         return "group"
     return "none" if weights + reserve <= free else "model"
-
-
-def store_fp8(transformer: torch.nn.Module, compute: torch.dtype) -> None:
-    """Stores the transformer's weights as 8-bit floats (e4m3), except some that diffusers leaves out, such as norms.
-
-    compute: the dtype to which the weights of a layer are cast while it runs.
-    """
-    transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=compute)  # type: ignore[operator]
 
 
 def place(

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from longtake.errors import BadCheckpoint, ModelNotInstalled
-from longtake.models import checkpoints, memory
+from longtake.models import checkpoints, fp8, memory
 from longtake.models.budget import TEXT_PARTS, Home, TextPlace, copies_home, may_pin, text_leaves, text_place
 from longtake.models.choice import not_installed
 from longtake.models.compiled import BlockForward, CompiledBlocks, decide
@@ -45,6 +45,7 @@ class Loaded:
     text_place: where the text encoder's weights are while nothing is encoded. If that is not the device, these parts
         are in host memory now.
     blocks: the compiled blocks of the transformer; None if they are not compiled.
+    eight_bits: how the transformer uses 8-bit floats.
     """
 
     parts: Mapping[PartName, Any]
@@ -55,13 +56,15 @@ class Loaded:
     originals: Originals
     text_place: TextPlace
     blocks: CompiledBlocks | None
+    eight_bits: fp8.Mode
 
     @property
     def arithmetic(self) -> str:
         """Where and how the transformer computes, in words for the user. Another text can mean other bits."""
         place = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
         how = "compiled" if self.blocks is not None and self.blocks.is_on else "not compiled"
-        return f"{str(self.dtype).removeprefix('torch.')} on {place}, {how}"
+        short = {"none": "", "storage": ", weights in fp8", "products": ", products in fp8"}[self.eight_bits]
+        return f"{str(self.dtype).removeprefix('torch.')} on {place}, {how}{short}"
 
 
 class PartSource(Protocol):
@@ -124,26 +127,22 @@ def load_parts(
     dtype = memory.choose_dtype(settings, device, embedded=card.embedded)
     decision = decide(settings, device)
     blocks = CompiledBlocks(block_forward) if decision.is_on and block_forward is not None else None
-    narrow = {"transformer"} if settings.quantise == "fp8" else set()
-    dtypes = {part: memory.part_dtype(part, dtype) for part in opened}
-    sizes: dict[str, int] = {
-        part: checkpoint.num_elements * (1 if part in narrow else dtypes[part].itemsize)
-        for part, checkpoint in opened.items()
-    }
     memories = memory.memories(device)
+    wanted, why = fp8.choose_mode(settings, device, are_compiled=blocks is not None)
+    mode = without_streaming(wanted, opened, dtype, memories.device)
+    sizes = part_bytes(opened, dtype, mode)
     offload = memory.choose_offload(settings.offload, sizes, memories.device, memory.free_bytes(device))
     leaving = TEXT_PARTS if offload == "none" and text_leaves(sizes, memories) else ()
     parts: dict[PartName, Any] = {}
     for step, (part, checkpoint) in enumerate(opened.items()):
         on_progress(Progress(f"load {part}", step, len(opened)))
-        direct = offload == "none" and part not in narrow and part not in leaving
-        parts[part] = source.load(checkpoint, dtypes[part], device if direct else "cpu")
+        direct = offload == "none" and (part != "transformer" or mode == "none") and part not in leaving
+        parts[part] = source.load(checkpoint, memory.part_dtype(part, dtype), device if direct else "cpu")
         if part == "transformer":
             prepare_transformer(parts[part])
             if blocks is not None:
                 blocks.attach(parts[part])
-        if part in narrow:
-            memory.store_fp8(parts[part], dtype)
+            fp8.convert(parts[part], mode, dtype, device)
     pinned = may_pin(sum(sizes.values()), memories)
     memory.place(
         {part: module for part, module in parts.items() if part not in leaving}, device, offload, pinned=pinned
@@ -156,10 +155,51 @@ def load_parts(
     place = text_place(sizes, home, memories) if leaving else "device"
     log.info("%s: %s", card.name, described(offload, home, place, pinned=pinned))
     log.info("The transformer's blocks are %s (%s).", "compiled" if blocks else "not compiled", decision.reason)
+    log.info("%s", why if mode == wanted else TOO_LARGE)
     originals = Originals(home)
     if home in ("pinned", "host") and adapters(card, settings):
         originals.copy_all(parts["transformer"])  # takes seconds, which the first request would wait for
-    return Loaded(parts, source.tokenizer(card, settings), device, dtype, offload, originals, place, blocks)
+    return Loaded(parts, source.tokenizer(card, settings), device, dtype, offload, originals, place, blocks, mode)
+
+
+TOO_LARGE = (
+    "The blocks' weights are stored in 8 bits and converted when a layer runs, because with products in 8 bits the "
+    "transformer would not fit into the device's memory."
+)
+
+
+def part_bytes(opened: Mapping[PartName, checkpoints.Checkpoint], dtype: torch.dtype, mode: fp8.Mode) -> dict[str, int]:
+    """Returns the bytes of each part's weights.
+
+    opened: the parts' checkpoints.
+    dtype: the transformer's dtype.
+    mode: how the transformer uses 8-bit floats.
+    """
+    sizes: dict[str, int] = {
+        part: checkpoint.num_elements * memory.part_dtype(part, dtype).itemsize for part, checkpoint in opened.items()
+    }
+    if "transformer" in opened:
+        weights = opened["transformer"].weights
+        shapes = {name: weight.info.shape for name, weight in weights.items()}
+        sizes["transformer"] = fp8.num_bytes(shapes, mode, dtype, opened["transformer"].scaled)
+    return sizes
+
+
+def without_streaming(
+    mode: fp8.Mode, opened: Mapping[PartName, checkpoints.Checkpoint], dtype: torch.dtype, total: int | None
+) -> fp8.Mode:
+    """Returns `mode`, but "storage" instead of "products" if the transformer has to be streamed for that alone.
+
+    Products keep a part of the weights in the usual dtype, so they need more memory.
+
+    total: the bytes of the device's memory; None for a device that shares the host's memory.
+    """
+    if mode != "products":
+        return mode
+    with_products, stored = (
+        memory.choose_offload("auto", part_bytes(opened, dtype, each), total, total) for each in (mode, "storage")
+    )
+    return "storage" if with_products == "group" != stored else mode
 
 
 def described(offload: memory.Offload, home: Home, place: TextPlace, *, pinned: bool) -> str:

@@ -1,20 +1,23 @@
 """Reads untrusted checkpoint files: safetensors headers, JSON configurations, and file names inside a folder.
 
 The `safetensors` package parses and validates headers. This module adds limits, and sentences that tell a user what is
-wrong with a file. It reads no tensor data and needs no torch.
+wrong with a file. Only `read_tensors` reads tensor data and needs torch.
 """
 
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from safetensors import SafetensorError, safe_open
 
 from longtake.errors import BadCheckpoint, machine_error
+
+if TYPE_CHECKING:
+    import torch
 
 MAX_HEADER_BYTES = 100 * 1024**2
 """The longest header in bytes. The safetensors library has the same limit."""
@@ -223,3 +226,15 @@ def inside(folder: Path, name: str) -> Path:
     if not plain or not any(target.is_relative_to(allowed) for allowed in roots):
         raise BadCheckpoint(f"{folder} names the file {name[:200]!r}, which lies outside the folder.")
     return target
+
+
+def read_tensors(places: Mapping[str, tuple[Path, str]]) -> "Iterator[tuple[str, torch.Tensor]]":
+    """Yields (name, tensor) for each tensor, as its file has it, file after file.
+
+    places: for each name the tensor's file and its name in that file. The headers were read before (`read_header`).
+    """
+    for file in sorted({file for file, _ in places.values()}):
+        with safe_open(file, framework="pt") as opened:
+            for name, (own, key) in places.items():
+                if own == file:
+                    yield name, opened.get_tensor(key)

@@ -14,7 +14,7 @@ from longtake.models import parts
 from longtake.models.checkpoints import Checkpoint
 from longtake.models.compiled import obstacle
 from longtake.models.merging import Originals
-from longtake.models.parts import InstalledParts
+from longtake.models.parts import InstalledParts, part_bytes, without_streaming
 from longtake.models.registry import WEIGHTS, LTXVCard, ModelCard, PartName
 from longtake.runner import Runner
 from longtake.settings import Settings
@@ -153,6 +153,28 @@ def test_blocks_are_compiled_at_load(
     assert model.arithmetic == "float32 on cpu, compiled"
     assert "The transformer's blocks are compiled (LONGTAKE_COMPILE=on)." in caplog.text
     assert load(ltxv_card(NAME), _settings(tmp_path, small_model)).arithmetic == "float32 on cpu, not compiled"
+
+
+@pytest.mark.parametrize("quantise", ["none", "fp8"])
+def test_the_memory_of_each_part_is_known_before_it_is_loaded(tmp_path: Path, small_model: Path, quantise: str) -> None:
+    settings = _settings(tmp_path, small_model, quantise=quantise)
+    opened = InstalledParts().open(ltxv_card(NAME), settings)
+    sizes = part_bytes(opened, torch.float32, "storage" if quantise == "fp8" else "none")
+    model = load(ltxv_card(NAME), settings)
+    for part, module in (("transformer", model.transformer), ("vae", model.vae)):
+        assert sizes[part] == sum(tensor.nbytes for tensor in module.state_dict().values())
+    assert model.arithmetic.endswith(", weights in fp8") == (quantise == "fp8")
+
+
+def test_no_transformer_is_streamed_for_products_in_8_bits_alone(tmp_path: Path, small_model: Path) -> None:
+    installed = InstalledParts().open(ltxv_card(NAME), _settings(tmp_path, small_model))
+    opened: dict[PartName, Checkpoint] = {"transformer": installed["transformer"]}
+    sizes = [part_bytes(opened, torch.float32, mode)["transformer"] for mode in ("storage", "products")]
+    assert sizes[0] < sizes[1]
+    needed = [9 * size for size in sizes]  # the weights, and 8 times their bytes for activations
+    found = [without_streaming("products", opened, torch.float32, total) for total in (needed[1], needed[0], 1, None)]
+    assert found == ["products", "storage", "products", "products"]
+    assert without_streaming("storage", opened, torch.float32, needed[1]) == "storage"
 
 
 def test_what_is_missing_is_named_with_the_way_to_fetch_it(tmp_path: Path) -> None:

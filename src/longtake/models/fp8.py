@@ -1,0 +1,216 @@
+"""Linear layers with weights in 8-bit floats (e4m3), and the products of such weights with activations in 8 bits.
+
+torchao has such layers, too, but they do not run on a CPU; these do, and are tested there.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from longtake.models.lora_fit import linear_layers
+from longtake.settings import Settings
+
+Mode = Literal["none", "storage", "products"]
+"""How 8-bit floats are used in a transformer.
+
+none: not at all.
+storage: the linear layers of all blocks have 8-bit weights, which are converted to the usual dtype when a layer runs.
+products: activations are rounded to 8 bits, too, and multiplied with the weights in 8 bits. The first and the last
+    block and the attention to the prompt need more precision, so they have usual weights.
+"""
+
+LARGEST = 448
+"""The largest value of an e4m3 float."""
+
+OLDEST_CAPABILITY = (8, 9)
+"""The least compute capability of a CUDA GPU that multiplies in 8 bits."""
+
+STEP = 16
+"""Both sizes of a weight that a GPU multiplies in 8 bits are multiples of this number."""
+
+_IN_BLOCK = re.compile(r"transformer_blocks\.(\d+)\.(.+)\.weight")
+_IS_GATE = re.compile(r"(.+\.)?to_gate_logits")
+_IS_TEXT_ATTENTION = re.compile(r"(audio_)?attn2\..+")
+
+
+def choose_mode(settings: Settings, device: torch.device, *, are_compiled: bool) -> tuple[Mode, str]:
+    """Returns how a transformer on `device` uses 8-bit floats, and a sentence for the log about it.
+
+    are_compiled: True if the transformer's blocks are compiled. Otherwise, rounding the activations would take longer
+        than the faster products save.
+    """
+    if settings.quantise == "none":
+        return "none", "No weights are in 8 bits."
+    stored = "The blocks' weights are stored in 8 bits and converted when a layer runs"
+    if device.type != "cuda":
+        return "storage", f"{stored}, because only a CUDA GPU multiplies in 8 bits."
+    capability = torch.cuda.get_device_capability(device)
+    if capability < OLDEST_CAPABILITY:
+        return (
+            "storage",
+            f"{stored}, because the GPU's compute capability {capability[0]}.{capability[1]} is below 8.9.",
+        )
+    if not are_compiled:
+        return "storage", f"{stored}, because products in 8 bits are faster only in compiled blocks."
+    return "products", "The blocks multiply in 8 bits, except the first, the last, and the attention to the prompt."
+
+
+class Float8Linear(nn.Linear):
+    """A linear layer whose weight is in 8-bit floats, with one scale for each row.
+
+    weight: [out, in] in e4m3.
+    weight_scale: [out, 1] in float32. The layer's weight is weight * weight_scale.
+    bias: [out], or None.
+    multiplies: if True, each row of the input is rounded to 8 bits, with a scale of its own, and multiplied with the
+        weight in 8 bits. If False, the weight is converted to the input's dtype.
+    """
+
+    weight_scale: Tensor
+
+    def __init__(self, weight: Tensor, weight_scale: Tensor, bias: nn.Parameter | None) -> None:
+        super().__init__(weight.shape[1], weight.shape[0], bias=False, device="meta")
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.register_buffer("weight_scale", weight_scale)
+        self.bias = bias  # type: ignore[assignment]
+        self.multiplies = False
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.multiplies:
+            return linear(input, self.usual_weight(input.dtype), self.bias)
+        short, scales = rounded_rows(input.flatten(0, -2))
+        # Row-wise scales are supported for results in bfloat16 only.
+        product = torch._scaled_mm(
+            short,
+            self.weight.t(),
+            scale_a=scales,
+            scale_b=self.weight_scale.t(),
+            out_dtype=torch.bfloat16,
+            use_fast_accum=True,
+        )
+        output = product.to(input.dtype).reshape(*input.shape[:-1], self.out_features)
+        return output if self.bias is None else output + self.bias
+
+    def usual_weight(self, dtype: torch.dtype) -> Tensor:
+        """Returns the layer's weight in another dtype, [out, in]."""
+        return in_dtype(self.weight, self.weight_scale, dtype)
+
+
+def in_dtype(short: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """Returns 8-bit floats times their scale in another dtype.
+
+    scale: one for the whole tensor, or one for each row.
+    """
+    return (short.float() * scale.float().reshape(-1, *[1] * (short.ndim - 1))).to(dtype)
+
+
+def rounded_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns (short, scales) of a matrix [n, k]: 8-bit floats [n, k] and a scale for each row, [n, 1] in float32.
+
+    short * scales is the matrix, rounded. The largest value of each row becomes the largest 8-bit float.
+    """
+    values = rows.float()
+    scales = values.abs().amax(-1, keepdim=True).clamp(min=1e-12) / LARGEST
+    return (values / scales).to(torch.float8_e4m3fn).contiguous(), scales
+
+
+def in_eight_bits(layer: nn.Linear, device: torch.device | str) -> Float8Linear:
+    """Returns a linear layer with its weight rounded to 8-bit floats, where the weight was.
+
+    device: the device that computes the 8-bit floats. They do not depend on it.
+    """
+    weight = layer.weight.data
+    short, scales = rounded_rows(weight.to(device))
+    return Float8Linear(short.to(weight.device), scales.to(weight.device), layer.bias)
+
+
+def in_usual_bits(layer: Float8Linear, dtype: torch.dtype) -> nn.Linear:
+    """Returns a layer of 8-bit floats as an ordinary one in `dtype`."""
+    usual = nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
+    usual.weight = nn.Parameter(layer.usual_weight(dtype), requires_grad=False)
+    usual.bias = layer.bias
+    return usual.train(layer.training)
+
+
+def install(model: nn.Module, name: str, layer: nn.Module) -> None:
+    """Replaces the layer of a model that has this name."""
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, layer)
+
+
+def keeps_scaled(model: nn.Module, weight: str, short: Tensor, scale: Tensor) -> bool:
+    """Returns True if a weight of a model belongs to a linear layer, which is then replaced by one with 8-bit floats.
+
+    weight: the weight's name.
+    short: its 8-bit floats.
+    scale: one for the whole tensor, or one for each row.
+    """
+    name = weight.rpartition(".")[0]
+    layer = model.get_submodule(name)
+    if not isinstance(layer, nn.Linear):
+        return False
+    rows = scale.float().reshape(-1, 1).expand(len(short), 1).to(short.device, copy=True).contiguous()
+    install(model, name, Float8Linear(short, rows, layer.bias))
+    return True
+
+
+def convert(transformer: nn.Module, mode: Mode, dtype: torch.dtype, device: torch.device | str = "cpu") -> None:
+    """Brings the linear layers of a transformer into the form that a mode needs.
+
+    Layers that are in 8 bits already, as the file has them, are not rounded again. In "none" they get usual weights.
+
+    dtype: the dtype of usual weights.
+    device: the device that computes 8-bit floats.
+    """
+    layers = linear_layers(transformer)
+    shapes = {f"{name}.weight": tuple(layer.weight.shape) for name, layer in layers.items()}
+    rounded, multiplied = chosen(shapes, mode), chosen(shapes, "products")
+    for name, layer in layers.items():
+        weight = f"{name}.weight"
+        if isinstance(layer, Float8Linear):
+            layer.multiplies = mode == "products" and weight in multiplied
+            if mode == "none":
+                install(transformer, name, in_usual_bits(layer, dtype))
+        elif weight in rounded:
+            short = in_eight_bits(layer, device).eval()
+            short.multiplies = mode == "products"
+            install(transformer, name, short)
+
+
+def chosen(shapes: Mapping[str, tuple[int, ...]], mode: Mode) -> set[str]:
+    """Returns which weights of a transformer are in 8 bits.
+
+    shapes: the weights' names and shapes. Others than those of linear layers may be among them.
+    """
+    places = {name: found for name in shapes if (found := _IN_BLOCK.fullmatch(name)) and len(shapes[name]) == 2}
+    ends = (0, max((int(place[1]) for place in places.values()), default=0))
+
+    def is_chosen(name: str, place: re.Match[str]) -> bool:
+        if mode == "none" or _IS_GATE.fullmatch(place[2]):
+            return False
+        if mode == "storage":
+            return True
+        is_exact = int(place[1]) in ends or _IS_TEXT_ATTENTION.fullmatch(place[2])
+        return not is_exact and not any(size % STEP for size in shapes[name])
+
+    return {name for name, place in places.items() if is_chosen(name, place)}
+
+
+def num_bytes(
+    shapes: Mapping[str, tuple[int, ...]], mode: Mode, dtype: torch.dtype, scaled: Collection[str] = ()
+) -> int:
+    """Returns the bytes of a transformer's weights with their scales.
+
+    shapes: the weights' names and shapes.
+    dtype: the dtype of usual weights.
+    scaled: the names of weights that the file has in 8 bits.
+    """
+    short = set() if mode == "none" else chosen(shapes, mode) | set(scaled)
+    total = 0
+    for name, shape in shapes.items():
+        elements = torch.Size(shape).numel()
+        total += elements + 4 * shape[0] if name in short else elements * dtype.itemsize
+    return total
