@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from PIL import Image
 
 from longtake.database.tables import derived_files
-from longtake.derived.program import PICTURE
+from longtake.derived.order import PICTURE
 from longtake.endpoints import ENDPOINTS
 from longtake.service import plans
 from longtake.service.reports import MOST_OPEN

@@ -7,12 +7,15 @@ from typing import Any
 
 from longtake.media.limits import Limits
 
+PICTURE = "picture"
+"""The value of `Order.maker` that asks for the facts about a picture: {width, height}."""
+
 
 @dataclass(frozen=True)
 class Order:
     """An order to the program `derived.program`: to make one file from a video, or to tell the facts about a picture.
 
-    maker: the kind of file: a key of `program.MAKERS`, such as "strip"; `program.PICTURE` for a picture.
+    maker: the kind of file: a key of `program.MAKERS`, such as "strip"; `PICTURE` for a picture.
     path: path of the video or the picture.
     out: path of the file to make.
     limits: the limits for reading the video.

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from longtake import system
-from longtake.derived.order import Order
+from longtake.derived.order import PICTURE, Order
 from longtake.errors import InvalidRequest, LongtakeError
 from longtake.media.source import SourceReader, open_source
 
@@ -77,9 +77,6 @@ def _joint(source: SourceReader, out: Path, report: Report, arguments: Mapping[s
         raise InvalidRequest("Another version of longtake made this video, and its plan cannot be read.")
     return inspect_joint(source, out, plan, arguments["caption"])
 
-
-PICTURE = "picture"
-"""The value of `Order.maker` that asks for the facts about a picture: {width, height}."""
 
 MAKERS: Mapping[str, Maker] = {
     "facts": _facts,

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from longtake import prompts
-from longtake.derived.program import PICTURE
+from longtake.derived.order import PICTURE
 from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.endpoints.body_check import CheckedBody
 from longtake.endpoints.validation import errors_at, parse
