@@ -62,7 +62,7 @@ def test_a_program_that_ends_before_its_order_is_written_is_not_the_file_s_fault
 
 
 def test_a_killed_process_ends_at_once(tmp_path: Path) -> None:
-    path = Clip("b.mp4", frames=4).write(tmp_path)
+    path = Clip("b.mp4", frames=200).write(tmp_path)
     execution, errors = Execution(), list[Exception]()
 
     def carry_out() -> None:
