@@ -1,16 +1,20 @@
-"""The player in a browser, while the server makes a copy that the browser can play."""
+"""The player in a browser: the source beside the result, the keys, and the copy that the browser can play."""
 
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.service.finished import finished, submit
-from tests.service.serving import LTXV, Served
+from tests.service.finished import CLIP, finished, submit
+from tests.service.serving import LTX2, LTXV, Served
+from tests.service.serving import submit as submit_input
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Route
 
 pytestmark = pytest.mark.browser
+
+SOURCE = CLIP.with_name("clip_after.mp4")
+JOINT_S = 1.0
 
 
 def test_the_result_is_shown_while_its_copy_is_made(served: Served, tab: "Page") -> None:
@@ -45,3 +49,85 @@ def test_the_result_is_shown_while_its_copy_is_made(served: Served, tab: "Page")
     count = len(asked)
     tab.wait_for_timeout(1500)
     assert len(asked) == count
+
+
+def with_source(served: Served, tab: "Page", endpoint: str) -> None:
+    """Opens the page of a result whose source is stored, which ends at the joint."""
+    with served.client() as client:
+        source = client.post("/cdn/files/upload", content=SOURCE.read_bytes()).json()["access_url"]
+        given = {"video": {"video_url": source}} if endpoint == LTXV else {"video_url": source}
+        request_id = submit_input(client, {"prompt": "a cat", **given}, endpoint=endpoint)["request_id"]
+    finished(served, served.claim())
+    place = {"seconds": JOINT_S, "sound_seconds": JOINT_S, "new_first": False, "fps": 24.0}
+    tab.route("**/joint?figures=0", lambda route: route.fulfill(json=place))
+    tab.goto(f"{served.url}/models/{endpoint}?request={request_id}")
+    tab.get_by_role("button", name="Loop the joint").wait_for()
+    tab.get_by_role("button", name="Source only").wait_for()
+
+
+SAME_PLACE = """at => {
+  const [film, source] = document.querySelectorAll('.player video');
+  const wanted = Math.min(film.currentTime, source.duration);
+  return source.getClientRects().length && source.readyState >= 2 && !source.seeking &&
+    Math.abs(source.currentTime - wanted) < 0.2 && Math.abs(film.currentTime - at) < 0.2;
+}"""
+COLOURS = """() => {
+  const source = document.querySelectorAll('.player video')[1];
+  const canvas = new OffscreenCanvas(16, 16);
+  const pen = canvas.getContext('2d');
+  pen.drawImage(source, 0, 0, 16, 16);
+  return Math.max(...pen.getImageData(0, 0, 16, 16).data.filter((value, index) => index % 4 < 3));
+}"""
+SEEK = "(film, at) => { film.pause(); film.currentTime = at; }"
+
+
+@pytest.mark.parametrize("endpoint", [LTXV, LTX2])
+def test_the_source_is_shown_beside_the_result_and_in_its_place(served: Served, tab: "Page", endpoint: str) -> None:
+    with_source(served, tab, endpoint)
+    film, source = tab.get_by_label("The result", exact=True), tab.get_by_label("The source", exact=True)
+    assert not source.is_visible()
+    for name, shows_film in [("Beside the source", True), ("Source only", False)]:
+        button = tab.get_by_role("button", name=name)
+        button.click()
+        for at in (0.4, JOINT_S + 0.25):
+            film.evaluate(SEEK, at)
+            tab.wait_for_function(SAME_PLACE, arg=at)
+        box = source.bounding_box()
+        assert box is not None
+        assert box["width"] > 100
+        assert tab.evaluate(COLOURS) > 30, "the source has a picture"
+        assert film.is_visible() == shows_film
+        film.evaluate("film => { film.muted = true; film.currentTime = 0; return film.play(); }")
+        tab.wait_for_function("() => document.querySelectorAll('.player video')[1].currentTime > 0.3")
+        button.click()
+        assert film.is_visible()
+        assert not source.is_visible()
+
+
+def test_the_keys_work_outside_the_player_but_not_in_fields(served: Served, tab: "Page") -> None:
+    with_source(served, tab, LTXV)
+    source = tab.get_by_label("The source", exact=True)
+    loop = tab.get_by_role("button", name="Loop the joint")
+    tab.evaluate("() => document.activeElement.blur()")
+    tab.keyboard.press("s")
+    source.wait_for()
+    tab.get_by_role("button", name="Download").focus()
+    tab.keyboard.press("j")
+    assert loop.get_attribute("aria-pressed") == "true"
+    prompt = tab.get_by_label("Prompt *")
+    prompt.fill("")
+    tab.keyboard.type("js")
+    assert prompt.input_value() == "js"
+    assert loop.get_attribute("aria-pressed") == "true"
+    assert source.is_visible()
+
+
+def test_the_result_is_shown_until_its_extension_begins(served: Served, tab: "Page") -> None:
+    with_source(served, tab, LTXV)
+    tab.get_by_role("button", name="Extend again").click()
+    tab.locator(".price").filter(has_text="on fal").wait_for()
+    assert tab.locator(".player").is_visible()
+    tab.get_by_label("Prompt *").fill("it goes on")
+    tab.keyboard.press("Control+Enter")
+    tab.get_by_text("Next in line").wait_for()
+    assert tab.locator(".player").count() == 0

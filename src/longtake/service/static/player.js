@@ -9,7 +9,9 @@ import { seconds } from "./words.js";
 const AROUND_S = 1.5;
 const ASK_MS = 700;
 const USUAL = /\.(mp4|webm)$/;
-const KEYS = "Space plays, J loops the joint, arrows step a frame, F fills the screen";
+const FIELDS = "input:not([type=range], [type=checkbox]), textarea, select, dialog, [contenteditable]";
+// Elements that have their own meaning for Space and the arrows.
+const PRESSED = "input, button, a, summary, video, [role=tab], [role=slider]";
 
 // Returns {node, setJoint, release} for the file at `path`, an address of this server. `source` is the address of the
 // source's file or null, and `video` has the result's duration in seconds, its width and its height in pixels.
@@ -33,7 +35,6 @@ export function player(path, { source, video: { duration, width, height } }) {
     playsinline: true,
     muted: true,
     preload: "auto",
-    hidden: true,
     aria: { label: "The source" },
   });
   const waiting = el("p", { class: "quiet", role: "status" });
@@ -101,7 +102,7 @@ export function player(path, { source, video: { duration, width, height } }) {
     "Mute",
   );
   const full = el("button", { type: "button", class: "plain", onclick: setFull }, "Full screen");
-  const keys = el("p", { class: "quiet keys" }, `${KEYS}.`);
+  const keys = el("p", { class: "quiet keys" });
   const node = el(
     "div",
     { class: "player", role: "group", tabindex: 0, aria: { label: "Player" } },
@@ -141,10 +142,12 @@ export function player(path, { source, video: { duration, width, height } }) {
   // Shows in the source the frame that the result shows. Where the new frames come first, the source begins at the joint.
   function follow() {
     if (before.hidden) return;
-    const at = Math.max(0, film.currentTime - (joint?.new_first ? joint.seconds : 0));
-    if (Math.abs(origin.currentTime - at) > 0.08) origin.currentTime = Math.min(at, origin.duration || at);
-    if (film.paused || at >= (origin.duration || Infinity)) origin.pause();
-    else if (origin.paused) origin.play().catch(() => {});
+    const wanted = film.currentTime - (joint?.new_first ? joint.seconds : 0);
+    const at = Math.min(Math.max(0, wanted), origin.duration || Infinity);
+    // A new seek would end one that is under way, and a slow source would never show a frame.
+    if (!origin.seeking && Math.abs(origin.currentTime - at) > 0.08) origin.currentTime = at;
+    if (film.paused || at !== wanted) origin.pause();
+    else if (origin.paused && !origin.ended) origin.play().catch(() => {}); // an ended video would begin anew
   }
   function tick() {
     if (around && (film.currentTime > joint.seconds + AROUND_S || film.currentTime < joint.seconds - AROUND_S - 0.25))
@@ -168,35 +171,52 @@ export function player(path, { source, video: { duration, width, height } }) {
   film.addEventListener("seeked", () => {
     if (film.paused) tick();
   });
+  for (const name of ["loadedmetadata", "seeked"]) origin.addEventListener(name, follow);
   bar.addEventListener("input", (event) => {
     event.stopPropagation();
     film.currentTime = Number(bar.value);
   });
-  node.addEventListener("keydown", (event) => {
-    if (event.target === bar || event.ctrlKey || event.metaKey || event.altKey) return;
+  // The keys work on the whole page, except in its fields and while the player is not shown.
+  function press(event) {
+    if (event.target.closest(FIELDS) || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.defaultPrevented || !node.getClientRects().length) return;
     const step = (frames) => {
       film.pause();
       film.currentTime = Math.max(0, film.currentTime + frames / (joint?.fps ?? 25));
     };
     const actions = {
       " ": toggle,
-      j: () => setAround(!around),
+      j: () => joint && setAround(!around),
       f: setFull,
       s: () => !swap.hidden && setView(view === "source" ? "result" : "source"),
       ArrowLeft: () => step(-1),
       ArrowRight: () => step(1),
     };
-    const action = actions[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-    if (!action || (event.key === " " && event.target.tagName === "BUTTON")) return;
+    const isLetter = /^[a-z]$/i.test(event.key);
+    const action = actions[isLetter ? event.key.toLowerCase() : event.key];
+    const isOwn = event.key !== " " && event.target !== bar && node.contains(event.target);
+    if (!action || (!isLetter && !isOwn && event.target.closest(PRESSED))) return;
     event.preventDefault();
     action();
-  });
+  }
+  document.addEventListener("keydown", press, { signal });
+  function nameKeys() {
+    const named = [
+      "Space plays",
+      joint && "J loops the joint",
+      "arrows step a frame",
+      "F fills the screen",
+      !swap.hidden && "S shows the source",
+    ];
+    keys.textContent = `${named.filter(Boolean).join(", ")}.`;
+  }
   const draw = () =>
     peaks && drawWave(wave, peaks, joint && { share: joint.sound_seconds / duration, newFirst: joint.new_first });
   function setJoint(found) {
     joint = found;
     mark.style.left = `${(100 * joint.seconds) / duration}%`;
     mark.hidden = loop.hidden = false;
+    nameKeys();
     draw();
   }
   function failed(error) {
@@ -232,7 +252,7 @@ export function player(path, { source, video: { duration, width, height } }) {
       .then(() => {
         if (signal.aborted) return;
         beside.hidden = swap.hidden = false;
-        keys.textContent = `${KEYS}, S shows the source.`;
+        nameKeys();
       })
       .catch(() => {}); // the source may be deleted
   callJson(`media/${fileKey(path)}/wave?points=600`, { signal })
@@ -242,6 +262,7 @@ export function player(path, { source, video: { duration, width, height } }) {
       draw();
     })
     .catch(() => {});
+  nameKeys();
   tick();
   return {
     node,

@@ -257,11 +257,10 @@ function showFailure(entry, error, view) {
   if (document.activeElement === document.body) heading.focus();
 }
 
+// Puts a result into the form as the next source. The result is shown until the new request begins.
 function extend(path) {
-  begin();
   go(`?source=${encodeURIComponent(path)}`);
   source.set(fileUrl(path));
-  idle();
   by("form").scrollIntoView({ block: "start" });
   form.field("prompt").focus();
 }
