@@ -97,6 +97,18 @@ def test_two_results_are_chosen_from_the_newest(served: Served, tab: "Page") -> 
     tab.get_by_role("button", name="Play").click()
     tab.wait_for_function("() => [...document.querySelectorAll('video')].every((film) => film.currentTime > 0.2)")
     assert tab.get_by_role("row", name="prompt").inner_text().split("\t") == ["prompt", '"one"', '"two"']
+    assert all("seed 7 · " in caption for caption in tab.locator("figcaption").all_inner_texts())
+
+
+def test_a_comparison_has_one_row_for_the_seed(served: Served, tab: "Page") -> None:
+    ids = []
+    for seed in (1, 2):
+        ids.append(submit(served, "the same", body={"seed": seed}).id)
+        finished(served, served.claim())
+    tab.goto(f"{served.url}/compare?a={ids[0]}&b={ids[1]}")
+    tab.get_by_role("row", name="Model").wait_for()
+    heads = tab.locator("#differences tbody th").all_inner_texts()
+    assert [head.lower() for head in heads].count("seed") == 1
 
 
 def test_the_comparison_says_which_result_is_missing(served: Served, tab: "Page") -> None:

@@ -4,6 +4,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from longtake.families import plan_to_json
+from longtake.queue import engine as queue
+from tests.cli.test_inspection import make_plan
 from tests.service.finished import CLIP, finished, submit
 from tests.service.serving import LTX2, LTXV, Served
 from tests.service.serving import submit as submit_input
@@ -102,6 +105,21 @@ def test_the_source_is_shown_beside_the_result_and_in_its_place(served: Served, 
         button.click()
         assert film.is_visible()
         assert not source.is_visible()
+
+
+def test_a_shared_page_marks_the_joint_and_draws_quiet_sound_scaled(served: Served, tab: "Page") -> None:
+    submit(served, "a cat")
+    claimed = served.claim()
+    queue.store_plan(served.engine, claimed, plan_to_json(make_plan("forward")))
+    key = finished(served, claimed)
+    quiet = {"duration": 1.375, "peaks": [0.001] * 599 + [0.01]}
+    tab.route("**/wave?points=600", lambda route: route.fulfill(json=quiet))
+    tab.goto(f"{served.url}/shared/{key}")
+    tab.get_by_role("button", name="Loop the joint").wait_for()
+    assert tab.locator(".player .joint").is_visible()
+    tab.get_by_text("ltxv-tiny, a miniature, stands in").wait_for()
+    assert "models pull" not in tab.locator("#shared").inner_text()
+    tab.get_by_text("The sound is drawn scaled, 40 dB louder than it is.").wait_for()
 
 
 def test_the_keys_work_outside_the_player_but_not_in_fields(served: Served, tab: "Page") -> None:

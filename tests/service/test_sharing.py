@@ -5,6 +5,10 @@ from typing import Any
 
 import pytest
 
+from longtake.derived.place import joint_place
+from longtake.families import plan_to_json
+from longtake.queue import engine as queue
+from tests.cli.test_inspection import make_plan
 from tests.service.finished import CLIP, finished
 from tests.service.serving import INPUT, Served, serving, submit
 
@@ -24,12 +28,24 @@ def status(served: Served, key: str, **headers: str) -> int:
 def test_a_server_without_keys_shares_its_results(served: Served) -> None:
     key = shared_file(served)
     found: dict[str, Any] = served.client().get(f"/page/shared/{key}").json()
-    assert set(found) == {"endpoint", "completed_at", "model", "stand_in", "prompt", "seed", "video"}
+    assert set(found) == {"endpoint", "completed_at", "model", "stand_in", "prompt", "seed", "video", "joint"}
+    assert found["stand_in"] is True, "the sentence for the operator is left out"
+    assert found["joint"] is None, "the request has no plan"
     assert (found["prompt"], found["seed"], found["model"]) == (INPUT["prompt"], 7, "ltxv-tiny")
     assert served.client().get(found["video"]["url"]).content == CLIP.read_bytes()
     assert status(served, key, **{"sec-fetch-site": "cross-site"}) == 403
     served.state.store.delete(key)
     assert status(served, key) == 404
+
+
+def test_a_shared_result_has_its_joint(served: Served) -> None:
+    plan = make_plan("forward")
+    with served.client() as client:
+        submit(client)
+    row = served.claim()
+    queue.store_plan(served.engine, row, plan_to_json(plan))
+    found = served.client().get(f"/page/shared/{finished(served, row)}").json()
+    assert found["joint"] == joint_place(plan)
 
 
 @pytest.mark.parametrize(

@@ -32,4 +32,4 @@ def waveform(source: SourceReader, *, points: int) -> dict[str, Any]:
             return {"duration": facts.duration_s, "peaks": None}
         parts = np.arange(first, stop) * points // num_samples
         np.maximum.at(peaks, parts, np.abs(samples).max(axis=0))
-    return {"duration": facts.duration_s, "peaks": [round(min(float(peak), 1.0), 3) for peak in peaks]}
+    return {"duration": facts.duration_s, "peaks": [round(min(float(peak), 1.0), 5) for peak in peaks]}

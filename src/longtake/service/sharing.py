@@ -6,7 +6,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from longtake.derived.place import joint_place
+from longtake.families import plan_from_json
 from longtake.queue import recent
+from longtake.queue.engine import stored_plan
 from longtake.service.history import COLUMNS, Entries
 from longtake.service.origins import refuse_other_pages
 from longtake.service.reports import report
@@ -16,7 +19,8 @@ EVERYBODY = "everybody"
 """The name of all callers who read shared results, in place of the id of an API key. Together they may have as many
 open reports (see `service.reports`) as one key."""
 
-_SHARED = ("endpoint", "completed_at", "model", "stand_in", "prompt", "seed", "video")
+_SHARED = ("endpoint", "completed_at", "model", "prompt", "seed", "video")
+"""The members of a request's entry (see `Entries.of`) that everybody may see."""
 
 
 def routes(entries: Entries) -> list[BaseRoute]:
@@ -33,8 +37,12 @@ def routes(entries: Entries) -> list[BaseRoute]:
 def shared_result(entries: Entries, key: str) -> dict[str, Any]:
     """Returns what everybody may see of the request that made a file.
 
-    The result is {endpoint, completed_at, model, stand_in, prompt, seed, video}, with the values that `Entries.of`
-    makes.
+    The result has the members {endpoint, completed_at, model, prompt, seed, video}, with the values that `Entries.of`
+    makes, and these:
+
+    stand_in: True if the model replaces the one that the endpoint names. The entry's sentence about it, which advises
+        the operator of the server, is left out.
+    joint: where source and new frames meet (see `joint_place`); None if the request's plan was deleted.
 
     key: the key of the file, which is the result of the request.
 
@@ -52,4 +60,10 @@ def shared_result(entries: Entries, key: str) -> dict[str, Any]:
     entry = None if row is None or not row.store_io else entries.of([row])[0]
     if entry is None or entry["shared"] != f"shared/{key}":
         raise NotFound
-    return {name: entry[name] for name in _SHARED}
+    stored = stored_plan(state.engine, file.request_id)
+    plan = None if stored is None else plan_from_json(stored)
+    return {
+        **{name: entry[name] for name in _SHARED},
+        "stand_in": entry["stand_in"] is not None,
+        "joint": None if plan is None else joint_place(plan),
+    }

@@ -54,6 +54,8 @@ function missing(entry) {
 function side(entry) {
   if (!entry.video) return el("p", { class: "empty" }, missing(entry));
   const name = entry.prompt || entry.endpoint;
+  const seed = seedOf(entry);
+  const facts = [seed && `seed ${seed}`, when(entry.completed_at)].filter(Boolean).join(" · ");
   const film = el("video", { playsinline: true, loop: true, preload: "auto", aria: { label: name } });
   film.muted = films.length > 0;
   films.push(film);
@@ -71,14 +73,19 @@ function side(entry) {
       waiting.textContent = ` ${error.message}`;
     });
   const link = el("a", { href: `${ROOT}models/${entry.endpoint}?request=${entry.id}` }, name);
-  return el("figure", {}, film, el("figcaption", {}, link, waiting));
+  return el("figure", {}, film, el("figcaption", {}, link, el("span", { class: "quiet" }, ` ${facts}`), waiting));
 }
+
+// Returns the seed of a result as text; an empty one if neither the result nor the input has any.
+const seedOf = ({ seed, input }) => String(seed ?? input?.seed ?? "");
 
 // Offers the newest results to compare with `first`, or as the first of the two if it is null.
 async function offer(first) {
   const { requests } = await callJson("page/requests?state=done");
   const others = requests.filter(({ id, video }) => video && id !== first?.id);
-  const choice = ({ id, video, prompt, endpoint, completed_at: at }) => {
+  const choice = (entry) => {
+    const { id, video, prompt, endpoint, completed_at: at } = entry;
+    const seed = seedOf(entry);
     const query = new URLSearchParams(first ? { a: first.id, b: id } : { a: id });
     return el(
       "li",
@@ -88,6 +95,7 @@ async function offer(first) {
         { href: `${ROOT}compare?${query}` },
         picture(video.url),
         el("span", {}, prompt || endpoint),
+        el("span", { class: "quiet" }, seed && `seed ${seed}`),
         el("span", { class: "quiet" }, when(at)),
       ),
     );
@@ -102,7 +110,7 @@ async function offer(first) {
 function table(entries) {
   const facts = [
     ["Model", ({ model }) => model ?? ""],
-    ["Seed", ({ seed }) => String(seed ?? "")],
+    ["Seed", seedOf],
     ["Size", ({ video }) => `${video.width} × ${video.height}`],
     ["Length", ({ video }) => `${video.num_frames} frames, ${seconds(video.duration)}`],
     ["Took", (one) => seconds(one.completed_at - one.started_at)],
@@ -116,7 +124,7 @@ function table(entries) {
     );
   const inputs = entries.map(({ input }) => new Map(flat(input)));
   const names = [...new Set(inputs.flatMap((one) => [...one.keys()]))].filter(
-    (name) => inputs[0].get(name) !== inputs[1].get(name),
+    (name) => name !== "seed" && inputs[0].get(name) !== inputs[1].get(name), // the seed has its row already
   );
   const rows = [
     ...facts.map(([name, text]) => [name, ...entries.map(text)]),

@@ -3,7 +3,7 @@
 
 import { call, callJson, fileKey, mediaAddress } from "./api.js";
 import { el } from "./dom.js";
-import { drawWave } from "./wave.js";
+import { drawWave, scaled } from "./wave.js";
 import { seconds } from "./words.js";
 
 const AROUND_S = 1.5;
@@ -52,6 +52,7 @@ export function player(path, { source, video: { duration, width, height } }) {
   });
   const wave = el("canvas", { class: "wave", width: 1200, height: 96, hidden: true });
   const mark = el("span", { class: "joint", title: "The joint: here source and new frames meet" });
+  const scale = el("p", { class: "quiet", hidden: true });
   const track = el("div", { class: "track" }, wave, bar, mark);
   mark.hidden = true;
   const clock = el("span", { class: "clock" });
@@ -109,6 +110,7 @@ export function player(path, { source, video: { duration, width, height } }) {
     screens,
     waiting,
     track,
+    scale,
     el("div", { class: "actions" }, play, clock, loop, beside, swap, sound, full),
     keys,
   );
@@ -257,8 +259,12 @@ export function player(path, { source, video: { duration, width, height } }) {
       .catch(() => {}); // the source may be deleted
   callJson(`media/${fileKey(path)}/wave?points=600`, { signal })
     .then((found) => {
-      ({ peaks } = found);
-      sound.hidden = wave.hidden = !peaks;
+      sound.hidden = wave.hidden = !found.peaks;
+      if (!found.peaks) return;
+      const drawn = scaled(found.peaks);
+      ({ peaks } = drawn);
+      scale.hidden = drawn.decibels === 0;
+      scale.textContent = `The sound is drawn scaled, ${drawn.decibels} dB louder than it is.`;
       draw();
     })
     .catch(() => {});

@@ -10,7 +10,8 @@ const key = location.pathname.slice(location.pathname.lastIndexOf("/") + 1);
 async function start() {
   const found = await callJson(`page/shared/${key}`);
   const { video } = found;
-  const { node } = player(video.url, { source: null, video });
+  const { node, setJoint } = player(video.url, { source: null, video });
+  if (found.joint) setJoint(found.joint);
   const facts = [
     `${video.width} × ${video.height}`,
     plural(video.num_frames, "frame"),
@@ -19,7 +20,9 @@ async function start() {
     found.model,
     when(found.completed_at),
   ];
-  const note = found.stand_in ? el("p", { class: "note" }, found.stand_in) : "";
+  const note = found.stand_in
+    ? el("p", { class: "note" }, `${found.model}, a miniature, stands in for the model that the endpoint names.`)
+    : "";
   by("shared").replaceChildren(
     el("h1", {}, found.prompt || "A longer video"),
     node,
