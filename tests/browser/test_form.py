@@ -110,3 +110,27 @@ def test_a_link_to_a_request_fills_the_form_and_a_reload_keeps_what_was_typed_si
     tab.reload()
     tab.get_by_role("button", name="Extend again").wait_for()
     assert prompt.input_value() == "another draft"
+
+
+def test_a_number_outside_its_range_is_told_with_the_name_and_the_range(served: Served, tab: "Page") -> None:
+    tab.goto(f"{served.url}/models/{LTX2}")
+    tab.locator("input[type=file]").first.set_input_files(CLIP)
+    tab.locator(".price").filter(has_text="on fal").wait_for()
+    field = tab.locator('[data-path="num_frames"]')
+    field.locator("input").last.fill("3")
+    text = field.locator(".error").filter(has_text="must be")
+    text.wait_for()
+    assert text.inner_text() == "Number of frames must be 9 to 481."
+
+
+def test_the_plan_of_another_source_is_gone_at_once(served: Served, tab: "Page") -> None:
+    tab.goto(f"{served.url}/models/{LTX2}")
+    tab.locator("input[type=file]").first.set_input_files(CLIP)
+    tab.locator(".price").filter(has_text="on fal").wait_for()
+    tab.route("**/plan", lambda route: None)
+    tab.locator("input[type=url]").first.fill("https://127.0.0.1:1/other.mp4")
+    tab.locator("input[type=url]").first.press("Tab")
+    price = tab.locator(".price.stale")
+    price.wait_for()
+    assert price.inner_text() == "Planning…"
+    assert tab.locator(".plan").inner_text() == ""

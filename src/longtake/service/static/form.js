@@ -4,6 +4,7 @@ import { control } from "./controls.js";
 import { el, toast } from "./dom.js";
 import { parse, refusal, stringify } from "./json.js";
 import { GROUP_NAMES } from "./schema.js";
+import { rangeText } from "./words.js";
 
 const QUIET_MS = 500;
 
@@ -106,21 +107,23 @@ export function buildForm(node, fields) {
     return controls.find(starts) ?? controls.find(({ field }) => field.path[0] === path[0]);
   }
 
-  // Shows problems at the fields that they name, and returns the sentences of those that name no field. Problems that
-  // were shown before are removed.
+  // Shows problems at the fields that they name, whose groups open, and those that name no field at the form's end.
+  // Problems that were shown before are removed.
   function hint(problems) {
     for (const one of controls) one.complain(null);
-    for (const problem of problems) controlOf(problem)?.complain(problem.msg);
-    return problems.filter((problem) => !controlOf(problem)).map(({ msg }) => msg);
+    const named = problems.map((problem) => ({ problem, control: controlOf(problem) }));
+    for (const { problem, control: one } of named) one?.complain(sentence(problem, one.field));
+    const rest = named.filter(({ control: one }) => !one);
+    general.textContent = rest.map(({ problem }) => problem.msg).join(" ");
+    for (const one of node.querySelectorAll(".wrong")) one.closest("details").open = true;
   }
 
-  // Shows problems like `hint`, those without a field at the form's end, and leads to the first one.
+  // Shows problems like `hint`, and leads to the first field that has one.
   function complain(problems) {
-    general.textContent = hint(problems).join(" ");
+    hint(problems);
     const first = controls.find(({ node: one }) => one.classList.contains("wrong"));
     if (!first) return;
     showJson(false);
-    for (const one of node.querySelectorAll(".wrong")) one.closest("details").open = true;
     first.node.scrollIntoView({ block: "center" });
     first.focus();
   }
@@ -175,6 +178,14 @@ export function buildForm(node, fields) {
 function group({ name, members }, index) {
   const title = el("summary", {}, name, el("span", { class: "count" }));
   return el("details", { open: index === 0, class: "group" }, title, ...members.map(({ node }) => node));
+}
+
+const OUT_OF_RANGE = ["greater_than", "greater_than_equal", "less_than", "less_than_equal"];
+
+// Returns the sentence of a problem for people. A number that is out of its range is told with the whole range.
+function sentence({ type, msg }, { label, schema }) {
+  const range = OUT_OF_RANGE.includes(type) ? rangeText(schema) : "";
+  return range ? `${label} must be ${range}.` : msg;
 }
 
 const button = (text, act) => el("button", { type: "button", class: "plain", onclick: () => act() }, text);

@@ -236,6 +236,7 @@ by("picked-none").addEventListener("click", () => pickAll(false));
 let typing = 0;
 filters.addEventListener("submit", (event) => event.preventDefault());
 filters.addEventListener("input", () => {
+  pickAll(false); // rows that the new filter hides must not be deleted
   clearTimeout(typing);
   typing = setTimeout(() => {
     before = null;

@@ -7,11 +7,15 @@ import { dollars } from "./words.js";
 const QUIET_MS = 500;
 
 // Follows the form: after each change that is followed by a pause, asks for the plan of its request and shows it.
-// The price is written into the element `price`. `onPlan(plan)` is called with each new plan, and with null where there is
-// none.
+// The price is written into the element `price`. `onPlan(plan, isSameSource)` is called with each new plan, and with null
+// where there is none; `isSameSource` is whether the context of the plan before still belongs to the source.
+// Returns a function that returns the problems for which the server refuses the form's request; none while that is not
+// known.
 export function followPlan(endpoint, form, { node, price }, source, onPlan) {
   let timer = 0;
   let asking = new AbortController();
+  let planned = source.get(); // the source of the plan that is shown
+  let problems = [];
 
   async function ask() {
     const { signal } = asking;
@@ -26,31 +30,38 @@ export function followPlan(endpoint, form, { node, price }, source, onPlan) {
       show(drawn(plan, form.value().seed !== undefined), plan);
     } catch (error) {
       if (signal.aborted) return;
+      problems = error instanceof Refused ? error.detail : [];
       // A person who is still typing is not told that a field is empty; running the request tells.
-      const problems = error instanceof Refused ? error.detail.filter(({ type }) => type !== "missing") : [];
-      const rest = form.hint(problems);
-      const isTyping = error instanceof Refused && error.detail.length > 0 && rest.length === 0;
-      show(isTyping ? [] : [el("p", { class: "error" }, rest.join(" ") || error.message)], null);
+      form.hint(problems.filter(({ type }) => type !== "missing"));
+      show(problems.length ? [] : [el("p", { class: "error" }, error.message)], null, true);
     }
   }
 
-  function show(nodes, plan) {
-    node.classList.remove("stale");
+  function show(nodes, plan, isSameSource = false) {
+    setStale(false);
     node.replaceChildren(...nodes);
     price.textContent = plan ? summary(plan) : "";
-    onPlan(plan);
+    onPlan(plan, isSameSource);
+  }
+
+  function setStale(isStale) {
+    for (const one of [node, price]) one.classList.toggle("stale", isStale);
   }
 
   function later() {
     clearTimeout(timer);
     asking.abort();
     asking = new AbortController();
-    node.classList.add("stale");
-    if (source.get() && !price.textContent) price.textContent = "Planning";
+    problems = [];
+    if (source.get() !== planned) show([], null);
+    planned = source.get();
+    setStale(true);
+    if (planned && !price.textContent) price.textContent = "Planning…";
     timer = setTimeout(ask, QUIET_MS);
   }
   form.node.addEventListener("input", later);
   later();
+  return () => problems;
 }
 
 const summary = ({ price_usd: price, context }) =>

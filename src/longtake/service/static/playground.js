@@ -30,6 +30,7 @@ const HOW = "Drop a video, write what happens next, and run. The plan and the pr
 let endpoint = null;
 let form = null;
 let source = null;
+let problems = () => [];
 let following = new AbortController();
 let release = () => {};
 let isSending = false;
@@ -59,9 +60,9 @@ async function start() {
   code.append(panel);
   by("form").append(plan.node, el("div", { class: "run" }, button, plan.price));
   let planned = null;
-  followPlan(id, form, plan, source, (found) => {
+  problems = followPlan(id, form, plan, source, (found, isSameSource) => {
     planned = found;
-    strip.mark(found?.context ?? null);
+    if (!isSameSource) strip.mark(found?.context ?? null);
     showCode(form.value(), found);
   });
   by("form").addEventListener("input", () => showCode(form.value(), planned));
@@ -74,7 +75,10 @@ async function start() {
 function listen() {
   by("form").addEventListener("submit", (event) => {
     event.preventDefault();
-    run(form.value);
+    // What could not be downloaded a moment ago may be there now, so it is tried again.
+    const refused = problems().filter(({ type }) => type !== "file_download_error");
+    if (refused.length) form.complain(refused);
+    else run(form.value);
   });
   by("form").addEventListener("keydown", (event) => {
     // Enter in a field takes its value. It does not run the request, which can be long.

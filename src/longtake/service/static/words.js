@@ -40,6 +40,13 @@ export function bytes(count) {
   return `${number.format(count)} TB`;
 }
 
+// {minimum: 9, maximum: 1441} -> "9 to 1441"; empty if the schema has no bounds.
+export function rangeText({ minimum, maximum }) {
+  if (minimum !== undefined && maximum !== undefined) return `${minimum} to ${maximum}`;
+  if (minimum !== undefined) return `at least ${minimum}`;
+  return maximum === undefined ? "" : `at most ${maximum}`;
+}
+
 export const when = (unix) => moment.format(new Date(unix * 1000));
 
 // "0.10080" -> "$0.1008"
