@@ -129,6 +129,7 @@ def test_with_a_keyboard_alone(served: Served, tab: "Page") -> None:
     tab.get_by_text("Compare it with which result?").wait_for()
     reached(tab, "another disc")
     tab.keyboard.press("Enter")
+    tab.get_by_role("button", name="Play").wait_for()
     reached(tab, "Play")
     tab.keyboard.press("Space")
     tab.wait_for_function("() => [...document.querySelectorAll('video')].every((film) => film.currentTime > 0.1)")
