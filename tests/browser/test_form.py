@@ -112,6 +112,33 @@ def test_a_link_to_a_request_fills_the_form_and_a_reload_keeps_what_was_typed_si
     assert prompt.input_value() == "another draft"
 
 
+def test_an_error_in_a_folded_group_is_shown_and_run_leads_to_it(served: Served, tab: "Page") -> None:
+    tab.goto(f"{served.url}/models/{LTXV}")
+    tab.locator("input[type=file]").first.set_input_files(CLIP)
+    tab.locator(".price").filter(has_text="on fal").wait_for()
+    handle = tab.get_by_role("slider", name="Start frame number", exact=True)
+    handle.wait_for()
+    group = tab.locator("details.group").filter(has_text="Start frame number")
+    field = tab.locator('[data-path="video.start_frame_num"]')
+    assert not field.is_visible()
+    field.locator("input").last.evaluate(
+        "node => { node.value = 900; node.dispatchEvent(new Event('input', { bubbles: true })); }"
+    )
+    field.locator(".error:not(:empty)").wait_for()
+    assert handle.is_visible()
+    group.locator("summary").first.click()
+    assert not field.is_visible()
+    sent: list[str] = []
+    tab.on("request", lambda request: sent.append(request.url))
+    tab.get_by_role("button", name="Run", exact=True).click()
+    field.wait_for()
+    assert field.locator(":focus").count() == 1
+    assert not [url for url in sent if "/queue/" in url]
+    tab.get_by_label("Prompt *").fill("")
+    tab.locator(".plan:not(.stale)").wait_for(state="attached")
+    assert handle.is_visible()
+
+
 def test_a_number_outside_its_range_is_told_with_the_name_and_the_range(served: Served, tab: "Page") -> None:
     tab.goto(f"{served.url}/models/{LTX2}")
     tab.locator("input[type=file]").first.set_input_files(CLIP)
@@ -134,3 +161,20 @@ def test_the_plan_of_another_source_is_gone_at_once(served: Served, tab: "Page")
     price.wait_for()
     assert price.inner_text() == "Planning…"
     assert tab.locator(".plan").inner_text() == ""
+
+
+def test_the_heading_tells_whether_a_request_waits_runs_is_deleted_or_is_unknown(served: Served, tab: "Page") -> None:
+    row = submit(served, "the disc", endpoint=LTXV)
+    address = f"{served.url}/models/{LTXV}?request={row.id}"
+    tab.goto(address)
+    tab.get_by_role("heading", name="Waiting").wait_for()
+    claimed = served.claim()
+    tab.get_by_role("heading", name="Running").wait_for()
+    finished(served, claimed)
+    tab.get_by_role("button", name="Extend again").wait_for()
+    with served.client() as client:
+        assert client.delete(f"/v1/models/requests/{row.id}/payloads").status_code < 300
+    tab.goto(address)
+    tab.get_by_text("This result was deleted.").wait_for()
+    tab.goto(address.replace(row.id, "00000000-0000-4000-8000-000000000000"))
+    tab.get_by_text("There is no such request.").wait_for()

@@ -216,12 +216,13 @@ async function follow(request) {
   const signal = begin();
   const view = runningView(id, request);
   let wasOpen = false;
-  show("Running", view.node);
+  const heading = show("Waiting", view.node);
   release = view.stop;
   output.scrollIntoView({ block: matchMedia("(max-width: 56rem)").matches ? "start" : "nearest" });
   try {
     for await (const status of statuses(id, request, signal)) {
       wasOpen ||= status.status === "IN_QUEUE" || status.status === "IN_PROGRESS";
+      if (status.status === "IN_PROGRESS") heading.textContent = "Running";
       view.update(status);
     }
     if (signal.aborted) return;
@@ -231,7 +232,7 @@ async function follow(request) {
     else showFailure(entry, error, view);
     if (wasOpen) notify(made ? "Your video is ready." : `A request has ended: ${entry.state}.`);
   } catch (error) {
-    if (!signal.aborted) show("It failed", el("p", { class: "error", role: "alert" }, error.message));
+    if (!signal.aborted) showMissing(error);
   } finally {
     view.stop();
     renew();
@@ -249,7 +250,19 @@ async function showResult(entry, made, signal) {
   if (document.activeElement === document.body) heading.focus();
 }
 
+// Shows why a request cannot be followed: it is unknown, or the server refuses to tell.
+function showMissing(error) {
+  const isUnknown = error instanceof Refused && error.status === 404;
+  const text = isUnknown ? "There is no such request." : error.message;
+  show(isUnknown ? "Not found" : "It failed", el("p", { class: "error", role: "alert" }, text));
+}
+
 function showFailure(entry, error, view) {
+  if (entry.state === "done") {
+    const reason = entry.erased_at ? "This result was deleted." : error.message;
+    show("Deleted", el("p", { class: "empty", role: "alert" }, reason));
+    return;
+  }
   if (error instanceof Refused && error.detail.length) form.complain(error.detail);
   const isCancelled = entry.state === "cancelled";
   const text = isCancelled ? "The request was cancelled." : (error?.message ?? entry.error ?? "It failed.");

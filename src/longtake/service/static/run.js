@@ -48,19 +48,17 @@ export async function* statuses(endpoint, id, signal) {
   }
 }
 
-// Returns the result of an ended request and its entry, {made, entry}. `made` is null and `error` is set if it failed.
+// Returns the result of an ended request and its entry, {made, entry}. `made` is null and `error` is set if it failed or was deleted.
 export async function outcome(endpoint, id, signal) {
   for (;;) {
     try {
       const entry = await callJson(`page/requests/${id}`, { signal });
-      if (entry.state !== "done") {
-        const error = await callJson(`queue/${endpoint}/requests/${id}`, { signal }).then(
-          () => null,
-          (one) => one,
-        );
-        return { made: null, entry, error };
-      }
-      return { made: await callJson(`queue/${endpoint}/requests/${id}`, { signal }), entry, error: null };
+      const [made, error] = await callJson(`queue/${endpoint}/requests/${id}`, { signal }).then(
+        (one) => [one, null],
+        (one) => [null, one],
+      );
+      if (entry.state === "done" && error && isOutage(error)) throw error;
+      return { made, entry, error };
     } catch (error) {
       if (!isOutage(error) || signal.aborted) throw error;
       await sleep(POLL_MS);
