@@ -132,7 +132,7 @@ def _evaluations(subject: Subject, figures: Figures, reference: dict[int, Tensor
 
     def measured(number: int) -> Figure:
         evaluation = subject.evaluations[number]
-        subject.model.text.offload()
+        subject.model.text.release()
         details: dict[str, Any] = {"predictions": evaluation.predictions, "tokens": evaluation.tokens}
         found: list[Tensor] = []
         details["first call, s"] = seconds_of(lambda: found.append(evaluation.work()))
@@ -158,7 +158,7 @@ def _adapters(subject: Subject, figures: Figures) -> None:
     if not figures.lack(*names):
         return
     model, adapter = subject.model, subject.adapter()
-    model.text.offload()
+    model.text.release()
     size = {"GB": adapter.num_bytes / 1e9, "layers": len(adapter.pairs)}
 
     def applied_adapter() -> Any:
