@@ -176,7 +176,7 @@ LIKE_WINDOWS = textwrap.dedent(
     builtins.__import__ = refuse
 
     def no_handlers(*_):
-        raise NotImplementedError
+        raise NotImplementedError  # as the event loops of Windows do
 
     asyncio.AbstractEventLoop.add_signal_handler = no_handlers
     asyncio.SelectorEventLoop.add_signal_handler = no_handlers

@@ -34,7 +34,7 @@ LARGEST_BYTES = 60 * 10**6
 """The largest size of the folder."""
 
 LEFT_OUT = shutil.ignore_patterns("*.safetensors", "__pycache__")
-"""What is not copied: weights, and compiled modules."""
+"""Name patterns of files that are not copied: weights, and compiled modules."""
 
 
 def copy_sources(folder: Path) -> None:

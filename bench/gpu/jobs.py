@@ -69,7 +69,7 @@ CASES = {
 
 @dataclass(frozen=True)
 class Bench:
-    """What all measurements of a run share.
+    """The objects that all measurements of a run share.
 
     machine: the machine.
     folder: the folder of the clip, the outputs and the adapter.

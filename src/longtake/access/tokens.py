@@ -14,7 +14,7 @@ from longtake.access.keys import LOCAL, Caller, Keys
 from longtake.database.secret import secret
 
 Purpose = Literal["run", "upload"]
-"""What a token allows. "run": to run the endpoints that it names. "upload": to upload files."""
+"""The rights of a token. "run": to run the endpoints that it names. "upload": to upload files."""
 
 MAX_LIFE_S = 24 * 3600.0
 """Longest time in seconds for which a token is valid."""

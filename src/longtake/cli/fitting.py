@@ -1,4 +1,4 @@
-"""Which published models fit on a device with which settings, from the sizes of their weights and the total memory."""
+"""Tells which published models fit on a device, and with which settings, by their weights and the total memory."""
 
 from collections.abc import Mapping
 

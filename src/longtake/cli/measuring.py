@@ -22,7 +22,7 @@ NUM_TOKENS = 512
 
 @dataclass(frozen=True)
 class Measured:
-    """What a device reaches.
+    """One measured figure of a device, such as its rate of matrix products.
 
     name: what was measured.
     text: the figure, with that of the GPU for which the documentation states times.

@@ -1,4 +1,4 @@
-"""What the server sends to the program that makes derived files: one file to make from a stored video."""
+"""Orders that the server sends to the program that makes derived files. An order is for one file of a stored video."""
 
 import json
 from collections.abc import Mapping

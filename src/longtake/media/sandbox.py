@@ -300,7 +300,7 @@ def decoder(
 
 @dataclass(frozen=True)
 class Child:
-    """What the program of a decoding child process has received from its parent process.
+    """The file and the arguments that a decoding child process has received from its parent process.
 
     file: the open file to decode.
     argument, limits: the arguments of DecodeProcess with these names.

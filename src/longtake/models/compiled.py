@@ -39,7 +39,7 @@ OPERATORS_FOLDER = os.environ.get(FOLDER_VARIABLE)
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether the transformer's blocks are compiled.
+    """The decision whether the transformer's blocks are compiled.
 
     is_on: True if they are.
     reason: why, as a part of a sentence.

@@ -27,7 +27,7 @@ _UNUSED = re.compile(r"(^|\.)(input_scale|scale_input|scaled_fp8)$")
 """Names of tensors in fp8 checkpoints that are not used: marks, and fixed scales of activations."""
 
 UNSCALED = "fp8 without scales (a plain cast, or rotated for kernels of its own, which cannot be told apart)"
-"""How the weights of a file of 8-bit floats are stored that has no scales."""
+"""Description, for messages, of files with weights in 8-bit floats but without the scales of these weights."""
 
 
 def split_scales(path: Path, infos: Mapping[str, TensorInfo]) -> tuple[list[str], dict[str, str]]:
