@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from longtake.models.registry import PartName
+
 Home = Literal["device", "pinned", "host", "none"]
 """The place of the copies of a model's weights. Weights that adapters were merged into are restored from copies.
 
@@ -22,7 +24,7 @@ TextPlace = Literal["device", "pinned", "host"]
 """The place of the text encoder's weights while nothing is encoded: the device, pinned host memory, or ordinary host
 memory."""
 
-TEXT_PARTS = ("text_encoder", "connectors")
+TEXT_PARTS: tuple[PartName, ...] = ("text_encoder", "connectors")
 """The parts of a model that encode prompts."""
 
 ACTIVATIONS = 16 * 1024**3

@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 
@@ -12,13 +13,16 @@ from longtake.errors import BadCheckpoint, ModelNotInstalled
 from longtake.models import checkpoints, fp8, memory
 from longtake.models.budget import TEXT_PARTS, Home, TextPlace, copies_home, may_pin, text_leaves, text_place
 from longtake.models.choice import not_installed
-from longtake.models.compiled import BlockForward, CompiledBlocks, decide
+from longtake.models.compiled import BlockForward, CompiledBlocks, decide, warm_up
 from longtake.models.merging import Originals, mergeable_bytes
 from longtake.models.registry import ModelCard, PartName, adapters, located
+from longtake.models.text import TextEncoder
 from longtake.settings import Settings
 from longtake.video import OnProgress, Progress
 
 log = logging.getLogger(__name__)
+
+EncoderT = TypeVar("EncoderT", bound=TextEncoder[Any])
 
 ORDER: tuple[PartName, ...] = (
     "text_encoder",
@@ -65,6 +69,31 @@ class Loaded:
         how = "compiled" if self.blocks is not None and self.blocks.is_on else "not compiled"
         short = {"none": "", "storage": ", weights in fp8", "products": ", products in fp8"}[self.eight_bits]
         return f"{str(self.dtype).removeprefix('torch.')} on {place}, {how}{short}"
+
+    def text_encoder(self, make: Callable[..., EncoderT], card: ModelCard, settings: Settings) -> EncoderT:
+        """Returns the text encoder that `make` makes of the parts that encode prompts.
+
+        make: a subclass of `TextEncoder`. It gets the parts in the order of TEXT_PARTS, the tokenizer and the options.
+        card: the model's card.
+        """
+        return make(
+            *(self.parts[part] for part in TEXT_PARTS if part in self.parts),
+            self.tokenizer,
+            num_tokens=card.prompt_tokens,
+            device=self.device,
+            dtype=self.dtype,
+            cache_entries=settings.prompt_cache_entries,
+            place=self.text_place,
+            offloaded=self.offload != "none",
+        )
+
+    def warm_up(self, settings: Settings, evaluate: Callable[[Any, torch.device, torch.dtype], None]) -> None:
+        """Compiles the transformer's blocks now, if they are to be compiled at all (see `compiled.warm_up`).
+
+        evaluate: called with the transformer, its device and its dtype. It evaluates the transformer on a small window.
+        """
+        if self.blocks is not None:
+            warm_up(self.blocks, settings, partial(evaluate, self.parts["transformer"], self.device, self.dtype))
 
 
 class PartSource(Protocol):

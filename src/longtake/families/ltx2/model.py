@@ -10,7 +10,7 @@ from longtake.errors import BadCheckpoint
 from longtake.families.ltx2.tracks import Track
 from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, Stream, attach, velocities
 from longtake.models.audiovisual_block import block_forward, with_varying_sizes
-from longtake.models.compiled import BlockForward, warm_up
+from longtake.models.compiled import BlockForward
 from longtake.models.gemma import GemmaTextEncoder
 from longtake.models.merging import Originals
 from longtake.models.parts import INSTALLED, PartSource, load_parts
@@ -64,19 +64,8 @@ def load(
     loaded = load_parts(card, settings, on_progress, source, BLOCK_FORWARD, prepare_transformer=attach)
     parts = loaded.parts
     _check_text_parts(card, parts["text_encoder"], parts["connectors"], parts["transformer"])
-    text = GemmaTextEncoder(
-        parts["text_encoder"],
-        parts["connectors"],
-        loaded.tokenizer,
-        num_tokens=card.prompt_tokens,
-        device=loaded.device,
-        dtype=loaded.dtype,
-        cache_entries=settings.prompt_cache_entries,
-        place=loaded.text_place,
-        offloaded=loaded.offload != "none",
-    )
-    if loaded.blocks is not None:
-        warm_up(loaded.blocks, settings, partial(_evaluate, card, parts["transformer"], loaded.device, loaded.dtype))
+    text = loaded.text_encoder(GemmaTextEncoder, card, settings)
+    loaded.warm_up(settings, partial(_evaluate, card))
     return LTX2Model(
         card,
         parts["transformer"],

@@ -8,7 +8,7 @@ import torch
 
 from longtake.families.ltxv.guidance import value_attention, velocity
 from longtake.families.ltxv.profiles import PROFILES
-from longtake.models.compiled import BlockForward, warm_up
+from longtake.models.compiled import BlockForward
 from longtake.models.merging import Originals
 from longtake.models.parts import INSTALLED, PartSource, load_parts
 from longtake.models.registry import LTXVCard
@@ -57,18 +57,8 @@ def load(
     """
     loaded = load_parts(card, settings, on_progress, source, BLOCK_FORWARD)
     parts = loaded.parts
-    text = T5TextEncoder(
-        parts["text_encoder"],
-        loaded.tokenizer,
-        num_tokens=card.prompt_tokens,
-        device=loaded.device,
-        dtype=loaded.dtype,
-        cache_entries=settings.prompt_cache_entries,
-        place=loaded.text_place,
-        offloaded=loaded.offload != "none",
-    )
-    if loaded.blocks is not None:
-        warm_up(loaded.blocks, settings, partial(_evaluate, card, parts["transformer"], loaded.device, loaded.dtype))
+    text = loaded.text_encoder(T5TextEncoder, card, settings)
+    loaded.warm_up(settings, partial(_evaluate, card))
     return LTXVModel(
         card,
         parts["transformer"],
