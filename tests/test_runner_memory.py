@@ -1,4 +1,5 @@
-"""A request that runs out of memory is made once more with less, and then says what needs less."""
+"""A request that runs out of memory is made once more with less, and then says what needs less. One that continues an
+earlier attempt says if that computed otherwise."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -107,3 +108,14 @@ def test_the_second_time_a_sentence_says_what_needs_less(
         _run(runner, clip, tmp_path)
     assert calls == [False, True]
     assert runner.load(card("ltx2-tiny")) is not model, "the memory of the model was given back"
+
+
+def test_a_continued_request_says_that_the_earlier_attempt_computed_otherwise(
+    runner: Runner, clip: Path, tmp_path: Path
+) -> None:
+    model: Any = runner.load(card("ltx2-tiny"))
+    elsewhere = Runner(settings(), load_model=lambda *_: replace(model, arithmetic="bfloat16 elsewhere"))
+    resume = Resume(tmp_path)
+    assert not any("elsewhere" in note for note in _run(elsewhere, clip, tmp_path, resume=resume).notes)
+    notes = _run(runner, clip, tmp_path, resume=resume).notes
+    assert any(f"computed in bfloat16 elsewhere, this one in {model.arithmetic}" in note for note in notes)

@@ -227,7 +227,8 @@ class Runner:
             for adapter in opened:
                 progress.repeat()
                 adapter.check_fit(model.transformer)
-            other_note = other_arithmetic(resume, model)
+            resume = replace(resume, arithmetic=model.arithmetic)
+            other_note = other_arithmetic(resume)
             pinned = may_pin_adapters(self._settings.lora_cache_bytes, memories(model.device))
             adapters = read_adapters(opened, self._adapters, progress.repeat, pinned=pinned)
             checker, safety_note = configured_checker(self._settings) if plan.check_safety else (None, None)
@@ -290,13 +291,13 @@ def _needs_less(settings: Settings) -> str:
     return f"The memory ran out, also with the smallest batches and tiles. What needs less: {listed}."
 
 
-def other_arithmetic(resume: Resume, model: LoadedModel) -> str | None:
-    """Returns a note to the user if an earlier run of the plan computed otherwise than the loaded model; else None."""
-    first = resume.first_text("arithmetic", model.arithmetic)
-    if first == model.arithmetic:
+def other_arithmetic(resume: Resume) -> str | None:
+    """Returns a note to the user if an earlier run computed saved windows otherwise than this one; else None."""
+    other = resume.other_arithmetic()
+    if other is None:
         return None
     return (
-        f"An interrupted attempt computed in {first}, this one in {model.arithmetic}: the video may differ slightly "
+        f"An interrupted attempt computed in {other}, this one in {resume.arithmetic}: the video may differ slightly "
         "from that of one attempt."
     )
 

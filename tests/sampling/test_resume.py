@@ -2,11 +2,13 @@
 
 import errno
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 
 from longtake.sampling.resume import NO_RESUME, Resume
@@ -33,7 +35,7 @@ def test_a_failure_saves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_file_that_was_not_finished_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(tensors: Mapping[str, Tensor], path: Path) -> None:
+    def fail(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
         path.write_bytes(b"torn")
         raise OSError("no space")
 
@@ -51,9 +53,25 @@ def test_a_saved_prompt_is_not_made_again(tmp_path: Path) -> None:
     assert resume.prompt(lambda: pytest.fail("done before")) == ("a boat", None)
 
 
-def test_the_text_of_the_first_run_is_kept(tmp_path: Path) -> None:
-    assert [Resume(tmp_path).first_text("arithmetic", text) for text in ("compiled", "not")] == ["compiled"] * 2
-    assert [NO_RESUME.first_text("arithmetic", text) for text in ("compiled", "not")] == ["compiled", "not"]
+def test_windows_that_were_computed_otherwise_are_found(tmp_path: Path) -> None:
+    def window(number: int) -> dict[str, Tensor]:
+        return {"x": torch.full((1,), float(number))}
+
+    first, second = Resume(tmp_path, "compiled"), Resume(tmp_path, "not compiled")
+    first.prompt(lambda: ("a boat", None))
+    assert second.other_arithmetic() is None, "no window was saved"
+    for number in range(2):
+        first.tensors(f"window-{number}", partial(window, number), CPU)
+    assert first.other_arithmetic() is None
+    assert second.other_arithmetic() == "compiled"
+    second.tensors("window-2", partial(window, 2), CPU)
+    assert first.other_arithmetic() == "not compiled", "the run between computed otherwise"
+    assert NO_RESUME.other_arithmetic() is None
+
+
+def test_a_window_of_an_older_version_does_not_say_how_it_was_computed(tmp_path: Path) -> None:
+    save_file({"x": torch.zeros(1)}, tmp_path / "window-000.safetensors")
+    assert Resume(tmp_path, "compiled").other_arithmetic() is None
 
 
 def test_without_a_folder_nothing_is_saved() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -19,13 +19,13 @@ from longtake.atomic import replacing
 class Resume:
     """Saves a plan's expanded prompt and the result of each finished window, so that an interrupted run can continue.
 
-    It also saves how the first run computed, so that a later run can say if it computes otherwise.
-
     folder: the folder of the files; None saves nothing. Each plan needs its own folder, because a file's name says
         nothing about its plan. A file is written whole or not at all.
+    arithmetic: how the present run computes, in words. It is saved with each window.
     """
 
     folder: Path | None = None
+    arithmetic: str = ""
 
     @property
     def is_sparing(self) -> bool:
@@ -56,7 +56,7 @@ class Resume:
             return load_file(path, device=str(device))
         made = dict(make())
         with replacing(path) as fresh:
-            _save({key: tensor.contiguous() for key, tensor in made.items()}, fresh)
+            _save({key: tensor.contiguous() for key, tensor in made.items()}, {"arithmetic": self.arithmetic}, fresh)
         return made
 
     def prompt(self, make: Callable[[], tuple[str, str | None]]) -> tuple[str, str | None]:
@@ -79,24 +79,28 @@ class Resume:
         prompt, note = json.loads(path.read_text())
         return prompt, note
 
-    def first_text(self, name: str, text: str) -> str:
-        """Returns the text that the first run of the same plan had for `name`. In the first run, that is `text`."""
+    def other_arithmetic(self) -> str | None:
+        """Returns in words how an earlier run computed a saved window; None if all were computed as the present run
+        computes."""
         if self.folder is None:
-            return text
-        path = self.folder / f"{name}.txt"
-        if not path.exists():
-            with replacing(path) as fresh:
-                fresh.write_text(text)
-        return path.read_text()
+            return None
+        for path in sorted(self.folder.glob("*.safetensors")):
+            with safe_open(path, framework="pt") as file:
+                found: str | None = (file.metadata() or {}).get("arithmetic")  # None in files of older versions
+            if found not in (None, self.arithmetic):
+                return found
+        return None
 
 
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    """Writes a file of tensors. Raises OSError, with the system's number of the error, if the system cannot write it.
+def _save(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
+    """Writes a file of tensors and of texts by name.
+
+    Raises OSError, with the system's number of the error, if the system cannot write it.
 
     safetensors itself raises an error of its own that has the number only in its text.
     """
     try:
-        save_file(tensors, path)
+        save_file(tensors, path, metadata)
     except SafetensorError as error:
         number = re.search(r"\(os error (\d+)\)", str(error))
         if number is None:
