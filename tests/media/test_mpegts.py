@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from longtake.errors import UnsupportedVideo
+from longtake.media.limits import Limits
 from longtake.media.mpegts import MOST_PROGRAMS, check_programs
 from longtake.media.source import open_source
 from tests.media.clips import Clip
@@ -55,3 +56,15 @@ def test_a_video_with_too_many_programs_is_refused_at_once(tmp_path: Path) -> No
     with pytest.raises(UnsupportedVideo, match="more than 1000 programs"), open_source(path):
         pass
     assert time.monotonic() - started < 60
+
+
+def test_the_search_for_programs_does_not_count_as_opening(tmp_path: Path) -> None:
+    """The search takes longer, the larger the file is. Opening it does not."""
+    path = Clip("clip.ts", frames=4).write(tmp_path)
+    empty = b"\x47\x1f\xff\x10" + (b"\x47\x40\x00" * 62)[:184]
+    path.write_bytes(path.read_bytes() + empty * 30_000)
+    began = time.process_time()
+    check_programs(path)
+    took_s = time.process_time() - began
+    with open_source(path, limits=Limits(open_cpu_s=took_s / 2)) as source:
+        assert source.facts.num_frames == 4

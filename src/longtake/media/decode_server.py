@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from longtake.media.formats import PixelFormat
 from longtake.media.frame_reader import frames
 from longtake.media.limits import Limits
+from longtake.media.matroska import check_tags
 from longtake.media.messages import Answer, receive_request, send_error, send_message
+from longtake.media.mpegts import check_programs
 from longtake.media.probe import ProbedVideo, check_opening, probe, read_tags
 from longtake.media.readable import readable_part
 from longtake.media.sandbox import start_child
@@ -25,6 +27,9 @@ from longtake.video import Span
 _IMPORTED_WHEN_NEEDED = ("av.subtitles.codeccontext", "av.subtitles.stream")
 """Modules that PyAV imports only when it opens a media file. They are imported at the start instead, because later this
 process is confined and cannot open the modules' files."""
+
+_LIST_CHECKS = {"matroska": check_tags, "webm": check_tags, "mpegts": check_programs}
+"""Container -> the function that refuses a file with lists so long that FFmpeg would take hours to open it."""
 
 
 class DecodeServer:
@@ -41,6 +46,13 @@ class DecodeServer:
         self._file, self._container, self._limits = file, container, limits
         self._streams: dict[int, Iterator[NDArray[Any]]] = {}
         self._prepared: dict[int, Callable[[], Answer]] = {}
+
+    def check_lists(self) -> Answer:
+        """Refuses a file of too many tags or programs, for which the whole file is read. The answer is ({}, None)."""
+        check = _LIST_CHECKS.get(self._container)
+        if check is not None:
+            check(self._file)
+        return {}, None
 
     def check_opening(self) -> Answer:
         """Opens the file once, for which less time is allowed than for other calls. The answer is ({}, None)."""

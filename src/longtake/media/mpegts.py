@@ -4,6 +4,7 @@ number.
 Such a file consists of packets. A table in some of them, the PAT, lists the programs (ISO/IEC 13818-1, 2.4.4.3).
 """
 
+import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -14,8 +15,8 @@ MOST_PROGRAMS = 1000
 """The largest number of programs that all different tables of a file may list together. A broadcast has up to 50."""
 
 _PACKET_BYTES = 188
-_HEADS = (b"\x47\x40\x00", b"\x47\x60\x00", b"\x47\xc0\x00", b"\x47\xe0\x00")
-"""The first bytes of packets in which a table of programs begins."""
+_HEAD = re.compile(b"\x47[\x40\x60\xc0\xe0]\x00")
+"""Matches the first bytes of a packet in which a table of programs begins."""
 
 _PAT = 0
 """The number of the table of programs among all kinds of tables."""
@@ -49,11 +50,10 @@ def _packets(opened: BinaryIO) -> Iterator[bytes]:
     content = b""
     while chunk := opened.read(_CHUNK_BYTES):
         content += chunk
-        for head in _HEADS:
-            found = content.find(head)
-            while 0 <= found <= len(content) - _PACKET_BYTES:
-                yield content[found : found + _PACKET_BYTES]
-                found = content.find(head, found + 1)
+        for head in _HEAD.finditer(content):
+            packet = content[head.start() : head.start() + _PACKET_BYTES]
+            if len(packet) == _PACKET_BYTES:  # otherwise it is in the next content, too
+                yield packet
         content = content[-_PACKET_BYTES + 1 :]
 
 

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from longtake.errors import UnsupportedVideo, VideoTooLarge, VideoTooLong
 from longtake.media import webp
 from longtake.media.limits import Limits
-from longtake.media.matroska import check_tags
-from longtake.media.mpegts import check_programs
 from longtake.media.packets import frame_times, shown_packets
 from longtake.media.picture import PictureFormat, picture_format
 from longtake.media.shared_file import Openable
@@ -107,14 +105,10 @@ def check_opening(file: Openable, container: str) -> None:
 
     container: the file's container, one of `sniff.CONTAINERS`.
 
-    Raises UnsupportedVideo if the file cannot be opened, or has too many tags or programs.
+    Raises UnsupportedVideo if the file cannot be opened.
     """
     if container == "webp":
         return
-    if container in ("matroska", "webm"):
-        check_tags(file)
-    if container == "mpegts":
-        check_programs(file)
     try:
         with opened(file, container):
             pass

@@ -201,6 +201,7 @@ def open_source(path: Path, *, limits: Limits = Limits(), check: Check = no_chec
 
 
 def _read_facts(process: DecodeProcess, container: str, limits: Limits) -> VideoInfo:
+    process.call({"method": "check_lists"})
     process.call({"method": "check_opening"}, cpu_s=limits.open_cpu_s)
     header, _ = process.call({"method": "facts"})
     try:
