@@ -6,6 +6,7 @@ import pytest
 
 from longtake.output.background import Background
 from longtake.video import OnProgress, Progress, ignore_progress
+from tests.no_threads import no_threads
 
 
 def test_waiting_reports_the_progress_of_the_work() -> None:
@@ -57,3 +58,13 @@ def test_the_work_is_stopped_at_the_end_of_the_block() -> None:
 def test_without_work_there_is_nothing_to_wait_for() -> None:
     with Background() as background:
         background.wait(ignore_progress)
+
+
+def test_the_error_of_a_thread_that_cannot_start_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        no_threads(monkeypatch, "write source") as refused,
+        pytest.raises(OSError, match="no more threads"),
+        Background() as background,
+    ):
+        background.start(lambda on_progress: None)
+    assert refused

@@ -39,7 +39,7 @@ class Background:
             self._thread.join()
 
     def start(self, work: Callable[[OnProgress], None]) -> None:
-        """Starts the work in a thread and returns at once.
+        """Starts the work in a thread and returns at once. Raises OSError if the system allows no more threads.
 
         `work` is called with a callback that it must call often, with its progress. The callback ends the work by
         raising an exception when the `with` block ends.
@@ -53,8 +53,9 @@ class Background:
             except BaseException as error:
                 self._error = error
 
-        self._thread = threading.Thread(target=run, name="write source", daemon=True)
-        start(self._thread)
+        thread = threading.Thread(target=run, name="write source", daemon=True)
+        start(thread)
+        self._thread = thread
 
     def wait(self, on_progress: OnProgress) -> None:
         """Waits until the work has ended, and reports its progress meanwhile. Raises the error with which it failed."""

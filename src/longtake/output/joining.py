@@ -195,7 +195,6 @@ def corrected_frames(clip: GeneratedClip, plan: Plan, correct: Correction) -> It
     correct: the function that `correction` returned for the clip.
     """
     done = 0
-    done = 0
     for piece in (piece for chunk in clip.frames for piece in chunk.split(PIECE_FRAMES) if len(piece)):
         numbers = range(done, done + len(piece))
         done = numbers.stop
