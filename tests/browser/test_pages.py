@@ -99,6 +99,17 @@ def test_the_door_asks_for_a_key_and_can_forget_it(served: Served, tab: "Page") 
     assert tab.evaluate("() => sessionStorage.length + localStorage.length + document.cookie.length") == 0
 
 
+def test_what_was_entered_is_forgotten_with_the_key(served: Served, tab: "Page") -> None:
+    key = served.state.keys.create("mine", "run")
+    tab.goto(f"{served.url}/models/{LTXV}")
+    tab.get_by_placeholder("id:secret").fill(key)
+    tab.keyboard.press("Enter")
+    tab.get_by_label("Prompt *").fill("nobody else may read this")
+    tab.get_by_role("button", name="Forget key").click()
+    tab.get_by_placeholder("id:secret").wait_for()
+    assert tab.evaluate("() => Object.keys(sessionStorage)") == []
+
+
 def test_prompts_and_errors_are_shown_as_text(served: Served, tab: "Page") -> None:
     submit(served, HOSTILE, outcome=Outcome(422, {}, error=HOSTILE))
     tab.goto(f"{served.url}/history")

@@ -34,7 +34,8 @@ export function adopt(text) {
 door.addEventListener("cancel", (event) => event.preventDefault());
 by("forget").hidden = !key();
 by("forget").addEventListener("click", () => {
-  sessionStorage.clear();
+  // A page keeps what was entered when it is left, so everything is forgotten after that.
+  addEventListener("pagehide", () => sessionStorage.clear());
   location.reload();
 });
 
