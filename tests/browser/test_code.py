@@ -68,9 +68,12 @@ def test_each_form_works_when_pasted(real: Running, tab: "Page", node: Node, tmp
             (tmp_path / "longer.mp4").unlink()
         else:
             assert "/cdn/files/" in said
+        if form == "Python":
+            assert said.count("Reading the source\n") == 1, "each line of the log is printed once"
     script = node.folder / "pasted.mjs"
     script.write_text(code(tab, "JavaScript"))
     said = run(real, ["node", str(script)], "", tmp_path)
+    assert said.count("Reading the source\n") == 1
     result = tmp_path / "result.mp4"
     result.write_bytes(httpx.get(said.split()[-1]).content)
     check(result)

@@ -58,11 +58,22 @@ fal_client.client.QUEUE_URL_FORMAT = f"{SERVER}/queue/"
 fal_client.client.REST_URL = f"{SERVER}/rest"
 fal_client.client.CDN_URL = f"{SERVER}/cdn"
 
+lines = []
+
+
+def show(update):
+    # Each update has the whole log. Only its new lines are printed.
+    log = getattr(update, "logs", None) or []
+    for line in log[len(lines):]:
+        lines.append(line)
+        print(line["message"])
+
+
 result = fal_client.subscribe(
     "${id}",
     arguments=${pythonText(request, "    ")},
     with_logs=True,
-    on_queue_update=print,
+    on_queue_update=show,
 )
 print(result["video"]["url"])
 `;
@@ -83,10 +94,17 @@ fal.config({
   },
 });
 
+const lines = [];
 const { data } = await fal.subscribe("${id}", {
   input: ${input},
   logs: true,
-  onQueueUpdate: (update) => console.log(update.status),
+  // Each update has the whole log. Only its new lines are printed.
+  onQueueUpdate: ({ logs }) => {
+    for (const line of (logs ?? []).slice(lines.length)) {
+      lines.push(line);
+      console.log(line.message);
+    }
+  },
 });
 console.log(data.video.url);
 `;
