@@ -122,7 +122,7 @@ def test_a_request_that_waits_for_its_files_says_so(served: Served, tab: "Page")
 
 
 def test_four_requests_are_cancelled_at_once(served: Served, tab: "Page") -> None:
-    ids = [submit(served, f"take {number}", endpoint=LTX2).id for number in range(4)]
+    ids = [submit(served, "take", endpoint=LTX2, body={"seed": seed}).id for seed in range(4)]
     claimed = served.claim()
     tab.goto(f"{served.url}/models/{LTX2}?four={','.join(ids)}")
     tab.get_by_text("Next in line").wait_for()
@@ -131,6 +131,8 @@ def test_four_requests_are_cancelled_at_once(served: Served, tab: "Page") -> Non
     tab.wait_for_function("() => document.querySelectorAll('.four [role=alert]').length === 3")
     served.finish(claimed, CANCELLED)
     tab.wait_for_function("() => document.querySelectorAll('.four [role=alert]').length === 4")
+    texts = tab.locator(".four [role=alert]").all_inner_texts()
+    assert texts == [f"Seed {seed}: Cancelled" for seed in range(4)], "so that each can be made later"
     stop.wait_for(state="detached")
     assert served.stopped == [claimed.id]
 

@@ -18,7 +18,10 @@ export function four(endpoint, requests, pick, signal) {
     try {
       for await (const status of statuses(endpoint, request, signal)) view.update(status);
       const { made, entry, error } = await outcome(endpoint, request, signal);
-      if (!made) throw error ?? new Error(entry.state === "cancelled" ? "Cancelled" : "It failed.");
+      if (!made) {
+        const reason = entry.state === "cancelled" ? "Cancelled" : (error?.message ?? "It failed.");
+        throw new Error(entry.input?.seed === undefined ? reason : `Seed ${entry.input.seed}: ${reason}`);
+      }
       if (!entry.video) throw new Error("No file is stored.");
       const { address, release } = await playable(entry.video.url, { signal });
       releases.push(release);
