@@ -178,3 +178,13 @@ def test_the_heading_tells_whether_a_request_waits_runs_is_deleted_or_is_unknown
     tab.get_by_text("This result was deleted.").wait_for()
     tab.goto(address.replace(row.id, "00000000-0000-4000-8000-000000000000"))
     tab.get_by_text("There is no such request.").wait_for()
+
+
+def test_a_result_whose_file_is_lost_says_so(served: Served, tab: "Page") -> None:
+    row = submit(served, "the disc", endpoint=LTXV)
+    file = served.state.store.find(finished(served, served.claim()))
+    assert file is not None
+    served.state.store.blobs.delete(file.blob)
+    tab.goto(f"{served.url}/models/{LTXV}?request={row.id}")
+    tab.get_by_text("lost this file").wait_for()
+    tab.get_by_role("heading", name="It failed").wait_for()

@@ -260,7 +260,7 @@ function showMissing(error) {
 function showFailure(entry, error, view) {
   if (entry.state === "done") {
     const reason = entry.erased_at ? "This result was deleted." : error.message;
-    show("Deleted", el("p", { class: "empty", role: "alert" }, reason));
+    show(error.status === 404 ? "Deleted" : "It failed", el("p", { class: "empty", role: "alert" }, reason));
     return;
   }
   if (error instanceof Refused && error.detail.length) form.complain(error.detail);

@@ -48,7 +48,8 @@ export async function* statuses(endpoint, id, signal) {
   }
 }
 
-// Returns the result of an ended request and its entry, {made, entry}. `made` is null and `error` is set if it failed or was deleted.
+// Returns {made, entry, error}: the result of an ended request, and its entry. `made` is null and `error` is set if the
+// request failed, or if its result was deleted or lost.
 export async function outcome(endpoint, id, signal) {
   for (;;) {
     try {
@@ -68,8 +69,9 @@ export async function outcome(endpoint, id, signal) {
 
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-// Whether an error means that the server, or a proxy before it, cannot answer now.
-const isOutage = (error) => !(error instanceof Refused) || error.status >= 500 || error.status === 429;
+// Whether an error means that the server, or a proxy before it, cannot answer now. Status 500 means that it never will,
+// such as for a lost file.
+const isOutage = (error) => !(error instanceof Refused) || error.status > 500 || error.status === 429;
 
 // Returns an input without the data URIs, which the server cuts: a request cannot be repeated with them.
 export function withoutCut(input) {
