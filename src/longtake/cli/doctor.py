@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -167,16 +168,18 @@ def _measured(settings: Settings) -> Iterator[Finding]:
 def _fitting(settings: Settings) -> Iterator[Finding]:
     """Yields for each published model how it runs on the chosen device, if that is a GPU with memory of its own."""
     with importing_models():
-        from longtake.cli.fitting import SIZES, fitting
-        from longtake.models import memory
+        from longtake.cli.fitting import PUBLISHED, fitting
+        from longtake.models import compiled, fp8, memory
 
     device = memory.choose_device(settings)
     memories = memory.memories(device)
     if memories.device is None:
         yield Finding(str(device), "note", "shares the host's memory, so all weights and activations must fit there")
         return
-    for name, sizes in SIZES.items():
-        yield Finding(name, "note", fitting(sizes, memories))
+    narrow = settings.model_copy(update={"quantise": "fp8"})
+    mode, _ = fp8.choose_mode(narrow, device, are_compiled=compiled.decide(settings, device).is_on)
+    for model in PUBLISHED:
+        yield Finding(model.name, "note", fitting(model, mode, memories))
 
 
 def _model(card: ModelCard, settings: Settings) -> Sequence[Finding]:
@@ -219,7 +222,8 @@ def _installed(card: ModelCard, settings: Settings) -> Finding:
     decision = compiled.decide(settings, device)
     wanted, _ = fp8.choose_mode(settings, device, are_compiled=decision.is_on)
     opened, total = INSTALLED.open(card, settings), memory.memories(device).device
-    sizes = part_bytes(opened, dtype, without_streaming(wanted, opened, dtype, total))
+    sizes_in = partial(part_bytes, opened, dtype)
+    sizes = sizes_in(without_streaming(wanted, sizes_in, total))
     free = memory.free_bytes(device)
     host = system.memory_bytes()
     need, largest = sum(sizes.values()), max(sizes.values())

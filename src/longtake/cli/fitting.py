@@ -1,41 +1,64 @@
 """Tells which published models fit on a device, and with which settings, by their weights and the total memory."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from longtake.cli.console import bytes_text
 from longtake.models import memory
 from longtake.models.budget import Memories, text_leaves
+from longtake.models.fp8 import Mode
+from longtake.models.parts import without_streaming
 
 GB = 10**9
 
-SIZES: Mapping[str, Mapping[str, int]] = {
-    "LTX-Video 13B": {
-        "transformer": 261 * GB // 10,
-        "text_encoder": 95 * GB // 10,
-        "vae": 25 * GB // 10,
-        "upsampler": GB // 4,
-    },
-    "LTX-2.3": {
-        "transformer": 38 * GB,
-        "text_encoder": 244 * GB // 10,
-        "connectors": 63 * GB // 10,
-        "vae": 15 * GB // 10,
-        "upsampler": GB,
-        "audio_vae": 7 * GB // 10,
-    },
-}
-"""The bytes of each part of the published models in bfloat16, as docs/checkpoints.md lists them. The audio autoencoder
-includes the vocoder."""
+
+@dataclass(frozen=True)
+class SizedModel:
+    """A published model, with the bytes of its weights as docs/checkpoints.md lists them.
+
+    name: the model's name in texts for the user.
+    transformer: the bytes of the transformer in each mode of 8-bit floats, where usual weights are in bfloat16.
+    others: the bytes of each other part, in bfloat16. The audio autoencoder includes the vocoder.
+    """
+
+    name: str
+    transformer: Mapping[Mode, int]
+    others: Mapping[str, int]
+
+    def sizes(self, mode: Mode) -> dict[str, int]:
+        """Returns the bytes of each part if the transformer uses 8-bit floats in this way."""
+        return {"transformer": self.transformer[mode], **self.others}
 
 
-def fitting(sizes: Mapping[str, int], memories: Memories) -> str:
+PUBLISHED = (
+    SizedModel(
+        "LTX-Video 13B",
+        {"none": 261 * GB // 10, "storage": 132 * GB // 10, "products": 168 * GB // 10},
+        {"text_encoder": 95 * GB // 10, "vae": 25 * GB // 10, "upsampler": GB // 4},
+    ),
+    SizedModel(
+        "LTX-2.3",
+        {"none": 38 * GB, "storage": 195 * GB // 10, "products": 241 * GB // 10},
+        {
+            "text_encoder": 244 * GB // 10,
+            "connectors": 63 * GB // 10,
+            "vae": 15 * GB // 10,
+            "upsampler": GB,
+            "audio_vae": 7 * GB // 10,
+        },
+    ),
+)
+"""The published models that differ in size."""
+
+
+def fitting(model: SizedModel, mode: Mode, memories: Memories) -> str:
     """Returns how a model runs with `LONGTAKE_OFFLOAD=auto` on a GPU that nothing else uses, as a text for the user.
 
-    sizes: the bytes of each part of the model in bfloat16.
+    mode: how transformers use 8-bit floats on this GPU with `LONGTAKE_QUANTISE=fp8`.
     memories: the total memory of the GPU and of the host.
     """
-    narrow = {**sizes, "transformer": sizes["transformer"] // 2}
-    return f"{_placed(sizes, memories)}; with LONGTAKE_QUANTISE=fp8: {_placed(narrow, memories)}"
+    narrow = model.sizes(without_streaming(mode, model.sizes, memories.device))
+    return f"{_placed(model.sizes('none'), memories)}; with LONGTAKE_QUANTISE=fp8: {_placed(narrow, memories)}"
 
 
 def _placed(sizes: Mapping[str, int], memories: Memories) -> str:

@@ -158,7 +158,7 @@ def load_parts(
     blocks = CompiledBlocks(block_forward) if decision.is_on and block_forward is not None else None
     memories = memory.memories(device)
     wanted, why = fp8.choose_mode(settings, device, are_compiled=blocks is not None)
-    mode = without_streaming(wanted, opened, dtype, memories.device)
+    mode = without_streaming(wanted, partial(part_bytes, opened, dtype), memories.device)
     sizes = part_bytes(opened, dtype, mode)
     offload = memory.choose_offload(settings.offload, sizes, memories.device, memory.free_bytes(device))
     leaving = TEXT_PARTS if offload == "none" and text_leaves(sizes, memories) else ()
@@ -214,20 +214,17 @@ def part_bytes(opened: Mapping[PartName, checkpoints.Checkpoint], dtype: torch.d
     return sizes
 
 
-def without_streaming(
-    mode: fp8.Mode, opened: Mapping[PartName, checkpoints.Checkpoint], dtype: torch.dtype, total: int | None
-) -> fp8.Mode:
+def without_streaming(mode: fp8.Mode, sizes: Callable[[fp8.Mode], Mapping[str, int]], total: int | None) -> fp8.Mode:
     """Returns `mode`, but "storage" instead of "products" if the transformer has to be streamed for that alone.
 
     Products keep a part of the weights in the usual dtype, so they need more memory.
 
+    sizes: returns the bytes of each part's weights in a mode.
     total: the bytes of the device's memory; None for a device that shares the host's memory.
     """
     if mode != "products":
         return mode
-    with_products, stored = (
-        memory.choose_offload("auto", part_bytes(opened, dtype, each), total, total) for each in (mode, "storage")
-    )
+    with_products, stored = (memory.choose_offload("auto", sizes(each), total, total) for each in (mode, "storage"))
     return "storage" if with_products == "group" != stored else mode
 
 

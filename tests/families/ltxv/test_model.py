@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -169,12 +170,13 @@ def test_the_memory_of_each_part_is_known_before_it_is_loaded(tmp_path: Path, sm
 def test_no_transformer_is_streamed_for_products_in_8_bits_alone(tmp_path: Path, small_model: Path) -> None:
     installed = InstalledParts().open(ltxv_card(NAME), _settings(tmp_path, small_model))
     opened: dict[PartName, Checkpoint] = {"transformer": installed["transformer"]}
-    sizes = [part_bytes(opened, torch.float32, mode)["transformer"] for mode in ("storage", "products")]
-    assert sizes[0] < sizes[1]
-    needed = [9 * size for size in sizes]  # the weights, and 8 times their bytes for activations
-    found = [without_streaming("products", opened, torch.float32, total) for total in (needed[1], needed[0], 1, None)]
+    sizes = partial(part_bytes, opened, torch.float32)
+    # the weights, and 8 times their bytes for activations
+    stored, products = (9 * sizes(mode)["transformer"] for mode in ("storage", "products"))
+    assert stored < products
+    found = [without_streaming("products", sizes, total) for total in (products, stored, 1, None)]
     assert found == ["products", "storage", "products", "products"]
-    assert without_streaming("storage", opened, torch.float32, needed[1]) == "storage"
+    assert without_streaming("storage", sizes, products) == "storage"
 
 
 def test_what_is_missing_is_named_with_the_way_to_fetch_it(tmp_path: Path) -> None:
