@@ -3,6 +3,7 @@
 import base64
 import json
 import random
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,11 +74,32 @@ def test_damaged_payloads_are_lost_and_not_sent(store: FileStore, tmp_path: Path
         payloads.read(store.blobs, claimed.body_blob)
     with pytest.raises(FileLost):
         payloads.open_result(store.engine, store.blobs, row.id)
+    assert payloads.result(store.engine, store.blobs, row.id) is None
     assert payloads.input_and_result(store.engine, store.blobs, row.id) == (None, None)
     assert short_input(store.engine, store.blobs, row.id, 10**6) is None
     store.blobs.delete(claimed.body_blob)
     with pytest.raises(FileLost):
         payloads.read(store.blobs, claimed.body_blob)
+
+
+@each_once
+def test_a_payload_is_checked_while_it_is_read(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    row, _ = queue.submit(store.engine, payloads.move_out(store, submission(LARGE)))
+    claimed = queue.claim(store.engine, "default", "w")
+    assert claimed is not None
+    assert claimed.body_blob is not None
+    assert queue.finish(store.engine, claimed, payloads.move_result_out(store, row.id, Outcome(200, RESULT)))
+    opened, open_blob = list[str](), type(store.blobs).open
+
+    def noted(blobs: Blobs, key: str) -> Iterator[bytes]:
+        opened.append(key)
+        return open_blob(blobs, key)
+
+    monkeypatch.setattr(type(store.blobs), "open", noted)
+    payloads.read(store.blobs, claimed.body_blob)
+    short_input(store.engine, store.blobs, row.id, 10**6)
+    payloads.result(store.engine, store.blobs, row.id)
+    assert len(opened) == 3
 
 
 @each_once

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -134,12 +135,22 @@ class OpenResult:
 def read(blobs: Blobs, key: str) -> bytes:
     """Returns the payload in a blob. Raises FileLost if the blob is missing or damaged."""
     try:
-        content = b"".join(blobs.open(key))
+        return b"".join(checked(blobs, key))
     except FileNotFoundError:
-        content = b""
-    if hashlib.sha256(content).hexdigest() != digest(key):
+        raise _lost(key) from None
+
+
+def checked(blobs: Blobs, key: str) -> Iterator[bytes]:
+    """Yields the payload in a blob in pieces of at most 256 KiB, and compares it with its SHA-256.
+
+    Raises FileLost after the last piece if the blob is damaged, and FileNotFoundError if there is no such blob.
+    """
+    hashed = hashlib.sha256()
+    for piece in blobs.open(key):
+        hashed.update(piece)
+        yield piece
+    if hashed.hexdigest() != digest(key):
         raise _lost(key)
-    return content
 
 
 def _lost(key: str) -> FileLost:
@@ -148,32 +159,21 @@ def _lost(key: str) -> FileLost:
     return FileLost("The server has lost the stored input or result of this request. Send the request again.")
 
 
-def is_whole(blobs: Blobs, key: str) -> bool:
-    """Returns True if the payload in a blob is undamaged. Raises FileNotFoundError if there is no such blob."""
-    hashed = hashlib.sha256()
-    for piece in blobs.open(key):
-        hashed.update(piece)
-    return hashed.hexdigest() == digest(key)
-
-
 def open_result(engine: sa.Engine, blobs: Blobs, request_id: str) -> OpenResult | None:
     """Opens the JSON body of the request's result, to be read in pieces.
 
     Returns None if there is no such request, if it has no result yet, or if the result's blob is deleted. Raises
     FileLost if the blob is damaged.
     """
-    with reading(engine) as connection:
-        found = connection.execute(
-            sa.select(requests.c.output, requests.c.output_blob).where(requests.c.id == request_id)
-        ).first()
+    found = _output(engine, request_id)
     if found is None or (found.output is None and found.output_blob is None):
         return None
     if found.output_blob is None:
         return OpenResult(len(found.output), found.output, iter(()))
     size = blobs.size(found.output_blob)
     try:
-        if not is_whole(blobs, found.output_blob):
-            raise _lost(found.output_blob)
+        for _ in checked(blobs, found.output_blob):  # before a client gets the first piece and the status of success
+            pass
         pieces = blobs.open(found.output_blob)
         return None if size is None else OpenResult(size, next(pieces), pieces)
     except FileNotFoundError:  # The payload is just being deleted.
@@ -183,11 +183,17 @@ def open_result(engine: sa.Engine, blobs: Blobs, request_id: str) -> OpenResult 
 def result(engine: sa.Engine, blobs: Blobs, request_id: str) -> bytes | None:
     """Returns the JSON body of the request's result.
 
-    Returns None if there is no such request, if it has no result yet, or if the result is deleted. Raises FileLost if
-    the blob with the result is damaged.
+    Returns None if there is no such request, if it has no result yet, or if the result is deleted, missing or damaged.
     """
-    opened = open_result(engine, blobs, request_id)
-    return None if opened is None else opened.read_all()
+    found = _output(engine, request_id)
+    return None if found is None else _content(blobs, found.output, found.output_blob)
+
+
+def _output(engine: sa.Engine, request_id: str) -> Any | None:
+    """Returns the columns `output` and `output_blob` of a request's row, or None if there is no such request."""
+    query = sa.select(requests.c.output, requests.c.output_blob).where(requests.c.id == request_id)
+    with reading(engine) as connection:
+        return connection.execute(query).first()
 
 
 def input_and_result(
@@ -218,10 +224,9 @@ def _content(blobs: Blobs, inline: bytes | None, key: str | None, max_bytes: int
     if max_bytes is not None and (blobs.size(key) or 0) > max_bytes:
         return None
     try:
-        content = b"".join(blobs.open(key))
-    except FileNotFoundError:  # The payload is just being deleted.
+        return b"".join(checked(blobs, key))
+    except (FileNotFoundError, FileLost):  # Without the blob, the payload is just being deleted.
         return None
-    return content if hashlib.sha256(content).hexdigest() == digest(key) else None
 
 
 def keys(moved: Submission) -> list[str]:

@@ -7,7 +7,8 @@ import sqlalchemy as sa
 
 from longtake.database.connection import reading
 from longtake.database.tables import requests
-from longtake.queue.payloads import is_whole
+from longtake.errors import FileLost
+from longtake.queue.payloads import checked
 from longtake.storage.blobs import Blobs
 
 SHOWN_BYTES = 64
@@ -29,15 +30,13 @@ def short_input(engine: sa.Engine, blobs: Blobs, request_id: str, max_bytes: int
     if found is None:
         return None
     try:
-        if found.body_blob is not None and not is_whole(blobs, found.body_blob):
-            return None
-        pieces = [found.body] if found.body_blob is None else blobs.open(found.body_blob)
+        pieces = [found.body] if found.body_blob is None else checked(blobs, found.body_blob)
         short = bytearray()
         for piece in without_data(pieces):
             short += piece
             if len(short) > max_bytes:
                 return None
-    except FileNotFoundError:  # The payload is just being deleted.
+    except (FileNotFoundError, FileLost):  # Without the blob, the payload is just being deleted.
         return None
     return bytes(short)
 

@@ -14,7 +14,6 @@ from longtake import clock
 from longtake.access.signing import Signer
 from longtake.database.connection import RetriesStopped, is_temporary, reading, retry_until_stopped
 from longtake.database.tables import deliveries
-from longtake.errors import FileLost
 from longtake.outbound import PublicTransport
 from longtake.periodic import Repeating
 from longtake.printable import printable
@@ -256,7 +255,9 @@ class Deliverer:
         if row is None:
             return None
         # The result can be large. It gets no name here, so that only its copy in `content` stays in memory.
-        content = payload(row, retry_until_stopped(lambda: self._result(request_id), stopping))
+        content = payload(
+            row, retry_until_stopped(lambda: payloads.result(self._engine, self._blobs, request_id), stopping)
+        )
         headers = self._signer.headers(row.id, row.key_id, content)
         headers |= {"Content-Type": "application/json", "User-Agent": f"longtake/{__version__}"}
         try:
@@ -269,13 +270,6 @@ class Deliverer:
             raise
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             return str(error) or type(error).__name__
-
-    def _result(self, request_id: str) -> bytes | None:
-        """Returns the JSON body of a request's result. Returns None if it was deleted or is lost."""
-        try:
-            return payloads.result(self._engine, self._blobs, request_id)
-        except FileLost:
-            return None
 
     def _store_result(self, delivery: Any, failure: str | None) -> None:
         """Stores the result of an attempt: the webhook is delivered, will be sent again later, or is given up.
