@@ -15,10 +15,11 @@ from longtake.errors import MemoryRanOut
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.models.choice import named_model
 from longtake.models.memory import sparing
+from longtake.models.merging import Originals
 from longtake.models.registry import card, missing
 from longtake.planning import Overrides
 from longtake.prepare import Fetcher, prepare
-from longtake.runner import SPARING_NOTE, Result, Runner
+from longtake.runner import SPARING_NOTE, Result, Runner, arithmetic
 from longtake.sampling.resume import Resume
 from longtake.settings import settings
 from tests.test_runner_ltx2 import FEW, NEW, QUICK, SILENT, film
@@ -119,3 +120,11 @@ def test_a_continued_request_says_that_the_earlier_attempt_computed_otherwise(
     assert not any("elsewhere" in note for note in _run(elsewhere, clip, tmp_path, resume=resume).notes)
     notes = _run(runner, clip, tmp_path, resume=resume).notes
     assert any(f"computed in bfloat16 elsewhere, this one in {model.arithmetic}" in note for note in notes)
+
+
+def test_adapters_that_are_not_merged_are_another_arithmetic(runner: Runner) -> None:
+    merging: Any = runner.load(card("ltx2-tiny"))
+    beside = replace(merging, originals=Originals("none"))
+    texts = [arithmetic(model, has_adapters=has) for model in (merging, beside) for has in (False, True)]
+    assert texts[:3] == [merging.arithmetic] * 3
+    assert texts[3] == f"{merging.arithmetic}, adapters beside the weights"

@@ -227,7 +227,7 @@ class Runner:
             for adapter in opened:
                 progress.repeat()
                 adapter.check_fit(model.transformer)
-            resume = replace(resume, arithmetic=model.arithmetic)
+            resume = replace(resume, arithmetic=arithmetic(model, has_adapters=bool(opened)))
             other_note = other_arithmetic(resume)
             pinned = may_pin_adapters(self._settings.lora_cache_bytes, memories(model.device))
             adapters = read_adapters(opened, self._adapters, progress.repeat, pinned=pinned)
@@ -289,6 +289,15 @@ def _needs_less(settings: Settings) -> str:
     ]
     listed = f"{', '.join(changes[:-1])} or {changes[-1]}"
     return f"The memory ran out, also with the smallest batches and tiles. What needs less: {listed}."
+
+
+def arithmetic(model: LoadedModel, *, has_adapters: bool) -> str:
+    """Returns in words how a request is computed. Another text can mean other bits.
+
+    has_adapters: True if the request applies adapters. Their bits depend on whether there is room to merge them.
+    """
+    beside = has_adapters and model.originals.home == "none"
+    return f"{model.arithmetic}, adapters beside the weights" if beside else model.arithmetic
 
 
 def other_arithmetic(resume: Resume) -> str | None:
