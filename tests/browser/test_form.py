@@ -54,6 +54,7 @@ def test_loras_of_the_server_are_offered_and_have_a_slider(tmp_path: Path, tab: 
         tab.goto(f"{served.url}/models/{LTXV}")
         tab.get_by_text("LoRAs and camera").click()
         tab.get_by_role("button", name="Add a LoRA").click()
+        tab.locator("datalist option").first.wait_for(state="attached")
         names = tab.locator("datalist option").evaluate_all("options => options.map((one) => one.value)")
         assert names == ["dolly.safetensors"]
         tab.get_by_label("LoRA", exact=True).fill("dolly.safetensors")
@@ -92,6 +93,18 @@ def test_an_error_of_a_file_is_told_once(served: Served, tab: "Page") -> None:
     image.get_by_role("button", name="Remove").click()
     tab.locator(".price").filter(has_text="on fal").wait_for()
     assert image.locator(".error").inner_text() == ""
+
+
+def test_a_file_stays_in_view_when_the_upload_of_another_one_fails(served: Served, tab: "Page") -> None:
+    tab.goto(f"{served.url}/models/{LTX2}")
+    source = tab.locator(".of-video")
+    source.locator("input[type=file]").set_input_files(CLIP)
+    tab.locator(".price").filter(has_text="on fal").wait_for()
+    tab.route("**/cdn/uploads/*", lambda route: route.abort())
+    source.locator("input[type=file]").set_input_files(CLIP)
+    source.locator(".error").filter(has_text="The upload failed").wait_for()
+    assert source.get_by_label("The chosen video").is_visible()
+    assert not source.get_by_role("button", name="Try again").is_visible(), "the chosen file has not failed"
 
 
 def test_a_link_to_a_request_fills_the_form_and_a_reload_keeps_what_was_typed_since(

@@ -82,7 +82,10 @@ export function fileControl(field, id) {
       view.replaceChildren(isImage ? image(media.address) : film(media.address));
       if (isImage) say("");
     } catch (error) {
-      if (shown === value) fail(error.message);
+      if (shown !== value) return;
+      view.replaceChildren();
+      fail(error.message);
+      again.hidden = false;
     }
   }
 
@@ -102,10 +105,9 @@ export function fileControl(field, id) {
     setFailure(null);
   }
 
+  // Tells why a file could not be sent or shown. Where another one is chosen already, it stays in view.
   function fail(text) {
     facts.textContent = "";
-    view.replaceChildren();
-    again.hidden = value === undefined;
     setFailure(text);
   }
 
