@@ -6,22 +6,25 @@ import { el, newId } from "./dom.js";
 const MOST_SCALE = 4; // as the API allows
 const SLIDER_SCALE = 2; // what people use
 
-let installed = null;
-// Returns the names of the LoRAs in the server's folder. They are asked for once.
-const installedNames = () => (installed ??= callJson("page/loras").then(({ loras }) => loras));
-
 // Returns {node, get, set} for the field `loras`.
 export function loraControl(field, id) {
   const rows = el("ul", { class: "loras" });
   const names = el("datalist", { id: newId("loras") });
   const more = el("button", { type: "button", class: "plain", onclick: () => add().focus() }, "Add a LoRA");
   const node = el("div", { id, role: "group", tabindex: -1, aria: { label: field.label } }, rows, names, more);
-  installedNames()
-    .then((found) => names.replaceChildren(...found.map((name) => el("option", { value: name }))))
-    .catch(() => {}); // a name can be typed, too
+  let hasNames = false;
+
+  // Offers the names of the LoRAs in the server's folder. They are asked for when the first row is added.
+  async function offerNames() {
+    if (hasNames) return;
+    hasNames = true;
+    const { loras } = await callJson("page/loras").catch(() => ({ loras: [] })); // a name can be typed, too
+    names.append(...loras.map((name) => el("option", { value: name })));
+  }
 
   // Adds a row. Returns its first input.
   function add({ path: place = "", scale = 1, weight_name: file = "" } = {}) {
+    offerNames();
     const input = (name, label, value, rest) =>
       el("input", { type: "text", value, aria: { label }, data: { name }, ...rest });
     const first = input("path", "LoRA", place, {
