@@ -167,6 +167,11 @@ def _compressed(content: bytes) -> bytes:
     return gzip.compress(content, mtime=0)
 
 
+@lru_cache(maxsize=256)
+def _tag(content: bytes) -> str:
+    return f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+
+
 def _answer(request: Request, content: bytes, media_type: str) -> Response:
     """Returns the answer with a page or a file. It has no content if the client has the same content already."""
     headers = dict(SECURITY_HEADERS)
@@ -174,7 +179,7 @@ def _answer(request: Request, content: bytes, media_type: str) -> Response:
         headers["Vary"] = "Accept-Encoding"
         if "gzip" in request.headers.get("accept-encoding", ""):
             content, headers["Content-Encoding"] = _compressed(content), "gzip"
-    tag = headers["ETag"] = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    tag = headers["ETag"] = _tag(content)
     known = [one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")]
     if tag in known or known == ["*"]:
         return Response(status_code=304, headers=headers)
