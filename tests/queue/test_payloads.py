@@ -60,7 +60,9 @@ def test_a_large_input_and_result_are_read_as_they_were_stored(store: FileStore)
 
 @each_once
 @pytest.mark.parametrize("left", [LARGE[:-1], b""])
-def test_damaged_payloads_are_lost_and_not_sent(store: FileStore, tmp_path: Path, left: bytes) -> None:
+def test_damaged_payloads_are_lost_and_not_sent(
+    store: FileStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, left: bytes
+) -> None:
     row, _ = queue.submit(store.engine, payloads.move_out(store, submission(LARGE)))
     claimed = queue.claim(store.engine, "default", "w")
     assert claimed is not None
@@ -80,6 +82,7 @@ def test_damaged_payloads_are_lost_and_not_sent(store: FileStore, tmp_path: Path
     store.blobs.delete(claimed.body_blob)
     with pytest.raises(FileLost):
         payloads.read(store.blobs, claimed.body_blob)
+    assert len(caplog.messages) == 2, "once for the input and once for the result"
 
 
 @each_once

@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -154,9 +155,15 @@ def checked(blobs: Blobs, key: str) -> Iterator[bytes]:
 
 
 def _lost(key: str) -> FileLost:
-    """Returns the error for a blob with a payload that is missing or damaged, and logs it."""
-    log.error("The stored file %s is missing or damaged. Restore it from a backup, if there is one.", key)
+    """Returns the error for a blob with a payload that is missing or damaged, and reports it in the log."""
+    _report_lost(key)
     return FileLost("The server has lost the stored input or result of this request. Send the request again.")
+
+
+@lru_cache(maxsize=1000)
+def _report_lost(key: str) -> None:
+    """Logs that the payload in a blob is missing or damaged. The cache keeps repeated reads from logging it again."""
+    log.error("The stored file %s is missing or damaged. Restore it from a backup, if there is one.", key)
 
 
 def open_result(engine: sa.Engine, blobs: Blobs, request_id: str) -> OpenResult | None:
