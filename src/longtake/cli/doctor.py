@@ -209,8 +209,8 @@ def _installed(card: ModelCard, settings: Settings) -> Finding:
     with importing_models():
         import torch
 
-        from longtake.models import compiled, fp8, memory
-        from longtake.models.parts import INSTALLED, part_bytes, without_streaming
+        from longtake.models import compiled, memory
+        from longtake.models.parts import INSTALLED, choose_mode, part_bytes
     from longtake.models.checks import check
 
     report = check(card.name, settings)
@@ -219,11 +219,9 @@ def _installed(card: ModelCard, settings: Settings) -> Finding:
         return Finding(card.name, "no", " ".join(problems), vital=card.embedded)
     device = memory.choose_device(settings)
     dtype = memory.choose_dtype(settings, device, embedded=card.embedded)
-    decision = compiled.decide(settings, device)
-    wanted, _ = fp8.choose_mode(settings, device, are_compiled=decision.is_on)
-    opened, total = INSTALLED.open(card, settings), memory.memories(device).device
-    sizes_in = partial(part_bytes, opened, dtype)
-    sizes = sizes_in(without_streaming(wanted, sizes_in, total))
+    sizes_in = partial(part_bytes, INSTALLED.open(card, settings), dtype)
+    mode, _ = choose_mode(settings, device, sizes_in, are_compiled=compiled.decide(settings, device).is_on)
+    sizes, total = sizes_in(mode), memory.device_bytes(device)
     free = memory.free_bytes(device)
     host = system.memory_bytes()
     need, largest = sum(sizes.values()), max(sizes.values())

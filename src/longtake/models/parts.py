@@ -157,9 +157,9 @@ def load_parts(
     decision = decide(settings, device)
     blocks = CompiledBlocks(block_forward) if decision.is_on and block_forward is not None else None
     memories = memory.memories(device)
-    wanted, why = fp8.choose_mode(settings, device, are_compiled=blocks is not None)
-    mode = without_streaming(wanted, partial(part_bytes, opened, dtype), memories.device)
-    sizes = part_bytes(opened, dtype, mode)
+    sizes_in = partial(part_bytes, opened, dtype)
+    mode, why = choose_mode(settings, device, sizes_in, are_compiled=blocks is not None)
+    sizes = sizes_in(mode)
     offload = memory.choose_offload(settings.offload, sizes, memories.device, memory.free_bytes(device))
     leaving = TEXT_PARTS if offload == "none" and text_leaves(sizes, memories) else ()
     parts: dict[PartName, Any] = {}
@@ -184,7 +184,7 @@ def load_parts(
     place = text_place(sizes, home, memories) if leaving else "device"
     log.info("%s: %s", card.name, described(offload, home, place, pinned=pinned))
     log.info("The transformer's blocks are %s (%s).", "compiled" if blocks else "not compiled", decision.reason)
-    log.info("%s", why if mode == wanted else TOO_LARGE)
+    log.info("%s", why)
     originals = Originals(home)
     if home in ("pinned", "host") and adapters(card, settings):
         originals.copy_all(parts["transformer"])  # takes seconds, which the first request would wait for
@@ -212,6 +212,19 @@ def part_bytes(opened: Mapping[PartName, checkpoints.Checkpoint], dtype: torch.d
         shapes = {name: weight.info.shape for name, weight in weights.items()}
         sizes["transformer"] = fp8.num_bytes(shapes, mode, dtype, opened["transformer"].scaled)
     return sizes
+
+
+def choose_mode(
+    settings: Settings, device: torch.device, sizes: Callable[[fp8.Mode], Mapping[str, int]], *, are_compiled: bool
+) -> tuple[fp8.Mode, str]:
+    """Returns how the transformer of a model uses 8-bit floats, and a sentence for the log about it.
+
+    sizes: returns the bytes of each part's weights in a mode.
+    are_compiled: True if the transformer's blocks are compiled.
+    """
+    wanted, why = fp8.choose_mode(settings, device, are_compiled=are_compiled)
+    mode = without_streaming(wanted, sizes, memory.device_bytes(device))
+    return mode, why if mode == wanted else TOO_LARGE
 
 
 def without_streaming(mode: fp8.Mode, sizes: Callable[[fp8.Mode], Mapping[str, int]], total: int | None) -> fp8.Mode:

@@ -11,11 +11,12 @@ import torch
 
 from longtake.errors import BadCheckpoint, Cancelled
 from longtake.families.ltxv.model import LTXVModel, load
-from longtake.models import parts
+from longtake.models import fp8, memory, parts
 from longtake.models.checkpoints import Checkpoint
 from longtake.models.compiled import obstacle
+from longtake.models.fp8 import Mode
 from longtake.models.merging import Originals
-from longtake.models.parts import InstalledParts, part_bytes, without_streaming
+from longtake.models.parts import InstalledParts, choose_mode, part_bytes, without_streaming
 from longtake.models.registry import WEIGHTS, LTXVCard, ModelCard, PartName
 from longtake.runner import Runner
 from longtake.settings import Settings
@@ -177,6 +178,18 @@ def test_no_transformer_is_streamed_for_products_in_8_bits_alone(tmp_path: Path,
     found = [without_streaming("products", sizes, total) for total in (products, stored, 1, None)]
     assert found == ["products", "storage", "products", "products"]
     assert without_streaming("storage", sizes, products) == "storage"
+
+
+@pytest.mark.parametrize(("total", "mode", "reason"), [(90, "products", "The blocks multiply"), (45, "storage", "fit")])
+def test_the_log_says_why_weights_are_stored_instead_of_multiplied(
+    monkeypatch: pytest.MonkeyPatch, total: int, mode: Mode, reason: str
+) -> None:
+    monkeypatch.setattr(fp8, "choose_mode", lambda *_, **__: ("products", "The blocks multiply in 8 bits."))
+    monkeypatch.setattr(memory, "device_bytes", lambda device: total)
+    needed: dict[Mode, dict[str, int]] = {"products": {"transformer": 10}, "storage": {"transformer": 5}}
+    found, why = choose_mode(Settings(), torch.device("cpu"), needed.__getitem__, are_compiled=True)
+    assert found == mode
+    assert reason in why
 
 
 def test_what_is_missing_is_named_with_the_way_to_fetch_it(tmp_path: Path) -> None:
