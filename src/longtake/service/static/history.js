@@ -46,7 +46,9 @@ async function load(list, signal) {
   const ask = (more) =>
     callJson(`page/requests?${new URLSearchParams({ ...Object.fromEntries(query), ...more })}`, { signal });
   const states = chosen().has("state") ? [] : ["running", "waiting"].filter((state) => list[state] > 0);
-  const page = ask(before === null ? {} : { before });
+  // The list that all pages have is the newest page of this one, unless it has deleted requests.
+  const isSame = before === null && !chosen().size && list.requests.every(({ erased_at: erased }) => !erased);
+  const page = isSame ? list : ask(before === null ? {} : { before });
   const [found, ...open] = await Promise.all([page, ...states.map((state) => ask({ state }))]);
   if (!signal.aborted)
     draw(
@@ -63,7 +65,7 @@ function draw(list, open) {
   const ordered = [...open, ...list.requests.filter(({ id }) => !pinned.has(id))];
   by("none").hidden = ordered.length > 0;
   by("none").textContent =
-    chosen().size || before !== null
+    chosen().size || before !== null || list.older !== null
       ? "None on this page match the filters."
       : "No requests yet. They appear here as clients submit them.";
   place(
