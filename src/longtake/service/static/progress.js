@@ -36,7 +36,7 @@ export async function usualTimes(endpoint) {
 
 // Returns the finished share (0..1) of each stage, from those known before, and a report: the progress of a status or of
 // an entry. No share becomes smaller.
-export function stageShares(known, { stage, step, steps, window, windows, pass, passes }) {
+function stageShares(known, { stage, step, steps, window, windows, pass, passes }) {
   const own = (window - 1 + (pass - 1 + step / Math.max(steps, 1)) / passes) / windows;
   const place = ORDER.indexOf(stage);
   // A source that plays after the new frames is written when all of them are.
@@ -52,7 +52,7 @@ export function stageShares(known, { stage, step, steps, window, windows, pass, 
 }
 
 // Returns the finished share of all the work after loading, from the shares of its stages and their usual times.
-export function workShare(shares, times) {
+function workShare(shares, times) {
   const weight = (name) => times[name] ?? 0;
   const sum = (of) => ORDER.reduce((total, name) => total + of(name), 0);
   return sum((name) => weight(name) * (shares[name] ?? 0)) / (sum(weight) || 1);

@@ -37,7 +37,7 @@ const FIRST = [
 const LABELS = { "video.reverse_video": "Reverse the source" };
 export const GROUP_NAMES = GROUPS.map(([name]) => name);
 
-// Returns {id, title, model, standsInFor, note, sound, price, openapi, fields} of the endpoint with this id.
+// Returns {id, model, standsInFor, note, sound, price, openapi, fields} of the endpoint with this id.
 export async function loadEndpoint(id) {
   const [models, pricing] = await Promise.all([
     callJson(`v1/models?endpoint_id=${encodeURIComponent(id)}&expand=openapi-3.0`),
@@ -50,7 +50,6 @@ export async function loadEndpoint(id) {
   const { note, model: name, stands_in_for: standsInFor, sound } = model.longtake;
   return {
     id,
-    title: model.metadata.description,
     model: name,
     standsInFor,
     note,

@@ -14,7 +14,7 @@ export const STATES = {
 export const plural = (count, word) => `${number.format(count)} ${word}${count === 1 ? "" : "s"}`;
 
 // "megapixels" -> "megapixel"
-export const singular = (word) => word.replace(/s$/, "");
+const singular = (word) => word.replace(/s$/, "");
 
 // 75 -> "1 min 15 s"
 export function seconds(value) {
