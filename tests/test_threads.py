@@ -12,7 +12,7 @@ from longtake.database.connection import is_temporary
 from longtake.errors import machine_error
 from longtake.runner import Runner
 from longtake.settings import settings
-from longtake.threads import prepare_threads, start
+from longtake.threads import Pool, prepare_threads, start
 from tests.no_threads import no_threads
 
 
@@ -66,3 +66,11 @@ def test_a_thread_that_cannot_start_is_this_machine_s_fault(monkeypatch: pytest.
     assert done.wait(60)
     with pytest.raises(RuntimeError):
         start(thread)
+
+
+def test_a_pool_that_can_start_no_thread_is_this_machine_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Pool(2) as pool:
+        assert list(pool.map(abs, [-1, -2, -3])) == [1, 2, 3]
+    with no_threads(monkeypatch), pytest.raises(OSError, match="no more threads") as raised, Pool(2) as pool:
+        pool.map(abs, [-1])
+    assert machine_error(raised.value) is not None

@@ -3,6 +3,12 @@
 import errno
 import os
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE", "MKL_CBWR": "AUTO,STRICT"}
 
@@ -17,7 +23,24 @@ def start(thread: threading.Thread) -> None:
     except RuntimeError as error:
         if thread.ident is not None:
             raise  # it was started before
-        raise OSError(errno.EAGAIN, "no more threads can be started") from error
+        raise _no_more_threads() from error
+
+
+class Pool(ThreadPoolExecutor):
+    """A thread pool. `submit` and `map` raise OSError (EAGAIN), as `start` does, if the system allows no more threads.
+
+    It must not be used after its end.
+    """
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        try:
+            return super().submit(fn, *args, **kwargs)
+        except RuntimeError as error:
+            raise _no_more_threads() from error
+
+
+def _no_more_threads() -> OSError:
+    return OSError(errno.EAGAIN, "no more threads can be started")
 
 
 def prepare_threads() -> None:

@@ -1,6 +1,6 @@
 """Adds traces of H.264 compression to the frames that a model receives, because models are trained on such frames."""
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from itertools import chain
 
 import av
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from longtake.media.formats import X264_DETERMINISTIC
 from longtake.media.planes import EXACT
+from longtake.threads import Pool
 
 MAX_CRF = 51
 """Largest constant rate factor of x264 (most compression)."""
@@ -47,7 +48,7 @@ def compress(frames: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
         compressed[number] = picture[:height, :width]
 
     # Colours are converted in threads, because that takes longer than x264. Frames are encoded and decoded in order.
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with Pool(_THREADS) as pool:
         stored: list[Future[None]] = []
         for picture in chain(pool.map(planar, frames), [None]):
             for packet in encoder.encode(picture):

@@ -4,7 +4,6 @@ Read from the top: `generate` decodes the latents that `sampler.py` samples wind
 """
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain
 
@@ -37,6 +36,7 @@ from longtake.sampling.vae import (
     to_pixels,
 )
 from longtake.sampling.windows import Loop, OnEstimate, ignore_estimate
+from longtake.threads import Pool
 from longtake.video import Progress
 
 __all__ = ["expand", "generate", "load"]
@@ -82,7 +82,7 @@ def generate(run: LTXVRun, prompt: str, context: Context) -> Iterator[GeneratedC
     """
     plan = run.plan
     # The compression runs on the CPU, so the device encodes the prompt meanwhile.
-    with ThreadPoolExecutor(1) as pool:
+    with Pool(1) as pool:
         compressed = pool.submit(compress, context.frames, plan.constant_rate_factor)
         setup = make_setup(run, prompt)
         frames = compressed.result()
