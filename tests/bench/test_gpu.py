@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from bench.gpu import bundle
+from bench.gpu import bundle, requests
 from bench.gpu.__main__ import main
+from bench.gpu.device import Machine
 from bench.gpu.figures import Figure, Figures, read_figures, table
+from bench.gpu.jobs import Bench, Case
 from bench.gpu.true_size import checkpoint
 from longtake.models.checkpoints import empty_model
 from longtake.models.registry import PartName
+from longtake.runner import Runner
 
 BROUGHT = {"torch", "transformers", "numpy", "safetensors", "huggingface_hub", "typing_extensions"}
 """The packages that a machine with torch and transformers has."""
@@ -64,6 +67,21 @@ def test_each_request_is_measured_with_its_stages(tmp_path: Path) -> None:
     assert len(figures["2.3: warm request"].details["steps"]) == 8 + 3
     assert "load" in figures["2.3: first request after start"].details["stages"]
     assert "2.3: warm request" in table(out)
+
+
+def test_a_warm_request_follows_another_one_also_after_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def noted(bench: Bench, case: Case, runner: Runner) -> Figure:
+        made.append(case.name)
+        return Figure(1.0)
+
+    monkeypatch.setattr(requests, "request", noted)
+    monkeypatch.setattr(requests, "_pipeline", lambda bench, case: Figure(1.0))
+    figures = Figures(None, {})
+    figures.add("0.9.8: first request after start", lambda: Figure(1.0))
+    requests.measure(Bench(Machine.here(quick=True), tmp_path), figures)
+    assert made == ["0.9.8", "0.9.8", "2.3", "2.3", "0.9.7"]
 
 
 def test_a_figure_that_fails_does_not_end_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
