@@ -13,6 +13,8 @@ if [ ! -e "$here/env/ready" ]; then
 	# The packages of the machine come last, so that those in `wheels` have the right versions.
 	"$python" -c 'import sys; print(*(path for path in sys.path if path.endswith("-packages")), sep="\n")' \
 		>"$packages/machine.pth"
+	"$own" -c 'import av, PIL.Image, pydantic, torch, transformers' ||
+		{ echo "$python lacks packages, or is not the version of Python that the wheels are for." >&2; exit 1; }
 	touch "$here/env/ready"
 fi
 export PYTORCH_CUDA_ALLOC_CONF=${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True}
