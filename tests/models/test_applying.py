@@ -116,6 +116,14 @@ def test_the_transformer_is_unchanged_afterwards(tmp_path: Path, how: str) -> No
     assert torch.equal(small.velocity(transformer), plain)
 
 
+def test_adapters_are_merged_on_the_device_that_parts_share() -> None:
+    """The meta device stands for a GPU."""
+    transformer, meta = small.transformer(), torch.device("meta")
+    memory.share_device([transformer, small.vae()], meta)
+    with applied_in_pass(transformer, [(Adapter("a", {MODULE: Pair(*low_rank_pair())}), (1.0,))]):
+        assert transformer.get_submodule(MODULE).weight.device == meta
+
+
 def test_without_loras_nothing_happens() -> None:
     transformer = small.transformer()
     with applied_in_pass(transformer, []):

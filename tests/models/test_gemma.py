@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 FRAME: NDArray[np.uint8] = np.random.default_rng(3).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
 
-def _text(folder: Path, dtype: torch.dtype = torch.float32) -> GemmaTextEncoder:
+def _text(folder: Path, dtype: torch.dtype = torch.float32, **options: Any) -> GemmaTextEncoder:
     return GemmaTextEncoder(
         load(open_part("text_encoder", folder / "text_encoder"), dtype=torch.float32),
         small_ltx2.model("connectors"),
@@ -31,6 +31,7 @@ def _text(folder: Path, dtype: torch.dtype = torch.float32) -> GemmaTextEncoder:
         device=CPU,
         dtype=dtype,
         cache_entries=2,
+        **options,
     )
 
 
@@ -120,6 +121,22 @@ def test_long_and_empty_prompts(blind: Path) -> None:
 def test_encoded_prompts_have_the_models_dtype(blind: Path) -> None:
     prompt = _text(blind, dtype=torch.bfloat16).encode("a red ball")
     assert (prompt.video.dtype, prompt.audio.dtype) == (torch.bfloat16, torch.bfloat16)
+
+
+def test_each_module_is_on_the_device_while_it_runs(blind: Path) -> None:
+    """Without a GPU, another place in host memory stands for the device."""
+    text = _text(blind, place="host")
+    home = [next(module.parameters()).data_ptr() for module in text.modules]
+    seen: list[list[bool]] = []
+
+    def note(*_: Any) -> None:
+        there = [next(module.parameters()).data_ptr() for module in text.modules]
+        seen.append([place != own for place, own in zip(there, home, strict=True)])
+
+    for module in text.modules:
+        module.register_forward_pre_hook(note)
+    text.encode("a red ball")
+    assert seen == [[True, False], [False, True]]
 
 
 def test_writing_needs_chat_signs_and_seeing_a_vision_tower(tmp_path: Path, blind: Path, seeing: Path) -> None:

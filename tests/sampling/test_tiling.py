@@ -3,12 +3,15 @@
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from longtake.models import memory
 from longtake.sampling import tiling
 from longtake.sampling.tiling import LARGE, SMALL, Tiles, activation_bytes, choose
+from longtake.sampling.vae import encode_clip
+from tests.models import small
 
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
 HD = (1280, 704)
@@ -61,3 +64,15 @@ def test_the_estimate_is_a_little_more_than_what_was_counted() -> None:
 def test_tiles_cover_the_frame() -> None:
     assert tiling.LARGE.count(HD) == 4
     assert tiling.SMALL.count(HD) == 8
+
+
+def test_frames_that_fit_into_one_tile_are_encoded_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    vae: Any = small.vae()
+    monkeypatch.setattr(tiling, "SMALL", Tiles(64, 48))
+    token = memory.sparing.set(True)
+    found = []
+    for side in (64, 96):
+        encode_clip(vae, np.zeros((1, side, side, 3), np.uint8), (side, side))
+        found.append(vae.use_tiling)
+    memory.sparing.reset(token)
+    assert found == [False, True]

@@ -12,6 +12,7 @@ import torch
 from longtake.errors import BadCheckpoint, Cancelled
 from longtake.families.ltxv.model import LTXVModel, load
 from longtake.models import fp8, memory, parts
+from longtake.models.budget import Memories
 from longtake.models.checkpoints import Checkpoint
 from longtake.models.compiled import obstacle
 from longtake.models.fp8 import Mode
@@ -109,6 +110,40 @@ def test_slow_copies_are_made_at_load_for_a_model_with_adapters(
     model = load(ltxv_card(NAME), _settings(tmp_path, small_model))
     assert model.originals.home == home
     assert copied == ([model.transformer] if is_copied else [])
+
+
+def test_a_text_encoder_without_room_is_loaded_into_host_memory(
+    tmp_path: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The meta device stands for a GPU, whose memory has no room for activations beside all weights."""
+
+    class OnMeta(InstalledParts):
+        def load(self, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device | str) -> Any:
+            return super().load(checkpoint, dtype, "cpu").to(device)
+
+    monkeypatch.setattr(memory, "choose_device", lambda settings: torch.device("meta"))
+    monkeypatch.setattr(memory, "memories", lambda device: Memories(1, None))
+    copied = list[tuple[Any, torch.device, bool]]()
+
+    def note(module: torch.nn.Module, device: torch.device, *, pinned: bool) -> None:
+        copied.append((module, device, pinned))
+
+    monkeypatch.setattr("longtake.models.text.HostCopies", note)
+    model = load(ltxv_card(NAME), _settings(tmp_path, small_model, offload="none"), source=OnMeta())
+    modules = (model.transformer, model.vae, *model.text.modules)
+    assert [next(module.parameters()).device.type for module in modules] == ["meta", "meta", "cpu"]
+    assert copied == [(model.text.encoder, torch.device("meta"), False)]
+
+
+def test_copies_are_in_host_memory_if_other_programs_use_the_device(
+    tmp_path: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "memories", lambda device: Memories(10**12, None))
+    homes = []
+    for free in (10**12, 1):
+        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
+        homes.append(load(ltxv_card(NAME), _settings(tmp_path, small_model)).originals.home)
+    assert homes == ["device", "host"]
 
 
 @pytest.mark.parametrize("changes", [{"dtype": "bfloat16"}, {"quantise": "fp8"}, {"offload": "group"}])
