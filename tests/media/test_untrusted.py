@@ -48,10 +48,14 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+CHECKED = (message({}), message({}))
+"""The answers of a decode process that found nothing wrong with the lists and the opening of a file."""
+
+
 @contextmanager
 def opened(file: Path, *answers: bytes) -> Iterator[SourceReader]:
     """A reader whose decode process sends these answers after the facts."""
-    with taken_over(file, answers=(message({}), message({"facts": FACTS}), *answers)) as process:
+    with taken_over(file, answers=(*CHECKED, message({"facts": FACTS}), *answers)) as process:
         yield SourceReader(Decoder(lambda: process), "mp4", Limits())
 
 
@@ -110,7 +114,7 @@ def test_facts_of_another_form_are_refused(fields: object) -> None:
     ids=["facts", "error", "context"],
 )
 def test_nonsense_in_place_of_facts_is_one_error_and_the_end_of_the_process(file: Path, answer: bytes) -> None:
-    with taken_over(file, answers=(message({}), answer)) as process:
+    with taken_over(file, answers=(*CHECKED, answer)) as process:
         with pytest.raises(UnsupportedVideo, match=NONSENSE):
             SourceReader(Decoder(lambda: process), "mp4", Limits())
         with pytest.raises(UnsupportedVideo, match=NONSENSE):
