@@ -22,7 +22,8 @@ JUMP_S = 60.0
 SETTLE_S = 600.0
 """Seconds for which the system's clock must run without another jump until its time after a jump is accepted."""
 DOUBT_S = 24 * 3600.0
-"""If the newest stored time is more than this number of seconds ago when a server starts, the clock may be wrong."""
+"""If the newest time in the database is more than this number of seconds ago when a server starts, the system's clock
+may be wrong."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Clock:
           minutes (SETTLE_S) without another jump.
 
         offset_s: the system's time minus `elapsed`.
-        elapsed: the result of the function `elapsed` at the same moment.
+        elapsed: the seconds since a fixed moment, by the monotonic clock, at the same moment.
         """
         jump, ahead_s = self._jump, offset_s - self._offset_s
         if self._doubted_since is not None:
@@ -124,13 +125,14 @@ class Clock:
             log.warning("The system's clock is believed: from now on all times are %s.", _difference(ahead_s))
 
     def _compare_in_doubt(self, offset_s: float, elapsed: float) -> None:
-        """Updates the offset as `_compare` does, but always accepts the system's time.
+        """Updates this clock's offset from the monotonic clock, and always accepts the system's time.
 
         It is used after `doubt` found that the system's time may be wrong. The doubt ends in two cases:
         - The clock jumps, by a minute (JUMP_S) or more, to a time at most a day after the newest stored time.
         - The clock runs for ten minutes (SETTLE_S) without a jump.
 
-        The arguments are those of `_compare`.
+        offset_s: the system's time minus `elapsed`.
+        elapsed: the seconds since a fixed moment, by the monotonic clock, at the same moment.
         """
         assert self._doubted_since is not None
         jumped = abs(offset_s - self._offset_s) >= JUMP_S

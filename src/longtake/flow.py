@@ -39,7 +39,8 @@ class Flow:
         If the present period is over, the next one begins.
 
         now: the present time in seconds.
-        moved: the number of bytes since this object was created. If `restart` was called, count as its caller did.
+        moved: the number of bytes since this object was created or, if `restart` was called, since the moment from
+            which the caller of `restart` counted.
         """
         seconds = now - self._since
         if seconds < self._period_s:

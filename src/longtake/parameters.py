@@ -359,10 +359,11 @@ def local_request(
 
 
 def _pop_local(named: dict[str, Any], endpoint: Endpoint[Any, Any]) -> LocalParameters:
-    """Takes the parameters of LocalParameters out of `named`, and returns them as a validated object.
+    """Takes the parameters of LocalParameters, which only the command line and the library have, out of `named`, and
+    returns them as a validated object.
 
-    A parameter that the endpoint's request has, too, stays in `named`. The object then has the default value of this
-    parameter, and so it has for a parameter that `named` lacks.
+    A parameter whose name the endpoint's request has, too, stays in `named`. Parameters that are not taken out, or that
+    `named` lacks, have their default values in the object.
 
     named: the user's values by name of the parameter. This mapping is changed.
     """
@@ -376,8 +377,8 @@ def _pop_local(named: dict[str, Any], endpoint: Endpoint[Any, Any]) -> LocalPara
 def _check_output(
     endpoint: Endpoint[Any, Any], named: Mapping[str, Any], output: OutputType | None, local: LocalParameters
 ) -> None:
-    """Raises InvalidRequest if the user sets the file type, the quality or the write mode in two ways, with different
-    values.
+    """Raises InvalidRequest if the user sets the file type, the quality or the write mode (the encoder's speed) in two
+    ways, with different values, such as the type gif for a file `out.mp4`.
 
     named: the endpoint's own parameters, by name. Their values are compared with `output` and `local`.
     output: the type that the file's suffix means; None if there is no file name.

@@ -26,13 +26,15 @@ So a source of 24 frames per second can be read at 60. `check_repeats` limits fu
 """
 
 MOST_REPEATED_PIXELS = 10**12
-"""Largest number of pixels in the repeated frames of a plan: those beyond FREE_REPEATS times the stored frames.
+"""Largest number of pixels in the repeated frames of a plan; `check_repeats` refuses more. Stored frames are repeated
+if they are shown for long. Up to 3 times (FREE_REPEATS) the number of stored frames do not count.
 
 Example: 2 hours of 1920x1080 at 60 frames per second, made from a few stored frames, have fewer.
 """
 
 MOST_REPEATED_ANIMATION_PIXELS = 10**11
-"""The same limit as MOST_REPEATED_PIXELS, but for a source that is a GIF or WebP file."""
+"""Largest number of pixels in the repeated frames of a plan (see MOST_REPEATED_PIXELS) if the source is a GIF or WebP
+file."""
 
 Size = tuple[int, int]
 """(width, height) in pixels."""

@@ -165,9 +165,10 @@ def prepare(
 def with_whole_sources(
     planned: tuple[PlannedAdapter, ...], named: tuple[PlannedAdapter, ...]
 ) -> tuple[PlannedAdapter, ...]:
-    """Returns the adapters of a plan with complete sources.
+    """Returns the adapters of a plan with complete sources. A source says where an adapter's file is: URL, path or data
+    URI.
 
-    A plan does not store the data of a source that is a data URI. The data are taken from the request.
+    A plan does not store the data of a data URI, but only a shortened text. The data are taken from the request.
 
     planned: the adapters of the plan.
     named: the adapters of the request, whose sources are complete. An adapter of the plan gets the source of the one

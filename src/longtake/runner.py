@@ -280,7 +280,8 @@ def _free_memory() -> None:
 
 
 def _needs_less(settings: Settings) -> str:
-    """Returns a sentence for the user about a request for which the memory is too small: what needs less memory."""
+    """Returns a sentence for the user whose request ran out of memory. It names changes that need less memory, such as
+    fewer frames."""
     changes = [
         *(["LONGTAKE_OFFLOAD=group"] if settings.offload != "group" else []),
         *(["LONGTAKE_QUANTISE=fp8"] if settings.quantise != "fp8" else []),
@@ -292,16 +293,22 @@ def _needs_less(settings: Settings) -> str:
 
 
 def arithmetic(model: LoadedModel, *, has_adapters: bool) -> str:
-    """Returns in words how a request is computed. Another text can mean other bits.
+    """Returns in words how a request is computed: the dtype, the device and so on. If this text differs between two
+    runs of a plan, their videos may differ slightly.
 
-    has_adapters: True if the request applies adapters. Their bits depend on whether there is room to merge them.
+    has_adapters: True if the request applies adapters. Whether these are merged into the weights or computed beside
+        them, which depends on the memory, changes the video slightly.
     """
     beside = has_adapters and model.originals.home == "none"
     return f"{model.arithmetic}, adapters beside the weights" if beside else model.arithmetic
 
 
 def other_arithmetic(resume: Resume) -> str | None:
-    """Returns a note to the user if an earlier run computed saved windows otherwise than this one; else None."""
+    """Returns a note to the user if an interrupted run computed windows on another device, in another dtype or in
+    another way than this run; else None.
+
+    resume: the windows that earlier runs of the plan have saved, each with a text that says how it was computed.
+    """
     other = resume.other_arithmetic()
     if other is None:
         return None

@@ -213,7 +213,8 @@ class Settings(BaseSettings):
 
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ("127.0.0.1", "::1")
     """Addresses of reverse proxies, or networks of them such as `10.0.0.0/8`, separated by commas. The server trusts
-    their headers X-Forwarded-For and X-Forwarded-Proto; for an address of this machine, those of all its programs."""
+    their headers X-Forwarded-For and X-Forwarded-Proto. If an address of this machine is listed, these headers are
+    trusted from every program on this machine."""
     max_connections: Positive = 1000
     """Largest number of open connections. It is smaller if the process may open fewer than about twice as many files.
     When it is reached, the connection that has waited longest without a complete request is closed."""
@@ -277,9 +278,10 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _cache_without_home(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Returns `values` (the settings that are set, by name), with missing folders added if there is no home folder.
+        """Returns `values` (the settings that are set, by name). If there is no home folder, in which `models_dir`,
+        `compiled_dir` and `loras_dir` lie by default, sets them to folders in `data_dir`.
 
-        The added folders are in `data_dir`. If that is not set, none is added.
+        Settings that are set stay unchanged, and so do all if `data_dir` is not set.
         """
         folder = values.get("data_dir")
         if not folder or NO_HOME not in _cache_folder("models").parents:

@@ -27,9 +27,9 @@ def start(thread: threading.Thread) -> None:
 
 
 class Pool(ThreadPoolExecutor):
-    """A thread pool. `submit` and `map` raise OSError (EAGAIN), as `start` does, if the system allows no more threads.
+    """A thread pool. `submit` and `map` raise OSError (EAGAIN) if the system allows no more threads.
 
-    It must not be used after its end.
+    After the `with` block or `shutdown`, it must not be used.
     """
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:

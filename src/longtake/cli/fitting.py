@@ -17,7 +17,8 @@ class SizedModel:
     """A published model, with the bytes of its weights as docs/checkpoints.md lists them.
 
     name: the model's name in texts for the user.
-    transformer: the bytes of the transformer in each mode of 8-bit floats, where usual weights are in bfloat16.
+    transformer: way to use 8-bit floats ("none", "storage" or "products") -> the bytes of the transformer. Weights that
+        are not in 8 bits are in bfloat16.
     others: the bytes of each other part, in bfloat16. The audio autoencoder includes the vocoder.
     """
 
@@ -26,7 +27,8 @@ class SizedModel:
     others: Mapping[str, int]
 
     def sizes(self, mode: Mode) -> dict[str, int]:
-        """Returns the bytes of each part if the transformer uses 8-bit floats in this way."""
+        """Returns the bytes of each part, by the part's name, if the transformer uses 8-bit floats in the way
+        `mode`."""
         return {"transformer": self.transformer[mode], **self.others}
 
 
@@ -48,7 +50,8 @@ PUBLISHED = (
         },
     ),
 )
-"""The published models that differ in size."""
+"""The published models, one of each size, for which `fitting` says how they run on a GPU. The keys "none", "storage"
+and "products" are the ways to use 8-bit floats."""
 
 
 def fitting(model: SizedModel, mode: Mode, memories: Memories) -> str:

@@ -17,7 +17,7 @@ LONGEST_S = 1.0
 """Each measurement is repeated until this many seconds have passed, and the fastest repetition counts."""
 
 NUM_TOKENS = 512
-"""The number of tokens of the evaluation of the embedded model that is measured."""
+"""The number of tokens in the measured evaluation of the embedded model, a tiny model inside the package."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Measured:
     """One measured figure of a device, such as its rate of matrix products.
 
     name: what was measured.
-    text: the figure, with that of the GPU for which the documentation states times.
+    text: the figure, followed by that of an H200 for comparison, the GPU for which the documentation states times.
     """
 
     name: str
@@ -33,7 +33,8 @@ class Measured:
 
 
 def measure(settings: Settings) -> Iterator[Measured]:
-    """Yields what the device of the settings reaches, each after about a second.
+    """Yields the speed of the device that the settings name, one figure about every second: of matrix products, of its
+    memory, of copies from the host, and of a tiny model.
 
     On a CPU, sizes are smaller and nothing is copied between host and device.
     """
@@ -70,7 +71,8 @@ def _to_device(device: torch.device, *, pinned: bool) -> str:
 
 
 def _evaluation(settings: Settings, device: torch.device) -> str:
-    """Returns how long one evaluation of the embedded model's transformer takes."""
+    """Returns in words how long one evaluation of the transformer takes in the embedded model, a tiny model inside the
+    package."""
     transformer: Any = load_installed(card("ltxv-tiny"), settings, ignore_progress).transformer
     config = transformer.config
 

@@ -46,8 +46,8 @@ def open_database(settings: Settings) -> sa.Engine:
 
 @contextmanager
 def database_errors(engine: sa.Engine) -> Iterator[None]:
-    """A context manager: raises InvalidRequest, with a sentence for the operator, if its block fails because the
-    database does."""
+    """A context manager: turns a database error that its block raises into InvalidRequest, with a sentence for the
+    operator."""
     try:
         yield
     except sa.exc.DatabaseError as error:

@@ -39,8 +39,10 @@ def inspect_joint(source: SourceReader, out: Path, plan: Plan, caption: str) -> 
     caption: the line of text under the picture's title.
 
     Returns a JSON object:
-    - frame, seconds, sound_seconds, num_frames, fps, new_first: the place of the joint, see `place.joint_place`.
-      `num_frames` is lower than there if the file has fewer frames.
+    - frame, seconds: index of the first frame after the joint, and its time from the start.
+    - sound_seconds: time from the start at which source and new sound meet.
+    - num_frames, fps: number of frames and frame rate of the file.
+    - new_first: True if the new frames come before the source's frames.
     - rows: the figures as text for people, each as (name, text).
     - the fields of `inspect.joint.JointFigures` and `inspect.pitch.ToneFigures`. Infinite values are None.
 

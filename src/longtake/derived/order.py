@@ -1,4 +1,5 @@
-"""Orders that the server sends to the program that makes derived files. An order is for one file of a stored video."""
+"""Orders that the server sends to the program that makes derived files. An order asks for one file made of a stored
+video."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +9,8 @@ from typing import Any
 from longtake.media.limits import Limits
 
 PICTURE = "picture"
-"""The value of `Order.maker` that asks for the facts about a picture: {width, height}."""
+"""The value of `Order.maker` (what an order to the program asks for) that asks for the size of a picture: {width,
+height}."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ The facts are a JSON object. Some makers only return facts and write no file.
 """
 
 MEMORY_BYTES = 6 << 30
-"""The largest address space in bytes that the program may use."""
+"""The largest address space in bytes that this program may use. It makes one derived file in a process of its own."""
 
 
 def _facts(source: SourceReader, out: Path, report: Report, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -91,7 +91,7 @@ the program starts quickly."""
 
 
 def made(order: Order, report: Report) -> Mapping[str, Any]:
-    """Carries out an order, and returns the facts about what was made.
+    """Carries out an order, which says what derived file to make of which video, and returns the facts about that file.
 
     `report`: is called with the share of the work that is done.
     """

@@ -104,8 +104,8 @@ class GeneratedClip:
     The decoded version of a frame is the frame after the VAE has encoded and decoded it.
 
     `frames`: the new frames in playing order, in chunks [t, 3, H, W] in 0..1 at the output's size. They can be read
-        once. If the output shows the source frames of the context in their decoded version, the clip that continues the
-        source also has these, before or after its new frames.
+        once. If the output shows the source frames of the context in their decoded version, `frames` of the clip that
+        continues the source also has these decoded frames, before or after the new ones.
     `new_frames`: the number of new frames.
     `context_frames`: the number of frames of the context.
     `rendition`: the decoded version of the context frame next to the new frames, [3, H, W] in 0..1. The new frames'

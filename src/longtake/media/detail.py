@@ -120,7 +120,8 @@ class Detail:
 
     @classmethod
     def of(cls, frames: NDArray[np.uint8], rendition: Pictures) -> "Detail":
-        """Measures the source's motion and how well the model draws the source, and returns both with the two frames.
+        """Measures the source's motion, and how well the model draws the source. Returns both, with `frames[0]` and
+        `rendition`, as a Detail.
 
         frames: the source's frames [T, H, W, 3], ordered by their distance from the new frames, the nearest one first.
         rendition: `frames[0]` after the model's autoencoder has encoded and decoded it, [H, W, 3] in 0..1.

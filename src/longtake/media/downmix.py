@@ -44,8 +44,9 @@ REACH_S = 0.005
 again after it. A change of gain over this time is heard neither as a click nor as a change of loudness."""
 
 _BATCH = 28
-"""The limiter processes at least `_BATCH` x `reach` samples at a time, plus 4 x `reach` samples around them. The sum,
-32 x `reach`, is a little below a power of 2 at usual sample rates, which suits the Fourier transform."""
+"""The limiter processes at least `_BATCH` x reach samples at a time, plus 4 x reach samples around them, where reach is
+the number of samples in 5 ms (REACH_S). The sum, 32 x reach, is a little below a power of 2 at usual sample rates,
+which suits the Fourier transform."""
 
 
 def mixed(planes: Samples, names: tuple[str, ...]) -> Samples:

@@ -174,10 +174,10 @@ class _Momentary(Exception):
 class _Download:
     """The download of one file.
 
-    url: the address of the file.
-    path: the new file. It does not exist after an error.
+    url, path: the address of the file, and the path of the new file, which does not exist after an error.
     deadline: time (`time.monotonic`) by which the download must be complete.
-    max_bytes, pace, transport, check, hooks: see `fetch_file`.
+    max_bytes, pace: the largest size of the file, and the slowest download that is allowed.
+    transport, check, hooks: what sends the requests, may cancel the download and sees the headers (see `fetch_file`).
     """
 
     url: str
@@ -335,7 +335,7 @@ class _Meter:
         self._flow = Flow(self._pace.min_rate, self._pace.window_s, now)
 
     def add(self, num_bytes: int, now: float) -> None:
-        """Counts `num_bytes` received bytes. Then raises DownloadFailed in the same case as `check`."""
+        """Counts `num_bytes` received bytes. Then raises DownloadFailed if the allowed pace was not reached."""
         self.received += num_bytes
         self.check(now)
 

@@ -113,9 +113,11 @@ def _backward_runs(video: ProbedVideo, numbers: list[int], block: int) -> Iterat
 
 
 def _check_work(video: ProbedVideo, runs: list[list[int]]) -> None:
-    """Raises UnsupportedVideo if too many frames would be decoded more than once for `runs`, which are falling.
+    """Raises UnsupportedVideo if too many frames would be decoded more than once to read a video backwards.
 
     Each run is decoded from the last keyframe before it, so a video with few keyframes is decoded again and again.
+
+    runs: lists of frame indices, each in falling order. The frames of a run are decoded and kept in memory together.
     """
     keyframes = sorted({_number_at(video, time) for time in video.keyframe_times}) or [0]
     starts = (keyframes[max(0, bisect_right(keyframes, run[-1]) - 1)] for run in runs)

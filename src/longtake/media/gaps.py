@@ -16,7 +16,8 @@ def gap(length: int) -> Samples:
 
 
 def is_gap(piece: Samples, longer_than: int) -> bool:
-    """Returns True if `piece` [2, n] is a gap (see `gap`) or a slice of one, and has more than `longer_than` samples.
+    """Returns True if `piece` [2, n] is a gap, that is silence made by `gap` that takes no memory, or a slice of one,
+    and has more than `longer_than` samples. Other silence is no gap.
 
     `longer_than` is at least 1.
     """
@@ -27,7 +28,8 @@ def batches(stream: Iterator[Samples], least: int) -> Iterator[Samples]:
     """Yields the sound of `stream` in longer pieces, because many short ones are processed slowly.
 
     Pieces are joined until they have at least `least` samples together. Fewer samples are yielded only at the end of
-    `stream` and before a long gap. A long gap is one of more than `least` samples (see `gap`). It is yielded unchanged.
+    `stream` and before a long gap. A long gap is silence made by `gap`, which takes no memory, of more than `least`
+    samples. It is yielded unchanged.
 
     stream: consecutive pieces of sound [2, n] of any length.
     """

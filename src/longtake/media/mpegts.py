@@ -12,14 +12,15 @@ from longtake.errors import UnsupportedVideo
 from longtake.media.shared_file import Openable
 
 MOST_PROGRAMS = 1000
-"""The largest number of programs that all different tables of a file may list together. A broadcast has up to 50."""
+"""The largest number of programs that all different program association tables (PATs) of a file may list together. A
+broadcast has up to 50."""
 
 _PACKET_BYTES = 188
 _HEAD = re.compile(b"\x47[\x40\x60\xc0\xe0]\x00")
-"""Matches the first bytes of a packet in which a table of programs begins."""
+"""Matches the first bytes of a packet in which a program association table (PAT) begins."""
 
 _PAT = 0
-"""The number of the table of programs among all kinds of tables."""
+"""The `table_id` of a program association table (PAT), which lists the programs of a stream."""
 
 _CHUNK_BYTES = 1 << 20
 
@@ -66,7 +67,10 @@ def _content(packet: bytes) -> bytes:
 
 
 def _numbers_of_programs(tables: bytes) -> Iterator[int]:
-    """Yields how many programs each table of programs lists that begins in `tables`, the content of a packet."""
+    """Yields, for each program association table (PAT) that begins in `tables`, the number of programs that it lists.
+
+    tables: the content of a packet.
+    """
     while len(tables) >= 3 and tables[0] == _PAT:
         size = int.from_bytes(tables[1:3], "big") & 0x0FFF
         yield max(0, size - 9) // 4

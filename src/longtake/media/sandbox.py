@@ -165,8 +165,9 @@ class DecodeProcess:
     ) -> None:
         """Starts the child, sends it each request, and puts each reply, or the error instead, into a queue.
 
-        Runs in a thread of its own until the request is None. The other arguments are those of the constructor.
+        Runs in a thread of its own until the request is None.
 
+        module, path, argument: the child's program (a Python module), the file, and JSON values for the program.
         started: receives the child's process, or the error if it could not be started.
         """
         try:
@@ -216,10 +217,7 @@ class DecodeProcess:
         return f"{self._cpu_s:g} s of processor time"
 
     def _cpu_used_s(self) -> float | None:
-        """Returns the seconds of processor time that the child has used since its last message to or from this process.
-
-        Returns None if they cannot be measured.
-        """
+        """Returns the child's seconds of processor time since its last message; None if they cannot be measured."""
         start, now = self._cpu_start_s, system.cpu_seconds(self.pid)
         return None if start is None or now is None else now - start
 
@@ -290,9 +288,11 @@ class Decoder:
 def decoder(
     module: str, path: Path, argument: dict[str, Any], limits: Limits, check: Check = no_check
 ) -> Iterator[Decoder]:
-    """Starts a child process for a file, and yields its Decoder, for use in a `with` block.
+    """Context manager that starts a process to decode a file, and yields its Decoder. The process is killed at the end.
 
-    The process is killed when the block ends. Arguments and errors are those of DecodeProcess.
+    module, argument: the Python module that the process runs as its program, and JSON values that are passed to it.
+    check: called four times a second while a reply is awaited. It may end the call by raising an error.
+    Raises UnsupportedVideo if the file cannot be opened, and DecoderFailed if the process cannot be started.
     """
     with contextlib.closing(Decoder(lambda: DecodeProcess(module, path, argument, limits, check))) as started:
         yield started
@@ -355,8 +355,8 @@ def _start_thread(name: str, target: Callable[..., None], *args: Any) -> None:
 def _started(module: str, path: Path, argument: dict[str, Any]) -> "subprocess.Popen[bytes]":
     """Starts the child process that decodes the file `path`, and returns it.
 
-    `module` and `argument` are those of DecodeProcess. Raises UnsupportedVideo if the file cannot be opened, and
-    DecoderFailed if the process cannot be started.
+    module, argument: the Python module that the child runs as its program, and JSON values that are passed to it.
+    Raises UnsupportedVideo if the file cannot be opened, and DecoderFailed if the process cannot be started.
     """
     try:
         file = path.open("rb")

@@ -40,7 +40,7 @@ class _Stream:
 
     request: request(n) returns the message that opens the stream in the child process without its first n items. They
         have been read already, from an earlier child process.
-    form: form(n) returns the form that the next chunk must have if n items have not been read yet.
+    form: form(n) returns the form (dtype and allowed shapes) of the next chunk if n items have not been read yet.
     axis: axis of a chunk's array along which its items lie.
     total: number of items of the whole stream.
     """

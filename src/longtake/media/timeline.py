@@ -25,8 +25,9 @@ _MAX_PREFERRED_RATE = 60
 """Highest rate in frames per second at which a variable-rate video is read, unless it would lose frames."""
 
 _MAX_REPEATS = 3
-"""Largest rate, as a multiple of the video's average rate, at which a variable-rate video is read so that each of its
-times is a whole number of frames (rule 2 of `_clock`). At a higher rate frames would be repeated too often."""
+"""A variable-rate video can be read at a higher constant rate, at which each stored frame begins exactly at a frame.
+This is the largest such rate as a multiple of the video's average rate. At a higher one, frames would be repeated too
+often."""
 
 _USUAL_RATES = tuple(Fraction(n) for n in (10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 72, 75, 90, 100, 120, 144, 240))
 """Rates in frames per second at which cameras, screens and programs usually work."""
@@ -48,8 +49,8 @@ _JITTER = Fraction(1, 3)
 """Largest error of a timestamp of a camera with a steady rate, as a share of a frame's duration."""
 
 _MAX_JITTER_S = Fraction(1, 20)
-"""Largest error in seconds of a timestamp of a camera with a steady rate. The error must also be at most _JITTER of a
-frame's duration, which is less at rates above 6.7 frames per second."""
+"""Largest error in seconds of a timestamp of a camera with a steady rate. The error must also be at most a third
+(_JITTER) of a frame's duration, which is the lower limit at rates above 6.7 frames per second."""
 
 _ROUNDING = Fraction(1, 2)
 """Largest error in ticks of a time that was rounded to the nearest tick."""
@@ -272,10 +273,15 @@ def _variable_rate(
     The result is the lowest of the candidates that shows 98 % (_SHOWN_SHARE) of the stored frames. The candidates are:
     - The video's own rate: the rate without its pauses, but at least 1 (_MIN_VARIABLE_RATE). If that is above 240
       (_MAX_RATE), the average rate, limited to 240, takes its place. If no candidate shows 98 %, this is the result.
-    - Some usual rates up to 60 (_MAX_PREFERRED_RATE): those above the own rate or, if that is above 60, those above
-      about the average rate.
+    - The usual rates above the video's own rate, up to 60 (_MAX_PREFERRED_RATE). If the own rate is above 60, the usual
+      rates from about the average rate to 60.
 
-    `measured` is the video's average rate. The other arguments are those of `_clock`.
+    A pause is a much longer time than usual between two frames.
+
+    deltas: the differences between neighbouring frames' times in ticks.
+    tick_s: seconds of one tick.
+    measured: the video's average rate in frames per second.
+    stated: the rates that the container states, the most trusted first.
     """
     rate = max(_rate_between_pauses(deltas, tick_s, stated), _MIN_VARIABLE_RATE)
     if rate > _MAX_RATE:

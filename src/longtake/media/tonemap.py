@@ -139,7 +139,8 @@ def _steps(light: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:
 
 @cache
 def _display_codes() -> NDArray[np.uint16]:
-    """Returns a table [65536] that gives the display code (0..65535, white is 65535) for each index from `_steps`."""
+    """Returns a table [65536] that gives the display code (0..65535, white is 65535) for each amount of light. The
+    index is 65535 times the square root of the light in 0..1, as `_steps` computes it."""
     light = np.linspace(0, 1, 1 << 16) ** 2
     return (light ** (1 / DISPLAY_GAMMA) * 65535 + 0.5).astype(np.uint16)
 

@@ -106,7 +106,10 @@ class PositionedTracks:
 
     @classmethod
     def of(cls, transformer: Any, tracks: Mapping[Stream, TrackInputs]) -> "PositionedTracks":
-        """Returns `tracks` with the position embeddings that the transformer's rotary layers compute for them."""
+        """Returns `tracks` with the position embeddings that the transformer's rotary layers compute for them.
+
+        tracks: for each modality, the positions and noise levels of its tokens.
+        """
         own = {"video": transformer.rope, "audio": transformer.audio_rope}
         cross = {"video": transformer.cross_attn_rope, "audio": transformer.cross_attn_audio_rope}
         return cls(
@@ -192,7 +195,10 @@ def _forward(
 
 
 def _num_connected(predictions: Sequence[Prediction]) -> int:
-    """Returns how many predictions are not isolated. Raises ValueError if an isolated one is before one that is not."""
+    """Returns how many predictions are not isolated. In an isolated one, video and audio do not attend to each other.
+
+    Raises ValueError if an isolated prediction is before one that is not.
+    """
     count = sum(not prediction.isolated for prediction in predictions)
     if any(prediction.isolated for prediction in predictions[:count]):
         raise ValueError("isolated predictions must be the last ones")
@@ -200,7 +206,8 @@ def _num_connected(predictions: Sequence[Prediction]) -> int:
 
 
 def _disturbed_rows(predictions: Sequence[Prediction], streams: Sequence[Stream]) -> dict[Stream, Rows]:
-    """Returns the rows of the predictions whose self-attention is disturbed, for each modality that has such rows.
+    """Returns the rows (numbers in the batch) of the predictions whose self-attention is switched off for
+    spatio-temporal guidance, for each modality that has such rows.
 
     Raises ValueError if the rows of a modality are not consecutive.
     """

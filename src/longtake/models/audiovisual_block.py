@@ -1,6 +1,7 @@
 """The forward pass of one block of the LTX-2 transformer, as operations on tensors that `torch.compile` can fuse.
 
-What differs between blocks is in the module; what differs between evaluations is in `BlockInputs`.
+What differs between blocks (the weights) is in the block's torch module. What differs between evaluations is in
+`BlockInputs`.
 """
 
 from collections.abc import Callable, Mapping
@@ -83,7 +84,8 @@ def block_forward(block: Any, hidden: Mapping[Stream, Tensor], inputs: BlockInpu
 
     The block runs self-attention, attention to the prompt, attention to the other modality, and feed-forward.
     block: the block of diffusers' transformer, which has the layers.
-    hidden: each modality's hidden states before the block, [predictions, n, d].
+    hidden: each modality's hidden states before the block, [predictions, n, d]. The first axis is the batch: the
+        predictions that guidance combines, such as those with and without the prompt.
     inputs: the other inputs of the block.
     """
     x = dict(hidden)

@@ -99,8 +99,8 @@ def copies_home(sizes: Mapping[str, int], copies: int, offload: str, memories: M
 
 
 def text_leaves(sizes: Mapping[str, int], memories: Memories) -> bool:
-    """Returns True if the text encoder is on the device only while a prompt is encoded, for a model whose other parts
-    stay there. It is False if the activations have room beside all weights.
+    """Returns True if the text encoder is on the device only while a prompt is encoded, because the device has no room
+    for all weights and the activations together. The other parts always stay on the device.
 
     sizes: the bytes of each part of the model.
     memories: the memory of the machine.
@@ -110,8 +110,8 @@ def text_leaves(sizes: Mapping[str, int], memories: Memories) -> bool:
 
 
 def text_place(sizes: Mapping[str, int], home: Home, memories: Memories) -> TextPlace:
-    """Returns the place of the text encoder's weights while nothing is encoded, for a model whose other parts stay on
-    the device.
+    """Returns the place of the text encoder's weights while nothing is encoded: "device" if there is room for them,
+    else "pinned" (pinned host memory) or "host" (ordinary host memory). The model's other parts stay on the device.
 
     sizes: the bytes of each part of the model.
     home: the place of the copies of weights that adapters are merged into.
@@ -128,13 +128,16 @@ def _text_bytes(sizes: Mapping[str, int]) -> int:
 
 
 def _leaves_room(weights: int, on_device: int, memories: Memories) -> bool:
-    """Returns True if the device's memory has room for activations besides `on_device` bytes of weights and copies.
+    """Returns True if the device's memory has room for activations besides the weights, and the copies of weights, on
+    it.
 
-    weights: the bytes of all weights.
+    weights: the bytes of all the model's weights. A small model needs less room: at most 8 times these bytes.
+    on_device: the bytes of the weights and copies that are on the device.
     """
     return memories.device is None or on_device + min(ACTIVATIONS, 8 * weights) <= memories.device
 
 
 def _may_use(num_bytes: int, memories: Memories) -> bool:
-    """Returns True if weights and copies of `num_bytes` bytes may be in host memory, or if its size is unknown."""
+    """Returns True if weights and copies of `num_bytes` bytes may be in host memory, also if the host memory's size is
+    unknown."""
     return memories.host is None or num_bytes <= MOST_USED * memories.host

@@ -34,7 +34,8 @@ FOLDER_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 """The environment variable in which torch finds the folder of compiled code. Torch sets it, too, if it is not set."""
 
 OPERATORS_FOLDER = os.environ.get(FOLDER_VARIABLE)
-"""The value of that variable when the process started; None if it was not set."""
+"""The value of TORCHINDUCTOR_CACHE_DIR, torch's folder of compiled code, when the process started; None if it was not
+set."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Decision:
 
 
 def decide(settings: Settings, device: torch.device) -> Decision:
-    """Returns whether the blocks of a transformer on `device` are compiled. What is free at the moment does not matter.
+    """Returns whether the blocks of a transformer on `device` are compiled. How much memory is free does not matter.
 
     Raises `NotSupported` if the settings demand it and it cannot be done here.
     """
@@ -88,8 +89,9 @@ class BlockForward:
     """How the blocks of a family's transformers compute.
 
     run: called as run(block, *inputs), it returns the block's output.
-    varying: called as varying(vary, *inputs), also with named inputs, it returns the inputs of `run` in their order. It
-        calls `vary` with each tensor and the number of each axis whose size differs between requests.
+    varying: called as varying(vary, *inputs), also with named inputs, it returns the inputs of `run` in their order.
+        For each tensor axis whose size differs between requests, it calls vary(tensor, number of the axis), so that
+        torch compiles no variant for each size.
     """
 
     run: Callable[..., Any]
@@ -114,7 +116,7 @@ class CompiledBlocks:
         self._compiled = torch.compile(forward.run, fullgraph=True, dynamic=False, options=options)
 
     def attach(self, transformer: Any) -> None:
-        """Makes the blocks of a transformer compute in this way. Hooks that move weights must be added later."""
+        """Makes the blocks of a transformer compute as compiled blocks. Hooks that move weights must be added later."""
         for block in transformer.transformer_blocks:
             block.forward = partial(self, block)
 

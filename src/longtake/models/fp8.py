@@ -118,9 +118,9 @@ def rounded_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def in_eight_bits(layer: nn.Linear, device: torch.device | str) -> Float8Linear:
-    """Returns a linear layer with its weight rounded to 8-bit floats, where the weight was.
+    """Returns a linear layer with its weight rounded to 8-bit floats. The new weight is on the device of the old one.
 
-    device: the device that computes the 8-bit floats. They do not depend on it.
+    device: the device that rounds the weight. The result is the same on every device.
     """
     weight = layer.weight.data
     short, scales = rounded_rows(weight.to(device))
@@ -184,6 +184,9 @@ def chosen(shapes: Mapping[str, tuple[int, ...]], mode: Mode) -> set[str]:
     """Returns which weights of a transformer are in 8 bits.
 
     shapes: the weights' names and shapes. Others than those of linear layers may be among them.
+    mode: how 8-bit floats are used. "none": no weight is chosen. "storage": those of all blocks' linear layers.
+        "products": only those that a GPU can multiply in 8 bits with enough precision, so not those of the first and
+        the last block and of the attention to the prompt.
     """
     places = {name: found for name in shapes if (found := _IN_BLOCK.fullmatch(name)) and len(shapes[name]) == 2}
     ends = (0, max((int(place[1]) for place in places.values()), default=0))
@@ -205,8 +208,9 @@ def num_bytes(
     """Returns the bytes of a transformer's weights with their scales.
 
     shapes: the weights' names and shapes.
-    dtype: the dtype of usual weights.
-    scaled: the names of weights that the file has in 8 bits.
+    mode: how 8-bit floats are used: "none", "storage" (in all blocks) or "products" (in most blocks).
+    dtype: the dtype of all weights that are not in 8 bits.
+    scaled: the names of weights that the file has in 8 bits. They stay in 8 bits unless `mode` is "none".
     """
     short = set() if mode == "none" else chosen(shapes, mode) | set(scaled)
     total = 0

@@ -317,7 +317,8 @@ def _target(url: str, settings: Settings, caller: str | None) -> Path:
 def _check_encrypted(url: httpx.URL, settings: Settings, sources: LoraSources) -> None:
     """Raises `InvalidRequest` if a LoRA's URL is neither https nor an allowed http URL.
 
-    An http URL is allowed if its host is one of `settings.trusted_hosts`, or if `sources.any_path` is True.
+    An http URL is allowed if its host is one of `settings.trusted_hosts`, or if `sources.any_path` is True, which means
+    that the user of this machine names the LoRA.
     """
     trusted = {host.lower() for host in settings.trusted_hosts}
     if url.scheme != "https" and not sources.any_path and url.host not in trusted:

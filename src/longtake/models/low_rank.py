@@ -41,12 +41,13 @@ class LayerWithTerms(nn.Module):
 
 
 class BesideLayer:
-    """A layer beside whose weight adapters are computed. It is replaced by a `LayerWithTerms`.
+    """A layer whose adapters are computed beside its weight: y = W x + b (a x). `set_pass` replaces it by a
+    `LayerWithTerms`.
 
     transformer: the model with the layer.
     name: the layer's name in the model.
-    changes: what each adapter does to it. Their matrices are put where the layer's weight is at the first call of
-        `set_pass`.
+    changes: what each adapter does to the layer. At the first call of `set_pass` with a strength other than 0, the
+        adapters' matrices are copied to the device of the layer's weight.
     dtype: the dtype in which the layer computes.
     rank: the rank of the matrices together, at least the sum of the changes' ranks.
     """

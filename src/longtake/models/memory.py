@@ -205,7 +205,7 @@ def share_device(parts: Sequence[torch.nn.Module], device: torch.device) -> None
 
 
 def bring(part: Any) -> None:
-    """Moves a part that shares the device with others (see `share_device`) to it now. Leaves any other part alone."""
+    """Moves a part to the device if the parts take turns there (see `share_device`). Does nothing to any other part."""
     hook = getattr(part, "_hf_hook", None)
     if hook is not None:
         hook.pre_forward(part)

@@ -90,7 +90,7 @@ class MergedLayer:
 
     @property
     def _base(self) -> tuple[float, ...]:
-        """The adapters' strengths in the unchanged weight: all are 0."""
+        """The adapters' strengths at which the merged weight is the original weight: all are 0."""
         return (0.0,) * len(self._changes)
 
     def set_pass(self, number: int) -> None:
@@ -140,8 +140,8 @@ def merge(weight: Tensor, original: Tensor, changes: Sequence[Change], strengths
 
 @contextmanager
 def _tensor_cores(dtype: torch.dtype) -> Iterator[None]:
-    """Context manager: inside its block, products of float32 matrices on a CUDA GPU use TF32 if the weight that they
-    change has 16 bits.
+    """Context manager: inside its block, products of float32 matrices on a CUDA GPU use TF32 if `dtype` has 16 bits.
+    The block multiplies the two matrices of an adapter, whose product is added to a weight.
 
     TF32 is about eight times as fast. It keeps 11 bits of each number and adds the products in float32. So matrices
     that were stored in bfloat16 or float16 are not rounded.

@@ -64,7 +64,8 @@ class Loaded:
 
     @property
     def arithmetic(self) -> str:
-        """Where and how the transformer computes, in words for the user. Another text can mean other bits."""
+        """Where and how the transformer computes, in words for the user. If this text differs between two runs of a
+        plan, their videos may differ slightly."""
         place = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
         how = "compiled" if self.blocks is not None and self.blocks.is_on else "not compiled"
         short = {"none": "", "storage": ", weights in fp8", "products": ", products in fp8"}[self.eight_bits]
@@ -228,12 +229,13 @@ def choose_mode(
 
 
 def without_streaming(mode: fp8.Mode, sizes: Callable[[fp8.Mode], Mapping[str, int]], total: int | None) -> fp8.Mode:
-    """Returns `mode`, but "storage" instead of "products" if the transformer has to be streamed for that alone.
+    """Returns `mode`, the use of 8-bit floats, but "storage" instead of "products" if only "storage" spares the
+    transformer from being streamed (copied to the device layer by layer in each step).
 
-    Products keep a part of the weights in the usual dtype, so they need more memory.
+    "products" keeps a part of the weights in the usual dtype, so it needs more memory than "storage".
 
     sizes: returns the bytes of each part's weights in a mode.
-    total: the bytes of the device's memory; None for a device that shares the host's memory.
+    total: the bytes of the device's memory; None for a device that shares the host's memory, where nothing is streamed.
     """
     if mode != "products":
         return mode
@@ -245,7 +247,7 @@ def described(offload: memory.Offload, home: Home, place: TextPlace, *, pinned: 
     """Returns a sentence for the log about where a model's weights and their copies are.
 
     offload: where the weights are (see `memory.choose_offload`).
-    home: where the copies of the weights without adapters are (see `budget.Home`).
+    home: where the copies of the original weights are, from which weights with merged adapters are restored.
     place: where the text encoder is while nothing is encoded, if all other weights are on the device.
     pinned: True if streamed weights are in pinned memory.
     """

@@ -17,7 +17,8 @@ _KINDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"SCB", "bitsandbytes' 8 bits"),
     )
 )
-"""Last words of tensor names that only quantised checkpoints have, whose weights are not loaded -> how they are stored.
+"""(pattern, kind) pairs that recognise quantised checkpoints, which are refused. If the pattern matches the end of a
+tensor's name, the checkpoint stores its weights as `kind` says.
 """
 
 _SCALES = ("weight_scale", "scale_weight")

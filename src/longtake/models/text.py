@@ -80,7 +80,8 @@ class TextEncoder(ABC, Generic[EncodedT]):
     def _encode(self, prompt: str) -> EncodedT:
         """Returns the encoded prompt, on any device. Each subclass implements it.
 
-        `encode` calls it without gradients. It calls `bring` before it uses a module.
+        `encode` calls it without gradients. An implementation must call `bring`, which moves a module to the device,
+        before it uses that module.
         """
 
     def bring(self, module: torch.nn.Module) -> None:

@@ -21,8 +21,9 @@ MEMORY_STEP = 64
 """The number of tokens for which there is room in a `FixedMemory` is a multiple of this, which suits attention."""
 
 UNRECORDED = 2
-"""The number of tokens that are computed before the work for one token is recorded. Libraries prepare themselves when
-they are used for the first time, and that cannot be recorded."""
+"""The number of tokens that are computed before the work for one token is recorded as a CUDA graph, which is then
+replayed for each further token. Libraries prepare themselves when they are used for the first time, and a graph cannot
+record that."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Choice:
 
 
 class Memory(Protocol):
-    """The keys and values of all tokens up to now."""
+    """The attention keys and values of all tokens that a language model has read or written up to now."""
 
     def logits(self, token: Tensor) -> Tensor:
         """Appends a token [1]. Returns the logits [1, vocabulary] of the token after it."""
@@ -101,9 +102,10 @@ def write(
 
 
 class GrowingMemory:
-    """The keys and values of all tokens up to now, in tensors that grow with each token.
+    """The attention keys and values of all tokens that a language model has read or written, in tensors that grow with
+    each token.
 
-    cache: those of the prompt.
+    cache: the keys and values of the prompt's tokens, as a cache of the library transformers.
     """
 
     def __init__(self, model: Any, cache: Any) -> None:
@@ -179,7 +181,8 @@ class FixedMemory:
         return self._keys[layer], self._values[layer]
 
     def _record(self) -> None:
-        """Records the work of `_compute` without doing it. If that fails, the log says why, and nothing is recorded."""
+        """Records the work of `_compute` as a CUDA graph, which can be replayed for each token, without doing it. If
+        that fails, the log says why, and nothing is recorded."""
         graph = torch.cuda.CUDAGraph()
         try:
             # Other threads of this process may use the GPU meanwhile.
@@ -194,9 +197,10 @@ class FixedMemory:
 
 
 def _extended(kept: Tensor, length: int, size: int) -> Tensor:
-    """Returns the keys or values of `length` tokens in a tensor with room for `size` tokens.
+    """Returns the keys or values of `length` tokens in a tensor [1, heads, size, channels], with zeros for all others.
 
-    kept: those of the last tokens, [1, heads, n, channels]. Layers with a sliding window keep no earlier ones.
+    kept: the keys or values of the last n of these tokens, [1, heads, n, channels]. A layer with a sliding window keeps
+        no earlier ones, so n can be less than `length`. The places of the earlier tokens are zeros, too.
     """
     extended = kept.new_zeros(*kept.shape[:2], size, kept.shape[3])
     extended[:, :, length - kept.shape[2] : length] = kept

@@ -37,8 +37,8 @@ PIECE_FRAMES = 8
 Correction = Callable[[Tensor, Sequence[int]], Tensor]
 """A function that corrects frames of a generated clip: correct(frames, distances) -> corrected frames.
 
-`frames` are [t, 3, H, W] in 0..1. `distances` has for each of them the number of the clip's frames that are nearer to
-the source's frames.
+`frames` are [t, 3, H, W] in 0..1. `distances` has for each of them how far it is from the clip's frame that is nearest
+to the source: 0 for this frame itself, 1 for its neighbour, and so on.
 """
 
 
@@ -165,12 +165,13 @@ class Joiner:
 
 
 def correction(clip: GeneratedClip, joint: RGBFrames, detail: "Detail | None", distance: int) -> Correction:
-    """Returns the function that corrects the frames of a clip (see Correction).
+    """Returns the function that corrects the frames of a clip: correct(frames, distances) -> corrected frames.
 
     The function adds `detail` to the frames. If `detail` is None, it removes the colour cast of the model's autoencoder
     instead.
 
-    clip: the generated clip. If `clip.rendition` is None, the function returns the frames unchanged.
+    clip: the generated clip. If `clip.rendition` (the frame next to it, encoded and decoded by the autoencoder) is
+        None, the function returns the frames unchanged.
     joint: the source's frame next to the new ones, [H, W, 3].
     detail: the fine detail of the source, which the model loses.
     distance: number of new frames between the source and the clip.
@@ -202,7 +203,9 @@ def corrected_frames(clip: GeneratedClip, plan: Plan, correct: Correction) -> It
 
 
 def _with_detail(frames: Tensor, detail: "Detail", distances: Sequence[int]) -> Tensor:
-    """Returns frames [t, 3, H, W] in 0..1 with the source's detail added to them, as `carry_detail` does.
+    """Returns frames [t, 3, H, W] in 0..1 with the source's fine detail, which the model loses, added to them.
+
+    detail: the source's frame next to the new ones, the model's version of that frame, and the source's motion.
 
     distances: for each frame, the number of new frames between the source and this frame.
     """

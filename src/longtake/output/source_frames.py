@@ -18,8 +18,9 @@ from longtake.video import OnProgress, Progress
 def context_frames(source: SourceReader, plan: Plan) -> RGBFrames:
     """Returns the source frames that the model sees, [T, H, W, 3] at the output's size.
 
-    They are the T source frames nearest to the new frames, in the order in which the span `plan.context` is played. So
-    the nearest one is the last, or the first if `plan.source_last` is True. T is `plan.context_frames`, but at least 1.
+    They are the T source frames nearest to the new frames, in playing order. So the nearest one is the last; but if
+    `plan.source_last` is True (the new frames come before the source), it is the first. T is `plan.context_frames`, but
+    at least 1.
     """
     count = max(plan.context_frames, 1)
     span = plan.context.head(count) if plan.source_last else plan.context.tail(count)

@@ -27,8 +27,9 @@ HOSTS: Mapping[str, Service | None] = {
     "fal.ai": None,
     "api.fal.ai": None,
 }
-"""fal's host names, including the alternative names that its clients try if the first one fails. None are those of the
-server's own paths: the platform API (`/v1/...`) and the OpenAPI documents."""
+"""fal's host name -> the service that answers under it, including the alternative names that clients try if the first
+one fails. None: the hosts under which this server answers with paths of its own, such as the platform API
+(`/v1/...`)."""
 
 MAIN_HOSTS: Mapping[Service, str] = {
     "run": "fal.run",

@@ -93,7 +93,7 @@ def waiting_groups(engine: sa.Engine, ahead: int, max_bytes: int) -> list[Group]
 
     `ahead`: the number of begun requests of one group. A group that has so many may begin no further download.
     `max_bytes`: the total size of the files of one pool's begun requests. If it is reached, no group of the pool may
-        begin a further download. Nor may a group whose own begun requests have half of it.
+        begin a further download. If the begun requests of one group reach half of it, this group may begin none.
     """
     group = (fetches.c.key_id, fetches.c.pool)
     begun = (
@@ -164,7 +164,9 @@ def store(
 ) -> bool:
     """Records where the downloaded files of a request are. Returns True if it did.
 
-    `blobs`, `hub_names`: see `Downloads`; for all files that are downloaded so far.
+    `blobs`: URL -> the key of the blob with the bytes, for each file that is downloaded so far as a blob.
+    `hub_names`: URL -> the file's path in the folder for LoRAs of the hub, for each LoRA downloaded so far from the
+        hub.
     `num_bytes`: the size of all these blobs together.
 
     Returns False, and stores nothing, if the server `fetch.server` no longer downloads the request's files.

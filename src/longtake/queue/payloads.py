@@ -162,7 +162,8 @@ def _lost(key: str) -> FileLost:
 
 @lru_cache(maxsize=1000)
 def _report_lost(key: str) -> None:
-    """Logs that the payload in a blob is missing or damaged. The cache keeps repeated reads from logging it again."""
+    """Logs that the payload in a blob is missing or damaged. This function is cached, so that it logs each blob only
+    once."""
     log.error("The stored file %s is missing or damaged. Restore it from a backup, if there is one.", key)
 
 

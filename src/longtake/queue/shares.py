@@ -43,7 +43,7 @@ def host_of(url: str) -> str:
 
 @dataclass(frozen=True)
 class Busy:
-    """The API keys, hosts and receivers that may get no further sender now (see `SenderShares`).
+    """The API keys, hosts and receivers that may get no further sender (a thread that sends a webhook) now.
 
     `keys`: the ids of the API keys that use at least as many senders as are free.
     `hosts`: the hosts that use at least half as many senders as are free.

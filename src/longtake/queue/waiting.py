@@ -10,7 +10,8 @@ from longtake.queue.requests import RequestRow
 POLL_S = 0.25
 """Seconds between two comparisons of cached row versions with the database, by the cache's background thread."""
 WANTED_S = 2.0
-"""Seconds for which a cached status or queue is kept up to date after a client last asked for it."""
+"""Seconds for which a request's cached status, or a pool's cached list of waiting requests, is kept up to date after a
+client last asked for it."""
 QUEUE_S = 0.05
 """Minimum seconds between two reads of the queue of a pool (a named group of devices) while the queue changes.
 

@@ -208,7 +208,8 @@ class Deliverer:
     def _claim(self, delivery: Any) -> bool:
         """Claims the next attempt to send a webhook. Returns False if another server has claimed it first.
 
-        The webhook is stored as due again at a time when this attempt must have ended, in case this server dies.
+        The webhook's next due time is set to a time after this attempt's time limit. So if this server dies, another
+        one repeats the attempt.
 
         `delivery`: the webhook's row in the table `deliveries`.
         """

@@ -3,8 +3,8 @@
 from torch import Tensor
 
 LEAST_DEVIATION = 1e-5
-"""The smallest divisor. Latents and predictions have deviations near 1. If values deviate less than this, they differ
-only by rounding errors."""
+"""The smallest standard deviation that anything is divided by; smaller ones are raised to it. Latents and predictions
+have deviations near 1. If values deviate less than this, they differ only by rounding errors."""
 
 
 def divisor(deviation: Tensor) -> Tensor:

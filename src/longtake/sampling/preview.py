@@ -127,8 +127,9 @@ def middle_frames(frames: int, latents: int) -> list[int]:
 def pairs(latent: Tensor, frames: RGBFrames) -> tuple[Tensor, RGBFrames]:
     """Returns what a decoder is fitted to: n latent frames [1, C, n, h, w], and a picture of each, [n, H, W, 3].
 
-    The picture is the middle one of the frames that the latent frame covers. The n latent frames are evenly spaced. If
-    there are enough, n is the smallest number of them with ENOUGH_CELLS latents together. Both results are copies.
+    The picture is the middle one of the frames that the latent frame covers. The n latent frames are evenly spaced.
+    Each has h x w positions, and n is the smallest number with at least 1500 positions (ENOUGH_CELLS) together, or f if
+    all have fewer. Both results are copies.
 
     latent: normalised latents [1, C, f, h, w].
     frames: the frames [T, H, W, 3] that the VAE has turned into `latent`.

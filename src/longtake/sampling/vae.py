@@ -37,7 +37,8 @@ class Statistics:
 
     @classmethod
     def of(cls, vae: Any, device: torch.device | str = "cpu") -> "Statistics":
-        """Returns the statistics that are stored in a VAE, on `device`."""
+        """Returns the mean and the standard deviation of each latent channel, which are stored in a VAE, on
+        `device`."""
         return cls(*(values.to(device).float().view(1, -1, 1, 1, 1) for values in (vae.latents_mean, vae.latents_std)))
 
     @property

@@ -56,7 +56,7 @@ class Structure:
         self._is_escaped = False  # The next byte follows a backslash.
 
     def add(self, piece: bytes) -> None:
-        """Counts one more piece of the text."""
+        """Adds the next piece of the JSON text: its bytes outside of strings to `size`, and its values to `values`."""
         if not piece:
             return
         without_pairs = piece[self._is_escaped :].replace(b"\\\\", b"")
@@ -77,7 +77,7 @@ class ReceivedBody:
     key_id: the key that has sent the body.
     folder: the folder for temporary files.
     size: the number of bytes of the body.
-    structure: the number of bytes outside of JSON strings, and of JSON values. They tell how long parsing will take.
+    structure: two counts that tell how long parsing will take: of the bytes outside of JSON strings, and of the values.
     """
 
     file: "SpooledTemporaryFile[bytes]"

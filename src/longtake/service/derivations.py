@@ -32,7 +32,7 @@ PLACES, COPY_PLACES = 4, 2
 MOST_OPEN = 64
 """Maximum number of requests of one API key that wait for derived files at the same time.
 
-The copying of a video counts as one of them until it ends.
+A video that is being copied for browsers counts as one of them until the copy is finished, also if nobody waits for it.
 """
 PROGRAM_S, COPY_S = 120.0, 1800.0
 """Seconds that a child process may take: COPY_S if it copies a video, PROGRAM_S if it makes another derived file."""
@@ -69,7 +69,7 @@ class _Job:
     waiting: the number of clients that wait for its end.
     giving_up: if the file is the copy of a video, a timer that ends the work. It starts anew whenever a client asks for
         the copy. None for all other files.
-    on_end: a stack of context managers that are left when the work has ended.
+    on_end: a stack of context managers that are exited when the work has ended.
     """
 
     task: "asyncio.Task[DerivedFile]"

@@ -116,11 +116,12 @@ class Entries:
     def of(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
         """Returns the entry of each request: its state and times, its model, its input and its result.
 
-        An entry has the members of `_facts` and these:
+        An entry has these members, and those that need no other request and no stored file, such as state and progress:
 
         parent: the id of the request whose result this request extends; None if there is none.
         source: the relative address of the stored file with the source video; None if there is none.
-        video: as in `_payload_facts`, but None if the file of the result is no longer stored.
+        video: relative URL and properties, such as width and height, of the result's video; None if there is none, or
+            if its file is no longer stored.
         shared: the relative address of the page that shows the result to everybody; None if there is none.
 
         `rows` are the requests' rows in the database, with the columns that `recent.facts(COLUMNS)` selects.

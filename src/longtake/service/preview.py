@@ -18,8 +18,8 @@ ASK_EVERY_S = 1.0
 """Minimum seconds between two writes to the database which record that a client asks for previews of a request."""
 
 MOST_WATCHED = 10_000
-"""Maximum number of requests for which this server remembers that, less than a second ago, it recorded that a client
-asks for previews. For other requests it records this again."""
+"""Maximum number of requests for which this server remembers that it has just recorded in the database that a client
+asks for previews, so as not to repeat the write within a second. For further requests it repeats it."""
 
 
 def routes(state: ServerState) -> list[BaseRoute]:

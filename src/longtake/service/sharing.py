@@ -37,11 +37,11 @@ def routes(entries: Entries) -> list[BaseRoute]:
 def shared_result(entries: Entries, key: str) -> dict[str, Any]:
     """Returns what everybody may see of the request that made a file.
 
-    The result has the members {endpoint, completed_at, model, prompt, seed, video}, with the values that `Entries.of`
-    makes, and these:
+    The result has the members {endpoint, completed_at, model, prompt, seed, video}, as the server's own pages have them
+    (see `Entries.of`), and these:
 
-    stand_in: True if the model replaces the one that the endpoint names. The entry's sentence about it, which advises
-        the operator of the server, is left out.
+    stand_in: True if the model replaces the one that the endpoint names. The server's own pages have a sentence here,
+        which advises the operator.
     joint: where source and new frames meet (see `joint_place`); None if the request's plan was deleted.
 
     key: the key of the file, which is the result of the request.

@@ -109,7 +109,8 @@ class ServerState:
 
     @cached_property
     def derivations(self) -> Derivations:
-        """Makes derived files, which the server's pages show of stored videos, such as a strip of frames."""
+        """The object that makes derived files: files made from stored videos for the server's pages, such as strips of
+        frames."""
         return Derivations(self.store, self.settings, self.call, self.call_long)
 
     @cached_property
@@ -159,8 +160,8 @@ class ServerState:
     async def call_for(self, key_id: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Returns the result of `work(*args, **kwargs)`, called in a thread.
 
-        Use it for work on the body of a request or on an upload, and for writes. API keys share the threads for such
-        work fairly, so that a key with much work does not delay the others.
+        Use it for work on the body of a request or on an upload, and for writes to the database. API keys share the
+        threads for such work fairly, so that a key with much work does not delay the others.
 
         key_id: the key for whose request the work is done.
         """
@@ -168,7 +169,8 @@ class ServerState:
             return await self.call_long(work, *args, **kwargs)
 
     async def call_for_with_retries(self, key_id: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Does the same as `call_for`, and repeats the call after temporary errors, as `call_with_retries` does.
+        """Returns the result of `work(*args, **kwargs)`, called in one of the threads that API keys share fairly.
+        Repeats the call after temporary errors, such as those of a database that restarts.
 
         The key occupies one of the threads during all repetitions. The wait for a free thread has no time limit.
         """

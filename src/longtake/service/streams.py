@@ -94,7 +94,7 @@ async def wait_for_disconnect(request: Request) -> None:
 
 
 class CountedResponse(StreamingResponse):
-    """A response with status 200 that leaves context managers at its end, for example to count the open responses.
+    """A response with status 200 that exits context managers at its end, for example those that count open responses.
 
     Its end is when the client has received nearly all of it, or has gone.
 

@@ -288,9 +288,11 @@ def _insert(state: ServerState, submission: Submission, caller: Caller) -> tuple
 
 
 def _delete_unused_payloads(state: ServerState, moved: Submission) -> None:
-    """Deletes the blobs (files with a large input or result) of a submission, unless it is stored in the queue.
+    """Deletes the blobs (files with a large input or result) of a submission, unless the submission is stored in the
+    queue.
 
-    It is stored there if an earlier attempt succeeded. The stored request uses the blobs.
+    It may be stored although storing it failed: the database may have stored it and then lost the connection. The
+    stored request then uses the blobs.
 
     `moved`: the submission with the keys of its blobs.
     """

@@ -70,7 +70,12 @@ def prepare(folder: Path, names: Iterable[str] = ()) -> Tls:
 
 
 def _write_all(files: Tls, names: Iterable[str]) -> None:
-    """Writes the files of `prepare`. Raises OSError, and InvalidRequest if the authority is damaged."""
+    """Writes the PEM files of a server: the private authority's certificate, the server's new certificate and its key.
+
+    names: host names and IP addresses for which the certificate is valid, besides those of this machine and of fal.
+
+    Raises OSError if a file cannot be written, and InvalidRequest if the stored authority is damaged.
+    """
     folder = files.authority.parent
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     authority = _authority(folder)

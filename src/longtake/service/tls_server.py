@@ -72,7 +72,8 @@ class TlsServer(PortServer):
         self._accepting = [asyncio.create_task(self._accept(bound)) for bound in sockets or ()]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stops accepting connections, waits for the open ones as uvicorn does, and closes these sockets."""
+        """Stops accepting connections, closes the listening `sockets`, and waits for the end of the open connections as
+        uvicorn does."""
         for task in self._accepting:
             task.cancel()
         await asyncio.gather(*self._accepting, return_exceptions=True)

@@ -27,7 +27,8 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, key_id: str) -> AsyncIterator[None]:
-        """Context manager that waits until this API key gets one of the `places`, and holds it until the block ends."""
+        """Context manager that waits until this API key gets one of the places (such as a thread), and holds it until
+        the block ends."""
         await self._wait_for_place(key_id)
         try:
             yield

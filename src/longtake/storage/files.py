@@ -124,7 +124,7 @@ class FileStore:
     def find(self, key: str) -> StoredFile | None:
         """Returns the facts about a file. Returns None if no file has this key, or it has expired.
 
-        Raises FileLost as `is_whole` does.
+        Raises FileLost if the file's bytes are missing or damaged.
         """
         file = self.facts(key)
         return file if file is not None and self.is_whole(key, file) else None
@@ -165,7 +165,7 @@ class FileStore:
     def result_of(self, request_id: str) -> tuple[str, StoredFile] | None:
         """Returns the key of the file that is the result of a request, and the facts about it; None if there is none.
 
-        Raises FileLost as `find` does.
+        Raises FileLost if the file's bytes are missing or damaged.
         """
         with reading(self.engine) as connection:
             keys = connection.scalars(sa.select(files.c.key).where(files.c.request_id == request_id)).all()

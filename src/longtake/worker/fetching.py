@@ -52,8 +52,8 @@ STOP_S = 2.0
 """Seconds that a stopping server waits for its downloads to stop. After that it goes on without them."""
 
 MOST_PAUSES = 1000
-"""Maximum number of requests whose pauses this server counts. A download pauses after an error of this machine. Each
-further pause is longer, as long as the earlier ones are counted."""
+"""Maximum number of requests whose pauses are counted. A download pauses after an error of this machine, each time
+longer. Beyond this maximum, the request that paused the longest time ago starts with short pauses again."""
 
 HEAR_S = 1.0
 """Seconds after which a stopped download has usually ended. If one has not, another download may be stopped, so that a
@@ -101,7 +101,7 @@ class FetchPlaces:
     def stop(self) -> None:
         """Stops all downloads, and waits at most about two seconds (STOP_S) until they have stopped.
 
-        They then wait again, and other servers can continue them.
+        In the database, stopped downloads are waiting again, so that other servers can continue them.
         """
         self._thread.stop()
         for place in self._running():
@@ -304,8 +304,10 @@ class FetchPlaces:
                 raise Cancelled
 
     def _record(self, place: Place, blobs: Mapping[str, str], hub_names: Mapping[str, str], num_bytes: int) -> bool:
-        """Records in the database where the downloaded files of a request are, and their size. The arguments are those
-        of `fetches.store`.
+        """Records in the database where the downloaded files of a request are, and their size.
+
+        blobs, hub_names: URL -> key of the file's blob, and URL -> path in the folder for the hub's LoRAs.
+        num_bytes: the size of all these blobs together.
 
         Returns False if this server no longer downloads the request's files.
         """

@@ -57,9 +57,10 @@ def wait_for_room(folder: Path, pause_s: float, wait: Callable[[float], bool]) -
     - If the disk is full, waits until it has room. The attempt does not count, because no request could succeed.
     - Otherwise waits `pause_s` seconds. The attempt counts, because the request may need more than this machine has.
 
-    `folder`: the folder of the request's files, on the disk that is checked. If the disk is full, the folder is deleted
-        and the disk is checked again. Only if it is still full, the first case applies.
-    `wait`: waits for the given number of seconds, and returns True if this function must return at once.
+    `folder`: the folder of the request's files, on the disk that is checked. If the disk is full, this folder is
+        deleted first. The disk counts as full only if it is still full afterwards.
+    `wait`: waits for the given number of seconds, and returns True if the waiting must end now, for example because the
+        server stops. The result is then the same as after a full wait.
     """
     if not has_room(folder):
         shutil.rmtree(folder, ignore_errors=True)

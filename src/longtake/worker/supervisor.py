@@ -82,7 +82,7 @@ class Supervisor:
         return self._active_at + self._stall_s
 
     def post(self, message: Woken | CancelRequested) -> None:
-        """Delivers a message to the slot's thread. May be called from any thread."""
+        """Delivers a message to the thread that controls the worker process. May be called from any thread."""
         self._mailbox.put((None, message))
 
     def has_messages(self) -> bool:

@@ -154,9 +154,10 @@ def video_conditioning(
 
 
 def new_latents(plan: LTX2Plan, window: Window, temporal: int) -> range:
-    """Returns the numbers (from 0) of a window's latent frames that cover none of the frames that the window continues.
+    """Returns the numbers (from 0) of the latent frames that a window generates: those outside its context, the frames
+    that it continues.
 
-    They cover new frames, and spare ones that are cut off.
+    They cover the new frames, and spare frames, which only make the window's number of frames 8k+1 and are cut off.
 
     `temporal`: the number of frames that a latent frame covers.
     """

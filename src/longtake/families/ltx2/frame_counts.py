@@ -67,9 +67,10 @@ def frame_counts(options: LTX2Options, available: int) -> FrameCounts:
 
 
 def requested_context(options: LTX2Options) -> int:
-    """Returns the number of context frames that the request asks for, before `whole_latent_context` rounds it.
+    """Returns the number of context frames that the request asks for.
 
-    It is `options.context_frames`. If `options.context_rounds_down` is True, it is rounded down to 8k+1; 0 stays 0.
+    It is `options.context_frames`, rounded down to 8k+1 (1, 9, 17, ...) if `options.context_rounds_down` is True; 0
+    stays 0. Callers then round it to whole latents with `whole_latent_context`.
     """
     return clip_length(options.context_frames) if options.context_rounds_down else options.context_frames
 
@@ -103,8 +104,8 @@ def window_context(options: LTX2Options, counts: FrameCounts, available: int) ->
       `counts.context_frames`.
 
     `counts`: the frame counts of the request, as `frame_counts` returns them.
-    `available`: the number of source frames. The context was shortened if the request and this number allow
-        more context frames.
+    `available`: the number of source frames. It shows whether `frame_counts` shortened the context: it did if the
+        request and the source would allow more frames than `counts.context_frames`.
     """
     wanted = requested_context(options)
     if counts.context_frames < whole_latent_context(options.direction, wanted, available):

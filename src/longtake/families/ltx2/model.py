@@ -85,7 +85,8 @@ BLOCK_FORWARD = BlockForward(block_forward, with_varying_sizes)
 
 
 def _evaluate(card: LTX2Card, transformer: Any, device: torch.device, dtype: torch.dtype) -> None:
-    """Evaluates the transformer on a few tokens: with the predictions of usual guidance, and with one alone."""
+    """Evaluates the transformer on a few tokens, so that its blocks are compiled before the first request: once with
+    all predictions that guidance usually combines, and once with a single one."""
     config = transformer.config
     channels: dict[Stream, int] = {"video": config.in_channels, "audio": config.audio_in_channels}
     tracks: dict[Stream, Track] = {}

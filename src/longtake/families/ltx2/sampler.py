@@ -158,7 +158,8 @@ def sample(
         The `extra` tokens of a keyframe (`Track.extra`) are not in `init`. If `init` is None, the pass starts from
         noise alone.
     `on_step`: a callback before each step. It gets the step's number (from 0) and the number of steps.
-    `on_clean`: a callback in each step, after the model has predicted.
+    `on_clean`: a callback in each step, after the model has predicted. It gets the step's number, the number of steps,
+        and the predicted clean tokens of each modality.
     """
     positioned = PositionedTracks.of(setup.guide.transformer, tracks)
 
@@ -221,7 +222,8 @@ def sample_window(
     """Samples one window in one pass or two. Returns its video latents and, if it has sound, its audio tokens.
 
     `setup`: the passes, and the model that doubles the size of the latents between them.
-    `conditioning`: the window's tracks in each pass.
+    `conditioning`: the window's tracks in each pass. A track has the conditioning, the mask and the positions of the
+        tokens of one modality (video or audio).
     `noise`: a function of a pass's number (from 0). It returns the function that draws the noise of that pass.
     `on_step`: a function of a pass's number (from 0). It returns the callback before each step of that pass.
     `on_estimate`: a function of a pass's number (from 0). It returns the callback for estimates of the clean video

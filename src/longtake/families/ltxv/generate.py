@@ -240,8 +240,8 @@ def compression(plan: LTXVPlan, latent_frames: range, temporal: int) -> Tensor:
     - If the output shows no unchanged source frames, it is the plan's `tone_map_compression_ratio` for every latent
       frame.
     - Otherwise it rises linearly from 0 to that ratio within one second, so that the picture does not change suddenly
-      after the last unchanged source frame. The rise begins at the first latent frame that the output shows as the VAE
-      decodes it. For earlier latent frames it is 0.
+      after the last unchanged source frame. The rise begins at the first latent frame whose frames the output takes
+      from the model and not from the source. For earlier latent frames it is 0.
 
     `latent_frames`: the numbers of the latent frames, counted from the clip's start.
     `temporal`: the number of frames that a latent frame covers.

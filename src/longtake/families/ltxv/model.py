@@ -79,7 +79,8 @@ WARM_UP_TOKENS = 64
 
 
 def _evaluate(card: LTXVCard, transformer: Any, device: torch.device, dtype: torch.dtype) -> None:
-    """Evaluates the transformer on a few tokens, also with the disturbed attention that the model's guidance uses."""
+    """Evaluates the transformer on a few tokens, so that its blocks are compiled before the first request. If the
+    model's guidance switches self-attention off in some blocks (STG), evaluates it in this way, too."""
     config = transformer.config
     text = torch.zeros(1, card.prompt_tokens, config.caption_channels, device=device, dtype=dtype)
     prompt = EncodedPrompt(text, torch.ones(1, card.prompt_tokens, device=device, dtype=dtype))

@@ -163,8 +163,8 @@ class Video:
     first: tuple[Tensor, ...]
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Returns the tensors by the names under which `Resume` saves them: `video.<pass>` and `first.<pass>` for each
-        pass (from 0)."""
+        """Returns the tensors by the names under which `Resume` saves them: for each pass (from 0), `video.<pass>` (the
+        latents of all windows so far) and `first.<pass>` (those of the first window)."""
         named = {"video": self.latents, "first": self.first}
         return {f"{name}.{number}": one for name, passes in named.items() for number, one in enumerate(passes)}
 

@@ -1,4 +1,5 @@
-"""Adds a column that counts the attempts at a download, so that one that crashes its servers is given up at last."""
+"""Adds a column that counts the attempts at a download. A download that crashes each server that tries it is given
+up."""
 
 import sqlalchemy as sa
 from alembic import op
