@@ -42,8 +42,8 @@ def entry(
     input: the wrong value.
     ctx: facts for clients, such as limits.
 
-    Entries are stored, so each part is cut as by `echo`. An input that is then still longer than 10,000 characters as
-    JSON (MOST_ECHOED_IN_ALL) becomes `...`.
+    Entries are stored, so texts are cut after 1000 characters, and lists and objects after 50 items (see `echo`). An
+    input that is then still longer than 10,000 characters as JSON (MOST_ECHOED_IN_ALL) becomes `...`.
     """
     echoed = echo(input)
     if len(json.dumps(echoed, ensure_ascii=False)) > MOST_ECHOED_IN_ALL:
@@ -113,7 +113,7 @@ class LongtakeError(Exception):
     def detail(self) -> dict[str, Any]:
         """Returns the error as one entry of the list `detail` in an error response of fal's HTTP API.
 
-        It has this error's location, message, type, value and facts, which are cut as `entry` does it.
+        It has this error's location, message, type, value and facts, in which long texts and lists are shortened.
         """
         return entry(self.loc or ("body",), self.message, self.type, self.value, self.ctx)
 

@@ -113,7 +113,8 @@ class Model:
         on_progress: OnProgress | None = None,
         **parameters: Any,
     ) -> "Result":
-        """Does what `longtake.extend` does, with this model. The other arguments are the same.
+        """Writes a longer video to `out` and returns the result, as `longtake.extend` does with the same arguments, but
+        always with this model.
 
         endpoint: short name or id of an endpoint. None means the default endpoint or, if it cannot use the model, the
             first endpoint that can.

@@ -217,7 +217,14 @@ class Runner:
         caller: str | None,
         previews: Previews | None,
     ) -> Result:
-        """Runs a job once. The arguments are those of `run`."""
+        """Runs a job once and returns its result. The video appears at `path` only when it is complete.
+
+        `on_progress`: called at every step. It can cancel the job by raising an exception.
+        `resume`: saves the results of finished windows, and has those that earlier runs of the plan saved.
+        `caller`: the id of the API key that sent the job; None for the user of this machine.
+        `previews`: receives previews of the new frames, unless a safety checker checks the frames; None for no
+            previews.
+        """
         job.model.check()
         plan, family, progress = job.plan, job.endpoint.family, ProgressRelay(on_progress, Progress("load", 0, 1))
         # Adapters are opened before the model is loaded, so that a request with a missing adapter fails at once.

@@ -28,7 +28,8 @@ def decide(file: StoredFile, key_id: str | None) -> Decision:
 
 
 def may_everybody_read(access: Mapping[str, Any] | None) -> bool:
-    """Returns True if a sender without a key may read a file with these access rules (see `StoredFile.access`)."""
+    """Returns True if a sender without a key may read a file with these access rules (see `lifecycle.access_rules`).
+    None, no rules, lets everybody read it who knows its URL."""
     return not access or access.get("default", "allow") == "allow"
 
 

@@ -39,7 +39,7 @@ class Caller:
     """The sender of an HTTP request, and what they may do.
 
     `key_id`: the id of the API key, or a name for a caller without a key.
-    `scope`: the rights of the caller, see `CallerScope`.
+    `scope`: the rights of the caller: those of an API key, "run" or "admin", or "token".
     `max_in_flight`: the maximum number of the caller's requests that wait or run at a time; None for no limit.
     `apps`: the applications that the caller may run; empty for all.
     """

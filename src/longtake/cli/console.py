@@ -204,7 +204,8 @@ def bytes_text(count: int) -> str:
 def progress_shown(*, quiet: bool) -> Iterator[OnProgress]:
     """Yields a callback that shows the progress of a job on standard error.
 
-    On a terminal it shows a bar for the current stage, otherwise it prints lines as ProgressLines does.
+    On a terminal it shows a bar for the current stage. Otherwise it prints a line when a stage begins, and every 10
+    seconds.
 
     quiet: True shows nothing.
     """

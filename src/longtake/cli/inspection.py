@@ -14,7 +14,8 @@ from longtake.media.source import SourceReader
 from longtake.plans import Plan
 
 _CAPTION_LENGTH = 120
-"""Maximum number of characters of the prompt in the caption of the joint's picture."""
+"""Maximum number of characters of the prompt in the caption of the picture that shows where source and new frames
+meet."""
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ def label(endpoint: Endpoint[Any, Any], request: BaseModel, replaced: Mapping[st
 
     longtake: the version of this program.
     endpoint: the endpoint's id.
-    input: the fields of the request that are not null, also those with default values. The source is left out, and
-        other files as `public_address` says.
+    input: the fields of the request that are not null, also those with default values. The source is left out.
+        Addresses of other files have no parts that could be secrets; those of uploads, results and data URIs are left
+        out.
 
     replaced: field -> the value that takes the place of the request's; None leaves the field out. Names that are no
         fields of the request are ignored.

@@ -58,7 +58,7 @@ MOST_PROBLEMS = 50
 
 
 def problems(model: type[BaseModel], data: Any) -> list[dict[str, Any]]:
-    """Returns the entries of fal's `detail` list for `data`, one for each wrong field; see `problem`.
+    """Returns the entries of fal's `detail` list for `data`, {loc, msg, type, url, input} for each wrong field.
 
     The `type` of an entry is pydantic's error type. The list is empty if `data` is a valid request of class `model`.
 
@@ -109,7 +109,7 @@ def problem(
     ctx: facts for clients, such as limits.
     place: the part of the HTTP request with the field: body, query, path or header.
 
-    The entry is cut as `errors.entry` does it.
+    Long texts and lists in the entry are shortened.
     """
     return entry([place, *_path(loc)], msg, type, input, ctx)
 

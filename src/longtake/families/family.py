@@ -239,7 +239,8 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
     def expand(self, run: PlanRun[PlanT, ModelT], frame: "RGBFrames") -> tuple[str, str | None]:
         """Returns (prompt, note): the prompt to generate with, and a note for the user or None.
 
-        The prompt is the plan's, or the one that a language model wrote in its place, as `Recipe.expand` explains.
+        The prompt is the plan's. If the plan asks for prompt expansion, it is the one that a language model wrote in
+        its place; if none could be written, the note says why.
 
         `run`: the plan with the loaded model.
         `frame`: the source's frame next to the new frames, [H, W, 3]. The language model may look at it.

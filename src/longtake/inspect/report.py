@@ -18,7 +18,8 @@ FRAMES_PER_SIDE = 9
 """At most this many frames before the joint (where source and new frames meet), and as many after it, are drawn."""
 
 MIN_FRAMES_PER_SIDE = 2
-"""A joint can be measured if there are at least this many frames before it, and as many after it."""
+"""A joint (where source and new frames meet) can be measured if it has at least this many frames before it and after
+it."""
 
 _SOUND_PER_SIDE_S = Fraction(SPAN_S) + Fraction(1, 10)
 """Seconds of sound that are read on each side of the joint: the spectrogram's 2 s (SPAN_S), and 0.1 s more for the

@@ -62,7 +62,7 @@ def frames(
 
 
 def _pictures(video: ProbedVideo, numbers: list[int], converter: FrameConverter, bytes_each: int) -> Iterator[Planes]:
-    """Yields the stored frames with the indices `numbers`, in this order, each as `converter` returns it.
+    """Yields the stored frames with the indices `numbers`, in this order, each converted to an array by `converter`.
 
     numbers: indices in the order of the file, rising or falling. A repeated index repeats the picture.
     bytes_each: size of one converted frame in bytes. If `numbers` are falling, it decides how many frames are in memory

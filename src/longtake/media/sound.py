@@ -133,8 +133,9 @@ def continue_sound(source: Samples, generated: Samples, lead: int) -> Samples:
 def precede_sound(generated: Samples, source: Samples, lead: int) -> Samples:
     """Returns `generated` followed by `source`, so that the transition is inaudible.
 
-    It does the same as `continue_sound`, but backwards in time. The last `lead` samples of `generated` are the model's
-    version of the first `lead` samples of `source`.
+    The last `lead` samples of `generated` are the model's version of the first `lead` samples of `source`. As in
+    `continue_sound`, but backwards in time, `generated` is shifted to match the phase of `source`, scaled to its
+    loudness and cross-faded with it. The result is `lead` samples shorter than the two sounds together.
 
     The first 25 ms (MAX_LAG_S + CROSS_FADE_S) of the result are disturbed, because the shift of `generated` is undone
     there. To avoid that, pass 25 ms more of generated sound, and cut them off the result.

@@ -296,13 +296,13 @@ def _variable_rate(
 
 
 def _rate_between_pauses(deltas: Sequence[int], tick_s: Fraction, stated: Sequence[Fraction]) -> Fraction:
-    """Returns the frames per second of a video without its pauses, rounded as `_snapped` does.
+    """Returns the frames per second of a video without its pauses, rounded to the nearest usual rate, if one is close.
 
     A pause is a difference between two frames of more than 1.5 times the typical difference.
 
     deltas: differences of neighbouring frames' times in ticks.
     tick_s: seconds of one tick.
-    stated: rates that the container states (see `_snapped`).
+    stated: rates that the container states. A usual rate among them is preferred.
     """
     # The step, the typical difference between two frames, is at first the lower quartile of the differences.
     step = float(sorted(deltas)[len(deltas) // 4])

@@ -138,9 +138,13 @@ def _lock(path: Path, on_bytes: OnBytes) -> Iterator[None]:
 
 
 def _download(file: HubFile, folder: Path, settings: Settings, on_bytes: OnBytes) -> None:
-    """Downloads a file to `folder` / `file.path`, and verifies it. See `fetch` for the arguments and errors.
+    """Downloads a file to `folder` / `file.path`, and verifies its size and its SHA-256. Deletes a file that is not
+    verified, because the next call would take it for a verified one.
 
-    Deletes a file that is not verified, because the next call would take it for a verified one.
+    on_bytes: a callback that gets the number of bytes that have arrived since its last call. It may raise an error to
+        end the work.
+    Raises `DownloadFailed` if the file cannot be downloaded, does not fit on the disk or is damaged, and OSError if
+    this machine is at fault.
     """
     from huggingface_hub import hf_hub_download
 
@@ -214,7 +218,7 @@ def sha256(path: Path, check: Check) -> str:
 def _raise_failed(repo: str, error: Exception) -> NoReturn:
     """Raises `DownloadFailed`, with a sentence that tells users why `repo` could not be read or downloaded.
 
-    If this machine is at fault, raises the error of the operating system instead (see `errors.machine_error`).
+    If this machine is at fault, for example because its disk is full, raises the error of the operating system instead.
 
     error: the exception of the hub's library.
     """

@@ -346,7 +346,11 @@ def _header_of(path: Path, name: str) -> LoraHeader | None:
 
 
 def download_from_hub(lora: Lora, settings: Settings, sources: LoraSources) -> HubLora:
-    """Returns the file of a LoRA in a hub repository. See `lora_hub.download` for the errors."""
+    """Returns the file of a LoRA in a hub repository. Downloads it if the newest version is not on this machine.
+
+    Raises DownloadFailed if there is no such file or the download fails, InvalidRequest if the repository has several
+    files and the LoRA names none, and FileTooLarge for a file above `settings.max_lora_bytes`.
+    """
     # What only the access token gives access to is stored apart from what the hub gives to everybody.
     token = settings.hf_token.get_secret_value() if settings.hf_token is not None and sources.any_path else None
     home = public_folder(settings) if token is None else private_folder(settings, sources.caller) / "hub"

@@ -90,11 +90,12 @@ def download(
 
     home: the folder of downloads from the hub. The file becomes `home`/owner--name/version/path.
     token: an access token, which is sent to the hub's own host and to no other; None sends none.
-    transport: sends the HTTP requests; see `fetch_file`.
+    transport: sends the HTTP requests. With None every host is allowed, and the proxies of the environment are used.
     check: called again and again. It may raise an exception to end the work.
 
     Raises `DownloadFailed` if there is no such file, or if the newest version cannot be downloaded. Raises
-    `InvalidRequest` if `choose_file` does, and `FileTooLarge` for a file above `settings.max_lora_bytes`.
+    `InvalidRequest` if the LoRA names no file and the repository does not have exactly one, and `FileTooLarge` for a
+    file above `settings.max_lora_bytes`.
     """
     folder = home / lora.path.replace("/", "--")
     repository = _Repository(lora, folder, settings, token, transport, check)
@@ -154,7 +155,9 @@ class _Repository:
 
     folder: the folder of the repository's files on this machine.
     has_answered: True as soon as the hub has named the newest version of the LoRA's file.
-    lora, settings, token, transport, check: see `download`.
+    token: an access token, which is sent to the hub's own host; None sends none.
+    transport: sends the HTTP requests. With None every host is allowed.
+    check: called again and again. It may raise an exception to end the work.
     """
 
     lora: Lora
@@ -166,7 +169,11 @@ class _Repository:
     has_answered: bool = field(default=False, init=False)
 
     def newest(self) -> HubLora:
-        """Returns the newest version of the LoRA's file. See `download` for the errors."""
+        """Returns the newest version of the LoRA's file. Downloads it if it is not on this machine.
+
+        Raises `DownloadFailed` if there is no such file or the download fails, `InvalidRequest` if the LoRA names no
+        file and the repository does not have exactly one, and `FileTooLarge` above `settings.max_lora_bytes`.
+        """
         from huggingface_hub import constants
 
         lora = self.lora

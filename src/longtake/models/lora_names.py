@@ -58,7 +58,7 @@ def hub_url(lora: Lora) -> str:
 
 
 def is_hub_url(url: str) -> bool:
-    """Returns True if a URL is the address of a LoRA on the hub, as `hub_url` returns it."""
+    """Returns True if a URL is the address of a LoRA on the hub, such as `hf://owner/name/file.safetensors`."""
     return url.startswith(_SCHEME)
 
 

@@ -89,7 +89,7 @@ class Loaded:
         )
 
     def warm_up(self, settings: Settings, evaluate: Callable[[Any, torch.device, torch.dtype], None]) -> None:
-        """Compiles the transformer's blocks now, if they are to be compiled at all (see `compiled.warm_up`).
+        """Compiles the transformer's blocks now instead of at the first request, if they are to be compiled at all.
 
         evaluate: called with the transformer, its device and its dtype. It evaluates the transformer on a small window.
         """
@@ -114,7 +114,7 @@ class PartSource(Protocol):
 
 
 class InstalledParts:
-    """Loads parts from their files on this machine (see `PartSource`)."""
+    """Loads the parts of models, such as transformers, from their files on this machine. The usual `PartSource`."""
 
     def open(self, card: ModelCard, settings: Settings) -> Mapping[PartName, checkpoints.Checkpoint]:
         lacking = not_installed(card, settings)

@@ -1,6 +1,6 @@
 """The forward pass of one block of the LTX-Video transformer, as operations on tensors that `torch.compile` can fuse.
 
-The layers are those of diffusers' class, and so are the results. diffusers' own forward pass cannot be compiled as a
+It runs the layers of diffusers' class and gives the same results as its own forward pass, which cannot be compiled as a
 part of another function.
 """
 

@@ -175,7 +175,8 @@ class FixedMemory:
         self._position += 1
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Stores the key and the value of the present token. Returns those of all places. Each layer calls it."""
+        """Stores the key and the value of the present token. Returns the keys and values of all tokens, and zeros in
+        the room for further ones. Each layer calls it."""
         self._keys[layer].index_copy_(2, self._position, keys)
         self._values[layer].index_copy_(2, self._position, values)
         return self._keys[layer], self._values[layer]

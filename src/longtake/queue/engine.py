@@ -294,7 +294,7 @@ def claim_state(engine: sa.Engine, row: RequestRow) -> Literal["held", "cancelle
 def claimed_by(engine: sa.Engine, server: str) -> list[RequestRow]:
     """Returns the rows of the running requests that a server holds. `server` is the id of the server.
 
-    The rows have no payloads (see `get_without_payloads`).
+    The rows have no payloads: input, plan and result are empty.
     """
     return _in_progress(engine, requests.c.server == server)
 
@@ -302,7 +302,7 @@ def claimed_by(engine: sa.Engine, server: str) -> list[RequestRow]:
 def orphans(engine: sa.Engine) -> list[RequestRow]:
     """Returns the rows of the running requests of dead servers, which are no longer in the table `servers`.
 
-    The rows have no payloads (see `get_without_payloads`).
+    The rows have no payloads: input, plan and result are empty.
     """
     return _in_progress(engine, requests.c.server.not_in(sa.select(servers.c.id)))
 

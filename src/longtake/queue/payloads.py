@@ -111,7 +111,8 @@ def has_video_inside(result: bytes) -> bool:
 
 
 def digest(key: str | None) -> str | None:
-    """Returns the SHA-256 of a payload as hex, from the key of its blob. Returns None for None."""
+    """Returns the SHA-256 of a payload (a request's input or result) as hex, from the key of its blob. Returns None for
+    None."""
     return None if key is None else key.rpartition(".")[2]
 
 
@@ -134,7 +135,8 @@ class OpenResult:
 
 
 def read(blobs: Blobs, key: str) -> bytes:
-    """Returns the payload in a blob. Raises FileLost if the blob is missing or damaged."""
+    """Returns the payload (a request's input or result) in a blob. Raises FileLost if the blob is missing or
+    damaged."""
     try:
         return b"".join(checked(blobs, key))
     except FileNotFoundError:
@@ -142,7 +144,7 @@ def read(blobs: Blobs, key: str) -> bytes:
 
 
 def checked(blobs: Blobs, key: str) -> Iterator[bytes]:
-    """Yields the payload in a blob in pieces of at most 256 KiB, and compares it with its SHA-256.
+    """Yields the payload (a request's input or result) in a blob in pieces of at most 256 KiB, and checks its SHA-256.
 
     Raises FileLost after the last piece if the blob is damaged, and FileNotFoundError if there is no such blob.
     """

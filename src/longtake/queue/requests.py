@@ -178,12 +178,14 @@ class RequestRow:
     `version`: the number of changes of the row.
     `plan`: the JSON form of the plan, without its prompts, which says how the video is made; None before it is made and
         after its deletion.
-    `progress`: what the worker is doing: {message, stage, step, steps, window, windows}, see `worker.messages`. None
-        before its first report.
+    `progress`: what the worker process is doing: {message, stage, step, steps, window, windows}. None before its first
+        report.
     `output`: the JSON body of the result; None before the request's end, after the result's deletion, and if it is in a
         blob.
     `output_blob`: the key of the blob with the JSON body of a large result, otherwise None.
-    `source`, `parent`, `root`: see `Lineage`. After the deletion of the input, `source` is None.
+    `source`, `parent`, `root`: the key of the stored source file, the id of the request that made this file, and the id
+        of the first request of the tree of extensions; None if there is none. After the deletion of the input, `source`
+        is None.
     `search_text`: None after the deletion of the input, and if the row was read without its payloads.
     `erased_at`: the Unix time in seconds at which input, result, plan and log were deleted; None before that.
     """

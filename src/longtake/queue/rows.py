@@ -10,7 +10,7 @@ NO_PAYLOADS: dict[str, Any] = {"body": b"", "plan": None, "output": None, "searc
 """The values of the large columns (payloads) in a RequestRow that was read from the database without them."""
 
 FACTS = [column for column in requests.c if column.name not in NO_PAYLOADS]
-"""The columns of the table `requests`, without those of the payloads, which can be large."""
+"""The columns of the table `requests`, without those of the payloads (input, plan, result ...), which can be large."""
 
 NEXT_VERSION: dict[str, Any] = {"version": requests.c.version + 1}
 """Adds 1 to the `version` of a row. Every UPDATE of a request's row includes it, so that caches notice the change."""

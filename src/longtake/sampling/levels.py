@@ -10,7 +10,7 @@ Acceleration = Literal["none", "regular", "high", "full"]
 four (full)."""
 
 Scheduler = Literal["ltx2", "linear_quadratic", "beta"]
-"""The schedules of noise levels that LTX-2 can be sampled with. See `schedules.sigmas`."""
+"""The schedules of noise levels that LTX-2 can be sampled with; `schedules.sigmas` returns their levels."""
 
 THRESHOLD = 0.025
 """How far the noise level falls in the linear half of the linear-quadratic schedule: from 1 to 0.975."""

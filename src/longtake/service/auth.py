@@ -221,8 +221,8 @@ def authorization_in(query: str) -> str:
 async def caller_of_page(request: Request) -> Caller:
     """Returns the caller of a request for data that the server's own pages show.
 
-    Raises the errors of `caller_with_key`, and RequestFailed with status 403 if a page of another origin sends the
-    request (see `refuse_other_pages`).
+    Raises RequestFailed: with status 401 or 403 if the request has no valid key, and with status 403 if a page of
+    another origin sends it.
     """
     refuse_other_pages(request)
     return await caller_with_key(request)

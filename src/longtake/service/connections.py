@@ -123,7 +123,7 @@ class Connections:
           most waiting connections.
         There is no room if none of these connections waits.
 
-        peer: the name of the client, as `peer_of` returns it.
+        peer: the name of the client: its IPv4 address, or its network of 64 bits for IPv6 (see `peer_of`).
         """
         has_room = (self._per_peer[peer] < self.bounds.per_peer or self._abort_oldest(peer)) and (
             len(self) < self.bounds.in_all or self._abort_oldest()
@@ -141,7 +141,7 @@ class Connections:
           If none of its connections waits, nothing is changed, and the result is False.
         - If `connection` does not wait, or is counted for `peer` already, nothing is changed, and the result is True.
 
-        peer: the name of a client, as `peer_of` returns it.
+        peer: the name of a client: its IPv4 address, or its network of 64 bits for IPv6 (see `peer_of`).
         """
         old = self._waiting.get(connection)
         if old is None or old == peer:

@@ -1,4 +1,4 @@
-"""Makes derived files, which the server's pages show of stored videos, such as a strip of frames.
+"""Makes derived files: files made from stored videos for the server's pages, such as a strip of frames.
 
 A child process makes each derived file, which is then stored with its video (see `storage.derived`), so that it is made
 only once. Clients who ask for the same derived file at the same time wait for the same process. The process is killed
@@ -30,7 +30,8 @@ from longtake.storage.files import FileStore, StoredFile
 PLACES, COPY_PLACES = 4, 2
 """Maximum number of child processes that run at the same time: COPY_PLACES that copy videos, and PLACES others."""
 MOST_OPEN = 64
-"""Maximum number of requests of one API key that wait for derived files at the same time.
+"""Maximum number of requests of one API key that wait at the same time for derived files (files made from stored
+videos, such as strips of frames).
 
 A video that is being copied for browsers counts as one of them until the copy is finished, also if nobody waits for it.
 """
@@ -41,7 +42,7 @@ UNASKED_S = 20.0
 FAILED_S = 60.0
 """Seconds for which a failure is remembered. Clients who ask again within this time get the same error at once."""
 COPY = "copy"
-"""The kind (see `Derivation`) of derived files that are copies of videos for browsers."""
+"""The kind of those derived files (files made from stored videos) that are copies of videos for browsers."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Derivations:
     store: the stored files.
     settings: the maximum size and duration of the videos that are read.
     call: calls a short function in a thread, and returns its result.
-    call_long: does the same with a function that may take long.
+    call_long: calls a function that may take long in a thread, and returns its result.
     copy_s, program_s: seconds that a child process may take: copy_s to copy a video, program_s for all else.
     unasked_s: seconds after which the copying of a video stops if no client asks for the copy.
     """
@@ -155,7 +156,8 @@ class Derivations:
         return job.share
 
     def _begun(self, wanted: Wanted) -> _Job:
-        """Returns the work on a derived file, which is begun if it is not going on already.
+        """Returns the work on a derived file (such as a strip of a video's frames), and begins it if it is not going on
+        already.
 
         If the work failed within the last minute (FAILED_S), raises the same error again.
         """

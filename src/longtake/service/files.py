@@ -217,7 +217,7 @@ async def readable_file(request: Request, state: ServerState, key: str) -> Store
     """Returns the facts about the stored file with this key.
 
     Raises NotFound if there is none, and FileLost if its bytes are missing or damaged. If the sender of the request may
-    not read it, raises NotFound or RequestFailed, as `_check_access` says.
+    not read the file, raises NotFound if its access rules hide it, and RequestFailed if they forbid to read it.
     """
     file = await state.call_with_retries(state.store.facts, key)
     if file is None:

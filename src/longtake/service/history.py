@@ -203,7 +203,7 @@ def list_page(entries: Entries, caller: Caller, selected: RecentFilter, before: 
     before: None selects the page with the newest requests. For any other page, it is the member `older` of the page
         before it.
 
-    The object has the members of `_surroundings` (such as the slots and the time), and these:
+    The object has members about the server (such as its devices and the time, see `_surroundings`), and these:
 
     requests: up to 24 (PAGE_SIZE) entries of requests, newest first.
     older: the argument `before` for the next page, which has older requests; None if there are none. With a filter,
@@ -218,12 +218,13 @@ def list_page(entries: Entries, caller: Caller, selected: RecentFilter, before: 
 
 
 def tree_page(entries: Entries, caller: Caller, request_id: str, before: int | None) -> dict[str, Any]:
-    """Returns the requests of a tree that the caller may see, at most 200 (TREE_SIZE), in the form of `list_page`.
+    """Returns the requests of a tree that the caller may see, at most 200 (TREE_SIZE), newest first, as a JSON object
+    with the same members as that of `list_page`, such as `requests` and `older`.
 
     A tree is a request, the requests that extend its result, the requests that extend their results, and so on.
 
     request_id: the id of any request of the tree. If there is no such request, the list is empty.
-    before: see `list_page`.
+    before: None for the newest requests; otherwise the member `older` of the result with the requests after them.
     """
     engine, key_id = entries.state.engine, _visible_key(caller)
     found = recent.RecentPage((), None)
@@ -280,8 +281,10 @@ def detail(entries: Entries, caller: Caller, request_id: str) -> dict[str, Any]:
 
 
 def _result_key(entry: Mapping[str, Any]) -> str | None:
-    """Returns the key of the stored file with the result's video, from a request's entry; None if the entry has no
-    video."""
+    """Returns the key of the stored file with the result's video; None if there is no video.
+
+    entry: what the server's pages show of a request, as a JSON object.
+    """
     video = entry["video"]
     return None if video is None else str(video["url"]).rpartition("/")[2]
 

@@ -1,7 +1,6 @@
 """The routes for the models on this server's machine, with which an admin lists and downloads them from the pages, and
-the route of the names of its LoRAs.
-
-A server without slots has no models, and answers 404 to the routes for models.
+the route of the names of its LoRAs. A server without devices of its own (`slots` is `none`) has no models, and answers
+404 to the routes for models.
 """
 
 from collections.abc import Awaitable, Callable
@@ -83,7 +82,7 @@ def _check_slots(state: ServerState) -> None:
 def models_page(state: ServerState) -> dict[str, Any]:
     """Returns the models that this version knows, as a JSON object: {models, free_bytes}.
 
-    models: see `_entry`.
+    models: an object for each model: its name, whether it is installed, its bytes, what is missing, and its download.
     free_bytes: the free bytes of the disk to which models are downloaded; None if that is not known.
     """
     models = [_entry(state, one) for one in download.list_models(state.settings)]

@@ -136,8 +136,11 @@ class Planner:
     ) -> None:
         """Fetches and decodes the end image of a request, if it has one, so that a bad one is known before a run.
 
-        `wanted` is the body of the HTTP request, as an object of the endpoint's class of requests. The other arguments,
-        and the errors, are those of `plan`.
+        request: the client's HTTP request.
+        key_id: the client's key.
+        wanted: the request to plan, as an object of the endpoint's class of requests.
+
+        Raises LongtakeError, whose `loc` is the field of the end image, if the image cannot be fetched or decoded.
         """
         url = endpoint.end_image_url(wanted)
         if url is None:

@@ -20,7 +20,7 @@ EVERYBODY = "everybody"
 open reports (see `service.reports`) as one key."""
 
 _SHARED = ("endpoint", "completed_at", "model", "prompt", "seed", "video")
-"""The members of a request's entry (see `Entries.of`) that everybody may see."""
+"""Those facts about a request, among the ones that the server's own pages show, that everybody may see."""
 
 
 def routes(entries: Entries) -> list[BaseRoute]:

@@ -179,7 +179,8 @@ class ServerState:
 
     @staticmethod
     async def repeated(attempt: Callable[[], Awaitable[T]]) -> T:
-        """Returns the result of `attempt()`. Repeats it after temporary errors, as `call_with_retries` does.
+        """Returns the result of `attempt()`. Repeats it for about six seconds after temporary errors, such as those of
+        a database that restarts. Other errors are raised at once.
 
         If there is no result after 30 seconds (ANSWER_S), raises SQLAlchemy's TimeoutError, a temporary error, because
         a database that hangs raises none itself. The thread of the attempt is not stopped.

@@ -17,7 +17,8 @@ from longtake.database.tables import derived_files
 from longtake.storage.files import DERIVED, FileStore, disk_full_errors
 
 MOST_FORMS = 8
-"""Largest number of derived files of one kind that are stored for one file. Of more, the oldest is deleted."""
+"""Largest number of derived files of one kind, such as strips of frames, that are stored for one file. Of more, the
+oldest is deleted."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class DerivedFile:
 
 
 def find(store: FileStore, wanted: Derivation) -> DerivedFile | None:
-    """Returns a derived file, or None if it was not made yet or its blob is missing or damaged."""
+    """Returns a derived file (a file made from a stored one, such as a strip of frames), or None if it was not made yet
+    or its blob is missing or damaged."""
     with reading(store.engine) as connection:
         row = connection.execute(sa.select(derived_files).where(*_is(wanted))).first()
     if row is None or (row.blob is not None and store.blobs.size(row.blob) != row.size):

@@ -29,9 +29,10 @@ class LocalBlobs:
     folder: Path
 
     def put(self, key: str, file: Path) -> None:
-        """See `Blobs.put`.
+        """Stores the bytes of the local `file` durably as the blob `key`. An existing blob is replaced atomically.
 
-        If `file` is on the same file system, the blob is a hard link to it, and nothing is copied.
+        If `file` is on the same file system, the blob is a hard link to it, and nothing is copied. So `file` must not
+        be written to afterwards.
         """
         target, temporary = self._path(key), self.folder / SCRATCH / secrets.token_hex(8)
         for needed in (target, temporary):

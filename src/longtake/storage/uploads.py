@@ -136,7 +136,12 @@ def add_part(store: FileStore, upload: Upload, part: Part, path: Path, max_bytes
 def _count_part(store: FileStore, upload: Upload, part: Part, max_bytes: int) -> None:
     """Inserts the row of a part, so that the part counts towards the limits of its upload and of its key.
 
-    Does nothing if the table has the row already. `max_bytes` and the errors are those of `add_part`.
+    Does nothing if the table has the row already.
+
+    `max_bytes`: the largest total size of the upload's stored parts.
+
+    Raises FileTooLarge above `max_bytes`, TooManyParts if the API key has too many parts in unfinished uploads, and
+    InvalidRequest if the upload has expired.
     """
     of_upload, of_key = upload_parts.c.token == upload.token, upload_parts.c.key_id == upload.key_id
     same = sa.and_(of_upload, upload_parts.c.number == part.number, upload_parts.c.etag == part.etag)

@@ -36,7 +36,8 @@ BEATS_PER_LEASE = 5
 """Heartbeats that a server sends in `lease_s` seconds, so that a few late heartbeats do not end its lease."""
 
 WATCH_EVERY_S = 0.5
-"""Longest pause in seconds between two checks of the leases. With a short `lease_s` the pause is shorter."""
+"""Longest pause in seconds between two checks of the leases, which show whether servers are alive. With a short
+`lease_s` the pause is shorter."""
 
 
 class Lease:

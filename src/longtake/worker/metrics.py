@@ -1,4 +1,4 @@
-"""Metrics of the queue and of this server's slots in Prometheus' text format."""
+"""Metrics of the queue and of this server's slots (devices with their worker processes) in Prometheus' text format."""
 
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Sequence
@@ -30,8 +30,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.slots: SlotStates = tuple
-        """Returns the status of each slot of this server. A server that has slots sets it; otherwise it returns an
-        empty tuple."""
+        """A function that returns the status of each slot (a device with its worker process) of this server. A server
+        that has slots sets it; otherwise it returns an empty tuple."""
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._stages = Counter(

@@ -105,6 +105,7 @@ def printed_line(printed: Printed) -> LogLine:
 def log_line(text: str, *, level: str = "INFO", labels: Mapping[str, str] = {}) -> LogLine:
     """Returns a log line with this text and the current time. Unprintable characters become escapes (see `printable`).
 
-    `level`, `labels`: see `LogLine`.
+    `level`: INFO, or STDOUT for a line that a library printed.
+    `labels`: the stage of the work and its window, for a line that says that a stage begins; otherwise empty.
     """
     return LogLine(clock.now(), level, printable(text), labels)

@@ -18,7 +18,8 @@ POLL_S = 0.25
 State = ProcessState | Literal["busy", "stopped"]
 """The state of a slot, which is a device with its worker process and thread.
 
-"busy": the slot carries out a request. "stopped": its thread has ended. All others: see `ProcessState`.
+"busy": the slot carries out a request. "stopped": its thread has ended. "idle": the worker process waits for a request.
+"starting", "failing": no worker process is ready yet, and at "failing" three or more failed to start.
 """
 
 
@@ -55,18 +56,19 @@ class Slot:
         self._thread.start()
 
     def wake(self) -> None:
-        """Makes an idle slot look for a request at once."""
+        """Makes an idle slot (a device with its worker process) look for a request at once."""
         self._worker.post(Woken())
 
     def cancel(self, request_id: str) -> None:
-        """Stops the work on a request if the slot is carrying it out. Otherwise does nothing.
+        """Stops the work on a request if this slot (a device with its worker process) carries it out. Otherwise does
+        nothing.
 
         The cancellation must already be stored in the database.
         """
         self._worker.post(CancelRequested(request_id))
 
     def drain(self) -> None:
-        """Makes the slot claim no more requests. It finishes the current one."""
+        """Makes the slot (a device with its worker process) claim no more requests. It finishes the current one."""
         self._draining.set()
         self.wake()
 

@@ -22,7 +22,8 @@ COMMAND = (sys.executable, "-m", "longtake.worker.main")
 """The program of a worker process and its arguments."""
 
 STOP_S = 5.0
-"""Seconds that a stopping server waits for the threads of its slots to end. After that it goes on without them."""
+"""Seconds that a stopping server waits for the threads of its slots (devices with worker processes) to end. After that
+it goes on without them."""
 
 
 class Slots:
@@ -62,7 +63,8 @@ class Slots:
         self._sweeper = sweeper(engine, settings)
 
     def start(self) -> None:
-        """Starts all slots, which then claim requests, and the downloads of the files of waiting requests.
+        """Starts all slots (devices with their worker processes), which then claim requests, and the downloads of the
+        files of waiting requests.
 
         Also starts the server's lease, which shows the other servers that this one is alive. Does nothing if there are
         no slots.
@@ -86,7 +88,7 @@ class Slots:
         self._fetches.wake()
 
     def cancel(self, request_id: str) -> None:
-        """Stops the work on a request if a slot of this server is carrying it out. Otherwise does nothing.
+        """Stops the work on a request if a device of this server carries it out. Otherwise does nothing.
 
         The cancellation must already be stored in the database.
         """
@@ -94,7 +96,7 @@ class Slots:
             slot.cancel(request_id)
 
     def states(self) -> list[SlotStatus]:
-        """Returns the current status of each slot."""
+        """Returns the name, the pool and the state of each slot, which is a device with its worker process."""
         return [slot.status for slot in self._slots]
 
     def drain(self, timeout_s: float) -> None:

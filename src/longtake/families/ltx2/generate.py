@@ -216,8 +216,12 @@ class _Windows:
 
         Yields one clip, and returns the context of the next window.
 
-        The arguments are those of `forward`. The clip has the new frames; they are decoded while the caller reads the
-        clip. The next window plays before this one. It continues the first of the new frames, with their sound.
+        `current`: the window.
+        `context`: the frames and the sound that this window continues.
+        `tensors`: its video latents and audio tokens, as `sample` returned them.
+
+        The clip has the new frames; they are decoded while the caller reads the clip. The next window plays before this
+        one. It continues the first of the new frames, with their sound.
         """
         plan = self.run.plan
         window = plan.windows[current.number]

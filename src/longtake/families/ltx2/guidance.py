@@ -75,7 +75,7 @@ def guided(
 
     `conditional`: the prediction for the prompt, [1, n, C] like the others.
     `negative`: the prediction for the negative prompt. It may be None if `scales.cfg` is off.
-    `disturbed`: the prediction with disturbed self-attention. It may be None if `scales.stg` is off.
+    `disturbed`: the prediction with self-attention switched off in some blocks. It may be None if `scales.stg` is off.
     `isolated`: the prediction without attention between the modalities. It may be None if `scales.modality` is off or
         there is one modality.
 

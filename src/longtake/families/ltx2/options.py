@@ -19,7 +19,8 @@ class GuidanceScales:
     """The guidance scales of one modality, video or audio. Guidance changes the model's prediction of the clean tokens.
 
     `cfg`: classifier-free guidance: moves the prediction away from the one for the negative prompt; 1 is off.
-    `stg`: spatio-temporal guidance: moves the prediction away from one with disturbed self-attention; 0 is off.
+    `stg`: spatio-temporal guidance: moves the prediction away from one with self-attention switched off in some blocks;
+        0 is off.
     `modality`: moves the prediction away from one that ignores the other modality; 1 is off.
     `rescale`: how far the standard deviation of the guided prediction is brought back to that of the unguided one, 0
         (off) to 1.

@@ -74,7 +74,8 @@ class LTX2Plan(LTX2PlanOptions, Plan):
 
         - `prompt`: for the prompt. It is always made.
         - `negative`: for the negative prompt. It is made if classifier-free guidance is on.
-        - `disturbed`: with disturbed self-attention. It is made if spatio-temporal guidance (STG) is on.
+        - `disturbed`: with self-attention switched off in some blocks. It is made if spatio-temporal guidance (STG) is
+          on.
         - `isolated`: without attention between picture and sound. It is made if the plan has sound and modality
           guidance is on.
         """

@@ -8,7 +8,8 @@ from longtake.plans import clip_length, latent_length, padded_length
 from longtake.video import Span
 
 LEAST_NEW_FRAMES = 8
-"""The least number of new frames of a request whose frame count includes source frames; see `total_counts`."""
+"""The least number of new frames if the request's frame count includes source frames. Fewer source frames are then
+counted."""
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,10 @@ def guided_velocity(guide: Guide, tokens: Tensor, time: Tensor, coords: Tensor, 
        configurations, a rescale of 1 turns this off, as 0 does: y is then not multiplied.
     4. The result is y.
 
-    `level` is the schedule's noise level. The arguments `tokens`, `time` and `coords` are those of `velocity`.
+    `tokens`: the noisy tokens, [1, n, C].
+    `time`: the noise level of each token, [1, n] in 0..1.
+    `coords`: the position of each token, [1, 3, n], as (seconds, y px, x px).
+    `level`: the schedule's noise level.
 
     Raises ValueError if a negative prompt is needed and there is none. Sources: LTX-Video; for STG Hyung et al. 2024.
     """
@@ -148,7 +151,7 @@ class NegativeAttention:
 @contextmanager
 def negative_attention(transformer: Any, negative: EncodedPrompt | None, scale: float) -> Iterator[None]:
     """Context manager. Within it, every cross-attention of `transformer` moves its output away from that of a negative
-    prompt, as `NegativeAttention` describes.
+    prompt: normalised attention guidance (NAG).
 
     `negative`: the encoded negative prompt. If it is None, nothing changes.
     `scale`: how far the output is moved. If it is 0, nothing changes.

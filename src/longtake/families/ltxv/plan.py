@@ -264,9 +264,9 @@ def _pass(options: LTXVOptions, schedule: PassOptions, canvas: Size, guidance: G
 def guidance_of(options: LTXVOptions, card: LTXVCard) -> Profile:
     """Returns the guidance scales of the model in its first and second pass.
 
-    They are those of `profiles.profile` for the card's kind of model. Exception: if the option `heed_negative` is True
-    and the first pass would not use the negative prompt, both passes get normalised attention guidance (NAG), which
-    uses it.
+    They are those with which the card's kind of model (such as `distilled`) is published. Exception: if the option
+    `heed_negative` is True and the first pass would not use the negative prompt, both passes get normalised attention
+    guidance (NAG), which uses it.
     """
     guidance = profile(card.guidance, options.few_steps)
     if options.heed_negative and not guidance.first.heeds_negative:

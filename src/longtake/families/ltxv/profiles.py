@@ -17,7 +17,7 @@ class Guidance:
     `rescale`: how far the standard deviation of the guided prediction is brought back to that of the unguided one, as a
         share: 0 is not at all, 0.5 is halfway, 0.9 is nearly all the way. But 1 switches it off, as in the published
         configurations. It has an effect only where `stg` is on.
-    `blocks`: the numbers of the transformer blocks whose self-attention `stg` disturbs.
+    `blocks`: the numbers of the transformer blocks whose self-attention is switched off for `stg`.
     `cfg_star`: True if the prediction for the negative prompt is first scaled to fit the one for the positive prompt
         (see `guidance.project`).
     `nag`: the scale of normalised attention guidance; 0 is off. It lets a model without classifier-free guidance use a
