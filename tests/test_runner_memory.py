@@ -14,12 +14,12 @@ from longtake.endpoints.validation import parse
 from longtake.errors import MemoryRanOut
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.models.choice import named_model
-from longtake.models.memory import sparing
+from longtake.models.memory import low_memory
 from longtake.models.merging import Originals
 from longtake.models.registry import card, missing
 from longtake.planning import Overrides
 from longtake.prepare import Fetcher, prepare
-from longtake.runner import SPARING_NOTE, Result, Runner, arithmetic
+from longtake.runner import LOW_MEMORY_NOTE, Result, Runner, arithmetic
 from longtake.sampling.resume import Resume
 from longtake.settings import settings
 from tests.test_runner_ltx2 import FEW, NEW, QUICK, SILENT, film
@@ -57,11 +57,11 @@ def _run(runner: Runner, clip: Path, folder: Path, **options: Any) -> Result:
 
 
 def _fails(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *, times: int) -> list[bool]:
-    """Makes a method run out of memory in its first calls. Returns a list with `sparing` at each call."""
+    """Makes a method run out of memory in its first calls. Returns a list with `low_memory` at each call."""
     own, calls = getattr(owner, name), list[bool]()
 
     def method(*arguments: Any, **options: Any) -> Any:
-        calls.append(sparing.get())
+        calls.append(low_memory.get())
         if len(calls) <= times:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return own(*arguments, **options)
@@ -79,22 +79,22 @@ def test_a_request_is_made_again_with_less_memory(
     resume = Resume(tmp_path)
     result = _run(runner, clip, tmp_path, resume=resume)
     assert result.path.exists()
-    assert SPARING_NOTE in result.notes
+    assert LOW_MEMORY_NOTE in result.notes
     assert calls[0] is False
     assert calls[1:]
     assert all(calls[1:])
-    assert resume.is_sparing
-    assert not sparing.get(), "later requests have their usual batches"
+    assert resume.is_low_memory
+    assert not low_memory.get(), "later requests have their usual batches"
 
 
 def test_a_resumed_request_keeps_to_less_memory(
     runner: Runner, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resume = Resume(tmp_path)
-    resume.spare()
+    resume.set_low_memory()
     owner, name = PLACES["text"](runner.load(card("ltx2-tiny")))
     calls = _fails(monkeypatch, owner, name, times=0)
-    assert SPARING_NOTE in _run(runner, clip, tmp_path, resume=resume).notes
+    assert LOW_MEMORY_NOTE in _run(runner, clip, tmp_path, resume=resume).notes
     assert calls
     assert all(calls)
 

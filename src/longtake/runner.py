@@ -28,7 +28,7 @@ from longtake.models.budget import may_pin_adapters
 from longtake.models.choice import ModelChoice
 from longtake.models.lora_files import NO_SOURCES, LoraSources
 from longtake.models.loras import LoraCache, open_adapters, read_adapters
-from longtake.models.memory import memories, sparing
+from longtake.models.memory import low_memory, memories
 from longtake.models.registry import ModelCard
 from longtake.output.background import Background
 from longtake.output.joining import Joiner
@@ -55,7 +55,7 @@ DETAIL_NOTE = (
 )
 """The note to the user if the source's fine detail is added to the new frames (see `carries_detail`)."""
 
-SPARING_NOTE = (
+LOW_MEMORY_NOTE = (
     "The memory ran out once, so the video was made with smaller batches and tiles; with more memory its pixels may "
     "differ slightly."
 )
@@ -180,12 +180,12 @@ class Runner:
         `previews`: receives previews of the new frames. No previews are made if it is None, or if a safety checker
             checks the frames.
 
-        If the memory runs out, the job is run once more, with the smallest batches and tiles (see `memory.sparing`).
-        The result has a note about it, and `resume` remembers it, so that a later run gives the same bits.
+        If the memory runs out, the job is run once more, with the smallest batches and tiles. The result has a note
+        about it, and `resume` remembers it, so that a later run gives the same bits.
 
         Raises LongtakeError if the request cannot be served, and MemoryRanOut if the memory runs out again.
         """
-        if not resume.is_sparing:
+        if not resume.is_low_memory:
             try:
                 return self._run(job, path, on_progress, resume, caller, previews)
             except Exception as error:
@@ -193,18 +193,18 @@ class Runner:
                     raise
                 log.warning("The memory ran out; the request is made again with less memory. %s", error)
             # After the handler, nothing refers any more to the tensors of the run that failed.
-            resume.spare()
+            resume.set_low_memory()
             _free_memory()
-        token = sparing.set(True)
+        token = low_memory.set(True)
         try:
             result = self._run(job, path, on_progress, resume, caller, previews)
-            return replace(result, notes=(*result.notes, SPARING_NOTE))
+            return replace(result, notes=(*result.notes, LOW_MEMORY_NOTE))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             log.warning("The memory ran out again. %s", error)
         finally:
-            sparing.reset(token)
+            low_memory.reset(token)
         self.release()
         raise MemoryRanOut(_needs_less(self._settings))
 

@@ -155,6 +155,6 @@ def test_predictions_are_made_together_as_far_as_memory_allows() -> None:
     transformer: Any = small.transformer()
     assert memory.predictions_at_once(transformer, 100, CPU) > 4
     assert memory.predictions_at_once(transformer, 10**9, CPU) == 1
-    token = memory.sparing.set(True)
+    token = memory.low_memory.set(True)
     assert memory.predictions_at_once(transformer, 100, CPU) == 1
-    memory.sparing.reset(token)
+    memory.low_memory.reset(token)

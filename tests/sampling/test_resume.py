@@ -96,8 +96,8 @@ def test_a_full_disk_is_this_machine_s_fault(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_plan_that_ran_out_of_memory_is_remembered(tmp_path: Path) -> None:
-    assert not Resume(tmp_path).is_sparing
-    Resume(tmp_path).spare()
-    assert Resume(tmp_path).is_sparing
-    Resume().spare()
-    assert not Resume().is_sparing
+    assert not Resume(tmp_path).is_low_memory
+    Resume(tmp_path).set_low_memory()
+    assert Resume(tmp_path).is_low_memory
+    Resume().set_low_memory()
+    assert not Resume().is_low_memory

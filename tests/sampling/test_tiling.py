@@ -48,9 +48,9 @@ def test_other_devices_split_large_frames() -> None:
 
 
 def test_a_request_that_ran_out_of_memory_has_small_tiles() -> None:
-    token = memory.sparing.set(True)
+    token = memory.low_memory.set(True)
     assert choose(_published(), HD, 1, CPU) == SMALL
-    memory.sparing.reset(token)
+    memory.low_memory.reset(token)
     assert choose(_published(), HD, 1, CPU) == LARGE
 
 
@@ -69,10 +69,10 @@ def test_tiles_cover_the_frame() -> None:
 def test_frames_that_fit_into_one_tile_are_encoded_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     vae: Any = small.vae()
     monkeypatch.setattr(tiling, "SMALL", Tiles(64, 48))
-    token = memory.sparing.set(True)
+    token = memory.low_memory.set(True)
     found = []
     for side in (64, 96):
         encode_clip(vae, np.zeros((1, side, side, 3), np.uint8), (side, side))
         found.append(vae.use_tiling)
-    memory.sparing.reset(token)
+    memory.low_memory.reset(token)
     assert found == [False, True]

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from longtake.access.keys import LOCAL
 from longtake.service import state
 from longtake.service.auth import CHECKS, Authenticator
+from longtake.service.fair_semaphore import FairSemaphore
 from longtake.service.reports import report
 from longtake.service.state import BODY_THREADS, REPORT_THREADS
-from longtake.service.turns import Turns
 from tests.service.serving import PATIENCE_S, Served
 
 
@@ -52,7 +52,7 @@ def test_many_keys_leave_threads_for_other_calls(served: Served) -> None:
     asyncio.run(run())
 
 
-def test_the_wait_for_a_turn_does_not_count_as_a_database_that_hangs(
+def test_the_wait_for_a_permit_does_not_count_as_a_database_that_hangs(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit_s = 0.5
@@ -62,11 +62,11 @@ def test_the_wait_for_a_turn_does_not_count_as_a_database_that_hangs(
         await asyncio.Event().wait()
         return {}
 
-    async def late(turns: Turns, places: int, ask: Callable[[], Awaitable[object]]) -> object:
-        """Returns the result of `ask()`, whose turn comes after the limit."""
+    async def late(semaphore: FairSemaphore, permits: int, ask: Callable[[], Awaitable[object]]) -> object:
+        """Returns the result of `ask()`, which gets its permit after the limit."""
         async with AsyncExitStack() as held:
-            for place in range(places):
-                await held.enter_async_context(turns.turn(f"other {place}"))
+            for number in range(permits):
+                await held.enter_async_context(semaphore.permit(f"other {number}"))
             asked = asyncio.ensure_future(ask())
             await asyncio.sleep(2 * limit_s)
             assert not asked.done()
@@ -77,7 +77,7 @@ def test_the_wait_for_a_turn_does_not_count_as_a_database_that_hangs(
         number, answer, caller = await asyncio.gather(
             late(served.state.body_threads, BODY_THREADS, lambda: served.state.call_for_with_retries("a", len, "xyz")),
             late(served.state.report_threads, REPORT_THREADS, lambda: report(served.state, request, "a", lambda: b"1")),
-            late(authenticator._turns, CHECKS, lambda: authenticator.caller("", {"client": ("10.0.0.1", 1)})),
+            late(authenticator._semaphore, CHECKS, lambda: authenticator.caller("", {"client": ("10.0.0.1", 1)})),
         )
         assert (number, answer.status_code, caller) == (3, 200, LOCAL)  # type: ignore[attr-defined]
 

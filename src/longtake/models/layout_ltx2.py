@@ -270,14 +270,14 @@ def vae_config(section: Mapping[str, Any]) -> Config:
     }
 
 
-def _resampling(kind: str, has_ending: bool) -> str:
+def _resampling(kind: str, is_valid: bool) -> str:
     """Returns diffusers' name for a kind of resampling block, such as "temporal" for `compress_time`.
 
     kind: the published name. An encoder's names must end in `_res`; the caller has removed this ending.
-    has_ending: False if the name is an encoder's and lacked the ending, otherwise True.
-    Raises `BadCheckpoint` for an unknown kind, or if `has_ending` is False.
+    is_valid: False for an encoder's name that lacked the ending; True for all others, also a decoder's.
+    Raises `BadCheckpoint` for an unknown kind, or if `is_valid` is False.
     """
-    if not has_ending or kind not in _RESAMPLE:
+    if not is_valid or kind not in _RESAMPLE:
         refuse("vae", "blocks", kind, f"{', '.join(_RESAMPLE)}, and these with _res to encode")
     return _RESAMPLE[kind]
 

@@ -86,8 +86,9 @@ def free_bytes(device: torch.device) -> int | None:
     return int(torch.cuda.mem_get_info(device)[0])
 
 
-sparing: ContextVar[bool] = ContextVar("sparing", default=False)
-"""True while a request is made that ran out of memory before. Its batches and tiles are then as small as possible."""
+low_memory: ContextVar[bool] = ContextVar("low_memory", default=False)
+"""True while a request is carried out whose earlier attempt ran out of memory. Its batches and tiles are as small as
+possible then."""
 
 
 def device_bytes(device: torch.device) -> int | None:
@@ -229,14 +230,14 @@ def predictions_at_once(transformer: Any, num_tokens: int, device: torch.device)
     """Returns how many predictions one evaluation of the transformer makes: as many as fit in memory, at least one.
 
     Their activations may take an eighth of a CUDA GPU's total memory. Other devices count as having 4 GiB (CPU_BYTES).
-    How much memory is free does not matter, so that a request always gives the same bits. A request that ran out of
-    memory once (see `sparing`) makes one prediction at a time.
+    How much memory is free does not matter, so that a request always gives the same bits. A request whose earlier
+    attempt ran out of memory makes one prediction at a time.
 
     transformer: the LTX-2 transformer.
     num_tokens: the number of video tokens of one prediction.
     device: the device of the transformer.
     """
-    if sparing.get():
+    if low_memory.get():
         return 1
     total = device_bytes(device) or CPU_BYTES
     config = transformer.config

@@ -28,14 +28,16 @@ class Resume:
     arithmetic: str = ""
 
     @property
-    def is_sparing(self) -> bool:
-        """True if an earlier run of the plan called `spare`."""
-        return self.folder is not None and (self.folder / "sparing").exists()
+    def is_low_memory(self) -> bool:
+        """True if an earlier run of the plan ran out of memory. The present run must then use as little memory as
+        possible."""
+        return self.folder is not None and (self.folder / "low_memory").exists()
 
-    def spare(self) -> None:
-        """Saves that the plan ran out of memory, so that all later runs make it with less memory and the same bits."""
+    def set_low_memory(self) -> None:
+        """Saves that this run of the plan ran out of memory. All later runs then use less memory, and so give the same
+        bits as each other."""
         if self.folder is not None:
-            (self.folder / "sparing").touch()
+            (self.folder / "low_memory").touch()
 
     def tensors(self, name: str, make: Callable[[], Mapping[str, Tensor]], device: torch.device) -> dict[str, Tensor]:
         """Returns the dict of tensors that `make` makes, or made in an earlier run of the same plan.

@@ -50,7 +50,7 @@ LARGE, SMALL = Tiles(768, 640), Tiles(512, 384)
 def choose(vae: Any, canvas: Size, num_frames: int, device: torch.device) -> Tiles | None:
     """Returns the tiles for frames that are encoded or decoded together; None for whole frames.
 
-    - A request that ran out of memory once (see `memory.sparing`) has small tiles.
+    - A request whose earlier attempt ran out of memory has small tiles.
     - On a CUDA GPU, the first of these whose activations fit is used: whole frames, large tiles, small tiles.
     - On any other device, frames with a side of more than 1024 pixels (WIDEST_UNTILED) have large tiles.
 
@@ -58,7 +58,7 @@ def choose(vae: Any, canvas: Size, num_frames: int, device: torch.device) -> Til
     canvas: the (width, height) of the frames in pixels.
     device: the device on which the VAE runs. Its weights may be elsewhere now.
     """
-    if memory.sparing.get():
+    if memory.low_memory.get():
         return SMALL
     total = memory.device_bytes(device)
     if total is None:

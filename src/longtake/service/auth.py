@@ -12,10 +12,10 @@ from longtake.access.tokens import ANONYMOUS, Tokens
 from longtake.queue.requests import RequestRow
 from longtake.service.budgets import MINUTE_S, Budget
 from longtake.service.connections import peer_of
+from longtake.service.fair_semaphore import FairSemaphore
 from longtake.service.origins import refuse_other_pages
 from longtake.service.responses import NotFound, RequestFailed, limit_reached
 from longtake.service.state import ServerState
-from longtake.service.turns import Turns
 
 CACHE_S = 1.0
 """Seconds for which an accepted Authorization header is not checked again. A waiting client sends ten requests a
@@ -71,7 +71,7 @@ class Authenticator:
         self._refused = Budget(MOST_REFUSED, MINUTE_S)
         self._refused_of_proxies = Budget(MOST_REFUSED_OF_PROXY, MINUTE_S)
         self._checks: dict[str, asyncio.Future[Caller]] = {}  # the header -> its check
-        self._turns = Turns(CHECKS)
+        self._semaphore = FairSemaphore(CHECKS)
 
     async def caller(self, authorization: str, scope: Scope) -> Caller:
         """Returns the caller whom this Authorization header identifies. `scope` is the ASGI scope of its request.
@@ -134,7 +134,7 @@ class Authenticator:
         """
 
         async def checked() -> Caller:
-            async with self._turns.turn(peer):
+            async with self._semaphore.permit(peer):
                 return await self._state.call_with_retries(self._authenticate, authorization)
 
         def end(check: "asyncio.Future[Caller]") -> None:

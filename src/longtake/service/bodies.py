@@ -158,7 +158,7 @@ async def read_json(request: Request, state: ServerState, key_id: str, limit: in
         if body.structure.values > MOST_VALUES:
             raise _too_large(f"The body has more than {MOST_VALUES} lists, objects and commas.")
         try:
-            async with state.parsing.turn(key_id):
+            async with state.parsing.permit(key_id):
                 return await state.call_long(lambda: parse(body.read()))
         except (ValueError, RecursionError) as error:
             raise ModelFailed([json_problem(error)]) from None
@@ -177,10 +177,10 @@ async def checked_body(state: ServerState, endpoint_id: str, body: ReceivedBody)
     cannot be written to the disk because it is full.
     """
     if body.size > PROCESS_BYTES or body.structure.size > PROCESS_STRUCTURE_BYTES:
-        async with state.large_bodies.turn(body.key_id):
+        async with state.large_bodies.permit(body.key_id):
             return await state.call_long(_checked_apart, endpoint_id, body)
     if body.size > THREAD_BYTES:
-        async with state.parsing.turn(body.key_id):
+        async with state.parsing.permit(body.key_id):
             return await state.call_long(lambda: check(endpoint_id, body.read()))
     return check(endpoint_id, body.read())
 

@@ -19,9 +19,9 @@ from longtake.derived.order import Order
 from longtake.derived.process import Execution
 from longtake.errors import LongtakeError, UnsupportedVideo
 from longtake.media.limits import Limits
+from longtake.service.fair_semaphore import FairSemaphore
 from longtake.service.responses import NotFound
 from longtake.service.streams import OpenAnswers, result_for
-from longtake.service.turns import Turns
 from longtake.settings import Settings
 from longtake.storage import derived
 from longtake.storage.derived import Derivation, DerivedFile
@@ -108,7 +108,7 @@ class Derivations:
         self._program_s, self._copy_s, self._unasked_s = program_s, copy_s, unasked_s
         self._limits = Limits(max_pixels=settings.max_source_pixels, max_duration_s=settings.max_source_duration_s)
         self._call, self._call_long = call, call_long
-        self._turns, self._copy_turns = Turns(PLACES), Turns(COPY_PLACES)
+        self._semaphore, self._copy_semaphore = FairSemaphore(PLACES), FairSemaphore(COPY_PLACES)
         self._open = OpenAnswers("answers that are made from files")
         self._jobs: dict[Derivation, _Job] = {}
         self._failures: TTLCache[Derivation, LongtakeError] = TTLCache(1000, FAILED_S)
@@ -195,8 +195,8 @@ class Derivations:
         def report(share: float) -> None:
             loop.call_soon_threadsafe(self._report, wanted.derivation, share)
 
-        turns, most_s = (self._copy_turns, self._copy_s) if is_copy else (self._turns, self._program_s)
-        async with turns.turn(wanted.key_id):
+        semaphore, most_s = (self._copy_semaphore, self._copy_s) if is_copy else (self._semaphore, self._program_s)
+        async with semaphore.permit(wanted.key_id):
             try:
                 async with asyncio.timeout(most_s):
                     made: DerivedFile = await self._call_long(self._carry_out, wanted, execution, report)

@@ -22,9 +22,9 @@ from longtake.errors import Cancelled, LongtakeError
 from longtake.media.fetch import fetch_file, pace_of
 from longtake.outbound import PublicTransport, is_http
 from longtake.service.budgets import Budgets
+from longtake.service.fair_semaphore import FairSemaphore
 from longtake.service.responses import NotFound, RequestFailed
 from longtake.service.streams import OpenAnswers, result_for
-from longtake.service.turns import Turns
 from longtake.service.uploads import file_name
 from longtake.settings import Settings
 from longtake.storage import imports
@@ -74,7 +74,7 @@ class Imports:
     budgets: Budgets
     call: Callable[..., Awaitable[Any]]
     draining: threading.Event
-    _turns: Turns = field(default_factory=lambda: Turns(PLACES))
+    _semaphore: FairSemaphore = field(default_factory=lambda: FairSemaphore(PLACES))
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(PLACES, "import"))
     _open: OpenAnswers = field(default_factory=lambda: OpenAnswers("imports"))
     _jobs: dict[tuple[str, str], _Import] = field(default_factory=dict)
@@ -137,7 +137,7 @@ class Imports:
         return job
 
     async def _import(self, key_id: str, url: str, stopped: threading.Event) -> Imported:
-        async with self._turns.turn(key_id):
+        async with self._semaphore.permit(key_id):
             loop = asyncio.get_running_loop()
             key, file = await loop.run_in_executor(self._threads, self._fetch, key_id, url, stopped)
         with suppress(RequestFailed):  # the file is there; the next one has to wait

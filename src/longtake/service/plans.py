@@ -123,7 +123,7 @@ class Planner:
             model = endpoint.model_choice(state.settings)
             return planned(endpoint, wanted, endpoint.options(wanted, facts), model, facts, state.settings), model
 
-        async with state.report_threads.turn(key_id):
+        async with state.report_threads.permit(key_id):
             plan, model = await state.call_long(make)
         expanded, failure = await self.expansions.expanded(key_id, plan)
         notes = [*plan.notes, *([failure] if failure else [])]

@@ -39,7 +39,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         if is_new:
             recent[row.id] = True
         with state.reports.opened(caller.key_id, MOST_OPEN):
-            async with state.report_threads.turn(caller.key_id):
+            async with state.report_threads.permit(caller.key_id):
                 found = await state.call_long(_newest, state, row, is_new)
         if found is None:
             return Response(status_code=204, headers=headers)

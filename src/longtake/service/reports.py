@@ -19,7 +19,7 @@ async def report(
 ) -> Response:
     """Returns the response whose JSON body `make()` returns, with these additional headers.
 
-    `make` is called in a thread when it is the key's turn, and again after a temporary error of the database.
+    `make` is called in a thread as soon as one is free for the key, and again after a temporary error of the database.
 
     request: the request of the client.
     key_id: the client's key.
@@ -29,7 +29,7 @@ async def report(
     """
     with ExitStack() as stack:
         stack.enter_context(state.reports.opened(key_id, MOST_OPEN))
-        async with state.report_threads.turn(key_id):
+        async with state.report_threads.permit(key_id):
             if await request.is_disconnected():
                 raise ClientDisconnect
             body = await state.repeated(lambda: state.call_long(make))

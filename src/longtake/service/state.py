@@ -16,9 +16,9 @@ from longtake.endpoints import by_id
 from longtake.queue.status_cache import StatusCache
 from longtake.service.budgets import Budgets
 from longtake.service.derivations import COPY_PLACES, PLACES, Derivations
+from longtake.service.fair_semaphore import FairSemaphore
 from longtake.service.pulls import Pulls
 from longtake.service.streams import OpenAnswers
-from longtake.service.turns import Turns
 from longtake.settings import Settings
 from longtake.storage.files import FileStore
 from longtake.worker.metrics import Metrics
@@ -87,10 +87,10 @@ class ServerState:
     wake_slots: Callable[[str], None]
     wake_fetches: Callable[[], None] = lambda: None
     metrics: Metrics = field(default_factory=Metrics)
-    large_bodies: Turns = field(default_factory=lambda: Turns(1))
-    parsing: Turns = field(default_factory=lambda: Turns(1))
-    body_threads: Turns = field(default_factory=lambda: Turns(BODY_THREADS))
-    report_threads: Turns = field(default_factory=lambda: Turns(REPORT_THREADS))
+    large_bodies: FairSemaphore = field(default_factory=lambda: FairSemaphore(1))
+    parsing: FairSemaphore = field(default_factory=lambda: FairSemaphore(1))
+    body_threads: FairSemaphore = field(default_factory=lambda: FairSemaphore(BODY_THREADS))
+    report_threads: FairSemaphore = field(default_factory=lambda: FairSemaphore(REPORT_THREADS))
     streams: OpenAnswers = field(default_factory=lambda: OpenAnswers("event streams"))
     reports: OpenAnswers = field(default_factory=lambda: OpenAnswers("reports"))
     draining: threading.Event = field(default_factory=threading.Event)
@@ -143,7 +143,7 @@ class ServerState:
     async def call_long(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Returns the result of `work(*args, **kwargs)`, called in a thread. Use it for functions that may take long.
 
-        The caller must hold a place of one of the `Turns` of this object, which limit the number of such calls.
+        The caller must hold a permit of one of this object's fair semaphores, which limit the number of such calls.
         """
         return await asyncio.get_running_loop().run_in_executor(self.executor, lambda: work(*args, **kwargs))
 
@@ -165,7 +165,7 @@ class ServerState:
 
         key_id: the key for whose request the work is done.
         """
-        async with self.body_threads.turn(key_id):
+        async with self.body_threads.permit(key_id):
             return await self.call_long(work, *args, **kwargs)
 
     async def call_for_with_retries(self, key_id: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -174,7 +174,7 @@ class ServerState:
 
         The key occupies one of the threads during all repetitions. The wait for a free thread has no time limit.
         """
-        async with self.body_threads.turn(key_id):
+        async with self.body_threads.permit(key_id):
             return await self.repeated(lambda: self.call_long(work, *args, **kwargs))
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""The objects that all slots of one server share."""
+"""The objects that all slots of one server share. A slot is a thread with a device and a worker process."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,11 +1,11 @@
-"""Places that API keys share: how many a key may use, and whose turn is next."""
+"""A semaphore that API keys share: how many permits a key may hold, and who gets the next one."""
 
 import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
 
-from longtake.service.turns import Turns
+from longtake.service.fair_semaphore import FairSemaphore
 
 
 async def settle() -> None:
@@ -15,10 +15,10 @@ async def settle() -> None:
 
 
 class Clients:
-    """Requests of several keys that wait for a place, and the order in which they got one."""
+    """Requests of several keys that wait for a permit, and the order in which they got one."""
 
-    def __init__(self, places: int) -> None:
-        self.turns = Turns(places)
+    def __init__(self, permits: int) -> None:
+        self.semaphore = FairSemaphore(permits)
         self.served: list[str] = []
         self._ends: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
@@ -31,7 +31,7 @@ class Clients:
             await settle()
 
     async def _request(self, name: str) -> None:
-        async with self.turns.turn(name[0]):
+        async with self.semaphore.permit(name[0]):
             self.served.append(name)
             await self._ends[name].wait()
 
@@ -41,7 +41,7 @@ class Clients:
             await settle()
 
 
-def test_with_one_place_keys_take_turns() -> None:
+def test_with_one_permit_keys_take_turns() -> None:
     async def run() -> list[str]:
         clients = Clients(1)
         await clients.come("a1", "a2", "a3", "a4", "b1", "b2", "c1")
@@ -52,7 +52,7 @@ def test_with_one_place_keys_take_turns() -> None:
     assert asyncio.run(run()) == ["a1", "a2", "b1", "c1", "a3", "b2", "a4"]
 
 
-def test_one_key_has_half_of_the_places_and_others_find_free_ones() -> None:
+def test_one_key_has_half_of_the_permits_and_others_find_free_ones() -> None:
     async def run() -> None:
         clients = Clients(8)
         await clients.come(*(f"a{number}" for number in range(20)))
@@ -72,7 +72,7 @@ def test_one_key_has_half_of_the_places_and_others_find_free_ones() -> None:
     asyncio.run(run())
 
 
-def test_a_request_that_goes_away_gives_its_place_to_the_next() -> None:
+def test_a_request_that_goes_away_gives_its_permit_to_the_next() -> None:
     async def run() -> None:
         clients = Clients(1)
         await clients.come("a1", "a2", "b1", "c1")
@@ -90,15 +90,15 @@ def test_a_request_that_goes_away_gives_its_place_to_the_next() -> None:
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("before", [True, False], ids=["before it gets its place", "as it gets its place"])
-def test_a_request_that_goes_away_does_not_keep_its_place(before: bool) -> None:
-    """Its task does not run between the cancellation and the end of the turn before it, whichever comes first."""
+@pytest.mark.parametrize("before", [True, False], ids=["before it gets its permit", "as it gets its permit"])
+def test_a_request_that_goes_away_does_not_keep_its_permit(before: bool) -> None:
+    """Its task does not run between the cancellation and the release of the permit before it, whichever comes first."""
 
     async def run() -> None:
-        turns = Turns(1)
+        semaphore = FairSemaphore(1)
         async with AsyncExitStack() as first:
-            await first.enter_async_context(turns.turn("a"))
-            waiting = asyncio.create_task(turns.turn("b").__aenter__())
+            await first.enter_async_context(semaphore.permit("a"))
+            waiting = asyncio.create_task(semaphore.permit("b").__aenter__())
             await settle()
             if before:
                 waiting.cancel()
@@ -107,7 +107,7 @@ def test_a_request_that_goes_away_does_not_keep_its_place(before: bool) -> None:
                 waiting.cancel()
         await settle()
         assert waiting.cancelled()
-        async with asyncio.timeout(1), turns.turn("c"):
+        async with asyncio.timeout(1), semaphore.permit("c"):
             pass
 
     asyncio.run(run())
