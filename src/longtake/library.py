@@ -93,7 +93,8 @@ def load(model: str) -> "Model":
 class Model:
     """A loaded model that extends any number of videos.
 
-    `close`, or leaving a `with` block of the model, frees its memory. A later call of `extend` loads the model again.
+    `close`, or the end of a `with` block of the model, frees its memory. A later call of `extend` loads the model
+    again.
     """
 
     def __init__(self, card: ModelCard, settings: Settings) -> None:

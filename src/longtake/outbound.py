@@ -284,8 +284,8 @@ class _PublicNetwork(httpcore.NetworkBackend):
     def _addresses(self, host: str, port: int, deadline: float) -> Sequence[str]:
         """Returns at most 8 (MAX_ADDRESSES) IP addresses of the host; an empty list if the name cannot be resolved.
 
-        `host` is not a trusted host. If it is an IP address itself, it is returned unchecked, because `_parsed` has
-        checked it.
+        `host` is not a trusted host. If it is an IP address itself, it is returned unchecked, because it was checked
+        before.
 
         Raises AddressRefused if any address of a host name is not public, and httpcore.ConnectTimeout if the name is
         not resolved by `deadline` (`time.monotonic`). Raises OSError if this machine failed (see `errors.TEMPORARY`).

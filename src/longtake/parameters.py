@@ -322,7 +322,7 @@ def local_request(
 ) -> LocalRequest:
     """Returns the request for a user's input.
 
-    model: name of the model; None means the one that `Endpoint.model_choice` returns.
+    model: name of the model; None means the endpoint's published model, or its stand-in if that is not installed.
 
     Two defaults differ from those of HTTP requests:
     - If the user sets no number of frames, 96 new frames are added to the whole source.

@@ -14,7 +14,7 @@ from longtake.atomic import create
 from longtake.errors import InvalidRequest
 
 FOLDER = "webhook_keys"
-"""The subfolder of the data folder that contains the keys."""
+"""The subfolder of the data folder that contains the keys with which webhooks are signed."""
 CACHED_S = 24 * 3600
 """Seconds for which receivers of webhooks may cache the published keys."""
 

@@ -110,8 +110,8 @@ class FrameConverter:
     def _resampled(self, frame: Any, pixel_format: str) -> Any:
         """Returns the decoded frame in `pixel_format`, scaled but neither rotated nor cropped.
 
-        After rotation it has the size that `_scaled_size` returns. A Y'CbCr result keeps the frame's own matrix and
-        range; an RGB result has the full range.
+        After rotation it has the frame's aspect ratio and covers the converter's size. A Y'CbCr result keeps the
+        frame's own matrix and range; an RGB result has the full range.
         """
         width, height = self._scaled_size(frame)
         if self._source.transposed:

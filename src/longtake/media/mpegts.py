@@ -44,7 +44,7 @@ def check_programs(file: Openable) -> None:
 
 
 def _packets(opened: BinaryIO) -> Iterator[bytes]:
-    """Yields each packet in which a table of programs begins.
+    """Yields each packet in which a program association table (PAT) begins.
 
     The whole file is searched, because FFmpeg finds packets at any place of a damaged file.
     """

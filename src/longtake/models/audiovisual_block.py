@@ -146,7 +146,7 @@ def _with_two_levels(own: StreamInputs) -> StreamInputs:
 def _exchanged(block: Any, hidden: Mapping[Stream, Tensor], inputs: BlockInputs) -> dict[Stream, Tensor]:
     """Returns the hidden states after the attention between the modalities: video attends to audio, and audio to video.
 
-    The rows from `inputs.connected` on stay unchanged.
+    The rows (predictions) from `inputs.connected` on stay unchanged.
 
     block: the transformer block, which has the layers.
     """

@@ -275,8 +275,8 @@ def empty_model(checkpoint: Checkpoint) -> "torch.nn.Module":
     """Returns the part's model with its weights on the meta device, where they take no memory.
 
     Tensors that no checkpoint stores, such as rotary frequencies, are on the CPU with their values. Raises
-    `BadCheckpoint` if the class cannot be built with the checkpoint's settings, or if a setting is above the limits of
-    `_check_sizes`.
+    `BadCheckpoint` if the class cannot be built with the checkpoint's settings, or if a setting is so large that
+    building would take very long.
     """
     import torch
     from torch.overrides import TorchFunctionMode

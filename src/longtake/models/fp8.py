@@ -136,7 +136,7 @@ def in_usual_bits(layer: Float8Linear, dtype: torch.dtype) -> nn.Linear:
 
 
 def install(model: nn.Module, name: str, layer: nn.Module) -> None:
-    """Replaces the layer of a model that has this name."""
+    """Replaces the model's layer with this name by `layer`."""
     parent, _, attribute = name.rpartition(".")
     setattr(model.get_submodule(parent), attribute, layer)
 

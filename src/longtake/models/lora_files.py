@@ -175,9 +175,9 @@ def _local(lora: Lora, settings: Settings, *, any_path: bool) -> Path | None:
 
     any_path: True allows a path outside the LoRA folder.
     Raises `InvalidRequest` in these cases:
-    - `any_path` is False, and `_check_reachable` refuses the path.
+    - `any_path` is False, and the path is absolute, has `..` or a hidden folder, or is in the server's data folder.
     - The path is a file, and `lora.weight_name` is another name.
-    - The path is a folder, and `choose_file` finds no file in it.
+    - The path is a folder without the file `lora.weight_name` or, if that is None, without exactly one LoRA file.
     """
     anywhere = expanded(str(local_path(lora.path))) if any_path else None
     if anywhere is not None and anywhere.exists():

@@ -20,14 +20,14 @@ _WRAPPERS = frozenset(
         *("unet", "velocity_model"),
     )
 )
-"""Words that a key may have before the module's name.
+"""Words that a key (the name of a tensor in a LoRA file) may have before the module's name.
 
 They name the objects that contain the transformer in the program that wrote the file. `_orig_mod` is that of a model
 which torch has compiled.
 """
 
 _FLAT_PREFIXES = ("lora_unet_", "lora_transformer_", "lora_dit_", "lycoris_")
-"""Prefixes after which the module's name has underscores for dots."""
+"""Prefixes of keys (names of tensors in a LoRA file) after which the module's name has underscores for dots."""
 
 _ROLE = re.compile(
     r"\.(?:(?P<alpha>alpha)"
@@ -44,13 +44,14 @@ _OLD_NAMES = {"to_out": "to_out.0"}
 class. Layers for which both names are the same are left out."""
 
 _CONNECTORS = re.compile(r"(text_embedding_projection|connectors|(video|audio)_(embeddings_)?connector)[._]")
-"""Keys for the text encoder's connectors. Their tensors are ignored, as in the publisher's own code."""
+"""Matches keys (names of tensors in a LoRA file) that are for the text encoder's connectors. Their tensors are ignored,
+as in the publisher's own code."""
 
 _TEXT_ENCODER = re.compile(
     r"^(base_model\.|model\.|lora_)*(text_encoders?|text_model|te|t5|t5xxl|clip|gemma)_?\d*[._]"
     r"|^(base_model\.|model\.)*(encoder\.block|(language_model\.)?(model\.)?layers)\.\d+\."  # T5; language models
 )
-"""Keys for a text encoder."""
+"""Matches keys (names of tensors in a LoRA file) that are for a text encoder."""
 
 _OTHER_KINDS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), kind)

@@ -51,7 +51,8 @@ class Originals:
 def merges(layer: torch.nn.Linear, originals: Originals) -> bool:
     """Returns True if adapters are merged into the layer's weight, and False if they are computed beside it.
 
-    They are merged if there is room for a copy of the weight, and the weight is an ordinary tensor of 16 or 32 bits.
+    They are merged if there is room for a copy of the weight (`originals` says so), and the weight is an ordinary
+    tensor of 16 or 32 bits.
     """
     return originals.home != "none" and is_mergeable(layer)
 

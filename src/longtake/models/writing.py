@@ -55,7 +55,7 @@ class Choice:
 
 
 class Memory(Protocol):
-    """The attention keys and values of all tokens that a language model has read or written up to now."""
+    """The attention keys and values (KV cache) of all tokens that a language model has read or written up to now."""
 
     def logits(self, token: Tensor) -> Tensor:
         """Appends a token [1]. Returns the logits [1, vocabulary] of the token after it."""
@@ -75,6 +75,7 @@ def write(
 
     model: a language model of transformers.
     prompt: the arguments of the model for the prompt, with its tokens as `input_ids` [1, n].
+    choice: how each token is drawn from the model's predictions.
     most: the largest number of tokens that are written.
     ends: the tokens that end a text.
     on_token: called with the number of tokens up to now, after each one. It can end the writing by an exception.

@@ -154,7 +154,8 @@ class Joiner:
         return Detail.of(nearest_first, _pictures(clip.rendition))
 
     def _write_frames(self, clip: GeneratedClip, correct: Correction, written: int) -> None:
-        """Writes a clip's frames. `written` is the number of new frames that are written already."""
+        """Writes a clip's frames after `correct` has corrected them. `written` is the number of new frames written
+        before."""
         frames = corrected_frames(clip, self.plan, correct)
         codes = (as_integers(piece, self.plan.output_format.frame_format) for piece in frames)
         for pictures in checked_frames(codes, self.checker):
@@ -206,7 +207,6 @@ def _with_detail(frames: Tensor, detail: "Detail", distances: Sequence[int]) -> 
     """Returns frames [t, 3, H, W] in 0..1 with the source's fine detail, which the model loses, added to them.
 
     detail: the source's frame next to the new ones, the model's version of that frame, and the source's motion.
-
     distances: for each frame, the number of new frames between the source and this frame.
     """
     from longtake.media.detail import carry_detail

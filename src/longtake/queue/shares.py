@@ -137,7 +137,7 @@ class SenderShares:
     def busy(self) -> Busy:
         """Returns the keys, hosts and receivers that may get no further sender (a thread that sends a webhook) now.
 
-        A paused receiver is included only while a webhook is being sent to it. See `pause_s` for the others.
+        A paused receiver (one that did not answer in time) is included only while a webhook is being sent to it.
         """
         with self._lock:
             return self._busy()

@@ -56,6 +56,7 @@ def choose(vae: Any, canvas: Size, num_frames: int, device: torch.device) -> Til
 
     vae: diffusers' video autoencoder of LTX-Video or LTX-2.
     canvas: the (width, height) of the frames in pixels.
+    num_frames: the number of frames that are encoded or decoded together.
     device: the device on which the VAE runs. Its weights may be elsewhere now.
     """
     if memory.low_memory.get():
@@ -75,6 +76,7 @@ def activation_bytes(vae: Any, size: Size, num_frames: int) -> int:
     The widest tensors are those at the highest resolution, where a position covers `patch_size` x `patch_size` pixels.
 
     size: the (width, height) of the frames, or of their tiles, in pixels.
+    num_frames: the number of frames that are encoded or decoded together.
     """
     config = vae.config
     values = prod(size) * num_frames * config.block_out_channels[0] / config.patch_size**2

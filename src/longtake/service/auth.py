@@ -231,7 +231,8 @@ async def caller_of_page(request: Request) -> Caller:
 async def admin_of_page(request: Request) -> Caller:
     """Returns the caller of a request for data that the server's own pages show only to an admin.
 
-    Raises the errors of `caller_of_page`, and RequestFailed with status 403 if the caller is not an admin.
+    Raises RequestFailed: with status 401 or 403 if the request has no valid key, and with status 403 if the caller is
+    not an admin or a page of another origin sends the request.
     """
     caller = await caller_of_page(request)
     require_admin(caller)

@@ -139,7 +139,10 @@ class Derivations:
         """Returns the copy of a video if it is finished, otherwise the share (0..1) that is finished.
 
         Begins the copy if necessary. The work on it ends if this method is not called for it again within 20 seconds
-        (UNASKED_S). Raises the errors of `made`, except ClientDisconnect.
+        (UNASKED_S).
+
+        Raises RequestFailed with status 429 if 64 requests (MOST_OPEN) of the API key wait already. If the copy has
+        failed within the last minute, raises the LongtakeError or NotFound with which it failed.
         """
         found: DerivedFile | None = await self._call(derived.find, self._store, wanted.derivation)
         if found is not None:

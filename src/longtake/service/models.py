@@ -92,7 +92,8 @@ def models_page(state: ServerState) -> dict[str, Any]:
 def _entry(state: ServerState, status: ModelStatus) -> dict[str, Any]:
     """Returns what the server's page of models shows of one model:
 
-    name, title, licence: see `ModelCard`.
+    name: the model's name in settings and commands.
+    title, licence: the model, and the licence of its weights, in one line each.
     embedded: True if it is in the package.
     installed: True if it can be loaded.
     bytes: the bytes on the disk of its parts and adapters that are on this machine.

@@ -74,7 +74,10 @@ def routes(_: ServerState) -> list[BaseRoute]:
 
 
 def document_json(endpoint: str, queue_url: str) -> bytes:
-    """Returns the result of `document` as JSON. It is cached for each endpoint, because making it takes 30 ms."""
+    """Returns the OpenAPI document of the endpoint with this id, as JSON. It is cached, because making it takes 30 ms.
+
+    queue_url: the URL of the service `queue` as the client sees it.
+    """
     queue, server = (to_json(url)[1:-1] for url in (queue_url, queue_url.removesuffix("/queue")))
     return _template(endpoint).replace(f"{ANY_SERVER}/queue".encode(), queue).replace(ANY_SERVER.encode(), server)
 

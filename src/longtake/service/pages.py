@@ -120,7 +120,10 @@ def _about(endpoint: Endpoint[Any, Any] | None) -> dict[str, str]:
 
 
 def _cards(root: str) -> str:
-    """Returns the list items of all endpoints, with links to their playgrounds. The gallery's script replaces them."""
+    """Returns the list items of all endpoints, with links to their playgrounds. The gallery's script replaces them.
+
+    root: the relative URL of the server's root, such as `../`.
+    """
     card = Template('<li class="card"><h2><a href="${root}models/$id">$name</a></h2><p>$title</p></li>')
     return "".join(
         card.substitute(root=root, id=id, name=escape(one.display_name), title=escape(one.title))
@@ -132,6 +135,9 @@ def _preloads(page: str, root: str) -> str:
     """Returns the HTML that lets the browser load all scripts and style sheets of a page at once.
 
     Otherwise it would learn of each only from the file that imports it, and wait for the network again and again.
+
+    page: the page's name.
+    root: the relative URL of the server's root, such as `../`.
     """
     scripts = sorted(_imported(f"{page}.js", set()) - {f"{page}.js"})
     sheets = sorted(_imported(f"{page}.css", set()) - {f"{page}.css"})

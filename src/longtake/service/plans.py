@@ -106,8 +106,8 @@ class Planner:
         key_id: the client's key.
         checked: the request to plan.
 
-        Raises LongtakeError, whose `loc` is the field at fault, and the errors of `Imports.stored` and
-        `Derivations.made`.
+        Raises LongtakeError, whose `loc` is the field at fault, RequestFailed with status 429 if the key has reached a
+        limit, NotFound if the source is deleted meanwhile, and ClientDisconnect if the client has gone.
         """
         state = self.state
         wanted = await state.call_for(key_id, lambda: parse(endpoint.Request, from_json(checked.compact)))

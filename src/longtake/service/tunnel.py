@@ -13,7 +13,7 @@ from longtake.queue.addresses import HOSTS
 from longtake.service.connections import Bounds
 
 END = b"\r\n\r\n"
-"""The end of a request's head."""
+"""The bytes with which a request's head (its first line and its headers) ends."""
 
 _REQUEST_LINE = re.compile(r"(?P<method>[A-Z]+) (?P<target>\S+) HTTP/1\.[01]")
 

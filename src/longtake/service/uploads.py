@@ -140,7 +140,7 @@ def lifecycle(request: Request) -> Mapping[str, Any] | None:
 
 
 def header_name(request: Request) -> str:
-    """Returns the file name in a request's header `x-fal-file-name`, made safe as by `file_name`.
+    """Returns a safe form of the file name in a request's header `x-fal-file-name`, without folders (see `file_name`).
 
     The header is read as UTF-8. Without the header the result is `upload.bin`.
     """

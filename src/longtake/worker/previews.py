@@ -39,7 +39,7 @@ class PreviewSender:
     `channel`: the connection to the server.
     `request_id`: the request.
 
-    Leaving the context waits for the thread.
+    The end of the `with` block waits for the thread.
     """
 
     def __init__(self, channel: Channel, request_id: str) -> None:

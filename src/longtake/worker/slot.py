@@ -73,7 +73,8 @@ class Slot:
         self.wake()
 
     def stop(self) -> None:
-        """Makes the slot return its current request to the queue and end its worker process and thread.
+        """Makes the slot (a device with its worker process and thread) return its current request to the queue and end
+        its process and thread.
 
         Returns at once; `join` waits for the thread.
         """

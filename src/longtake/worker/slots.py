@@ -116,7 +116,8 @@ class Slots:
         self.stop()
 
     def stop(self) -> None:
-        """Stops all slots at once. Running requests go back to the queue, and the worker processes end."""
+        """Stops all slots (devices with their worker processes) at once. Running requests go back to the queue, and the
+        worker processes end."""
         self._stopped.set()
         self._fetches.stop()
         for slot in self._slots:

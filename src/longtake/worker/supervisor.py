@@ -37,7 +37,8 @@ SlotMessage = FromProcess | Woken | CancelRequested
 
 
 class Supervisor:
-    """Starts a slot's worker process, starts a new one after it has ended, and receives the process's messages.
+    """Starts the worker process of a slot (a device with its process and thread), starts a new one after it has ended,
+    and receives the process's messages.
 
     `name`: the slot's name for logs.
     `device`: the device that the process uses, such as "cuda:0".

@@ -81,7 +81,7 @@ def load(
 
 
 BLOCK_FORWARD = BlockForward(block_forward, with_varying_sizes)
-"""How the blocks of the transformer compute."""
+"""How the blocks of the transformer compute, and which sizes of their inputs differ between requests."""
 
 
 def _evaluate(card: LTX2Card, transformer: Any, device: torch.device, dtype: torch.dtype) -> None:

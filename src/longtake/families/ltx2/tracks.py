@@ -146,7 +146,7 @@ def audio_track(clean: Tensor, is_context: Tensor, strength: float, bounds: Tens
 
 
 def draw_noise(tracks: Mapping[Stream, Track], noise: Noise, name: str) -> dict[Stream, Tensor]:
-    """Returns noise [1, n, C] for each track, by modality.
+    """Returns noise [1, n, C] for the tokens of each modality's track.
 
     `noise`: a function of a name and a shape that returns noise. Equal names give equal noise.
     `name`: says what the noise is for, such as `init`. `noise` is called with the names `video.<name>` and

@@ -8,8 +8,8 @@ from longtake.plans import clip_length, latent_length, padded_length
 from longtake.video import Span
 
 LEAST_NEW_FRAMES = 8
-"""The least number of new frames if the request's frame count includes source frames. Fewer source frames are then
-counted."""
+"""The least number of new frames if the request's frame count includes source frames. If these leave fewer, the model
+sees fewer of them."""
 
 
 @dataclass(frozen=True)

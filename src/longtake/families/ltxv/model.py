@@ -72,7 +72,7 @@ def load(
 
 
 BLOCK_FORWARD = BlockForward(block_forward, with_varying_sizes)
-"""How the blocks of the transformer compute."""
+"""How the blocks of the transformer compute, and which sizes of their inputs differ between requests."""
 
 WARM_UP_TOKENS = 64
 """The number of tokens of the evaluation that compiles the blocks."""
