@@ -66,6 +66,31 @@ def test_the_result_is_deterministic() -> None:
     assert len({compress(frames, 23).tobytes() for _ in range(12)}) == 1
 
 
+def test_frames_that_the_decoder_does_not_return_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Losing:
+        """A decoder that loses the frames that are left at its end."""
+
+        def __init__(self) -> None:
+            self.decoder = create("h264", "r")
+
+        def decode(self, packet: av.Packet | None) -> list[av.VideoFrame]:
+            return [] if packet is None else list(self.decoder.decode(packet))
+
+    create = av.CodecContext.create
+    monkeypatch.setattr(
+        "longtake.media.crf.av.CodecContext.create", lambda name, mode: Losing() if mode == "r" else create(name, mode)
+    )
+    with pytest.raises(ValueError, match="9 frames, but only"):
+        compress(moving(9), 29)
+
+
+def test_many_frames_are_converted_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = moving(50, 32, 32)
+    expected = compress(frames, 29)
+    monkeypatch.setattr("longtake.media.crf._CONVERTED_AT_ONCE", 3)
+    assert (compress(frames, 29) == expected).all()
+
+
 @pytest.mark.parametrize("crf", [-1, 52])
 def test_a_crf_out_of_range_is_an_error(crf: int) -> None:
     with pytest.raises(ValueError, match=r"0\.\.51"):

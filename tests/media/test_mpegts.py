@@ -42,6 +42,69 @@ def test_the_number_of_programs(tmp_path: Path, fields: bytes, before: bytes) ->
         check_programs(path)
 
 
+def section(kind: int, *programs: bytes, version: int = 0, extra: int = 0) -> bytes:
+    """Returns a table of the number `kind`, with `extra` bytes after the fields that each such table begins with."""
+    content = bytes((0, 1, 0xC1 | version % 32 << 1, 0, 0)) + bytes(extra) + b"".join(programs) + bytes(4)
+    return bytes((kind, 0xB0 | len(content) >> 8, len(content) & 0xFF)) + content
+
+
+def pat(count: int, first: int = 0, version: int = 0) -> bytes:
+    return section(0, *((first + n).to_bytes(2, "big") + b"\xe0\x40" for n in range(count)), version=version)
+
+
+def sdt(count: int, first: int = 0) -> bytes:
+    name = b"\x48\x04\x01\x00\x01n"
+    return section(0x42, *((first + n).to_bytes(2, "big") + b"\xfc\x80\x06" + name for n in range(count)), extra=3)
+
+
+def packets(content: bytes, pid: int = 0, between: bytes = b"") -> bytes:
+    """Returns the packets of one or several tables, of which only the first begins with a packet."""
+    pieces = [b"\0" + content[:183], *(content[at : at + 184] for at in range(183, len(content), 184))]
+    heads = [bytes((0x47, 0x40 if n == 0 else 0, pid, 0x10 | n % 16)) for n in range(len(pieces))]
+    return b"".join(head + piece.ljust(184, b"\xff") + between for head, piece in zip(heads, pieces, strict=True))
+
+
+OTHER = b"\x47\x01\x00\x10" + bytes(184)
+"""A packet that belongs to no table."""
+
+
+@pytest.mark.parametrize("between", [b"", OTHER, OTHER * 300, b"junk", OTHER + b"junk"])
+def test_tables_that_continue_in_later_packets_count(tmp_path: Path, between: bytes) -> None:
+    path = tmp_path / "a.ts"
+    path.write_bytes(packets(pat(1000), between=between) * 3)
+    check_programs(path)
+    # The first packets are equal, so only the later ones show that the tables differ.
+    path.write_bytes(b"".join(packets(pat(500)[:-50] + bytes((n,)) * 50, between=between) for n in range(3)))
+    with pytest.raises(UnsupportedVideo, match="more than 1000 programs"):
+        check_programs(path)
+
+
+def test_tables_that_begin_in_the_middle_of_a_packet_count(tmp_path: Path) -> None:
+    path = tmp_path / "a.ts"
+    path.write_bytes(packets(pat(60) + pat(900, 60)))
+    check_programs(path)
+    path.write_bytes(packets(pat(60) + pat(900, 60) + pat(60, 960)))
+    with pytest.raises(UnsupportedVideo, match="more than 1000 programs"):
+        check_programs(path)
+    # The first bytes of a packet end the table before, and the next table begins behind them.
+    first, rest = packets(pat(60))[:188], pat(60)[183:]
+    more = [pat(42, 60 + 42 * n, n) for n in range(23)]
+    path.write_bytes(first + b"\x47\x40\x00\x11" + bytes((len(rest),)) + rest.ljust(183, b"\xff"))
+    check_programs(path)
+    path.write_bytes(path.read_bytes() + b"".join(map(packets, more)))
+    with pytest.raises(UnsupportedVideo, match="more than 1000 programs"):
+        check_programs(path)
+
+
+def test_programs_that_only_have_names_count(tmp_path: Path) -> None:
+    path = tmp_path / "a.ts"
+    path.write_bytes(b"".join(packets(sdt(200, 200 * n), 0x11) for n in range(5)) * 2)
+    check_programs(path)
+    path.write_bytes(path.read_bytes() + packets(pat(1)))
+    with pytest.raises(UnsupportedVideo, match="more than 1000 programs"):
+        check_programs(path)
+
+
 def test_malformed_tables_count_nothing_and_end(tmp_path: Path) -> None:
     (tmp_path / "a.ts").write_bytes(b"".join((b"\x47\x40\x00" + bytes((n,)) * 185) for n in range(256)))
     check_programs(tmp_path / "a.ts")
@@ -61,8 +124,8 @@ def test_a_video_with_too_many_programs_is_refused_at_once(tmp_path: Path) -> No
 def test_the_search_for_programs_does_not_count_as_opening(tmp_path: Path) -> None:
     """The search takes longer, the larger the file is. Opening it does not."""
     path = Clip("clip.ts", frames=4).write(tmp_path)
-    empty = b"\x47\x1f\xff\x10" + (b"\x47\x40\x00" * 62)[:184]
-    path.write_bytes(path.read_bytes() + empty * 30_000)
+    empty = b"\x47\x1f\xff\x10" + b"\x47\x40\x00\x10" * 46
+    path.write_bytes(path.read_bytes() + empty * 1_000)
     began = time.process_time()
     check_programs(path)
     took_s = time.process_time() - began

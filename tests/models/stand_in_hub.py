@@ -20,6 +20,7 @@ class Hub:
     `damage` replaces what is sent for a path, and `cut` says once after how many bytes the connection breaks.
     `waits`: what must happen before the second half of a file is sent. `drips`: files that come byte by byte.
     `elsewhere`: the URL of another such server, to which requests for files are redirected; empty for none.
+    `list_elsewhere`: the same for requests for lists of files.
     `gated`: repositories whose files need a token. `listing`: replaces each list of files.
     `requests` lists the requests with their ranges.
     """
@@ -31,6 +32,7 @@ class Hub:
     waits: dict[str, threading.Event] = field(default_factory=dict)
     drips: set[str] = field(default_factory=set)
     elsewhere: str = ""
+    list_elsewhere: str = ""
     gated: set[str] = field(default_factory=set)
     listing: Iterable[bytes] | None = None
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
@@ -66,6 +68,9 @@ def serving(hub: Hub) -> Iterator[Hub]:
                 self._file(repo, name)
 
         def _listing(self, repo: str) -> None:
+            if hub.list_elsewhere:
+                self._send(307, b"", {"Location": f"{hub.list_elsewhere}{self.path}"})
+                return
             if repo not in hub.repos:
                 self._send(404, b"", {"X-Error-Code": "RepoNotFound"})
                 return

@@ -1,15 +1,22 @@
 """Files come from a (local stand-in for the) hub whole, resumed and verified, or not at all."""
 
+import json
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from itertools import repeat
 from pathlib import Path
 
 import pytest
 
 from longtake.errors import Cancelled, DownloadFailed
-from longtake.models import hub
+from longtake.models import hub, hub_access
 from longtake.models.hub import HubFile
 from longtake.settings import Settings
 from tests.descriptors import no_free_descriptor
@@ -30,6 +37,11 @@ def _settings(stand_in: Hub, **changes: object) -> Settings:
 
 def _big(stand_in: Hub) -> HubFile:
     return next(file for file in hub.files("some/model", _settings(stand_in)) if file.path == "big.safetensors")
+
+
+def _arrived(folder: Path) -> Path:
+    """Where the file is while it is verified."""
+    return folder / ".cache" / "longtake" / "big.safetensors.part" / "big.safetensors"
 
 
 def test_lists_files_with_sizes_and_hashes(stand_in: Hub) -> None:
@@ -81,7 +93,7 @@ def test_can_be_cancelled_and_taken_up_again(stand_in: Hub, tmp_path: Path) -> N
 
 def test_a_file_whose_verification_is_cancelled_is_not_kept(stand_in: Hub, tmp_path: Path) -> None:
     def cancel(count: int) -> None:
-        if not count and (tmp_path / "big.safetensors").exists():
+        if not count and _arrived(tmp_path).exists():
             raise Cancelled
 
     with pytest.raises(Cancelled):
@@ -89,12 +101,35 @@ def test_a_file_whose_verification_is_cancelled_is_not_kept(stand_in: Hub, tmp_p
     assert not (tmp_path / "big.safetensors").exists()
 
 
+@pytest.mark.parametrize("at", ["download", "verification"])
+def test_what_a_killed_process_leaves_is_deleted(stand_in: Hub, tmp_path: Path, at: str) -> None:
+    """Neither its unfinished bytes stay, nor are they taken for the file."""
+    program = f"""
+import os, signal, sys
+from pathlib import Path
+from longtake.models import hub
+from longtake.settings import Settings
+folder, settings = Path(sys.argv[1]), Settings(hf_endpoint=sys.argv[2])
+(file,) = (file for file in hub.files("some/model", settings) if file.path == "big.safetensors")
+def kill(count):
+    if bool(count) == {at == "download"} and (count or any(folder.rglob("big.safetensors"))):
+        os.kill(os.getpid(), signal.SIGKILL)
+hub.fetch(file, folder, settings, kill)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path), stand_in.url]
+    assert subprocess.run(command, timeout=60).returncode == -signal.SIGKILL
+    assert not (tmp_path / "big.safetensors").exists()
+    assert _arrived(tmp_path).parent.exists()
+    assert hub.fetch(_big(stand_in), tmp_path, _settings(stand_in)).read_bytes() == BIG
+    assert not _arrived(tmp_path).parent.exists()
+
+
 def test_two_calls_for_one_file_download_it_once(stand_in: Hub, tmp_path: Path) -> None:
     file, settings = _big(stand_in), _settings(stand_in)
     is_verified, may_go_on, waits = threading.Event(), threading.Event(), threading.Event()
 
     def slow(count: int) -> None:
-        if not count and (tmp_path / "big.safetensors").exists():
+        if not count and _arrived(tmp_path).exists():
             is_verified.set()
             assert may_go_on.wait(5)
 
@@ -118,9 +153,85 @@ def test_two_calls_for_one_file_download_it_once(stand_in: Hub, tmp_path: Path) 
     assert [method for method, path, _ in stand_in.requests if "resolve" in path].count("GET") == 1
 
 
-def test_a_silent_hub_is_given_up(stand_in: Hub) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(DownloadFailed, match="did not answer"):
-        hub.files("some/model", Settings(hf_endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}"), answer_s=0.1)
+def test_a_silent_hub_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_access, "LISTING_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(DownloadFailed, match="in time"):
+        hub.files("some/model", Settings(hf_endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}"))
+
+
+def test_a_list_that_drips_is_given_up(stand_in: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub_access, "LISTING_S", 0.2)
+
+    def pieces() -> Iterator[bytes]:
+        while True:
+            yield b" "
+            time.sleep(0.01)
+
+    stand_in.listing = pieces()
+    with pytest.raises(DownloadFailed, match="did not deliver the file in time"):
+        hub.files("some/model", _settings(stand_in))
+
+
+def test_a_list_without_end_is_refused_and_a_long_one_is_read(stand_in: Hub) -> None:
+    entry = json.dumps({"rfilename": f"vae/{'x' * 60}.json", "size": 1, "blobId": "0" * 40}).encode()
+    stand_in.listing = [b'{"siblings": [', *repeat(entry + b",", 20_000), entry, b"]}"]
+    assert len(hub.files("some/model", _settings(stand_in))) == 20_001
+    sent: list[int] = []
+
+    def pieces() -> Iterator[bytes]:
+        yield b'{"siblings": ['
+        for piece in repeat((entry + b",") * 100, 400 * 2**20 // len(entry) // 100):
+            sent.append(len(piece))
+            yield piece
+
+    stand_in.listing = pieces()
+    with pytest.raises(DownloadFailed, match="some/model cannot be fetched: the hub's list of its files has more than"):
+        hub.files("some/model", _settings(stand_in))
+    assert sum(sent) < 100 * 2**20, "the rest was not read"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"size": None}, {"size": -1}, {"size": True}, {"size": "9"}, {"size": 1e300}, {"lfs": {}}, {"lfs": 3}]
+    + [{"lfs": {"sha256": text}} for text in ("", "x" * 64, "../../x", 7)],
+)
+def test_a_size_or_a_hash_that_is_none_is_refused(stand_in: Hub, changed: dict[str, object]) -> None:
+    whole = {"rfilename": "a.json", "size": 1, "lfs": {"sha256": "0" * 64}}
+    stand_in.listing = [json.dumps({"siblings": [whole]}).encode()]
+    assert hub.files("some/model", _settings(stand_in)) == [HubFile("some/model", "a.json", 1, "0" * 64)]
+    stand_in.listing = [json.dumps({"siblings": [whole | changed]}).encode()]
+    expected = nullcontext() if changed == {"lfs": {}} else pytest.raises(DownloadFailed, match="cannot be read")
+    with expected:
+        hub.files("some/model", _settings(stand_in))
+
+
+def test_names_that_are_no_paths_are_left_out(stand_in: Hub) -> None:
+    names = ["../../x.json", "/etc/x.json", "a/../../x.json", "a\\x.json", "\0.json", "a\n.json", "vae/x.json"]
+    stand_in.listing = [json.dumps({"siblings": [{"rfilename": name, "size": 1} for name in names]}).encode()]
+    assert [file.path for file in hub.files("some/model", _settings(stand_in))] == ["vae/x.json"]
+
+
+def test_a_list_elsewhere_inside_is_not_asked_for(stand_in: Hub) -> None:
+    """The hub itself may be inside, but what it redirects to may not."""
+    with serving(Hub({})) as redirecting, socket.create_server(("127.0.0.2", 0)) as inside:
+        redirecting.list_elsewhere = f"http://127.0.0.2:{inside.getsockname()[1]}"
+        with pytest.raises(DownloadFailed, match="does not lead to the public internet"):
+            hub.files("some/model", _settings(redirecting))
+        inside.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            inside.accept()
+
+
+def test_a_file_larger_than_stated_is_given_up(stand_in: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)
+    monkeypatch.setattr(hub, "_PIECE_BYTES", 1000)
+    file = _big(stand_in)
+    stand_in.damage["big.safetensors"] = BIG * 100
+    reported: list[int] = []
+    with pytest.raises(DownloadFailed, match="sends more than"):
+        hub.fetch(file, tmp_path, _settings(stand_in), reported.append)
+    assert sum(reported) < 4 * len(BIG)
+    assert not (tmp_path / "big.safetensors").exists()
 
 
 def test_a_damaged_file_is_not_kept(stand_in: Hub, tmp_path: Path) -> None:
@@ -137,7 +248,7 @@ def test_what_cannot_be_had_is_said(stand_in: Hub, tmp_path: Path) -> None:
         hub.files("some/model", _settings(stand_in, offline=True))
     with pytest.raises(DownloadFailed, match="LONGTAKE_OFFLINE is set"):
         hub.fetch(_big(stand_in), tmp_path, _settings(stand_in, offline=True))
-    with pytest.raises(DownloadFailed, match="the hub did not answer"):
+    with pytest.raises(DownloadFailed, match=r"127\.0\.0\.1:9/api/models/some/model"):
         hub.files("some/model", Settings(hf_endpoint="http://127.0.0.1:9"))
     for path in ("../escape", "/etc/passwd"):
         with pytest.raises(DownloadFailed, match="no plain path"):

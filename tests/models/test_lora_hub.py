@@ -15,10 +15,10 @@ from pydantic import SecretStr
 
 from longtake.errors import Cancelled, DownloadFailed, FileTooLarge, InvalidRequest
 from longtake.media import fetch
-from longtake.models import lora_hub
+from longtake.models import hub_access
+from longtake.models.hub_access import hub_transport
 from longtake.models.lora_downloads import FETCHED, public_folder
 from longtake.models.lora_files import LoraSources, download_from_hub
-from longtake.models.lora_hub import hub_transport
 from longtake.models.lora_names import Lora
 from longtake.settings import Settings
 from tests.models.stand_in_hub import Hub, serving
@@ -221,7 +221,7 @@ def test_a_list_that_drips_is_given_up(hub: Hub, settings: Settings, monkeypatch
             yield b" "
             time.sleep(0.01)
 
-    monkeypatch.setattr(lora_hub, "LISTING_S", 0.2)
+    monkeypatch.setattr(hub_access, "LISTING_S", 0.2)
     hub.listing = pieces()
     with pytest.raises(DownloadFailed, match="did not deliver the file in time"):
         get(Lora("some/lora"), settings)

@@ -4,6 +4,7 @@ import base64
 import json
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,6 +84,24 @@ def test_damaged_payloads_are_lost_and_not_sent(
     with pytest.raises(FileLost):
         payloads.read(store.blobs, claimed.body_blob)
     assert len(caplog.messages) == 2, "once for the input and once for the result"
+
+
+@each_once
+def test_a_missing_result_is_lost_and_not_deleted(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    row, _ = queue.submit(store.engine, submission(b"{}"))
+    claimed = queue.claim(store.engine, "default", "w")
+    assert claimed is not None
+    assert queue.finish(store.engine, claimed, payloads.move_result_out(store, row.id, Outcome(200, RESULT)))
+    (key,) = keys(store)
+    store.blobs.delete(key)
+    monkeypatch.setattr(payloads, "DELETION_S", 0.1)
+    with pytest.raises(FileLost):
+        payloads.open_result(store.engine, store.blobs, row.id)
+    monkeypatch.setattr(payloads, "DELETION_S", 60.0)
+    with ThreadPoolExecutor(1) as other:  # the row changes soon after the blob was deleted
+        opening = other.submit(payloads.open_result, store.engine, store.blobs, row.id)
+        assert erase(store, row.id)
+        assert opening.result() is None
 
 
 @each_once

@@ -19,7 +19,7 @@ from longtake.derived import copies, program
 from longtake.endpoints import fields, validation
 from longtake.media import fetch, frame_reader, matroska, mpegts, probe, sandbox, tags
 from longtake.media.limits import Limits
-from longtake.models import lora_downloads, lora_files, lora_header, lora_hub, lora_names, safe, text
+from longtake.models import hub, hub_access, lora_downloads, lora_files, lora_header, lora_hub, lora_names, safe, text
 from longtake.outbound import PublicTransport
 from longtake.queue import engine, payloads, recent, requests, shares, short_inputs, status_cache, webhooks
 from longtake.sampling import preview
@@ -129,7 +129,7 @@ VALUES: dict[str, tuple[float | None, ...]] = {
         safe.MAX_NAME,
         safe.MAX_DIMENSIONS,
     ),
-    "bytes of the hub's list": (lora_hub.MOST_LISTED, lora_hub.LISTING_S),
+    "bytes of the hub's list": (lora_hub.MOST_LISTED, hub.MOST_LISTED, hub_access.LISTING_S),
     "bytes of all LoRAs": (lora_files.LARGEST_TOGETHER * SETTINGS.max_lora_bytes,),
     "characters of a LoRA's settings": (lora_header.MAX_METADATA,),
     "downloaded LoRAs": (SETTINGS.lora_disk_bytes,),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from longtake.errors import FileTooLarge, InvalidRequest
+from longtake.errors import FileLost, FileTooLarge, InvalidRequest
 from longtake.storage import uploads
 from longtake.storage.blobs import Blobs
 from longtake.storage.files import FileStore, NewFile
@@ -83,6 +83,42 @@ def test_parts_are_joined_in_the_order_of_their_numbers(store: FileStore) -> Non
     assert uploads.complete(store, upload, listed) == key, "a client's second try"
     assert [blob.key for blob in store.blobs.list()] == [file.blob]
     assert num_rows(store) == 0
+
+
+@pytest.mark.parametrize("left", [None, b"frame"])
+def test_a_lost_file_can_be_sent_again(store: FileStore, left: bytes | None) -> None:
+    upload = new_upload(store)
+    key = uploads.finish(store, upload, written(store, b"frames"))
+    lose(store, key, left)
+    assert uploads.finish(store, upload, written(store, b"frames")) == key
+    file = store.find(key)
+    assert file is not None
+    assert read(store.blobs, file.blob) == b"frames"
+    with pytest.raises(AlreadyUploaded):
+        uploads.finish(store, upload, written(store, b"others"))
+
+
+def test_a_lost_file_is_joined_again_while_its_parts_are_stored(store: FileStore) -> None:
+    upload = new_upload(store, multipart=True)
+    parts = [add_part(store, upload, 1, b"first"), add_part(store, upload, 2, b"second")]
+    key = uploads.complete(store, upload, parts)
+    lose(store, key, None)
+    with pytest.raises(FileLost):
+        uploads.complete(store, upload, parts)
+    parts = [add_part(store, upload, 1, b"first"), add_part(store, upload, 2, b"second")]
+    assert uploads.complete(store, upload, parts) == key
+    file = store.find(key)
+    assert file is not None
+    assert read(store.blobs, file.blob) == b"firstsecond"
+
+
+def lose(store: FileStore, key: str, left: bytes | None) -> None:
+    """Deletes the bytes of a stored file, or cuts them to `left`, but leaves its row."""
+    file = store.find(key)
+    assert file is not None
+    store.blobs.delete(file.blob)
+    if left is not None:
+        store.blobs.put(file.blob, written(store, left))
 
 
 def test_a_damaged_part_must_be_sent_again(store: FileStore) -> None:

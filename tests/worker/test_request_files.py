@@ -56,6 +56,23 @@ def test_files_are_missing_until_they_are_stored_or_on_this_machine(engine: sa.E
 
 
 @on_sqlite
+def test_a_downloaded_file_that_is_cut_off_is_missing(engine: sa.Engine, tmp_path: Path) -> None:
+    context, file = context_of(engine, tmp_path), tmp_path / "file"
+    row = queue.submit(engine, replace(submission(), files=(SOURCE,)))[0]
+    fetch = fetches.claim(engine, Group("local", "default"), "s")
+    assert fetch is not None
+    key = fetches.new_blob_key(row.id, 6)
+    fetches.store(engine, fetch, {SOURCE.url: key}, {}, 6)
+    for content, missing in ((b"frames", set[str]()), (b"frame", {SOURCE.url}), (b"", {SOURCE.url})):
+        file.write_bytes(content)
+        context.store.blobs.put(key, file)
+        assert missing_files(context, row) == missing
+        assert (find_file(context, row, SOURCE.url) is None) == bool(missing)
+    context.store.blobs.delete(key)
+    assert missing_files(context, row) == {SOURCE.url}
+
+
+@on_sqlite
 def test_own_files_and_files_that_no_server_downloads(engine: sa.Engine, tmp_path: Path) -> None:
     context = context_of(engine, tmp_path)
     row = queue.submit(engine, submission())[0]

@@ -1,6 +1,7 @@
 """Adds traces of H.264 compression to the frames that a model receives, because models are trained on such frames."""
 
-from concurrent.futures import Future
+from collections.abc import Iterable
+from concurrent.futures import Future, wait
 from itertools import chain
 
 import av
@@ -19,12 +20,15 @@ _THREADS = 4
 """The number of x264's threads, and of those that convert colours. It is fixed, because x264's output depends on it and
 must be the same on all machines."""
 
+_CONVERTED_AT_ONCE = 16
+"""The largest number of frames whose colours are converted before they are encoded. It limits the memory for them."""
+
 
 def compress(frames: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
     """Returns the RGB frames [T, H, W, 3] as they look after compression: encoded with x264 and decoded again.
 
     `crf` is the constant rate factor, from 0 (the frames are returned unchanged) to 51 (the most compression). Raises
-    ValueError if it is outside this range.
+    ValueError if it is outside this range, or if the decoder does not return all frames.
 
     All frames are encoded as one video with a single keyframe, as in the models' training videos. Frames that are
     encoded one by one would lose less detail. Frames of an odd size are padded for encoding and cropped afterwards.
@@ -48,16 +52,23 @@ def compress(frames: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
         compressed[number] = picture[:height, :width]
 
     # Colours are converted in threads, because that takes longer than x264. Frames are encoded and decoded in order.
+    stored: list[Future[None]] = []
     with Pool(_THREADS) as pool:
-        stored: list[Future[None]] = []
-        for picture in chain(pool.map(planar, frames), [None]):
-            for packet in encoder.encode(picture):
-                for back in decoder.decode(packet):
+
+        def decode(packets: Iterable[av.Packet | None]) -> None:
+            for back in chain.from_iterable(map(decoder.decode, packets)):
+                if len(stored) < count:
                     stored.append(pool.submit(store, len(stored), back))
-        for back in decoder.decode(None):
-            stored.append(pool.submit(store, len(stored), back))
-        for task in stored:
-            task.result()
+
+        for first in range(0, count, _CONVERTED_AT_ONCE):
+            for picture in pool.map(planar, frames[first : first + _CONVERTED_AT_ONCE]):
+                decode(encoder.encode(picture))
+            wait(stored)
+        decode([*encoder.encode(None), None])
+    for task in stored:
+        task.result()
+    if len(stored) != count:
+        raise ValueError(f"x264 has encoded {count} frames, but only {len(stored)} could be decoded again.")
     return compressed
 
 

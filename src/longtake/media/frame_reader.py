@@ -72,8 +72,9 @@ def _pictures(video: ProbedVideo, numbers: list[int], converter: FrameConverter,
         runs = [numbers]
     else:
         block = max(1, min(_BACKWARD_FRAMES, BACKWARD_BYTES // bytes_each))
-        runs = list(_backward_runs(video, numbers, block))
-        _check_work(video, runs)
+        keyframes = sorted({_number_at(video, time) for time in video.keyframe_times}) or [0]
+        runs = list(_backward_runs(keyframes, numbers, block))
+        _check_work(video, keyframes, runs)
     with FrameFile(video) as file:
         for run in runs:
             rising = run if run[0] <= run[-1] else run[::-1]
@@ -91,13 +92,14 @@ def _pictures(video: ProbedVideo, numbers: list[int], converter: FrameConverter,
                 yield from (pictures[number] for number in run)
 
 
-def _backward_runs(video: ProbedVideo, numbers: list[int], block: int) -> Iterator[list[int]]:
+def _backward_runs(keyframes: list[int], numbers: list[int], block: int) -> Iterator[list[int]]:
     """Splits `numbers`, indices of stored frames in falling order, into runs of at most `block` indices.
+
+    keyframes: the indices of the keyframes, in rising order.
 
     Decoding always starts at a keyframe. So the frames from one keyframe to the next stay in one run, and each frame is
     decoded only once. They are split only if there are more than `block` of them.
     """
-    keyframes = sorted({_number_at(video, time) for time in video.keyframe_times})
     run: list[int] = []
     for _, group in groupby(numbers, key=lambda number: bisect_right(keyframes, number)):
         frames = list(group)
@@ -112,14 +114,14 @@ def _backward_runs(video: ProbedVideo, numbers: list[int], block: int) -> Iterat
         yield run
 
 
-def _check_work(video: ProbedVideo, runs: list[list[int]]) -> None:
+def _check_work(video: ProbedVideo, keyframes: list[int], runs: list[list[int]]) -> None:
     """Raises UnsupportedVideo if too many frames would be decoded more than once to read a video backwards.
 
     Each run is decoded from the last keyframe before it, so a video with few keyframes is decoded again and again.
 
+    keyframes: the indices of the keyframes, in rising order.
     runs: lists of frame indices, each in falling order. The frames of a run are decoded and kept in memory together.
     """
-    keyframes = sorted({_number_at(video, time) for time in video.keyframe_times}) or [0]
     starts = (keyframes[max(0, bisect_right(keyframes, run[-1]) - 1)] for run in runs)
     decoded_frames = sum(run[0] + 1 - start for run, start in zip(runs, starts, strict=True))
     again = decoded_frames - len({number for run in runs for number in run})

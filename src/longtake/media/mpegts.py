@@ -1,26 +1,30 @@
 """Counts the programs of an MPEG transport stream: FFmpeg's time to read the file grows with the fifth power of their
 number.
 
-Such a file consists of packets. A table in some of them, the PAT, lists the programs (ISO/IEC 13818-1, 2.4.4.3).
+Such a file consists of packets. Some of them contain tables of programs: the program association table (PAT; ISO/IEC
+13818-1, 2.4.4) and the service description table (SDT; ETSI EN 300 468, 5.2.3), which has the programs' names. A table
+that is too long for one packet continues in later ones.
 """
 
 import re
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Callable, Iterator, Mapping
+from typing import BinaryIO, NamedTuple
 
 from longtake.errors import UnsupportedVideo
 from longtake.media.shared_file import Openable
+from longtake.media.sniff import TS_PACKETS
 
 MOST_PROGRAMS = 1000
-"""The largest number of programs that all different program association tables (PATs) of a file may list together. A
-broadcast has up to 50."""
+"""The largest number of programs that all different tables of a file may list together. A broadcast has up to 50."""
 
 _PACKET_BYTES = 188
-_HEAD = re.compile(b"\x47[\x40\x60\xc0\xe0]\x00")
-"""Matches the first bytes of a packet in which a program association table (PAT) begins."""
+_HEAD = re.compile(
+    b"\x47[\x00\x20\x40\x60\x80\xa0\xc0\xe0][\x00\x11][%b]" % re.escape(bytes(n for n in range(256) if n & 0x10))
+)
+"""Matches the head of a packet with a part of the PAT (its third byte is 0) or of the SDT (0x11)."""
 
-_PAT = 0
-"""The `table_id` of a program association table (PAT), which lists the programs of a stream."""
+_LONGEST_TABLE = 4096
+"""The size in bytes of the longest table that FFmpeg reads."""
 
 _CHUNK_BYTES = 1 << 20
 
@@ -30,48 +34,127 @@ def check_programs(file: Openable) -> None:
 
     Equal tables count once, because a stream repeats its table several times a second.
     """
-    tables: set[bytes] = set()
-    num_programs = 0
+    tables = _Tables()
     with file.open("rb") as opened:
-        for packet in _packets(opened):
-            content = _content(packet)
-            if content in tables:
-                continue
-            tables.add(content)
-            num_programs += sum(_numbers_of_programs(content))
-            if num_programs > MOST_PROGRAMS:
+        for position, packet in _packets(opened):
+            tables.add(position, packet)
+            if tables.num_programs > MOST_PROGRAMS:
                 raise UnsupportedVideo(f"The file has more than {MOST_PROGRAMS} programs, the most that can be read.")
 
 
-def _packets(opened: BinaryIO) -> Iterator[bytes]:
-    """Yields each packet in which a program association table (PAT) begins.
+def _packets(opened: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Yields (position in the file, packet) for each packet that contains a part of a table of programs.
 
     The whole file is searched, because FFmpeg finds packets at any place of a damaged file.
     """
-    content = b""
+    content, start = b"", 0
     while chunk := opened.read(_CHUNK_BYTES):
         content += chunk
         for head in _HEAD.finditer(content):
             packet = content[head.start() : head.start() + _PACKET_BYTES]
             if len(packet) == _PACKET_BYTES:  # otherwise it is in the next content, too
-                yield packet
+                yield start + head.start(), packet
+        start += max(0, len(content) - _PACKET_BYTES + 1)
         content = content[-_PACKET_BYTES + 1 :]
 
 
-def _content(packet: bytes) -> bytes:
-    """Returns what follows a packet's head, from the first table that begins in it; empty if there is none."""
-    start = 4
-    if packet[3] & 0x20:  # fields for the clock and the like come first
-        start += 1 + packet[4]
-    return packet[start + 1 + packet[start] :] if packet[3] & 0x10 and start < len(packet) else b""
+class _Unfinished(NamedTuple):
+    """The beginning of a table: the bytes so far, and the position in the file of the packet with the last of them."""
+
+    content: bytes
+    position: int
 
 
-def _numbers_of_programs(tables: bytes) -> Iterator[int]:
-    """Yields, for each program association table (PAT) that begins in `tables`, the number of programs that it lists.
+_Place = tuple[int, int, int]
+"""What the packets of one table have in common: its kind, their size, and the remainder of their positions by the
+size."""
 
-    tables: the content of a packet.
+
+def _places(kind: int, position: int) -> Iterator[_Place]:
+    """Yields the places of a packet at `position`, one for each size that packets can have."""
+    return ((kind, size, position % size) for size in TS_PACKETS)
+
+
+class _Tables:
+    """Collects the tables of programs from the packets of a file.
+
+    num_programs: the number of programs that all different tables so far list together.
     """
-    while len(tables) >= 3 and tables[0] == _PAT:
-        size = int.from_bytes(tables[1:3], "big") & 0x0FFF
-        yield max(0, size - 9) // 4
-        tables = tables[3 + size :]
+
+    def __init__(self) -> None:
+        self.num_programs = 0
+        self._finished: set[bytes] = set()
+        self._unfinished: dict[_Place, _Unfinished] = {}
+        self._newest: dict[int, _Unfinished] = {}
+
+    def add(self, position: int, packet: bytes) -> None:
+        """Reads one packet. `position` is its position in the file, which must be behind those of earlier packets."""
+        kind, payload = packet[2], _payload(packet)
+        if not packet[1] & 0x40:  # no table begins at its first byte
+            if payload and (content := self._continued(kind, position, by_place=False)):
+                self._read(kind, content + payload, position)
+        elif payload and payload[0] < len(payload):
+            begin = 1 + payload[0]
+            if content := self._continued(kind, position, by_place=True):
+                self._read(kind, content + payload[1:begin])
+            self._read(kind, payload[begin:], position)
+
+    def _continued(self, kind: int, position: int, *, by_place: bool) -> bytes:
+        """Removes an unfinished table, which the packet at `position` continues, and returns its bytes so far.
+
+        Returns no bytes if there is none. The distance of packets is a multiple of their size. If no table has such a
+        distance, and `by_place` is False, the newest one is continued: between the packets there may be other bytes.
+        """
+        placed = (table for place in _places(kind, position) if (table := self._unfinished.get(place)) is not None)
+        found = next(placed, None if by_place else self._newest.get(kind))
+        if found is None:
+            return b""
+        for place in _places(kind, found.position):
+            if self._unfinished.get(place) is found:
+                del self._unfinished[place]
+        if self._newest.get(kind) is found:
+            del self._newest[kind]
+        return found.content
+
+    def _read(self, kind: int, content: bytes, position: int | None = None) -> None:
+        """Counts the programs of the tables in `content`. The first one begins at the first byte.
+
+        kind: a key of _COUNTS.
+        position: the position of the packet with the last byte, if later packets may continue the last table.
+        """
+        while content and content[0] != 0xFF:  # such bytes fill the rest of a packet
+            size = 3 + (int.from_bytes(content[1:3], "big") & 0x0FFF) if len(content) >= 3 else 3
+            if size > _LONGEST_TABLE:
+                return
+            if len(content) < size:
+                if position is not None:
+                    table = self._newest[kind] = _Unfinished(content, position)
+                    self._unfinished.update(dict.fromkeys(_places(kind, position), table))
+                return
+            finished, content = content[:size], content[size:]
+            num_programs = _COUNTS[kind](finished)
+            if num_programs and finished not in self._finished:
+                self._finished.add(finished)
+                self.num_programs += num_programs
+
+
+def _payload(packet: bytes) -> bytes:
+    """Returns the bytes of a packet behind its head and behind the fields for the clock and the like."""
+    return packet[5 + packet[4] :] if packet[3] & 0x20 else packet[4:]
+
+
+def _programs_of_pat(table: bytes) -> int:
+    return max(0, len(table) - 12) // 4 if table[0] == 0 else 0
+
+
+def _programs_of_sdt(table: bytes) -> int:
+    """Returns how many programs an SDT lists. Each has 5 bytes, the last two of which say how many more follow."""
+    count, start = 0, 11
+    while table[0] == 0x42 and start + 5 <= len(table) - 4:
+        start += 5 + (int.from_bytes(table[start + 3 : start + 5], "big") & 0x0FFF)
+        count += 1
+    return count
+
+
+_COUNTS: Mapping[int, Callable[[bytes], int]] = {0x00: _programs_of_pat, 0x11: _programs_of_sdt}
+"""Third byte of a packet -> the function that returns how many programs a table in such packets lists."""

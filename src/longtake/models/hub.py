@@ -1,26 +1,27 @@
 """The model hub (Hugging Face): lists the files of repositories, and downloads them. Needs no torch."""
 
 import hashlib
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
-from longtake.errors import DownloadFailed, LongtakeError, machine_error
-from longtake.media.fetch import ANSWER_S, environment_proxy
+from longtake.errors import DownloadFailed, FileTooLarge, LongtakeError, machine_error
+from longtake.media.fetch import environment_proxy
+from longtake.models.hub_access import GATED, NO_REPOSITORY, HubAccess, hub_transport, is_plain
 from longtake.settings import Settings
 from longtake.video import CHECK_EVERY_S, Check
 
-GATED = "its licence must be accepted on the hub first, and LONGTAKE_HF_TOKEN set"
-"""The end of an error message: why the hub refuses access to a repository whose licence has to be accepted."""
-
-NO_REPOSITORY = "the hub has no such repository, or it is private and LONGTAKE_HF_TOKEN is not set"
-"""The end of an error message: why the hub shows no repository of the requested name."""
+MOST_LISTED = 2**23
+"""The largest number of bytes of the hub's list of a repository's files. A list of 20,000 files has fewer."""
 
 _PIECE_BYTES = 2**23
 """The number of bytes that are read at once when a file's SHA-256 is computed."""
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 OnBytes = Callable[[int], None]
 """A callback that receives the number of bytes that arrived since the last call."""
@@ -42,7 +43,7 @@ class HubFile:
     sha256: str | None
 
 
-def _token(settings: Settings) -> str | bool:
+def _token(settings: Settings) -> str | Literal[False]:
     """Returns the access token for the hub from the settings, or False if they have none.
 
     False tells the hub's library to send no access token, not even one that is stored on this machine.
@@ -50,27 +51,34 @@ def _token(settings: Settings) -> str | bool:
     return settings.hf_token.get_secret_value() if settings.hf_token else False
 
 
-def files(repo: str, settings: Settings, *, answer_s: float = ANSWER_S) -> list[HubFile]:
-    """Returns the files of a repository.
+def files(repo: str, settings: Settings) -> list[HubFile]:
+    """Returns the files of a repository. Those whose name is no plain path are left out.
 
-    answer_s: the longest time in seconds that the hub may stay silent.
-    Raises `DownloadFailed` if the hub does not list the files, or if `settings.offline` is True. Raises OSError if
-    this machine is at fault (see `errors.TEMPORARY`), for example because too many files are open.
+    Raises `DownloadFailed` if the hub does not list the files, if the list is too long (MOST_LISTED), or if
+    `settings.offline` is True. Raises OSError if this machine is at fault (see `errors.TEMPORARY`), for example because
+    too many files are open.
     """
-    from huggingface_hub import HfApi
-
-    if settings.offline:
-        raise DownloadFailed(f"The hub cannot be asked for {repo}: LONGTAKE_OFFLINE is set.")
+    access = HubAccess(repo, settings, _token(settings) or None, hub_transport(settings))
+    access.check_online()
     try:
-        info = HfApi(endpoint=settings.hf_endpoint, token=_token(settings)).model_info(
-            repo, files_metadata=True, timeout=answer_s
-        )
-    except Exception as error:  # transport, access and naming errors of several libraries
-        _raise_failed(repo, error)
-    return [
-        HubFile(repo, item.rfilename, item.size or 0, item.lfs.sha256 if item.lfs else None)
-        for item in info.siblings or ()
-    ]
+        entries = access.listed(MOST_LISTED, with_sizes=True)
+        return [_hub_file(repo, entry) for entry in entries]
+    except FileTooLarge:
+        raise access.failed(f"the hub's list of its files has more than {MOST_LISTED} bytes") from None
+    except (ValueError, LookupError, TypeError):
+        raise access.failed("the hub's list of its files cannot be read") from None
+
+
+def _hub_file(repo: str, entry: Mapping[str, Any]) -> HubFile:
+    """Returns the file that an entry of the hub's list describes.
+
+    Raises ValueError, LookupError or TypeError if the entry has no size, or a malformed one or a malformed SHA-256.
+    """
+    size, stored_apart = entry["size"], entry.get("lfs")
+    digest = stored_apart["sha256"] if stored_apart else None
+    if type(size) is not int or size < 0 or (digest is not None and not _SHA256.fullmatch(digest)):
+        raise ValueError
+    return HubFile(repo, entry["rfilename"], size, digest)
 
 
 def fetch(
@@ -92,14 +100,14 @@ def fetch(
     Raises `DownloadFailed` if the file cannot be downloaded, does not fit on the disk or is damaged. Raises OSError if
     this machine is at fault (see `errors.TEMPORARY`), for example because its disk fails.
     """
-    if ".." in Path(file.path).parts or Path(file.path).is_absolute():
+    if not is_plain(file.path):
         raise DownloadFailed(f"{file.repo} names the file {file.path[:200]!r}, which is no plain path.")
     target = folder / file.path
     if settings.offline and not _is_here(target, file):
         raise DownloadFailed(f"{file.path} of {file.repo} is not here, and LONGTAKE_OFFLINE is set.")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with _lock(folder / ".cache" / "longtake" / f"{file.path}.lock", on_bytes):
+        with _lock(_hidden(folder, file, ".lock"), on_bytes):
             if _is_here(target, file):
                 on_bytes(file.num_bytes)
             else:
@@ -138,8 +146,9 @@ def _lock(path: Path, on_bytes: OnBytes) -> Iterator[None]:
 
 
 def _download(file: HubFile, folder: Path, settings: Settings, on_bytes: OnBytes) -> None:
-    """Downloads a file to `folder` / `file.path`, and verifies its size and its SHA-256. Deletes a file that is not
-    verified, because the next call would take it for a verified one.
+    """Downloads a file, verifies its size and its SHA-256, and then moves it to `folder` / `file.path`.
+
+    Until then the file is in a folder of its own. A killed process leaves that folder, and the next call deletes it.
 
     on_bytes: a callback that gets the number of bytes that have arrived since its last call. It may raise an error to
         end the work.
@@ -148,25 +157,42 @@ def _download(file: HubFile, folder: Path, settings: Settings, on_bytes: OnBytes
     """
     from huggingface_hub import hf_hub_download
 
+    unfinished = _hidden(folder, file, ".part")
+    shutil.rmtree(unfinished, ignore_errors=True)
     free = shutil.disk_usage(folder).free
     if free < file.num_bytes:
         raise DownloadFailed(
             f"The disk for downloads has {free} bytes free; {file.path} of {file.repo} needs {file.num_bytes}."
         )
+    arrived = 0
+
+    def count(num_bytes: int) -> None:
+        nonlocal arrived
+        arrived += num_bytes
+        if arrived > file.num_bytes + _PIECE_BYTES:
+            raise DownloadFailed(f"The hub sends more than the {file.num_bytes} bytes of {file.path} of {file.repo}.")
+        on_bytes(num_bytes)
+
     target = folder / file.path
-    hf_hub_download(
-        file.repo,
-        file.path,
-        local_dir=folder,
-        endpoint=settings.hf_endpoint,
-        token=_token(settings),
-        tqdm_class=_progress_class(on_bytes),
-    )
     try:
-        _verify(target, file, on_bytes)
-    except BaseException:
-        target.unlink(missing_ok=True)
-        raise
+        hf_hub_download(
+            file.repo,
+            file.path,
+            local_dir=unfinished,
+            endpoint=settings.hf_endpoint,
+            token=_token(settings),
+            tqdm_class=_progress_class(count),
+        )
+        _verify(unfinished / file.path, file, on_bytes)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (unfinished / file.path).replace(target)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _hidden(folder: Path, file: HubFile, suffix: str) -> Path:
+    """Returns the path of something that belongs to the download of a file, in a hidden folder of `folder`."""
+    return folder / ".cache" / "longtake" / f"{file.path}{suffix}"
 
 
 def _progress_class(on_bytes: OnBytes) -> type[Any]:

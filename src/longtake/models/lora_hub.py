@@ -5,37 +5,28 @@ cancellation.
 """
 
 import hashlib
-import json
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
 import httpx
 
 from longtake.errors import DownloadFailed, FileTooLarge, InvalidRequest
-from longtake.media.fetch import ANSWER_S, environment_proxy, fetch_file, pace_of
-from longtake.models.hub import GATED, NO_REPOSITORY, sha256
+from longtake.media.fetch import fetch_file, pace_of
+from longtake.models.hub import sha256
+from longtake.models.hub_access import HubAccess, NoSuchFile, hub_endpoint, is_plain
 from longtake.models.lora_downloads import delete_oldest, last_use, mark_used, unfinished_folder
-from longtake.models.lora_names import MOST_NAME, SUFFIX, Lora, choose_file
-from longtake.outbound import PublicTransport, http_url
+from longtake.models.lora_names import SUFFIX, Lora, choose_file
 from longtake.settings import Settings
-from longtake.temporary import temporary_folder
 from longtake.video import CHECK_EVERY_S, Check, no_check
 
 MOST_LISTED = 2**20
 """The largest number of bytes of the hub's list of a repository's files. A list of 3,000 files has fewer."""
-
-LISTING_S = ANSWER_S
-"""Seconds within which the hub's list of a repository's files must have arrived."""
-
-_MOST_PART = 255
-"""The largest number of bytes of one component of a file's path, which is the limit of common file systems."""
 
 _LOCKS: WeakValueDictionary[Path, threading.Lock] = WeakValueDictionary()
 _LOCKS_CHANGE = threading.Lock()
@@ -51,27 +42,6 @@ class HubLora:
 
     path: Path
     is_new: bool
-
-
-def hub_transport(settings: Settings) -> httpx.BaseTransport | None:
-    """Returns the transport with which a server sends requests to the hub.
-
-    The transport allows public hosts, trusted ones and the hub itself. If the environment names a proxy for the hub,
-    the result is None, which allows every host, because the proxy then decides which hosts are allowed.
-    """
-    url = hub_endpoint(settings)
-    try:
-        hub, proxy = http_url(url).raw_host.decode("ascii"), environment_proxy(url)
-    except ValueError:
-        return PublicTransport(settings.trusted_hosts)  # a download will say what is wrong with the hub's URL
-    return None if proxy is not None else PublicTransport((*settings.trusted_hosts, hub))
-
-
-def hub_endpoint(settings: Settings) -> str:
-    """Returns the URL of the hub, without a slash at its end."""
-    from huggingface_hub import constants
-
-    return (settings.hf_endpoint or constants.ENDPOINT).rstrip("/")
 
 
 def download(
@@ -98,7 +68,8 @@ def download(
     file above `settings.max_lora_bytes`.
     """
     folder = home / lora.path.replace("/", "--")
-    repository = _Repository(lora, folder, settings, token, transport, check)
+    access = HubAccess(lora.path, settings, token, transport, check)
+    repository = _Repository(lora, folder, access)
     with _one_at_a_time(folder / (lora.weight_name or ""), check):
         try:
             return repository.newest()
@@ -145,27 +116,19 @@ class _IsHere(Exception):
         self.path = path
 
 
-class _NoSuchFile(Exception):
-    """Raised if the hub has no file of the requested name, or no such repository."""
-
-
 @dataclass
 class _Repository:
     """A hub repository that has a LoRA.
 
+    lora: the LoRA as the request names it.
     folder: the folder of the repository's files on this machine.
+    access: asks the hub for the files of the repository.
     has_answered: True as soon as the hub has named the newest version of the LoRA's file.
-    token: an access token, which is sent to the hub's own host; None sends none.
-    transport: sends the HTTP requests. With None every host is allowed.
-    check: called again and again. It may raise an exception to end the work.
     """
 
     lora: Lora
     folder: Path
-    settings: Settings
-    token: str | None
-    transport: httpx.BaseTransport | None
-    check: Check
+    access: HubAccess
     has_answered: bool = field(default=False, init=False)
 
     def newest(self) -> HubLora:
@@ -174,80 +137,59 @@ class _Repository:
         Raises `DownloadFailed` if there is no such file or the download fails, `InvalidRequest` if the LoRA names no
         file and the repository does not have exactly one, and `FileTooLarge` above `settings.max_lora_bytes`.
         """
-        from huggingface_hub import constants
-
+        self.access.check_online()
         lora = self.lora
-        if self.settings.offline or constants.HF_HUB_OFFLINE:
-            variable = "LONGTAKE_OFFLINE" if self.settings.offline else "HF_HUB_OFFLINE"
-            raise DownloadFailed(f"The hub cannot be asked for {lora.path}: {variable} is set.")
-        if lora.weight_name is not None and _is_plain(lora.weight_name):
+        if lora.weight_name is not None and lora.weight_name.endswith(SUFFIX) and is_plain(lora.weight_name):
             try:
                 return self._file(lora.weight_name)
-            except _NoSuchFile:
+            except NoSuchFile:
                 pass  # the list says which files there are
         name = choose_file(lora, self._names(), "hub repository")
         try:
             return self._file(name)
-        except _NoSuchFile:
-            raise self._failed(f"the hub lists the file {name}, but does not have it") from None
+        except NoSuchFile:
+            raise self.access.failed(f"the hub lists the file {name}, but does not have it") from None
 
     def _names(self) -> list[str]:
         """Returns the names of the repository's LoRA files, as the hub lists them."""
-        hurry = replace(pace_of(self.settings), total_s=LISTING_S)
-        with temporary_folder(self.settings) as folder:
-            try:
-                path = fetch_file(
-                    f"{hub_endpoint(self.settings)}/api/models/{self.lora.path}",
-                    folder,
-                    max_bytes=MOST_LISTED,
-                    pace=hurry,
-                    transport=self.transport,
-                    check=self.check,
-                    hooks={"request": [self._authorise], "response": [self._check_access]},
-                )
-            except _NoSuchFile:
-                self._no_repository()
-            except FileTooLarge:
-                raise InvalidRequest(
-                    f"The hub repository {self.lora.path} has too many files to list: name one as weight_name.",
-                    value=self.lora.path,
-                ) from None
-            content = path.read_bytes()
         try:
-            names = [item["rfilename"] for item in json.loads(content).get("siblings", ())]
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            raise self._failed("the hub's list of its files cannot be read") from None
-        return [name for name in names if isinstance(name, str) and _is_plain(name)]
+            entries = self.access.listed(MOST_LISTED)
+        except FileTooLarge:
+            raise InvalidRequest(
+                f"The hub repository {self.lora.path} has too many files to list: name one as weight_name.",
+                value=self.lora.path,
+            ) from None
+        return [entry["rfilename"] for entry in entries if entry["rfilename"].endswith(SUFFIX)]
 
     def _file(self, name: str) -> HubLora:
         """Returns the repository's file at the path `name`, after a download if its newest version is not here yet.
 
-        Raises `_NoSuchFile` if the hub has no such file, and `DownloadFailed` for all other failures.
+        Raises `NoSuchFile` if the hub has no such file, and `DownloadFailed` for all other failures.
         """
-        address, seen = f"{hub_endpoint(self.settings)}/{self.lora.path}/resolve/main/{quote(name)}", _Seen()
+        address, seen = f"{hub_endpoint(self.access.settings)}/{self.lora.path}/resolve/main/{quote(name)}", _Seen()
 
         def begin(request: httpx.Request) -> None:
-            self._authorise(request)
+            self.access.authorise(request)
             if request.url == address:  # and not a redirect
                 seen.version = seen.sha256 = None
 
         def find_here(answer: httpx.Response) -> None:
-            self._check_access(answer)
-            seen.add(answer, is_from_hub=self._is_hub(answer.url))
+            self.access.check_answer(answer)
+            seen.add(answer, is_from_hub=self.access.is_hub(answer.url))
             self.has_answered = self.has_answered or seen.version is not None
             here = None if seen.version is None else self._place(name, seen.version)
             if here is not None and here.is_file() and mark_used(here):
                 raise _IsHere(here)
 
         try:
-            with unfinished_folder(self.settings) as temporary:
+            with unfinished_folder(self.access.settings) as temporary:
                 path = fetch_file(
                     address,
                     temporary,
-                    max_bytes=self.settings.max_lora_bytes,
-                    pace=pace_of(self.settings),
-                    transport=self.transport,
-                    check=self.check,
+                    max_bytes=self.access.settings.max_lora_bytes,
+                    pace=pace_of(self.access.settings),
+                    transport=self.access.transport,
+                    check=self.access.check,
                     hooks={"request": [begin], "response": [find_here]},
                 )
                 return HubLora(self._keep(path, name, seen), is_new=True)
@@ -262,54 +204,20 @@ class _Repository:
         Raises `DownloadFailed` if the hub stated no version, or if the SHA-256 differs.
         """
         if seen.version is None:
-            raise self._failed(f"the hub does not say which version of {name} it has sent (ETag)")
-        if seen.sha256 not in (None, sha256(path, self.check)):
-            raise self._failed(f"{name} came damaged: its SHA-256 is not the hub's")
+            raise self.access.failed(f"the hub does not say which version of {name} it has sent (ETag)")
+        if seen.sha256 not in (None, sha256(path, self.access.check)):
+            raise self.access.failed(f"{name} came damaged: its SHA-256 is not the hub's")
         target = self._place(name, seen.version)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             path.replace(target)
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
-            raise self._failed(f"{name} is the name of a file and of a folder") from None
-        delete_oldest(self.settings)
+            raise self.access.failed(f"{name} is the name of a file and of a folder") from None
+        delete_oldest(self.access.settings)
         return target
 
     def _place(self, name: str, version: str) -> Path:
         return self.folder / version / name
-
-    def _is_hub(self, url: httpx.URL) -> bool:
-        hub = httpx.URL(hub_endpoint(self.settings))
-        return (url.scheme, url.host, url.port) == (hub.scheme, hub.host, hub.port)
-
-    def _authorise(self, request: httpx.Request) -> None:
-        """Adds the access token to a request, unless it goes to another host than the hub."""
-        if self.token is not None and self._is_hub(request.url):
-            request.headers["Authorization"] = f"Bearer {self.token}"
-
-    def _check_access(self, answer: httpx.Response) -> None:
-        """Raises an error if `answer` is the hub's refusal of a request (status 401, 403 or 404).
-
-        The error is `_NoSuchFile` if only the file is missing, otherwise `DownloadFailed`, which says why.
-        """
-        code, status = answer.headers.get("x-error-code"), answer.status_code
-        if status not in (401, 403, 404) or not self._is_hub(answer.url):
-            return
-        if code == "GatedRepo":
-            raise self._failed(GATED)
-        if code == "RepoNotFound" or (status == 401 and self.token is None):
-            self._no_repository()
-        if status == 404:
-            raise _NoSuchFile
-        raise self._failed(
-            f"the hub refuses access (status {status})"
-            + ("" if self.token is None else "; is LONGTAKE_HF_TOKEN right?")
-        )
-
-    def _no_repository(self) -> NoReturn:
-        raise self._failed(NO_REPOSITORY)
-
-    def _failed(self, reason: str) -> DownloadFailed:
-        return DownloadFailed(f"{self.lora.path} cannot be fetched: {reason}.", value=self.lora.path)
 
 
 @dataclass
@@ -339,19 +247,3 @@ class _Seen:
         is_hexadecimal = re.fullmatch("[0-9a-f]{16,128}", text) is not None
         self.version = (text if is_hexadecimal else hashlib.sha256(text.encode()).hexdigest())[:16]
         self.sha256 = text if linked and is_hexadecimal and len(text) == 64 else None
-
-
-def _is_plain(name: str) -> bool:
-    """Returns True if the name of a file in a repository ends with .safetensors and is safe as a path inside a folder.
-
-    Returns False for a name that is too long, is absolute, leads out of the folder, or has a backslash or an
-    unprintable character.
-    """
-    try:
-        parts = [part.encode() for part in name.split("/")]
-    except UnicodeError:  # half a character
-        return False
-    is_short = len(name) <= MOST_NAME and all(0 < len(part) <= _MOST_PART for part in parts)
-    return (
-        is_short and name.endswith(SUFFIX) and name.isprintable() and "\\" not in name and not {b".", b".."} & {*parts}
-    )

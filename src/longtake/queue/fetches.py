@@ -10,6 +10,7 @@ waiting --claim--> running --finish--> done
 each of them --the request ends--> ended --delete--> (no row)
 """
 
+import secrets
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,8 @@ from longtake.database.connection import reading
 from longtake.database.tables import fetches, requests, servers
 from longtake.queue.requests import RemoteFile, RequestRow
 from longtake.queue.rows import NEXT_VERSION
+from longtake.storage.blobs import Blobs
+from longtake.storage.files import FETCHED
 
 ENDED_BATCH = 50
 """Largest number of ended downloads that `ended` returns."""
@@ -67,6 +70,20 @@ class Fetch:
     group: Group
     server: str
     downloads: Downloads
+
+
+def new_blob_key(request_id: str, num_bytes: int) -> str:
+    """Returns an unused key for the blob of a file of `num_bytes` bytes that was downloaded for a request."""
+    return f"{FETCHED}/{request_id}.{secrets.token_hex(8)}.{num_bytes}"
+
+
+def is_whole(blobs: Blobs, key: str) -> bool:
+    """Returns True if the blob of a downloaded file is stored and has the size that its key states.
+
+    Keys of earlier versions state no size. Their blobs count as whole if they are stored.
+    """
+    size, stated = blobs.size(key), key.split(".")[2:]
+    return size is not None and stated in ([], [str(size)])
 
 
 def add(connection: sa.Connection, row: RequestRow, files: Sequence[RemoteFile]) -> None:

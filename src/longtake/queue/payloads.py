@@ -6,10 +6,9 @@ If they were in the row, the database would write them again at each change of t
 import base64
 import hashlib
 import json
-import logging
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,7 @@ from longtake.errors import FileLost
 from longtake.queue.requests import Outcome, Submission
 from longtake.storage.blobs import Blobs
 from longtake.storage.files import PAYLOADS, FileStore
-
-log = logging.getLogger(__name__)
+from longtake.storage.lost import report_lost
 
 INLINE_BYTES = 64 * 1024
 """Size in bytes above which an input or a result is stored as a blob. A larger invalid input is not stored at all."""
@@ -33,6 +31,9 @@ MAX_VIDEO_INSIDE = 64 * 1024**2
 
 A client can send such a data URI back as the input of another request: it is below the default limit of a JSON body.
 """
+
+DELETION_S = 1.0
+"""Seconds within which the row of a request changes after the blob of its result was deleted."""
 
 _ENCODED_AT_ONCE = 3 * 2**18
 """Number of bytes that are encoded as base64 at once: a multiple of 3, so that only the last piece needs padding."""
@@ -158,22 +159,15 @@ def checked(blobs: Blobs, key: str) -> Iterator[bytes]:
 
 def _lost(key: str) -> FileLost:
     """Returns the error for a blob with a payload that is missing or damaged, and reports it in the log."""
-    _report_lost(key)
+    report_lost(f"The stored file {key} is missing or damaged. Restore it from a backup, if there is one.")
     return FileLost("The server has lost the stored input or result of this request. Send the request again.")
-
-
-@lru_cache(maxsize=1000)
-def _report_lost(key: str) -> None:
-    """Logs that the payload in a blob is missing or damaged. This function is cached, so that it logs each blob only
-    once."""
-    log.error("The stored file %s is missing or damaged. Restore it from a backup, if there is one.", key)
 
 
 def open_result(engine: sa.Engine, blobs: Blobs, request_id: str) -> OpenResult | None:
     """Opens the JSON body of the request's result, to be read in pieces.
 
-    Returns None if there is no such request, if it has no result yet, or if the result's blob is deleted. Raises
-    FileLost if the blob is damaged.
+    Returns None if there is no such request, if it has no result yet, or if the result is deleted. Raises FileLost if
+    the result's blob is missing or damaged.
     """
     found = _output(engine, request_id)
     if found is None or (found.output is None and found.output_blob is None):
@@ -186,8 +180,24 @@ def open_result(engine: sa.Engine, blobs: Blobs, request_id: str) -> OpenResult 
             pass
         pieces = blobs.open(found.output_blob)
         return None if size is None else OpenResult(size, next(pieces), pieces)
-    except FileNotFoundError:  # The payload is just being deleted.
-        return None
+    except FileNotFoundError:
+        if _is_deleted(engine, request_id, found.output_blob):
+            return None
+        raise _lost(found.output_blob) from None
+
+
+def _is_deleted(engine: sa.Engine, request_id: str, key: str) -> bool:
+    """Returns True if the missing blob `key` of a request's result was deleted. Returns False if it is lost.
+
+    The row still names a lost blob. When a payload is deleted, its blob goes first and the row changes soon after, so
+    this function looks again for one second (DELETION_S).
+    """
+    until = time.monotonic() + DELETION_S
+    while (found := _output(engine, request_id)) is not None and found.output_blob == key:
+        if time.monotonic() >= until:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def result(engine: sa.Engine, blobs: Blobs, request_id: str) -> bytes | None:

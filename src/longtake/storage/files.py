@@ -10,7 +10,7 @@ import logging
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from longtake.storage import legacy, lifecycle, open_blobs
 from longtake.storage.blobs import Blobs
 from longtake.storage.keys import KEY, suffix
 from longtake.storage.local import SCRATCH
+from longtake.storage.lost import report_lost
 from longtake.temporary import delete_unchanged
 
 PAYLOADS = "payloads"
@@ -39,7 +40,7 @@ PARTS = "parts"
 """The folder of blobs that are parts of unfinished uploads. Their keys are `parts/<token>.<number>.<etag>`."""
 
 FETCHED = "fetched"
-"""The folder of blobs that were downloaded for requests. Their keys are `fetched/<request id>.<random>`."""
+"""The folder of blobs that were downloaded for requests. See `queue.fetches.new_blob_key`."""
 
 DERIVED = "derived"
 """The folder of blobs that were made from files, such as a strip of a video's frames (see `storage.derived`)."""
@@ -51,10 +52,6 @@ STRAY_S = 24 * 3600.0
 
 Younger ones may belong to an upload or a request in progress. `sweep_strays` says which are deleted.
 """
-
-
-MOST_REPORTED = 1000
-"""Largest number of files whose loss one process logs."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +102,6 @@ class FileStore:
     `blobs`: the storage of the files' bytes.
     `scratch`: this server's folder for files that are not stored yet.
     `retention_s`: seconds after which a file expires, unless its lifecycle sets another time.
-    `reported`: the blobs of the lost files that this object has logged.
 
     Methods that store a file raise DiskFull if a disk is full, and then store nothing.
     """
@@ -114,7 +110,6 @@ class FileStore:
     blobs: Blobs
     scratch: Path
     retention_s: float = 7 * 24 * 3600.0
-    reported: set[str] = field(default_factory=set, compare=False)
 
     def scratch_path(self) -> Path:
         """Returns an unused path in the scratch folder. The folder is created if it does not exist."""
@@ -150,7 +145,7 @@ class FileStore:
             return True
         if self._row(key) is None:
             return False
-        self._report_lost(file, size)
+        _report_lost(file, size)
         raise FileLost(
             "The server has lost this file or a part of it. Upload it again, or repeat the request that made it."
         )
@@ -280,19 +275,6 @@ class FileStore:
             }
         return used | {blob for blob, owner in {**of_parts, **of_fetched}.items() if owner in owners}
 
-    def _report_lost(self, file: StoredFile, size: int | None) -> None:
-        """Logs once that a file's blob is missing (`size` None) or has a wrong size."""
-        if file.blob in self.reported or len(self.reported) >= MOST_REPORTED:
-            return
-        self.reported.add(file.blob)
-        # Whoever knows a file's key may read the file, so the log has only the beginning of the blob's name.
-        log.error(
-            "The stored file %s..., of %s, %s. Restore it from a backup; clients get status 500 for it until then.",
-            file.blob[:8],
-            file.owner if file.request_id is None else f"request {file.request_id}",
-            "is missing" if size is None else f"is damaged: it has {size} bytes and not {file.size}",
-        )
-
     def _row(self, key: str) -> sa.Row[Any] | None:
         if not KEY.fullmatch(key):
             return None
@@ -320,12 +302,16 @@ class FileStore:
         return True
 
     def _holds(self, key: str, path: Path) -> bool:
-        """Returns True if a file is stored under this key and has the same bytes as the local file at `path`."""
+        """Returns True if a whole file is stored under this key and has the same bytes as the local file at `path`."""
         row = self._row(key)
         if row is None or row.size != path.stat().st_size:
             return False
+        try:
+            pieces = self.blobs.open(row.blob)
+        except FileNotFoundError:  # it is lost
+            return False
         with path.open("rb") as file:
-            return all(file.read(len(piece)) == piece for piece in self.blobs.open(row.blob))
+            return all(file.read(len(piece)) == piece for piece in pieces) and not file.read(1)
 
     def _delete_where(self, condition: sa.ColumnElement[bool], limit: int | None = None) -> list[str]:
         """Deletes the files whose rows meet `condition`, at most `limit` of them, and returns their keys.
@@ -380,6 +366,17 @@ def disk_full_errors() -> Iterator[None]:
         if error_code(error) not in FULL:
             raise
         raise DiskFull("The file could not be stored: the disk of the server's database is full.") from error
+
+
+def _report_lost(file: StoredFile, size: int | None) -> None:
+    """Logs once that a file's blob is missing (`size` None) or has a wrong size."""
+    # Whoever knows a file's key may read the file, so the log has only the beginning of the blob's name.
+    owner = file.owner if file.request_id is None else f"request {file.request_id}"
+    what = "is missing" if size is None else f"is damaged: it has {size} bytes and not {file.size}"
+    report_lost(
+        f"The stored file {file.blob[:8]}..., of {owner}, {what}. Restore it from a backup; clients get status 500 for "
+        "it until then."
+    )
 
 
 def _owners(folder: str, blobs: Sequence[str]) -> dict[str, str]:

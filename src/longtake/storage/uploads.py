@@ -99,14 +99,19 @@ def find(store: FileStore, token: str) -> Upload | None:
 def finish(store: FileStore, upload: Upload, path: Path) -> str:
     """Moves the file at `path` into the store as the upload's file, and returns the file's key.
 
-    If the upload was already finished with the same bytes, only returns the key, and the file remains at `path`.
+    If the upload was already finished with the same bytes, only returns the key, and the file remains at `path`. A file
+    that is lost or has expired is replaced.
 
     Raises AlreadyUploaded if the upload was finished with different bytes, and DiskFull if a disk is full.
     """
-    file = NewFile(upload.key_id, upload.name, upload.content_type, upload.lifecycle)
-    if not store.add(upload.file_key, file, path):
-        raise AlreadyUploaded
-    return upload.file_key
+    file, key = NewFile(upload.key_id, upload.name, upload.content_type, upload.lifecycle), upload.file_key
+    if not store.add(key, file, path):
+        if store.find_whole(key) is not None:
+            raise AlreadyUploaded
+        store.delete(key)
+        if not store.add(key, file, path):  # another call has just stored other bytes
+            raise AlreadyUploaded
+    return key
 
 
 @dataclass(frozen=True)
@@ -169,14 +174,16 @@ def _num_bytes(connection: sa.Connection, upload: Upload) -> int:
 def complete(store: FileStore, upload: Upload, parts: Iterable[tuple[int, str]]) -> str:
     """Joins the parts of an upload, stores the result as the upload's file, and returns the file's key.
 
-    If the upload is already finished, or is finished meanwhile by another call, only returns the key.
+    If the upload is already finished, or is finished meanwhile by another call, only returns the key. A file that is
+    lost is made again if its parts are still stored.
 
     `parts`: a pair (number, etag) for each part. The parts are joined in the order of their numbers. The etag is the
         MD5 of the part's bytes in hex.
 
-    Raises InvalidRequest if one of the parts is not stored, and DiskFull if a disk is full.
+    Raises InvalidRequest if one of the parts is not stored, FileLost if that is so and the file was stored but is lost,
+    and DiskFull if a disk is full.
     """
-    if store.find(upload.file_key) is not None:
+    if store.find_whole(upload.file_key) is not None:
         return upload.file_key
     whole = store.scratch_path()
     try:

@@ -7,7 +7,6 @@ them as blobs, from which the worker process of any server reads them. The datab
 
 import logging
 import math
-import secrets
 import threading
 import time
 from collections import Counter
@@ -23,9 +22,9 @@ from longtake.database.connection import RetriesStopped, is_temporary, retry_unt
 from longtake.endpoints.validation import errors_at
 from longtake.errors import Cancelled, LongtakeError, machine_error
 from longtake.media.fetch import fetch_file, pace_of
+from longtake.models.hub_access import hub_transport
 from longtake.models.lora_downloads import public_folder
 from longtake.models.lora_files import LoraSources, download_from_hub, needs_download
-from longtake.models.lora_hub import hub_transport
 from longtake.models.lora_names import is_hub_url, lora_at
 from longtake.outbound import PublicTransport
 from longtake.periodic import Repeating
@@ -34,7 +33,6 @@ from longtake.queue import fetches
 from longtake.queue.fetches import Fetch, Group
 from longtake.queue.requests import Outcome, RemoteFile
 from longtake.storage import imports
-from longtake.storage.files import FETCHED
 from longtake.temporary import temporary_folder
 from longtake.threads import start
 from longtake.worker import outcomes
@@ -367,7 +365,7 @@ class FetchPlaces:
 
     def _store(self, place: Place, path: Path) -> str:
         """Stores a downloaded file as a new blob. Returns the blob's key."""
-        key = f"{FETCHED}/{place.fetch.request_id}.{secrets.token_hex(8)}"
+        key = fetches.new_blob_key(place.fetch.request_id, path.stat().st_size)
         self._retry(place, lambda: self._context.store.blobs.put(key, path))
         return key
 

@@ -41,9 +41,9 @@ from longtake.families import plan_from_json, plan_to_json
 from longtake.imports import importing_models
 from longtake.media.fetch import fetch_file, pace_of, remove_fetched
 from longtake.models.download import status
+from longtake.models.hub_access import hub_transport
 from longtake.models.lora_downloads import delete_oldest, mark_used, public_folder, unfinished_folder
 from longtake.models.lora_files import LoraSources
-from longtake.models.lora_hub import hub_transport
 from longtake.models.lora_names import Lora, hub_url
 from longtake.models.registry import ModelCard
 from longtake.outbound import PublicTransport, is_http

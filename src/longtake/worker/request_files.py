@@ -42,12 +42,13 @@ def missing_files(context: SlotContext, row: RequestRow) -> set[str]:
 
 
 def _found(context: SlotContext, row: RequestRow, downloads: fetches.Downloads, url: str) -> FileFound:
-    """Returns where the server has the file that a URL names. Its `blob` is None if the server does not store the file.
+    """Returns where the server has the file that a URL names. Its `blob` is None if the server lacks the file or a part
+    of it.
 
     `row`, `downloads`: the request that names the URL, and what was downloaded for it.
     """
     hub_name, fetched = downloads.hub_names.get(url), downloads.blobs.get(url)
-    if fetched is not None and context.store.blobs.size(fetched) is not None:
+    if fetched is not None and fetches.is_whole(context.store.blobs, fetched):
         return FileFound(fetched, is_fetched=True, hub_name=hub_name)
     try:
         own = find_own(context.store, url, row.key_id)
