@@ -178,6 +178,37 @@ def test_an_end_image_is_fetched_and_opened_for_the_plan(tmp_path: Path) -> None
     assert [row.facts for row in rows] == [{"width": 40, "height": 30}]
 
 
+def test_the_source_and_the_end_image_are_fetched_at_the_same_time(tmp_path: Path) -> None:
+    image = BytesIO()
+    Image.new("RGB", (40, 30)).save(image, "PNG")
+    contents = {"/clip.mp4": CLIP, "/end.png": image.getvalue()}
+    both_asked = threading.Barrier(len(contents))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            both_asked.wait(PATIENCE_S)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(contents[self.path])))
+            self.end_headers()
+            self.wfile.write(contents[self.path])
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    site = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=site.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    video, end = (f"http://127.0.0.1:{site.server_port}{path}" for path in contents)
+    with served_to(tmp_path) as (_, client):
+        assert planned(client, LTX2, video, end_image_url=end).status_code == 200
+    site.shutdown()
+
+
+def test_of_two_files_that_cannot_be_used_the_source_is_named(server: tuple[Served, httpx.Client]) -> None:
+    _, client = server
+    answer = planned(client, LTX2, "file:///etc/passwd", end_image_url="data:image/png;base64,AAAA")
+    assert [one["loc"] for one in answer.json()["detail"]] == [["body", "video_url"]]
+
+
 def test_a_field_that_the_source_does_not_allow_is_named(server: tuple[Served, httpx.Client]) -> None:
     _, client = server
     body = INPUTS[LTXV] | {"video": {"video_url": DATA_URI, "start_frame_num": 40}}

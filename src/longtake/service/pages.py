@@ -7,7 +7,7 @@ keys. All addresses in a page are relative, so that the pages also work behind a
 import gzip
 import hashlib
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 from html import escape
 from pathlib import Path
 from string import Template
@@ -153,9 +153,15 @@ def _imported(name: str, known: set[str]) -> set[str]:
     """Returns `known` with the names of a static file and of all files that it imports, directly or not."""
     if name not in known:
         known.add(name)
-        for other in _IMPORT.findall((FOLDER / "static" / name).read_text("utf-8")):
+        for other in _imports(name):
             _imported(other, known)
     return known
+
+
+@cache
+def _imports(name: str) -> tuple[str, ...]:
+    """Returns the names of the static files that a static file imports. Each file is read once."""
+    return tuple(_IMPORT.findall((FOLDER / "static" / name).read_text("utf-8")))
 
 
 def _address_without_end_slashes(request: Request) -> str:

@@ -102,6 +102,8 @@ class Planner:
     ) -> dict[str, Any]:
         """Returns the plan of a valid request, as the JSON object that the client gets.
 
+        The source and the end image are fetched at the same time. If both cannot be used, the error is the source's.
+
         request: the client's HTTP request.
         key_id: the client's key.
         checked: the request to plan.
@@ -112,12 +114,13 @@ class Planner:
         state = self.state
         wanted = await state.call_for(key_id, lambda: parse(endpoint.Request, from_json(checked.compact)))
         url = endpoint.source_url(wanted)
-        with errors_at(endpoint.source_field, url):
-            file = await self.imports.stored(request, key_id, url)
-            what = Derivation(file[0], "source", __version__)
-            made = await state.derivations.made(request, Wanted(what, file[1], key_id))
-        await self._open_end_image(request, endpoint, key_id, wanted)
-        facts = _FACTS.validate_python(made.facts)
+        end_image = asyncio.create_task(self._open_end_image(request, endpoint, key_id, wanted))
+        try:
+            file, facts = await self._open_source(request, endpoint, key_id, url)
+            await end_image
+        finally:
+            end_image.cancel()
+            await asyncio.gather(end_image, return_exceptions=True)  # an error of the source is the one that is told
 
         def make() -> tuple[Plan, ModelChoice]:
             model = endpoint.model_choice(state.settings)
@@ -130,6 +133,19 @@ class Planner:
         has_writer = self.expansions.is_configured or (model.installed and model.card.writes_prompts)
         prompt = {"prompt": {"expands": plan.expand_prompt and has_writer, "expanded": expanded}}
         return document(plan, model, facts, url, file, notes) | prompt
+
+    async def _open_source(
+        self, request: Request, endpoint: Endpoint[Any, Any], key_id: str, url: str
+    ) -> tuple[Imported, VideoInfo]:
+        """Fetches and probes the source of a request, whose URL is `url`. Returns the stored file and its facts.
+
+        The other arguments, and the errors, are those of `plan`.
+        """
+        with errors_at(endpoint.source_field, url):
+            file = await self.imports.stored(request, key_id, url)
+            what = Derivation(file[0], "source", __version__)
+            made = await self.state.derivations.made(request, Wanted(what, file[1], key_id))
+        return file, _FACTS.validate_python(made.facts)
 
     async def _open_end_image(
         self, request: Request, endpoint: Endpoint[Any, Any], key_id: str, wanted: BaseModel
