@@ -99,6 +99,39 @@ def test_the_door_asks_for_a_key_and_can_forget_it(served: Served, tab: "Page") 
     assert tab.evaluate("() => sessionStorage.length + localStorage.length + document.cookie.length") == 0
 
 
+def test_a_remembered_key_opens_every_tab_until_it_is_forgotten(served: Served, new_tab: Callable[[], "Page"]) -> None:
+    key = served.state.keys.create("mine", "run")
+    submit(served, "mine alone", key_id=key.partition(":")[0], endpoint=LTX2)
+    waiting, tab = new_tab(), new_tab()
+    for one in (waiting, tab):
+        one.goto(f"{served.url}/history")
+        one.get_by_placeholder("id:secret").wait_for()
+    tab.get_by_placeholder("id:secret").fill(key)
+    tab.get_by_label("Remember it on this machine").check()
+    tab.keyboard.press("Enter")
+    third = new_tab()
+    third.goto(f"{served.url}/history")
+    for one in (waiting, tab, third):
+        one.get_by_text("mine alone").wait_for()
+    waiting.get_by_role("button", name="Forget key").click()
+    for one in (waiting, tab, third):
+        one.get_by_placeholder("id:secret").wait_for()
+        assert one.get_by_text("mine alone").count() == 0
+        assert one.evaluate("() => sessionStorage.length + localStorage.length") == 0
+
+
+def test_a_key_that_is_not_remembered_stays_in_its_tab(served: Served, new_tab: Callable[[], "Page"]) -> None:
+    key = served.state.keys.create("mine", "run")
+    tab, other = new_tab(), new_tab()
+    tab.goto(f"{served.url}/history")
+    tab.get_by_placeholder("id:secret").fill(key)
+    tab.keyboard.press("Enter")
+    tab.get_by_role("button", name="Forget key").wait_for()
+    other.goto(f"{served.url}/history")
+    other.get_by_placeholder("id:secret").wait_for()
+    assert other.evaluate("() => localStorage.length") == 0
+
+
 def test_what_was_entered_is_forgotten_with_the_key(served: Served, tab: "Page") -> None:
     key = served.state.keys.create("mine", "run")
     tab.goto(f"{served.url}/models/{LTXV}")

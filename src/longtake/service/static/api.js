@@ -1,15 +1,11 @@
 // Calls the server. Every address is relative to the page, so that the pages work behind a path prefix.
-// A key stays in this tab's session storage and is sent in a header, never in an address.
 
 import { parse, stringify } from "./json.js";
-
-const KEY = "longtake.key";
+import { drop, key } from "./key.js";
 
 export const ROOT = document.documentElement.dataset.root;
 // The address of the server's first page, which is also that of the server for programs.
 export const HOME = new URL(ROOT || ".", location.href).href;
-export const key = () => sessionStorage.getItem(KEY);
-export const keep = (text) => (text ? sessionStorage.setItem(KEY, text) : sessionStorage.removeItem(KEY));
 export const headers = () => (key() ? { Authorization: `Key ${key()}` } : {});
 
 // A refusal of the server: `status`, `message` for people, and fal's list of problems in `detail`, if there is one.
@@ -55,8 +51,8 @@ export async function call(path, { json, ...options } = {}) {
     const body = await response.json().catch(() => null);
     if (response.status !== 401) throw new Refused(response.status, body);
     if (sent === key()) {
-      keep(null);
-      await unlock(sent ? "This key does not open the server." : "");
+      drop(sent);
+      if (!key()) await unlock(sent ? "This key does not open the server." : "");
     }
   }
 }

@@ -3,7 +3,7 @@
 import { Refused, call, callJson } from "./api.js";
 import { by, copyText, el, toast } from "./dom.js";
 import { place } from "./list.js";
-import { adopt, onRequests } from "./shell.js";
+import { abandon, adopt, onRequests } from "./shell.js";
 import { bytes, plural, roughly, when } from "./words.js";
 
 const PULL_MS = 1000;
@@ -148,7 +148,7 @@ function keyRow({ id, alias, scope, max_in_flight: most, own, created_at: at, re
     if (!confirm(warnings.join(" "))) return;
     try {
       await call(`page/keys/${id}`, { method: "DELETE" });
-      if (own) adopt(null);
+      if (own) abandon();
     } catch (error) {
       toast(error.message, { failed: true });
     }
@@ -188,7 +188,7 @@ by("new-key").addEventListener("submit", async (event) => {
     if (isFirst) adopt(made.key);
     const text = isFirst ? "This page uses it from now on. Keep a copy:" : "Keep a copy:";
     by("made").replaceChildren(
-      el("h2", { tabindex: -1 }, `The new key ${made.alias ?? alias.value}`),
+      el("h3", { tabindex: -1 }, `The new key ${made.alias ?? alias.value}`),
       el("p", {}, `${text} it is shown only now.`),
       el(
         "div",
@@ -198,7 +198,7 @@ by("new-key").addEventListener("submit", async (event) => {
       ),
     );
     by("made").hidden = false;
-    by("made").querySelector("h2").focus();
+    by("made").querySelector("h3").focus();
     by("made").scrollIntoView({ block: "nearest" });
     event.target.reset();
     guarded(keys);

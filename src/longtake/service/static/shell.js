@@ -1,7 +1,8 @@
 // What all pages share: the key door, the line about the queue, and the mark at the current page's link.
 
-import { HOME, callJson, keep, key, setDoor } from "./api.js";
+import { HOME, callJson, setDoor } from "./api.js";
 import { by } from "./dom.js";
+import { drop, forget, keep, key } from "./key.js";
 
 const door = by("door");
 let opening = null;
@@ -17,7 +18,7 @@ setDoor((refusal) => {
         opening = null;
         const typed = by("key").value.trim();
         by("key").value = "";
-        adopt(typed || key());
+        if (typed) adopt(typed, by("remember").checked);
         resolve();
       },
       { once: true },
@@ -25,18 +26,24 @@ setDoor((refusal) => {
   });
   return opening;
 });
-// Uses a key from now on: calls that wait for one go on with it.
-export function adopt(text) {
-  keep(text);
-  by("forget").hidden = !text;
+// Uses a key from now on: calls that wait for one go on with it. `everywhere` is whether all tabs use it.
+export function adopt(text, everywhere = false) {
+  keep(text, everywhere);
+  by("forget").hidden = false;
   if (door.open) door.close();
+}
+// Uses a key no more, because it was revoked.
+export function abandon() {
+  drop(key());
+  by("forget").hidden = true;
 }
 door.addEventListener("cancel", (event) => event.preventDefault());
 by("forget").hidden = !key();
-by("forget").addEventListener("click", () => {
-  // A page keeps what was entered when it is left, so everything is forgotten after that.
-  addEventListener("pagehide", () => sessionStorage.clear());
-  location.reload();
+by("forget").addEventListener("click", forget);
+// A key that another tab remembers opens this one, too.
+addEventListener("storage", () => {
+  by("forget").hidden = !key();
+  if (door.open && key()) door.close();
 });
 
 for (const link of document.querySelectorAll(".top nav a")) {

@@ -1,0 +1,35 @@
+// The API key of this page. It is sent in a header, never in an address. It stays in the browser: in the storage of the
+// tab, or, if the person wants that, in the storage of all tabs.
+
+const NAME = "longtake.key";
+const FORGET = "forget";
+
+// Returns the key, or null if there is none.
+export const key = () => sessionStorage.getItem(NAME) ?? localStorage.getItem(NAME);
+
+// Keeps a key for this tab, and for all tabs if `everywhere` is true.
+export function keep(text, everywhere) {
+  sessionStorage.setItem(NAME, text);
+  if (everywhere) localStorage.setItem(NAME, text);
+}
+
+// Drops a key that opens nothing. Another one that is kept stays.
+export function drop(text) {
+  for (const storage of [sessionStorage, localStorage]) if (storage.getItem(NAME) === text) storage.removeItem(NAME);
+}
+
+const tabs = new BroadcastChannel(NAME);
+tabs.addEventListener("message", ({ data }) => data === FORGET && forgetHere());
+
+// Forgets the key and what was entered, in this tab and in all others of this server, and loads their pages again.
+export function forget() {
+  localStorage.removeItem(NAME);
+  tabs.postMessage(FORGET);
+  forgetHere();
+}
+
+function forgetHere() {
+  // A page keeps what was entered when it is left, so everything is forgotten after that.
+  addEventListener("pagehide", () => sessionStorage.clear());
+  location.reload();
+}
