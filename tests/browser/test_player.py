@@ -35,6 +35,7 @@ def test_the_result_is_shown_while_its_copy_is_made(served: Served, tab: "Page")
 
     tab.route("**/media/*/facts", lambda route: route.fulfill(json={"playable": False}))
     tab.route("**/media/*/copy", copy)
+    tab.clock.install()
     tab.goto(f"{served.url}/models/{LTXV}?request={row.id}")
     tab.locator(".player").get_by_text("Preparing a copy, 40 %").wait_for()
     assert tab.get_by_role("group", name="Player").is_visible()
@@ -50,7 +51,7 @@ def test_the_result_is_shown_while_its_copy_is_made(served: Served, tab: "Page")
     )
     tab.locator(".player").wait_for(state="detached")
     count = len(asked)
-    tab.wait_for_timeout(1500)
+    tab.clock.run_for(60_000)
     assert len(asked) == count
 
 

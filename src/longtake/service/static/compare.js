@@ -1,37 +1,25 @@
-// Two results side by side: they play together, and a table shows what differs between their requests. As long as one is
-// missing, the newest results are offered.
+// Two results that play together, and a table of what differs between their requests. As long as one is missing, the
+// newest results are offered.
 
 import { ROOT, callJson } from "./api.js";
 import { by, el } from "./dom.js";
 import { stringify } from "./json.js";
-import { playable } from "./player.js";
+import { pair } from "./pair.js";
 import "./shell.js";
 import { picture } from "./thumbnail.js";
 import { STATES, dollars, seconds, when } from "./words.js";
-
-const AROUND_S = 1.5;
-const films = [];
-let joint = null;
-let around = false;
 
 async function start() {
   const query = new URLSearchParams(location.search);
   const ids = [query.get("a"), query.get("b")].filter(Boolean);
   const entries = await Promise.all(ids.map(described));
-  by("pair").append(...entries.map((entry) => side(entry)));
   if (entries.length < 2 || !entries.every(({ video }) => video)) {
+    by("pair").append(...entries.map(single));
     await offer(entries.find(({ video }) => video) ?? null);
     return;
   }
-  by("controls").hidden = false;
-  by("seek").max = Math.max(...entries.map(({ video }) => video.duration));
+  by("pair").append(pair(entries, entries.map(caption)));
   by("differences").append(table(entries));
-  callJson(`models/${entries[0].endpoint}/requests/${entries[0].id}/joint?figures=0`)
-    .then((found) => {
-      joint = found;
-      by("joint").hidden = false;
-    })
-    .catch(() => {}); // the plan of an older request is no longer there
 }
 
 // Returns the entry of a request; one with no more than an error and the id if the request is unknown.
@@ -50,30 +38,17 @@ function missing(entry) {
   return entry.erased_at ? "Its video was deleted." : "Its video is not stored here.";
 }
 
-// Returns one of the two sides: the film, or why there is none.
-function side(entry) {
+// Returns one result whose other one is not chosen yet, or why it cannot be compared.
+function single(entry) {
   if (!entry.video) return el("p", { class: "empty" }, missing(entry));
-  const name = entry.prompt || entry.endpoint;
+  return el("figure", {}, picture(entry.video.url), caption(entry));
+}
+
+function caption(entry) {
   const seed = seedOf(entry);
   const facts = [seed && `seed ${seed}`, when(entry.completed_at)].filter(Boolean).join(" · ");
-  const film = el("video", { playsinline: true, loop: true, preload: "auto", aria: { label: name } });
-  film.muted = films.length > 0;
-  films.push(film);
-  const waiting = el("span", { class: "quiet", role: "status" });
-  playable(entry.video.url, {
-    onShare: (share) => {
-      waiting.textContent = ` Preparing a copy, ${Math.round(100 * share)} %`;
-    },
-  })
-    .then(({ address }) => {
-      film.src = address;
-      waiting.textContent = "";
-    })
-    .catch((error) => {
-      waiting.textContent = ` ${error.message}`;
-    });
-  const link = el("a", { href: `${ROOT}models/${entry.endpoint}?request=${entry.id}` }, name);
-  return el("figure", {}, film, el("figcaption", {}, link, el("span", { class: "quiet" }, ` ${facts}`), waiting));
+  const link = el("a", { href: `${ROOT}models/${entry.endpoint}?request=${entry.id}` }, entry.prompt || entry.endpoint);
+  return el("figcaption", {}, link, el("span", { class: "quiet" }, ` ${facts}`));
 }
 
 // Returns the seed of a result as text; an empty one if neither the result nor the input has any.
@@ -141,30 +116,6 @@ function table(entries) {
   return el("table", {}, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows.map(row)));
 }
 
-const seek = (at) => {
-  for (const film of films) film.currentTime = Math.min(at, film.duration || at);
-};
-function tick() {
-  const at = films[0].currentTime;
-  if (around && Math.abs(at - joint.seconds) > AROUND_S) seek(Math.max(0, joint.seconds - AROUND_S));
-  by("seek").value = at;
-  if (Math.abs(films[1].currentTime - at) > 0.15 && at < films[1].duration) films[1].currentTime = at;
-  if (!films[0].paused) requestAnimationFrame(tick);
-}
-by("play").addEventListener("click", () => {
-  const { paused } = films[0];
-  for (const film of films)
-    if (paused) film.play().catch(() => {});
-    else film.pause();
-  by("play").textContent = paused ? "Pause" : "Play";
-  if (paused) tick();
-});
-by("joint").addEventListener("click", () => {
-  around = !around;
-  by("joint").setAttribute("aria-pressed", String(around));
-  if (around) seek(Math.max(0, joint.seconds - AROUND_S));
-});
-by("seek").addEventListener("input", () => seek(Number(by("seek").value)));
 start().catch((error) => {
   by("pair").append(el("p", { class: "error" }, error.message));
 });

@@ -2,7 +2,7 @@
 
 import { callJson, fileAddress, fileKey, fileUrl, mediaAddress } from "./api.js";
 import { el } from "./dom.js";
-import { playable } from "./player.js";
+import { playable } from "./playable.js";
 import { lastFrame, recentFiles } from "./recent_files.js";
 import { upload } from "./upload.js";
 import { seconds } from "./words.js";

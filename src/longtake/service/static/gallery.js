@@ -4,7 +4,7 @@
 import { ROOT, callJson } from "./api.js";
 import { by, el, toast } from "./dom.js";
 import { place } from "./list.js";
-import { playable } from "./player.js";
+import { playable } from "./playable.js";
 import { onRequests } from "./shell.js";
 import { picture } from "./thumbnail.js";
 import { STATES, perUnit, seconds } from "./words.js";

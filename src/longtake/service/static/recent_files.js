@@ -2,7 +2,7 @@
 
 import { callJson, fileKey } from "./api.js";
 import { el } from "./dom.js";
-import { playable } from "./player.js";
+import { playable } from "./playable.js";
 import { picture } from "./thumbnail.js";
 
 const SHOWN = 6;

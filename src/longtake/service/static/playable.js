@@ -1,0 +1,46 @@
+// Stored files that a browser may be unable to play, and the server's copies of them.
+
+import { call, callJson, fileKey, mediaAddress } from "./api.js";
+
+const ASK_MS = 700;
+const USUAL = /\.(mp4|webm)$/;
+
+// Returns {address, release} of a file that the browser can play: the file itself, or a copy that the server makes of
+// it. `onShare(share)` is called while the copy is made, with the share (0..1) that is done. `signal` ends the waiting.
+export async function playable(path, options = {}) {
+  return mediaAddress((await copyOf(path, options)) ?? path, options);
+}
+
+// Puts the file at `path` into a video element. A usual file is there at once, because nearly every one can be played; a
+// copy takes its place if the browser cannot play it. `onLoad(release)` gets the function that frees what was loaded. The
+// other options are those of `playable`.
+export async function showIn(film, path, { signal, onShare, onLoad = () => {} }) {
+  const show = ({ address, release }) => {
+    if (signal.aborted) release();
+    else {
+      onLoad(release);
+      film.src = address;
+    }
+  };
+  const isUsual = USUAL.test(path);
+  const [copy] = await Promise.all([
+    copyOf(path, { signal, onShare }),
+    isUsual ? mediaAddress(path, { signal }).then(show) : null,
+  ]);
+  if (copy || !isUsual) show(await mediaAddress(copy ?? path, { signal }));
+}
+
+// Returns the address of the copy of a file that the browser cannot play, when it is made; null if no copy is needed.
+async function copyOf(path, { signal, onShare = () => {} }) {
+  const file = fileKey(path);
+  const facts = file ? await callJson(`media/${file}/facts`, { signal }).catch(() => null) : null;
+  signal?.throwIfAborted();
+  if (!facts || facts.playable) return null;
+  const copy = `media/${file}/copy`;
+  for (;;) {
+    const answer = await call(copy, { headers: { Range: "bytes=0-0" }, signal });
+    if (answer.status !== 202) return copy;
+    onShare((await answer.json()).share);
+    await new Promise((resolve) => setTimeout(resolve, ASK_MS));
+  }
+}

@@ -1,0 +1,124 @@
+// What all players have: buttons, keys and a bar that move one video, and a loop around the joints.
+
+import { el } from "./dom.js";
+import { timeline } from "./timeline.js";
+import { seconds } from "./words.js";
+
+const AROUND_S = 1.5;
+const SLACK_S = 0.12;
+const FIELDS = "input:not([type=range], [type=checkbox]), textarea, select, dialog, [contenteditable]";
+// Elements that have their own meaning for Space and the arrows.
+const PRESSED = "input, button, a, summary, video, [role=tab], [role=slider]";
+
+// Returns {line, play, clock, loop, full, keys, setJoints, nameKeys, tick}: the bar (see `timeline`), elements for the
+// player, among them the paragraph that names its keys, and functions.
+//
+// node: the element of the player, which fills the screen. The keys work while it is shown.
+// film: the video that they move, `duration` seconds long.
+// onTick: called whenever the film may show another frame.
+// more: further keys, each {key, text, act, isThere}; `text` says what the key does.
+// signal: ends the keys.
+//
+// setJoints(joints) marks the joints, each {seconds, name, fps}. `nameKeys` must be called when `isThere` of a key has
+// changed, and `tick` once when the player is complete.
+export function transport(node, film, duration, { onTick, more, signal }) {
+  const line = timeline(duration, (at) => (film.currentTime = at));
+  const clock = el("span", { class: "clock" });
+  const keys = el("p", { class: "quiet keys" });
+  const play = el("button", { type: "button", onclick: toggle }, "Play");
+  const loop = pressable("Loop the joint", () => setAround(!isAround));
+  const full = el("button", { type: "button", class: "plain", onclick: () => fill(node, film) }, "Full screen");
+  let joints = [];
+  let isAround = false;
+  loop.hidden = true;
+
+  function toggle() {
+    if (film.paused) film.play().catch(() => {});
+    else film.pause();
+  }
+  const first = () => Math.max(0, Math.min(...joints.map((one) => one.seconds)) - AROUND_S);
+  const last = () => Math.max(...joints.map((one) => one.seconds)) + AROUND_S;
+  function setAround(wanted) {
+    isAround = wanted;
+    loop.setAttribute("aria-pressed", String(isAround));
+    if (!isAround) return;
+    film.currentTime = first();
+    film.play().catch(() => {});
+  }
+  function setJoints(found) {
+    joints = found;
+    line.mark(joints);
+    loop.hidden = false;
+    nameKeys();
+  }
+  function step(frames) {
+    film.pause();
+    film.currentTime = Math.max(0, film.currentTime + frames / (joints[0]?.fps ?? 25));
+  }
+  function tick() {
+    const at = film.currentTime;
+    if (isAround && (at > last() || at < first() - 0.25)) film.currentTime = first();
+    line.show(film.currentTime);
+    clock.textContent = `${film.currentTime.toFixed(2)} of ${seconds(duration)}`;
+    onTick();
+    if (!film.paused) requestAnimationFrame(tick);
+  }
+  film.addEventListener("play", () => {
+    play.textContent = "Pause";
+    tick();
+  });
+  film.addEventListener("pause", () => {
+    play.textContent = "Play";
+    onTick();
+  });
+  for (const name of ["timeupdate", "seeked"]) film.addEventListener(name, () => film.paused && tick());
+
+  const named = [
+    { key: " ", text: "Space plays", act: toggle },
+    { key: "j", text: "J loops the joint", act: () => setAround(!isAround), isThere: () => !loop.hidden },
+    { key: "ArrowLeft", text: "", act: () => step(-1) },
+    { key: "ArrowRight", text: "arrows step a frame", act: () => step(1) },
+    { key: "f", text: "F fills the screen", act: () => fill(node, film) },
+    ...more,
+  ];
+  const there = () => named.filter(({ isThere = () => true }) => isThere());
+  function nameKeys() {
+    const texts = there().map(({ text }) => text);
+    keys.textContent = `${texts.filter(Boolean).join(", ")}.`;
+  }
+  // The keys work on the whole page, except in its fields and while the player is not shown.
+  function press(event) {
+    if (event.target.closest(FIELDS) || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.defaultPrevented || !node.getClientRects().length) return;
+    const isLetter = /^[a-z]$/i.test(event.key);
+    const pressed = isLetter ? event.key.toLowerCase() : event.key;
+    const found = there().find(({ key }) => key === pressed);
+    const isOwn = event.key !== " " && !event.target.matches("input") && node.contains(event.target);
+    if (!found || (!isLetter && !isOwn && event.target.closest(PRESSED))) return;
+    event.preventDefault();
+    found.act();
+  }
+  document.addEventListener("keydown", press, { signal });
+  nameKeys();
+  return { line, play, clock, loop, full, keys, setJoints, nameKeys, tick };
+}
+
+// Returns a button that is pressed or not, which it is not at first.
+export const pressable = (text, onclick) =>
+  el("button", { type: "button", class: "plain", aria: { pressed: "false" }, onclick }, text);
+
+// Lets a video show its frame at `wanted` seconds, and play on from there while `leader` plays. It stands still before its
+// beginning and after its end. This must be called again when the video has sought.
+export function follow(leader, film, wanted) {
+  const at = Math.min(Math.max(0, wanted), film.duration || Infinity);
+  // A new seek would end one that is under way, and a slow video would never show a frame.
+  if (!film.seeking && Math.abs(film.currentTime - at) > (leader.paused ? 0.005 : SLACK_S)) film.currentTime = at;
+  if (leader.paused || at !== wanted) film.pause();
+  else if (film.paused && !film.ended) film.play().catch(() => {}); // an ended video would begin anew
+}
+
+function fill(node, film) {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else if (node.requestFullscreen) node.requestFullscreen().catch(() => {});
+  else film.webkitEnterFullscreen?.(); // telephones of Apple show only videos so
+}
