@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from longtake.queue.requests import Outcome
-from tests.service.finished import finished, submit
-from tests.service.serving import LTX2, LTXV, Served
+from tests.service.finished import CLIP, finished, submit
+from tests.service.serving import LTX2, LTXV, Served, wait_for
+from tests.service.serving import submit as submit_input
 from tests.service.test_pages import PAGES
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Dialog, Page, Route
+    from playwright.sync_api import Page, Route
 
 pytestmark = pytest.mark.browser
 
@@ -75,15 +76,26 @@ def test_an_older_answer_does_not_replace_that_of_newer_filters(served: Served, 
     held: list[Route] = []
     tab.route("**/page/requests?q=slow&*", lambda route: held.append(route))
     search = tab.locator("input[name=q]")
+    tab.get_by_text("slow", exact=True).wait_for()
     with tab.expect_request("**/page/requests?q=slow&*"):
         search.fill("slow")
     search.fill("quick")
     tab.wait_for_function("() => document.querySelectorAll('.request').length === 1")
     assert held
+    tab.evaluate(
+        """() => {
+          window.slow = 0;
+          const isSlow = (one) => one.textContent === "slow";
+          const count = () => (window.slow += [...document.querySelectorAll(".prompt")].filter(isSlow).length);
+          new MutationObserver(count).observe(document.getElementById("requests"), { childList: true });
+        }"""
+    )
     for route in held:
         route.continue_()
-    tab.wait_for_timeout(300)
-    assert tab.locator(".prompt").all_inner_texts() == ["quick"]
+    submit(served, "quick again", outcome=FAILED, search_text="quick")
+    tab.get_by_text("quick again").wait_for()
+    assert tab.locator(".prompt").all_inner_texts() == ["quick again", "quick"]
+    assert tab.evaluate("() => window.slow") == 0
 
 
 def test_two_results_are_chosen_from_the_newest(served: Served, tab: "Page") -> None:
@@ -98,6 +110,59 @@ def test_two_results_are_chosen_from_the_newest(served: Served, tab: "Page") -> 
     tab.wait_for_function("() => [...document.querySelectorAll('video')].every((film) => film.currentTime > 0.2)")
     assert tab.get_by_role("row", name="prompt").inner_text().split("\t") == ["prompt", '"one"', '"two"']
     assert all("seed 7 · " in caption for caption in tab.locator("figcaption").all_inner_texts())
+
+
+def compared(served: Served, tab: "Page") -> None:
+    """Opens the comparison of two results whose joints differ."""
+    ids = [result(served, prompt) for prompt in ("one", "two")]
+
+    def joint(route: "Route") -> None:
+        at = 0.5 if ids[0] in route.request.url else 1.0
+        route.fulfill(json={"seconds": at, "sound_seconds": at, "new_first": False, "fps": 24.0})
+
+    tab.route("**/joint?figures=0", joint)
+    tab.goto(f"{served.url}/compare?a={ids[0]}&b={ids[1]}")
+    tab.get_by_role("button", name="Loop the joint").wait_for()
+    tab.wait_for_function("() => [...document.querySelectorAll('video')].every((film) => film.readyState >= 2)")
+
+
+def test_a_comparison_marks_both_joints_and_loops_around_them(served: Served, tab: "Page") -> None:
+    compared(served, tab)
+    tab.locator(".joint").nth(1).wait_for()
+    assert tab.locator(".joint").all_inner_texts() == ["First", "Second"]
+    places = tab.locator(".joint").evaluate_all("marks => marks.map((mark) => parseFloat(mark.style.left) / 100)")
+    assert places == pytest.approx([0.5 / 1.375, 1 / 1.375], abs=1e-4)
+    tab.keyboard.press("j")
+    assert tab.get_by_role("button", name="Loop the joint").get_attribute("aria-pressed") == "true"
+    tab.wait_for_function("() => [...document.querySelectorAll('video')].every((film) => !film.paused)")
+
+
+def test_one_key_shows_the_first_or_the_second_result_in_one_place(served: Served, tab: "Page") -> None:
+    compared(served, tab)
+    first, second = tab.get_by_label("First", exact=True), tab.get_by_label("Second", exact=True)
+    heard = "() => [...document.querySelectorAll('video')].map((film) => !film.muted)"
+    assert (first.is_visible(), second.is_visible()) == (True, True)
+    assert tab.evaluate(heard) == [True, False]
+    beside = first.bounding_box()
+    tab.keyboard.press("ArrowRight")
+    tab.keyboard.press("s")
+    place = first.bounding_box()
+    assert (first.is_visible(), second.is_visible()) == (True, False)
+    tab.keyboard.press("s")
+    assert (first.is_visible(), second.is_visible()) == (False, True)
+    assert second.bounding_box() == place
+    assert place is not None
+    assert beside is not None
+    assert place["width"] > beside["width"]
+    assert tab.evaluate(heard) == [False, True], "the one that is shown is heard"
+    same = (
+        "() => { const [a, b] = document.querySelectorAll('video'); return Math.abs(a.currentTime - b.currentTime); }"
+    )
+    tab.wait_for_function(f"() => ({same})() < 0.01 && document.querySelector('video').currentTime > 0")
+    tab.get_by_role("group", name="Sound").get_by_role("button", name="None").click()
+    tab.keyboard.press("b")
+    assert (first.is_visible(), second.is_visible()) == (True, True)
+    assert tab.evaluate(heard) == [False, False]
 
 
 def test_a_comparison_has_one_row_for_the_seed(served: Served, tab: "Page") -> None:
@@ -127,12 +192,14 @@ def test_every_page_tells_what_runs_and_goes_on_after_it_was_hidden(served: Serv
         tab.goto(f"{served.url}/{path}")
         tab.locator("#queue").get_by_text("1 waiting").wait_for()
     hide = "hidden => Object.defineProperty(document, 'hidden', { value: hidden, configurable: true })"
+    tab.clock.install()
+    tab.reload()
     with tab.expect_response("**/page/requests"):
         pass
     tab.evaluate(hide, True)
     asked: list[str] = []
     tab.on("request", lambda request: asked.append(request.url))
-    tab.wait_for_timeout(3500)
+    tab.clock.run_for(60_000)
     assert len([url for url in asked if url.endswith("/page/requests")]) <= 1, "the one that was due already"
     submit(served, "waits, too")
     tab.evaluate(hide, False)
@@ -160,26 +227,123 @@ def test_several_requests_are_deleted_at_once_and_leave_the_list(served: Served,
         row.filter(has_text=prompt).get_by_label("Select").check()
     row.filter(has_text="willow").get_by_label("Select").check()
     assert not tab.get_by_role("link", name="Compare").is_visible(), "only two results are compared"
-    said: list[str] = []
-
-    def agree(dialog: "Dialog") -> None:
-        said.append(dialog.message)
-        dialog.accept()
-
-    tab.once("dialog", agree)
     tab.locator("#picked").get_by_role("button", name="Delete").click()
-    tab.get_by_text("Deleted 3 requests").wait_for()
-    assert "Delete 3 requests" in said[0]
-    tab.wait_for_function("() => document.querySelectorAll('.request').length === 2")
+    undo = tab.get_by_role("button", name="Undo")
+    assert undo.evaluate("button => button === document.activeElement"), "the keyboard can undo it at once"
+    assert tab.locator("#requests li").first.inner_text().startswith("still waits") is False
+    assert row.count() == 2
+    assert "Deleted 3 requests." in tab.locator(".deleted").inner_text()
+    tab.keyboard.press("Enter")
+    tab.wait_for_function("() => document.querySelectorAll('.request').length === 5")
+    assert tab.evaluate("() => document.activeElement.closest('.request') !== null"), "the focus is at the row"
     assert not tab.locator("#picked").is_visible()
-    assert tab.evaluate("() => document.activeElement.closest('.request') !== null"), "the focus is at the next row"
+    assert erased(served) == 0
+
+
+def erased(served: Served) -> int:
+    with served.client() as client:
+        return len(client.get("/page/requests?erased=yes").json()["requests"])
+
+
+def test_what_was_deleted_leaves_the_list_when_nobody_undoes_it(served: Served, tab: "Page") -> None:
+    for prompt in ("apple", "birch", "cedar"):
+        result(served, prompt)
+    tab.clock.install()
+    tab.goto(f"{served.url}/history?endpoint={LTXV}")
+    row = tab.locator(".request")
+    row.filter(has_text="birch").get_by_role("button", name="Delete").click()
+    tab.get_by_text("Deleted, with its input and its file.").wait_for()
+    tab.clock.run_for(7000)
+    assert erased(served) == 0
+    tab.clock.run_for(2000)
+    tab.locator(".deleted").wait_for(state="detached")
+    assert erased(served) == 1
+    assert row.count() == 2
+    assert "apple" in tab.evaluate("() => document.activeElement.closest('.request').textContent"), "the next row"
     assert tab.locator("select[name=endpoint]").input_value() == LTXV
-    tab.once("dialog", lambda dialog: dialog.dismiss())
-    row.filter(has_text="cedar").get_by_role("button", name="Delete").click()
-    assert row.filter(has_text="cedar").is_visible()
     tab.locator("select[name=state]").select_option("deleted")
-    tab.wait_for_function("() => document.querySelectorAll('.request').length === 3")
-    assert row.filter(has_text="cedar").count() == 0
+    row.get_by_text("Deleted.").wait_for()
+    assert row.count() == 1
+
+
+def test_a_deletion_is_sent_when_the_page_is_left(served: Served, tab: "Page") -> None:
+    ids = [result(served, f"prompt {number}.") for number in range(24)]
+    tab.goto(f"{served.url}/history")
+    tab.get_by_text("prompt 0.").wait_for()
+    tab.get_by_role("checkbox").first.check()
+    tab.get_by_role("button", name="Select all here").click()
+    tab.locator("#picked").get_by_role("button", name="Delete").click()
+    tab.get_by_text("Deleted 24 requests.").wait_for()
+    tab.goto("about:blank")
+    wait_for(lambda: erased(served) == len(ids))
+
+
+def test_a_deletion_goes_on_after_one_that_is_refused_and_names_it(served: Served, tab: "Page") -> None:
+    ids = {prompt: result(served, prompt) for prompt in ("apple", "birch", "cedar")}
+    refusal = {"status": 503, "json": {"detail": "The disk is busy."}}
+    tab.route(f"**/requests/{ids['birch']}/payloads", lambda route: route.fulfill(**refusal))
+    tab.clock.install()
+    tab.goto(f"{served.url}/history")
+    tab.get_by_role("checkbox").first.check()
+    tab.get_by_role("button", name="Select all here").click()
+    tab.locator("#picked").get_by_role("button", name="Delete").click()
+    tab.get_by_text("Deleted 3 requests.").wait_for()
+    tab.clock.run_for(9000)
+    tab.get_by_text("1 of 3 were not deleted: “birch”. The disk is busy.").wait_for()
+    tab.wait_for_function("() => document.querySelectorAll('.request').length === 1")
+    assert tab.locator(".request .prompt").inner_text() == "birch"
+    assert erased(served) == 2
+
+
+def test_a_deleted_result_can_be_shown_again(served: Served, tab: "Page") -> None:
+    request_id = result(served, "a cat")
+    tab.goto(f"{served.url}/models/{LTXV}?request={request_id}")
+    tab.get_by_role("button", name="Delete").click()
+    assert tab.locator(".player").count() == 0
+    tab.keyboard.press("Enter")
+    tab.locator(".player").wait_for()
+    assert tab.get_by_role("button", name="Delete").evaluate("button => button === document.activeElement")
+    tab.keyboard.press("Enter")
+    tab.get_by_role("button", name="Undo").wait_for()
+    tab.get_by_role("link", name="History").click()
+    wait_for(lambda: erased(served) == 1)
+
+
+def extended(served: Served, parent: str, prompt: str) -> str:
+    """Makes a finished request that extends the result of another one. Returns its id."""
+    with served.client() as client:
+        source = client.get(f"/page/requests/{parent}").json()["video"]["url"]
+        body = {"prompt": prompt, "video": {"video_url": f"{served.url}/{source}"}}
+        request_id = str(submit_input(client, body, endpoint=LTXV)["request_id"])
+    finished(served, served.claim())
+    return request_id
+
+
+def test_a_result_shows_its_chain_from_the_source_on(served: Served, tab: "Page") -> None:
+    with served.client() as client:
+        source = client.post("/cdn/files/upload", content=CLIP.read_bytes()).json()["access_url"]
+        body = {"prompt": "the first", "video": {"video_url": source}}
+        first = str(submit_input(client, body, endpoint=LTXV)["request_id"])
+    finished(served, served.claim())
+    tab.goto(f"{served.url}/models/{LTXV}?request={first}")
+    tab.get_by_role("button", name="Extend again").wait_for()
+    assert tab.locator(".tree").count() == 0, "it was not extended"
+    second = extended(served, first, "the second")
+    for prompt in ("the third", "another third"):
+        extended(served, second, prompt)
+    tab.set_viewport_size({"width": 360, "height": 740})
+    for address in (f"models/{LTXV}?request={second}", f"history?chain={second}"):
+        tab.goto(f"{served.url}/{address}")
+        tab.locator(".knot").nth(4).wait_for()
+        texts = tab.locator(".knot").all_inner_texts()
+        wanted = ["The source", "the first", "the second", "the third", "another third"]
+        assert [text.strip().splitlines()[0] for text in texts] == wanted
+        tab.locator(".knot").first.get_by_text("1.4 s · 112").wait_for()
+        assert tab.locator(".knot.chosen").get_by_role("link", name="the second").is_visible()
+        lefts = [box["x"] for one in tab.locator(".knot").all() if (box := one.bounding_box())]
+        assert lefts[0] == lefts[1] == lefts[2] < lefts[3] == lefts[4], "only branches are moved in"
+        assert tab.evaluate("() => document.documentElement.scrollWidth") <= 360
+    assert not tab.locator("#requests").is_visible(), "the history is another page"
 
 
 def test_fields_of_one_endpoint_have_different_labels(served: Served, tab: "Page") -> None:

@@ -1,5 +1,6 @@
 """The view of a running request in a browser: one bar for all of its work, the time that passed, and the time left."""
 
+import json
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from longtake.queue import engine as queue
 from longtake.queue.requests import CANCELLED, RemoteFile
-from tests.service.finished import finished, submit
+from tests.service.finished import CLIP, finished, submit
 from tests.service.serving import LTX2, Served
 
 if TYPE_CHECKING:
@@ -122,7 +123,10 @@ def test_a_request_that_waits_for_its_files_says_so(served: Served, tab: "Page")
 
 
 def test_four_requests_are_cancelled_at_once(served: Served, tab: "Page") -> None:
-    ids = [submit(served, "take", endpoint=LTX2, body={"seed": seed}).id for seed in range(4)]
+    with served.client() as client:
+        source = client.post("/cdn/files/upload", content=CLIP.read_bytes()).json()["access_url"]
+    bodies: list[dict[str, Any]] = [{"seed": seed, "video_url": source} for seed in range(4)]
+    ids = [submit(served, "take", endpoint=LTX2, body=body).id for body in bodies]
     claimed = served.claim()
     tab.goto(f"{served.url}/models/{LTX2}?four={','.join(ids)}")
     tab.get_by_text("Next in line").wait_for()
@@ -133,8 +137,27 @@ def test_four_requests_are_cancelled_at_once(served: Served, tab: "Page") -> Non
     tab.wait_for_function("() => document.querySelectorAll('.four [role=alert]').length === 4")
     texts = tab.locator(".four [role=alert]").all_inner_texts()
     assert texts == [f"Seed {seed}: Cancelled" for seed in range(4)], "so that each can be made later"
-    stop.wait_for(state="detached")
+    stop.wait_for(state="hidden")
     assert served.stopped == [claimed.id]
+    tab.get_by_role("button", name="Run again").nth(2).click()
+    tab.get_by_text("Next in line").wait_for()
+    stop.wait_for()
+    again = served.claim()
+    assert json.loads(again.body)["seed"] == 2
+    assert again.id not in ids
+    assert again.id in tab.url, "a reload shows it"
+    finished(served, again)
+    tab.get_by_role("button", name="Pick seed 7").click()
+    tab.wait_for_function(f"() => location.search === '?request={again.id}'")
+
+
+def test_four_requests_ask_for_the_usual_times_once(served: Served, tab: "Page") -> None:
+    ids = [submit(served, "take", endpoint=LTX2, body={"seed": seed}).id for seed in range(4)]
+    asked: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(f"{served.url}/models/{LTX2}?four={','.join(ids)}")
+    tab.get_by_text("3 requests before it").wait_for()
+    assert len([url for url in asked if "state=done" in url]) == 1
 
 
 def test_on_a_phone_a_running_request_begins_at_the_top_of_the_screen(served: Served, tab: "Page") -> None:

@@ -5,6 +5,9 @@ import { el, toast } from "./dom.js";
 
 const WRITING_MS = 60_000;
 
+// Returns the name under which the result of a request is saved.
+export const downloadName = ({ id, video }) => `longtake-${id.slice(0, 8)}${/\.\w+$/.exec(video.url)?.[0] ?? ""}`;
+
 // Lets the browser save the file at `path`, an address of this server, under a name.
 export async function download(path, name) {
   try {

@@ -1,69 +1,91 @@
 // Four requests beside each other, to pick one of their results.
 
 import { el, toast } from "./dom.js";
-import { playable } from "./player.js";
-import { cancel, outcome, statuses } from "./run.js";
+import { playable } from "./playable.js";
+import { usualTimes } from "./progress.js";
+import { cancel, outcome, statuses, submit, withoutCut } from "./run.js";
 import { runningView } from "./running.js";
 
-// Returns {node, release, ended}: the four views, a function that frees their memory, and a promise that is true when all
-// have ended while the page showed them. `pick(request)` is called with the chosen one.
-export function four(endpoint, requests, pick, signal) {
+// Returns {node, release}: the four views, and a function that frees their memory.
+//
+// pick: called with the id of the chosen request.
+// onRerun: called with the ids of all when one of them runs again with the same settings, as a new request.
+// onEnd: called whenever none of them waits or runs any more.
+// signal: ends the views.
+export function four(endpoint, requests, { pick, onRerun, onEnd }, signal) {
+  const ids = [...requests];
   const releases = [];
-  const tiles = requests.map(() => el("div", { class: "tile" }));
-  const all = requests.map((request, place) => follow(request, tiles[place]));
+  const times = usualTimes(endpoint);
+  const tiles = ids.map(() => el("div", { class: "tile" }));
+  let open = 0;
 
-  async function follow(request, tile) {
-    const view = runningView(endpoint, request);
-    tile.append(view.node);
+  async function follow(place) {
+    const request = ids[place];
+    const tile = tiles[place];
+    const view = runningView(endpoint, request, times);
+    tile.replaceChildren(view.node);
+    open += 1;
+    stop.hidden = false;
     try {
       for await (const status of statuses(endpoint, request, signal)) view.update(status);
-      const { made, entry, error } = await outcome(endpoint, request, signal);
-      if (!made) {
-        const reason = entry.state === "cancelled" ? "Cancelled" : (error?.message ?? "It failed.");
-        throw new Error(entry.input?.seed === undefined ? reason : `Seed ${entry.input.seed}: ${reason}`);
-      }
-      if (!entry.video) throw new Error("No file is stored.");
-      const { address, release } = await playable(entry.video.url, { signal });
-      releases.push(release);
-      const title =
-        Number.isInteger(made.seed) || typeof made.seed === "bigint" ? `Pick seed ${made.seed}` : "Pick this";
-      const label = { label: title };
-      const film = el("video", {
-        src: address,
-        loop: true,
-        muted: true,
-        autoplay: true,
-        playsinline: true,
-        controls: true,
-        aria: label,
-      });
-      tile.replaceChildren(film, el("button", { type: "button", onclick: () => pick(request) }, title));
+      const ended = await outcome(endpoint, request, signal);
+      if (ended.entry.video) await showResult(tile, request, ended);
+      else showFailure(tile, place, ended);
     } catch (error) {
-      if (!signal.aborted) tile.replaceChildren(el("p", { class: "error", role: "alert" }, error.message));
+      if (!signal.aborted) tile.replaceChildren(message(error.message));
     } finally {
       view.stop();
+      open -= 1;
+      stop.hidden = open === 0;
+      if (!open && !signal.aborted) onEnd();
     }
   }
+
+  async function showResult(tile, request, { made, entry }) {
+    const { address, release } = await playable(entry.video.url, { signal });
+    releases.push(release);
+    const seed = made?.seed ?? null;
+    const title = seed === null ? "Pick this" : `Pick seed ${seed}`;
+    const label = { label: title };
+    const looks = { loop: true, muted: true, autoplay: true, playsinline: true, controls: true, aria: label };
+    const film = el("video", { src: address, ...looks });
+    tile.replaceChildren(film, el("button", { type: "button", onclick: () => pick(request) }, title));
+  }
+
+  function showFailure(tile, place, { made, entry, error }) {
+    const seed = entry.input?.seed;
+    const failure = error?.message ?? "It failed.";
+    const reason = made ? "No file is stored." : entry.state === "cancelled" ? "Cancelled" : failure;
+    const retry = el("button", { type: "button", onclick: () => rerun(place, entry.input, retry) }, "Run again");
+    tile.replaceChildren(message(seed === undefined ? reason : `Seed ${seed}: ${reason}`), entry.input ? retry : "");
+  }
+
+  async function rerun(place, input, button) {
+    button.disabled = true;
+    try {
+      ids[place] = await submit(endpoint, withoutCut(input));
+      onRerun(ids);
+      follow(place);
+    } catch (error) {
+      button.disabled = false;
+      toast(error.message, { failed: true });
+    }
+  }
+
   // Those that have ended already refuse it, which harms nothing.
   async function cancelAll() {
     stop.disabled = true;
-    const ends = await Promise.allSettled(requests.map((request) => cancel(endpoint, request)));
+    const ends = await Promise.allSettled(ids.map((request) => cancel(endpoint, request)));
     const failed = ends.find(({ reason }) => reason && reason.status !== 400);
     if (failed) toast(failed.reason.message, { failed: true });
     stop.disabled = false;
   }
 
   const stop = el("button", { type: "button", onclick: cancelAll }, "Cancel all");
-  const free = () => releases.forEach((release) => release());
-  const ended = Promise.all(all).then(() => {
-    stop.remove();
-    return !signal.aborted;
-  });
-  const node = el(
-    "div",
-    { class: "result" },
-    el("div", { class: "actions" }, stop),
-    el("div", { class: "four" }, tiles),
-  );
-  return { node, release: free, ended };
+  const actions = el("div", { class: "actions" }, stop);
+  const node = el("div", { class: "result" }, actions, el("div", { class: "four" }, tiles));
+  ids.forEach((_, place) => follow(place));
+  return { node, release: () => releases.forEach((release) => release()) };
 }
+
+const message = (text) => el("p", { class: "error", role: "alert" }, text);

@@ -1,11 +1,13 @@
-// The history: all requests that this key may see, with filters; the chain of extensions that a request belongs to.
+// The history: all requests that this key may see, with filters; or only the chain that one request belongs to.
 
 import { HOME, ROOT, callJson } from "./api.js";
 import { drawChain } from "./chain.js";
+import { deletionOf, eraseSoon } from "./deletion.js";
 import { by, copyText, el, toast } from "./dom.js";
+import { download, downloadName } from "./download.js";
 import { place } from "./list.js";
 import { overallShare } from "./progress.js";
-import { cancel, erase } from "./run.js";
+import { cancel } from "./run.js";
 import { onRequests, renew } from "./shell.js";
 import { picture } from "./thumbnail.js";
 import { STATES, dollars, plural, seconds, when } from "./words.js";
@@ -16,14 +18,20 @@ const names = new Map(); // id of an endpoint -> its name for people
 const shown = new Map();
 const picked = new Map(); // id -> entry
 let before = null;
+let listed = { ordered: [], now: 0 };
 
 async function start() {
+  const query = new URLSearchParams(location.search);
+  if (query.has("chain")) {
+    by("all").hidden = true;
+    by("chain").hidden = false;
+    await drawChain(by("tree"), query.get("chain"));
+    return;
+  }
   const { models } = await callJson("v1/models");
   for (const { endpoint_id: id, metadata } of models) names.set(id, metadata.display_name);
   filters.elements.endpoint.append(...[...names].map(([id, name]) => el("option", { value: id }, name)));
-  const query = new URLSearchParams(location.search);
   for (const name of ["endpoint", "state", "q"]) filters.elements[name].value = query.get(name) ?? "";
-  if (query.has("chain")) drawChain(by("chain"), query.get("chain"));
   onRequests(load);
 }
 
@@ -68,10 +76,15 @@ function draw(list, open) {
     chosen().size || before !== null || list.older !== null
       ? "None on this page match the filters."
       : "No requests yet. They appear here as clients submit them.";
-  place(
-    by("requests"),
-    ordered.map((request) => row(request, list.now)),
-  );
+  listed = { ordered, now: list.now };
+  drawRows();
+}
+
+// Shows the listed requests. Those that are being deleted together have one row, which can undo it.
+function drawRows() {
+  const { ordered, now } = listed;
+  const rows = ordered.map((request) => deletionOf(request.id)?.node ?? row(request, now));
+  place(by("requests"), [...new Set(rows)]);
   for (const [id, { node }] of shown) if (!node.isConnected) shown.delete(id);
 }
 
@@ -156,17 +169,8 @@ function drawn(request, now) {
             "Extend",
           )
         : null,
-      request.shared
-        ? el(
-            "button",
-            {
-              type: "button",
-              class: "plain",
-              onclick: () => copyText(HOME + request.shared),
-            },
-            "Share",
-          )
-        : null,
+      video ? action("Download", () => download(video.url, downloadName(request))) : null,
+      request.shared ? action("Share", () => copyText(HOME + request.shared)) : null,
       request.erased_at ? null : end(request),
     ),
   );
@@ -174,9 +178,10 @@ function drawn(request, now) {
 
 // Returns the button that ends a request: it deletes one that has ended, and cancels any other.
 function end(request) {
-  const [text, act] = request.completed_at ? ["Delete", () => remove([request.id])] : ["Cancel", () => stop(request)];
-  return el("button", { type: "button", class: "plain", onclick: act }, text);
+  return request.completed_at ? action("Delete", () => remove([request])) : action("Cancel", () => stop(request));
 }
+
+const action = (text, onclick) => el("button", { type: "button", class: "plain", onclick }, text);
 
 function progressBar(progress) {
   const value = progress ? { value: overallShare(progress) } : {};
@@ -214,24 +219,25 @@ async function stop({ endpoint, id }) {
   await cancel(endpoint, id).catch((error) => toast(error.message, { failed: true }));
 }
 
-// Deletes requests. Their rows leave the list, and the focus goes to the row that takes the place of the first.
-async function remove(ids) {
-  const rows = [...by("requests").children];
-  const place = rows.findIndex(({ dataset }) => ids.includes(dataset.id));
-  const erased = await erase(ids);
-  for (const id of erased) {
-    picked.delete(id);
-    shown.get(id)?.node.remove();
-    shown.delete(id);
-  }
+// Deletes requests, unless the person undoes it in the row that takes their place. The focus stays at that place.
+function remove(entries) {
+  const deletion = eraseSoon(entries, "li", async (kept) => {
+    const list = by("requests");
+    const hadFocus = deletion.node.contains(document.activeElement);
+    const index = [...list.children].indexOf(deletion.node);
+    if (kept.length) drawRows();
+    else await renew();
+    if (!hadFocus) return;
+    const next = list.children[Math.min(index, list.children.length - 1)];
+    (next?.querySelector("button, a[href]:not([tabindex])") ?? by("title")).focus();
+  });
+  for (const { id } of entries) picked.delete(id);
   showPicked();
-  if (!erased.length) return;
-  const next = by("requests").children[Math.max(0, Math.min(place, by("requests").children.length - 1))];
-  (next?.querySelector("button, a[href]:not([tabindex])") ?? by("title")).focus();
-  renew();
+  drawRows();
+  deletion.undo.focus();
 }
 
-by("picked-delete").addEventListener("click", () => remove([...picked.keys()]));
+by("picked-delete").addEventListener("click", () => remove([...picked.values()]));
 by("picked-all").addEventListener("click", () => pickAll(true));
 by("picked-none").addEventListener("click", () => pickAll(false));
 

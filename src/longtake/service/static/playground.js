@@ -310,10 +310,11 @@ function showFour(requests) {
     go(`?request=${request}`);
     open();
   };
-  const { node, release: free, ended } = four(id, requests, pick, signal);
+  const onRerun = (ids) => history.replaceState(null, "", `?four=${ids.join(",")}`);
+  const onEnd = () => notify("Your four videos are ready.");
+  const { node, release: free } = four(id, requests, { pick, onRerun, onEnd }, signal);
   show("Four takes", node);
   release = free;
-  ended.then((all) => all && notify("Your four videos are ready."));
 }
 
 start().catch((error) => by("form").replaceChildren(el("p", { class: "error", role: "alert" }, error.message)));

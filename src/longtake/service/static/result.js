@@ -1,10 +1,12 @@
 // The view of a finished request: its player, its facts and figures, and what can be done next.
 
 import { HOME, ROOT, callJson, mediaAddress } from "./api.js";
+import { drawChain } from "./chain.js";
+import { eraseSoon } from "./deletion.js";
 import { copyText, el } from "./dom.js";
 import { download } from "./download.js";
 import { player } from "./player.js";
-import { erase, withoutCut } from "./run.js";
+import { withoutCut } from "./run.js";
 import { dollars, plural, seconds } from "./words.js";
 
 // Returns {node, release} for a request that has ended well.
@@ -85,7 +87,6 @@ export function resultView(entry, made, then) {
       "div",
       { class: "actions" },
       el("a", { class: "button", href: `${ROOT}compare?a=${entry.id}` }, "Compare"),
-      el("a", { class: "button", href: `${ROOT}history?chain=${entry.id}` }, "Chain"),
       entry.shared
         ? el(
             "button",
@@ -97,10 +98,11 @@ export function resultView(entry, made, then) {
             "Copy a share link",
           )
         : null,
-      el("button", { type: "button", class: "plain", onclick: () => remove(entry, node) }, "Delete"),
+      el("button", { type: "button", class: "plain delete", onclick: () => remove(entry, node) }, "Delete"),
     ),
     inspection(about),
     notesOf(entry.notes ?? []),
+    chainOf(entry),
   );
   return { node, release };
 }
@@ -114,6 +116,14 @@ const notesOf = (notes) =>
     el("summary", {}, plural(notes.length, "note")),
     notes.map((note) => el("p", { class: "note" }, note)),
   );
+
+// The chain that a result belongs to, if it extends another result or was extended itself.
+function chainOf({ id, parent, children }) {
+  if (!parent && !children.length) return null;
+  const tree = el("div", {});
+  drawChain(tree, id);
+  return el("section", {}, el("h3", {}, "Chain"), tree);
+}
 
 // The figures and the sheet of the joint. They are made when the section is opened for the first time.
 function inspection(about) {
@@ -143,6 +153,16 @@ function inspection(about) {
   return details;
 }
 
-async function remove(entry, node) {
-  if ((await erase([entry.id])).length) node.replaceWith(el("p", { class: "empty" }, "Deleted."));
+// Deletes a result. Until that has happened, `node` can be shown again.
+function remove(entry, node) {
+  const { node: line, undo } = eraseSoon([entry], "p", (kept) => {
+    const hadFocus = line.contains(document.activeElement);
+    if (!kept.length) line.textContent = "Deleted.";
+    else {
+      line.replaceWith(node);
+      if (hadFocus) node.querySelector(".delete").focus();
+    }
+  });
+  node.replaceWith(line);
+  undo.focus();
 }

@@ -1,8 +1,6 @@
 // Submits a request and follows it to its end, through the queue that all clients use.
 
 import { Refused, call, callJson } from "./api.js";
-import { toast } from "./dom.js";
-import { plural } from "./words.js";
 
 const POLL_MS = 500;
 const MOST_PAUSE_MS = 10_000;
@@ -11,24 +9,6 @@ const MOST_PAUSE_MS = 10_000;
 export const submit = async (endpoint, request) => (await callJson(`queue/${endpoint}`, { json: request })).request_id;
 
 export const cancel = (endpoint, id) => call(`queue/${endpoint}/requests/${id}/cancel`, { method: "PUT" });
-
-// Deletes the inputs, the results and the files of requests, if the person agrees. Returns the ids of those that it
-// deleted.
-export async function erase(ids) {
-  const what = ids.length === 1 ? "the input, the result and the file of this request" : plural(ids.length, "request");
-  if (!confirm(`Delete ${what}? This cannot be undone.`)) return [];
-  const erased = [];
-  try {
-    for (const id of ids) {
-      await call(`v1/models/requests/${id}/payloads`, { method: "DELETE" });
-      erased.push(id);
-    }
-  } catch (error) {
-    toast(error.message, { failed: true });
-  }
-  if (erased.length) toast(ids.length === 1 ? "Deleted" : `Deleted ${plural(erased.length, "request")}`);
-  return erased;
-}
 
 // Yields the status of a request again and again until it has ended. Goes on after an outage of the server.
 export async function* statuses(endpoint, id, signal) {

@@ -13,8 +13,8 @@ const SHOWN_LINES = 50;
 const STEPS = { footage: "Frame", frames: "Frame", writing: "Frame", reversing: "Frame", load: "Part" };
 
 // Returns {node, update, stop, log} for one request. `update(status)` shows a new status, `stop` ends the preview, and
-// `log` is the element with the log lines.
-export function runningView(endpoint, id) {
+// `log` is the element with the log lines. `times` is a promise of what `usualTimes` returns.
+export function runningView(endpoint, id, times = usualTimes(endpoint)) {
   const bar = el("progress", { max: 1, aria: { label: "Progress of the request" } });
   const stage = el("p", { class: "stage", role: "status" }, "Sending");
   const step = el("p", { class: "quiet steps" });
@@ -42,7 +42,7 @@ export function runningView(endpoint, id) {
   let previewing = false;
   let address = null;
   let stopped = false;
-  usualTimes(endpoint)
+  times
     .then(work.setTimes)
     .catch(() => {}); // the bar is less even then
   const timer = setInterval(tick, 1000);

@@ -1,0 +1,78 @@
+// Deletes requests a few seconds after a person has asked for it. Until then it can be undone.
+
+import { ROOT, call, headers } from "./api.js";
+import { el, newId, toast } from "./dom.js";
+import { plural } from "./words.js";
+
+const UNDO_MS = 8000;
+const deletions = new Map(); // id of a request -> the deletion that it belongs to, until the page knows its outcome
+
+// Returns the deletion that a request belongs to; undefined if there is none.
+export const deletionOf = (id) => deletions.get(id);
+
+// Deletes the inputs, the results and the files of requests when UNDO_MS have passed, or when the page is left before.
+// Returns {node, undo}: an element with this tag that says so, and the button in it that undoes it.
+//
+// entries: the requests, as `page/requests` lists them.
+// onEnd: called with the requests that are still there, because the person has undone it or the server has refused it.
+//     They count as deleted until its promise is fulfilled.
+export function eraseSoon(entries, tag, onEnd) {
+  const count = entries.length;
+  const what = count === 1 ? "Deleted, with its input and its file." : `Deleted ${plural(count, "request")}.`;
+  const text = el("span", { id: newId("deleted") }, what);
+  const undo = el("button", { type: "button", onclick: () => end(entries), aria: { describedby: text.id } }, "Undo");
+  const node = el(tag, { class: "deleted actions" }, text, undo);
+  let timer = setTimeout(send, UNDO_MS);
+  const deletion = { node, undo, leave };
+  for (const { id } of entries) deletions.set(id, deletion);
+
+  async function send() {
+    timer = null;
+    const refused = [];
+    for (const entry of entries) {
+      const error = await refusal(entry.id);
+      if (error) refused.push({ entry, error });
+    }
+    if (refused.length) toast(complaint(refused, count), { failed: true });
+    await end(refused.map(({ entry }) => entry));
+  }
+
+  async function end(kept) {
+    if (timer) clearTimeout(timer);
+    else if (kept === entries) return; // it has been sent and cannot be undone
+    for (const { id } of kept) deletions.delete(id);
+    await onEnd(kept);
+    for (const { id } of entries) deletions.delete(id);
+  }
+
+  // The browser sends these calls although the page is left.
+  function leave() {
+    if (!timer) return;
+    clearTimeout(timer);
+    timer = null;
+    undo.remove();
+    const options = { method: "DELETE", headers: headers(), keepalive: true };
+    for (const { id } of entries) fetch(ROOT + address(id), options).catch(() => {});
+  }
+  return deletion;
+}
+
+addEventListener("pagehide", () => {
+  for (const deletion of new Set(deletions.values())) deletion.leave();
+});
+
+const address = (id) => `v1/models/requests/${id}/payloads`;
+
+// Deletes one request. Returns the error if it is still there, or null. One that is unknown has been deleted before.
+const refusal = (id) =>
+  call(address(id), { method: "DELETE" }).then(
+    () => null,
+    (error) => (error.status === 404 ? null : error),
+  );
+
+function complaint(refused, count) {
+  const names = refused.map(({ entry }) => entry.prompt || entry.id).join("”, “");
+  const reasons = [...new Set(refused.map(({ error }) => error.message))].join("; ");
+  const which = count === 1 ? "It was not deleted" : `${refused.length} of ${count} were not deleted: “${names}”`;
+  return `${which}. ${reasons}`;
+}
