@@ -294,17 +294,18 @@ class Plan(PlanOptions, ABC):
     @property
     @abstractmethod
     def num_windows(self) -> int:
-        """The number of windows in which the new frames are generated, one window after the other."""
+        """The number of windows (groups of frames that are sampled together) in which the new frames are generated, one
+        after the other."""
 
     @property
     @abstractmethod
     def num_passes(self) -> int:
-        """The number of sampling passes for each window: 1, or 2 if a second pass adds detail."""
+        """The number of passes (runs through the sampling steps): 1, or 2 if a second pass adds detail."""
 
     @property
     @abstractmethod
     def evaluations(self) -> int:
-        """The number of times that the transformer runs in all windows and passes together."""
+        """The number of times that the transformer runs to make the video."""
 
 
 def check_repeats(plan: Plan, source: VideoInfo) -> None:

@@ -172,9 +172,9 @@ class Runner:
         """Runs a job and returns its result. The video appears at `path` only when it is complete.
 
         `on_progress`: called at every step. It can cancel the job by raising an exception.
-        `resume`: saves the results of finished windows, the parts in which new frames are generated one after the
-            other. A later run of the same plan with the same `resume` continues after these windows, and gives exactly
-            the result of an uninterrupted run. By default nothing is saved.
+        `resume`: saves the results of finished windows (groups of frames that are sampled together). A later run of the
+            same plan with the same `resume` continues after these windows, and gives exactly the result of an
+            uninterrupted run. By default nothing is saved.
         `caller`: the id of the API key that sent the job; None for the user of this machine. LoRAs that were downloaded
             for one caller are not used for another.
         `previews`: receives previews of the new frames. No previews are made if it is None, or if a safety checker
@@ -220,7 +220,8 @@ class Runner:
         """Runs a job once and returns its result. The video appears at `path` only when it is complete.
 
         `on_progress`: called at every step. It can cancel the job by raising an exception.
-        `resume`: saves the results of finished windows, and has those that earlier runs of the plan saved.
+        `resume`: saves the results of finished windows (groups of frames that are sampled together), and has those that
+            earlier runs of the plan saved.
         `caller`: the id of the API key that sent the job; None for the user of this machine.
         `previews`: receives previews of the new frames, unless a safety checker checks the frames; None for no
             previews.
@@ -311,8 +312,8 @@ def arithmetic(model: LoadedModel, *, has_adapters: bool) -> str:
 
 
 def other_arithmetic(resume: Resume) -> str | None:
-    """Returns a note to the user if an interrupted run computed windows on another device, in another dtype or in
-    another way than this run; else None.
+    """Returns a note to the user if an interrupted run computed windows (groups of frames that are sampled together) on
+    another device, in another dtype or in another way than this run; else None.
 
     resume: the windows that earlier runs of the plan have saved, each with a text that says how it was computed.
     """

@@ -105,9 +105,9 @@ class Progress:
     stage: a key of STAGES, perhaps followed by a blank and a detail ("load transformer").
     step, steps: number of finished steps and number of all steps of the stage. Each stage has its own unit, such as
         frames.
-    window, windows: new frames are generated in parts (windows), one after the other. `window` is the number of the
-        present one, from 1, and `windows` the number of all.
-    pass_number, passes: a window is sampled in one or more passes, each of which has steps of its own. `pass_number` is
+    window, windows: new frames are generated in windows (groups of frames that are sampled together), one after the
+        other. `window` is the number of the present one, from 1, and `windows` the number of all.
+    pass_number, passes: a window is sampled in one or more passes (runs through the sampling steps). `pass_number` is
         the number of the present one, from 1, and `passes` the number of all.
     """
 
@@ -131,9 +131,10 @@ class Progress:
 
     @property
     def share(self) -> float:
-        """The share of the stage that is finished, over all windows and passes, 0..1.
+        """The share of the stage that is finished, 0..1. It counts all windows (groups of frames that are sampled
+        together) and all passes (runs through the sampling steps).
 
-        All windows count the same, and so do all passes.
+        All windows count the same, and so do all passes. Most stages have one of each.
         """
         of_pass = self.step / max(self.steps, 1)
         of_window = (self.pass_number - 1 + of_pass) / self.passes
@@ -176,7 +177,8 @@ def ignore_progress(_: Progress) -> None:
 
 
 def in_window(on_progress: OnProgress, window: int, windows: int) -> OnProgress:
-    """Returns a callback that sets `window` and `windows` in a copy of each report and calls `on_progress` with it.
+    """Returns a callback that sets `window` and `windows` in a copy of each report and calls `on_progress` with it. A
+    window is a group of frames that are sampled together.
 
     window: number of the present window, from 1.
     windows: number of all windows.

@@ -278,7 +278,8 @@ class ProgressLines:
 def place_text(progress: Progress) -> str:
     """Returns how far the sampling is, as text such as `window 2/3, pass 1/2, step 4/8`.
 
-    A window is a group of frames that the model makes together. Returns an empty text for all stages but sampling.
+    A window is a group of frames that are sampled together, a pass is a run through the sampling steps. Returns an
+    empty text for all stages but sampling.
     """
     if progress.stage != "sampling":
         return ""

@@ -98,7 +98,8 @@ class Context:
 
 @dataclass(frozen=True)
 class GeneratedClip:
-    """The frames that the model generated in one window or in several, and their sound.
+    """The frames that the model generated in one window (frames that are sampled together) or in several, and their
+    sound.
 
     The context is the frames that the clip continues: source frames, or frames of the window that was sampled before.
     The decoded version of a frame is the frame after the VAE has encoded and decoded it.
@@ -130,10 +131,11 @@ class PlanRun(Generic[PlanT, ModelT]):
     """A plan, and what is needed to carry it out.
 
     `model`: the loaded model.
-    `resume`: saves finished windows, and finds those that an earlier run of the same plan saved.
+    `resume`: saves finished windows (groups of frames that are sampled together), and finds those that an earlier run
+        of the same plan saved.
     `on_progress`: the callback that receives the progress.
-    `set_pass`: a function that sets the LoRAs' strengths for a pass. It is called as `set_pass(n)` before pass n (from
-        0) of every window.
+    `set_pass`: a function that sets the LoRAs' strengths for a pass (run through the sampling steps). It is called as
+        `set_pass(n)` before pass n (from 0) of every window.
     `previews`: receives previews of the new frames while they are sampled; None for no previews.
     """
 
@@ -189,7 +191,8 @@ class Recipe(Protocol[CardT_contra, PlanT, ModelT]):
         ...
 
     def generate(self, run: PlanRun[PlanT, ModelT], prompt: str, context: Context) -> Iterator[GeneratedClip]:
-        """Yields the new frames as clips in playing order. A clip has the new frames of one window or of all windows.
+        """Yields the new frames as clips in playing order. A clip has the new frames of one window (frames that the
+        model samples together) or, for LTX-Video, of all windows.
 
         `run`: the plan with the loaded model.
         `prompt`: the prompt to generate with, as `expand` returned it.
@@ -250,7 +253,8 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
         return self._recipe.expand(run, frame)
 
     def generate(self, run: PlanRun[PlanT, ModelT], prompt: str, context: Context) -> Iterator[GeneratedClip]:
-        """Yields the new frames as clips in playing order. A clip has the new frames of one window or of all windows.
+        """Yields the new frames as clips in playing order. A clip has the new frames of one window (frames that the
+        model samples together) or, for LTX-Video, of all windows.
 
         `run`: the plan with the loaded model.
         `prompt`: the prompt to generate with, as `expand` returned it.

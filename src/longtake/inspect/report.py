@@ -22,8 +22,8 @@ MIN_FRAMES_PER_SIDE = 2
 it."""
 
 _SOUND_PER_SIDE_S = Fraction(SPAN_S) + Fraction(1, 10)
-"""Seconds of sound that are read on each side of the joint: the spectrogram's 2 s (SPAN_S), and 0.1 s more for the
-analysis windows at the spectrogram's edges."""
+"""Seconds of sound that are read before the joint (where source and new sound meet), and after it: the spectrogram's 2
+s (SPAN_S), and 0.1 s more, because the Fourier transforms at its edges reach beyond them."""
 
 
 @dataclass(frozen=True)

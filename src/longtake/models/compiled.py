@@ -136,7 +136,7 @@ def warm_up(blocks: CompiledBlocks, settings: Settings, evaluate: Callable[[], N
 
     If it fails, the blocks compute without compiled code from then on, and the log says why.
 
-    evaluate: evaluates the transformer on a small window, in the variants that usual requests need.
+    evaluate: evaluates the transformer on a few small frames, in the variants that usual requests need.
     Raises `NotSupported` if it fails and the settings demand compiled blocks.
     """
     started = time.perf_counter()

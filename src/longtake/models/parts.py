@@ -91,7 +91,8 @@ class Loaded:
     def warm_up(self, settings: Settings, evaluate: Callable[[Any, torch.device, torch.dtype], None]) -> None:
         """Compiles the transformer's blocks now instead of at the first request, if they are to be compiled at all.
 
-        evaluate: called with the transformer, its device and its dtype. It evaluates the transformer on a small window.
+        evaluate: called with the transformer, its device and its dtype. It evaluates the transformer on a few small
+            frames.
         """
         if self.blocks is not None:
             warm_up(self.blocks, settings, partial(evaluate, self.parts["transformer"], self.device, self.dtype))

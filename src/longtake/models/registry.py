@@ -66,8 +66,9 @@ class ModelCard:
         size.
     spatial_compression: pixels per latent, in width and in height.
     temporal_compression: frames per latent frame. The first latent frame holds one frame.
-    window_frames: the largest number of frames in one window. A window is what the model samples at once: frames of the
-        source or the window before (its context), and new frames. A longer video is generated in several windows.
+    window_frames: the largest number of frames in one window. A window is a group of frames that are sampled together:
+        frames of the source or the window before (its context), and new frames. A longer video is generated in several
+        windows.
     max_context_frames: the largest number of context frames of a window. LTX-Video has more context if one window holds
         the whole video.
     prompt_tokens: the number of tokens of an encoded prompt. Shorter prompts are padded, longer ones are cut.
@@ -96,7 +97,8 @@ class LTXVCard(ModelCard):
     """The facts of an LTX-Video 0.9.x model.
 
     guidance: the name of a guidance profile in `families/ltxv/profiles.py`.
-    overlap_latents: the number of latent frames that neighbouring windows share.
+    overlap_latents: the number of latent frames that neighbouring windows share. A window is a group of frames that are
+        sampled together.
     overlap_strength: how closely a window follows the window before it in the latent frames that they share: 0 (not at
         all) to 1 (unchanged).
     conditioning_noise_scale: how much noise is added, at each sampling step, to the tokens of strength 1, which are
@@ -123,9 +125,9 @@ class LTX2Card(ModelCard):
     guidance_share: how much of a request's guidance is applied: 1 applies the request's scales, 0 turns guidance off.
         It is below 1 for the small LTX-2 model in the package, whose output breaks at the scales that suit the model
         with 22B parameters.
-    least_loudness: a share of the loudness of the source's sound. If the sound that one window has generated is quieter
-        than this share, it is amplified to it before the next window continues it. 0 amplifies nothing. The small model
-        in the package needs this, because it continues quiet sound with still quieter sound.
+    least_loudness: a share of the loudness of the source's sound. If generated sound is quieter than this share, it is
+        amplified to it before the model continues it. 0 amplifies nothing. The small model in the package needs this,
+        because it continues quiet sound with still quieter sound.
     """
 
     family: ClassVar[str] = "ltx2"

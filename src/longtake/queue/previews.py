@@ -19,9 +19,10 @@ class StoredPreview:
     """The newest preview of a running request.
 
     `picture`: an animated WebP.
-    `step`, `steps`: the number of finished steps of the sampling pass, and the number of all its steps.
+    `step`, `steps`: the number of finished steps of the current pass (run through the sampling steps), and the number
+        of all its steps.
     `window`, `windows`: the number of the current window, from 1, and the number of all windows. A window is a group of
-        frames that the model makes together.
+        frames that are sampled together.
     """
 
     picture: bytes

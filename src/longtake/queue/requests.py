@@ -178,8 +178,8 @@ class RequestRow:
     `version`: the number of changes of the row.
     `plan`: the JSON form of the plan, without its prompts, which says how the video is made; None before it is made and
         after its deletion.
-    `progress`: what the worker process is doing: {message, stage, step, steps, window, windows}. None before its first
-        report.
+    `progress`: what the worker process is doing: {message, stage, step, steps, window, windows}. A window is a group of
+        frames that the model samples together. None before its first report.
     `output`: the JSON body of the result; None before the request's end, after the result's deletion, and if it is in a
         blob.
     `output_blob`: the key of the blob with the JSON body of a large result, otherwise None.

@@ -1,1 +1,2 @@
-"""The parts of sampling that all families share: window loop, noise, positions, noise schedules, step cache and VAE."""
+"""The parts of sampling that all model families share: the main loop, noise, positions, noise schedules, step cache,
+VAE."""

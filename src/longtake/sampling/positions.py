@@ -1,4 +1,5 @@
-"""The positions of tokens for the rotary embedding, in seconds from the window's start and in pixels."""
+"""The positions of tokens for the rotary embedding, in seconds from the start of the frames that are sampled together,
+and in pixels."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -92,7 +93,8 @@ def audio_latents(num_frames: int, rate: Fraction) -> int:
 
 
 def audio_bounds(count: int) -> Tensor:
-    """Returns the start and end of `count` audio latents in seconds from the window's start: [1, 1, count, 2] float32.
+    """Returns the start and end of `count` audio latents in seconds: [1, 1, count, 2] float32. The times count from the
+    start of the first audio latent.
 
     Latent i covers the mel frames max(4i - 3, 0) to 4i. A mel frame lasts 10 ms. Source: LTX-2.
     """
@@ -101,12 +103,14 @@ def audio_bounds(count: int) -> Tensor:
 
 
 def audio_before(count: int, seconds: Fraction) -> Tensor:
-    """Returns a mask [count], True for each audio latent that ends at or before `seconds` from the window's start."""
+    """Returns a mask [count], True for each audio latent that ends at or before `seconds`, counted from the start of
+    the first audio latent."""
     return torch.tensor([Fraction(4 * i + 1, 100) <= seconds for i in range(count)])
 
 
 def audio_from(count: int, seconds: Fraction) -> Tensor:
-    """Returns a mask [count], True for each audio latent that starts at or after `seconds` from the window's start."""
+    """Returns a mask [count], True for each audio latent that starts at or after `seconds`, counted from the start of
+    the first audio latent."""
     return torch.tensor([Fraction(max(4 * i - 3, 0), 100) >= seconds for i in range(count)])
 
 

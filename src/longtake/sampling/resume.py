@@ -1,5 +1,5 @@
-"""Saves a request's sampled windows and its expanded prompt to disk. A retried request continues from them and gives
-the same result."""
+"""Saves a request's sampled windows (groups of frames that are sampled together) and its expanded prompt to disk. A
+retried request continues from them and gives the same result."""
 
 import json
 import re
@@ -17,7 +17,8 @@ from longtake.atomic import replacing
 
 @dataclass(frozen=True)
 class Resume:
-    """Saves a plan's expanded prompt and the result of each finished window, so that an interrupted run can continue.
+    """Saves a plan's expanded prompt and the result of each finished window (frames that are sampled together), so that
+    an interrupted run can continue.
 
     folder: the folder of the files; None saves nothing. Each plan needs its own folder, because a file's name says
         nothing about its plan. A file is written whole or not at all.
@@ -82,8 +83,8 @@ class Resume:
         return prompt, note
 
     def other_arithmetic(self) -> str | None:
-        """Returns in words how an earlier run computed a saved window; None if all were computed as the present run
-        computes."""
+        """Returns in words how an earlier run computed saved frames: the device, the dtype and the ways of computing.
+        Returns None if all were computed in the same way as in the present run."""
         if self.folder is None:
             return None
         for path in sorted(self.folder.glob("*.safetensors")):

@@ -1,4 +1,5 @@
-"""The loop over the windows of a plan. Each window is sampled, saved and decoded before the next one begins."""
+"""The loop over the windows (groups of frames that are sampled together): each is sampled, saved and decoded before the
+next one."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,15 +21,15 @@ It stops the sampling by raising an exception.
 """
 
 Estimate = Callable[[], Tensor]
-"""A function that returns the sampler's present estimate of a window's clean video latents, [1, C, F, H, W]."""
+"""A function that returns the present estimate of the clean video latents that are being sampled, [1, C, F, H, W]."""
 
 OnEstimate = Callable[[int, int, Estimate], None]
 """A callback in each step, after the model has predicted. Its arguments are the step's number (from 0), the number of
-steps, and a function that returns the estimate. It must not change the estimate.
+steps, and a function that returns the present estimate of the clean video latents. It must not change these latents.
 """
 
 Tensors = Mapping[str, Tensor]
-"""The tensors of a sampled window, by the names under which they are saved."""
+"""The tensors of a sampled window (frames that are sampled together), by the names under which they are saved."""
 
 StateT = TypeVar("StateT")
 OutT = TypeVar("OutT")
@@ -54,12 +55,12 @@ def ignore_estimates(number: int) -> OnEstimate:
 
 @dataclass(frozen=True)
 class WindowRun:
-    """The inputs of the sampling of one window.
+    """The inputs of the sampling of one window (frames that are sampled together).
 
     number: the window's number, from 0.
     count: the number of windows of the plan.
-    noise: a function of a pass's number (from 0). It returns the function that draws the noise of that pass over this
-        window.
+    noise: a function of the number (from 0) of a pass (run through the sampling steps). It returns the function that
+        draws the noise of that pass over this window.
     on_step: a function of a pass's number (from 0). It returns the callback before each step of that pass.
     """
 
@@ -75,10 +76,10 @@ class WindowRun:
 
 @dataclass(frozen=True)
 class Loop:
-    """The settings of the loop over the windows of one plan.
+    """The settings of the loop over the windows of one plan. A window is a group of frames that are sampled together.
 
     count: the number of windows.
-    passes: the number of passes over each window.
+    passes: the number of passes (runs through the sampling steps) over each window.
     noise: a function of a pass's number and a window's number (both from 0). It returns the function that draws the
         noise of that pass over that window.
     resume: saves each sampled window. A window that an interrupted run has saved is read, not sampled again.
@@ -95,7 +96,8 @@ class Loop:
 
     @classmethod
     def of(cls, plan: Plan, resume: Resume, on_progress: OnProgress, device: torch.device) -> "Loop":
-        """Returns the settings of the loop over the windows of `plan`.
+        """Returns the settings of the loop over the windows of `plan`. A window is a group of frames that are sampled
+        together.
 
         plan: gives the number of windows, and the seed of the noise with which the windows are sampled.
         resume: saves each sampled window. If an interrupted run of the same plan has saved windows, they are read and
@@ -110,7 +112,8 @@ class Loop:
         return cls(plan.num_windows, plan.num_passes, noise, resume, on_progress, device)
 
     def window(self, number: int) -> WindowRun:
-        """Returns what the sampling of window `number` (from 0) needs: its number, its noise and its step callback.
+        """Returns what the sampling of window `number` (from 0) needs: its number, its noise and its step callback. A
+        window is a group of frames that are sampled together.
 
         The step callback reports each step to `on_progress`.
         """
@@ -135,7 +138,8 @@ def sample_windows(
     sample: Callable[[WindowRun, StateT], Tensors],
     after: Callable[[WindowRun, StateT, Tensors], Generator[OutT, None, StateT]],
 ) -> Iterator[OutT]:
-    """Samples the windows one after the other, and yields everything that `after` yields.
+    """Samples the windows (groups of frames that are sampled together) one after the other, and yields everything that
+    `after` yields.
 
     A state is what a window passes on to the next one, such as the frames that the next one continues.
 

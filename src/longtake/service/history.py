@@ -325,7 +325,8 @@ def _model_facts(headers: Mapping[str, str]) -> dict[str, str | None]:
 
 def _progress(progress: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what the server's pages show of a running request's progress: message, stage, share, and the numbers of
-    `Progress`: step, steps, window, windows, pass and passes.
+    `Progress`: step, steps, window, windows, pass and passes. A window is a group of frames that are sampled together,
+    a pass is a run through the sampling steps.
 
     message: the text for people.
     stage: the name of the current stage of the work.

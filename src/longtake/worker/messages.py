@@ -112,8 +112,9 @@ class ProgressReport:
     `stage`: the name of the stage of the work, such as "load" or "sampling" (a key of `video.STAGES`).
     `step`, `steps`: the number of finished steps of the stage, and the number of all its steps.
     `window`, `windows`: the number of the current window, from 1, and the number of all windows. A window is a group of
-        frames that the model makes together.
-    `pass_number`, `passes`: the number of the current sampling pass over the window, from 1, and the number of all.
+        frames that are sampled together.
+    `pass_number`, `passes`: the number of the current pass (run through the sampling steps) over the window, from 1,
+        and the number of all.
     """
 
     sentence: str
@@ -132,9 +133,10 @@ class Previewed:
     """Worker to server: a preview of the new frames that are being sampled.
 
     `picture`: an animated WebP.
-    `step`, `steps`: the number of finished steps of the sampling pass, and the number of all its steps.
+    `step`, `steps`: the number of finished steps of the current pass (run through the sampling steps), and the number
+        of all its steps.
     `window`, `windows`: the number of the current window, from 1, and the number of all windows. A window is a group of
-        frames that the model makes together.
+        frames that are sampled together.
     """
 
     __pydantic_config__ = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")

@@ -44,7 +44,7 @@ def sentence(progress: Progress) -> str:
     """Returns the current stage of the work as text for people, such as "Sampling new frames, window 2 of 3".
 
     All reports of a stage have the same text, because it does not contain the step. Only the text for sampling contains
-    the window (a group of frames that the model makes together), if there are several.
+    the window (frames that are sampled together), if there are several.
     """
     if progress.kind == "sampling" and progress.windows > 1:
         return f"{progress.title}, window {progress.window} of {progress.windows}"

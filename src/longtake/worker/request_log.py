@@ -91,8 +91,8 @@ class RequestLog:
 
 
 def stage_line(report: ProgressReport) -> LogLine:
-    """Returns the log line that says that a stage of the work begins. Its labels are `stage`, `window` and
-    `windows`."""
+    """Returns the log line that says that a stage of the work begins. Its labels are `stage` (its name), and `window`
+    and `windows`: the number of the window (frames that are sampled together), from 1, and of all windows."""
     names = ("stage", "window", "windows")
     return log_line(report.sentence, labels={name: str(getattr(report, name)) for name in names})
 
@@ -106,6 +106,7 @@ def log_line(text: str, *, level: str = "INFO", labels: Mapping[str, str] = {}) 
     """Returns a log line with this text and the current time. Unprintable characters become escapes (see `printable`).
 
     `level`: INFO, or STDOUT for a line that a library printed.
-    `labels`: the stage of the work and its window, for a line that says that a stage begins; otherwise empty.
+    `labels`: the stage of the work and its window (frames that are sampled together), for a line that says that a stage
+        begins; otherwise empty.
     """
     return LogLine(clock.now(), level, printable(text), labels)

@@ -1,6 +1,6 @@
-"""Builds the conditioning of one LTX-2 window: the context's video and sound at their positions, and the end image.
+"""Builds the conditioning of the frames that LTX-2 samples together: the context's video and sound, and the end image.
 
-A window is a stretch of video that is sampled at once. Its context is the frames that it continues.
+A window is a group of frames that are sampled together. Its context is the frames that it continues.
 """
 
 from collections.abc import Sequence
@@ -26,22 +26,24 @@ from longtake.sampling.preview import LazyDecoder, lazy_decoder
 from longtake.sampling.vae import encode_clip, padded_to_canvas
 
 HISTORY_FRAMES = 25
-"""The largest number of extra frames, of the form 8k+1, that are encoded before the context of a backward window.
+"""The largest number of extra frames, of the form 8k+1, that are encoded before the context if a video is extended
+backward.
 
-The context is the frames that a window continues. The VAE's encoder is causal: it needs frames before the context, but
-these are the new frames, which are not made yet. The extra frames are therefore the context's own frames, mirrored in
-time. Their latents are dropped.
+The context is the frames that are continued. The VAE's encoder is causal: it needs frames before the context, but these
+are the new frames, which are not made yet. The extra frames are therefore the context's own frames, mirrored in time.
+Their latents are dropped.
 """
 
 
 @dataclass(frozen=True)
 class WindowConditioning:
-    """The conditioning of one window that is sampled: the context's frames, their sound and the end image, as tokens.
+    """The conditioning of one window (frames that are sampled together): the context's frames, their sound and the end
+    image, as tokens.
 
     The context is the frames that the window continues. A `Track` has the tokens of the whole window for video or for
     audio: the given values, how strongly each token keeps its given value, and the positions.
 
-    `video`: the video track of each pass.
+    `video`: the video track of each pass (run through the sampling steps).
     `shapes`: the shape [1, C, F, H, W] of the window's video latents in each pass.
     `audio`: the audio track of the first pass; None if the plan makes no sound. `tracks` returns that of a later pass.
     `preview_decoders`: for each pass, the decoder of its previews, fitted to the context; None if the pass has no
@@ -55,8 +57,9 @@ class WindowConditioning:
 
     def tracks(self, pass_number: int) -> dict[Stream, Track]:
         """Returns the tracks of pass `pass_number` (from 0) by modality: `video`, and `audio` if the plan makes sound.
+        A pass is a run through the sampling steps; a track has the tokens of a modality with their conditioning.
 
-        - The video track has the context (the frames that the window continues) in every pass.
+        - The video track has the context (the frames that are continued) in every pass.
         - The audio track of the first pass has the context's sound.
         - In the audio track of a later pass no token is kept: all are noised and denoised again. `sample_window`
           discards the audio of that pass and returns the first pass's audio.
@@ -76,7 +79,8 @@ class WindowConditioning:
 
 
 def window_conditioning(model: LTX2Model, plan: LTX2Plan, number: int, context: Context) -> WindowConditioning:
-    """Returns the conditioning of one window of the plan: the tokens of its video for each pass, and of its audio.
+    """Returns the conditioning of one window of the plan (frames that are sampled together): the tokens of its video
+    for each pass (run through the sampling steps), and of its audio.
 
     `number`: the window's number, from 0.
     `context`: the frames that the window continues, and their sound. In the last window it may also have an end image;
@@ -93,7 +97,8 @@ def window_conditioning(model: LTX2Model, plan: LTX2Plan, number: int, context: 
 
 
 def latent_shape(model: LTX2Model, window: Window, canvas: Size) -> tuple[int, int, int, int, int]:
-    """Returns the shape [1, C, F, H, W] of a window's video latents in a pass that samples frames of the size `canvas`.
+    """Returns the shape [1, C, F, H, W] of the video latents of a window (frames that are sampled together) at the
+    frame size `canvas`.
 
     `canvas`: (width, height) in pixels.
     """
@@ -106,7 +111,8 @@ def latent_shape(model: LTX2Model, window: Window, canvas: Size) -> tuple[int, i
 def video_conditioning(
     model: LTX2Model, plan: LTX2Plan, window: Window, context: Context, strength: float, canvas: Size
 ) -> tuple[Track, LazyDecoder | None]:
-    """Returns (track, decoder) for one pass over a window.
+    """Returns (track, decoder) for one pass (run through the sampling steps) over a window (frames that are sampled
+    together).
 
     track: the tokens of the window's video, with the context and the end image in place.
     decoder: the decoder of the pass's previews, fitted to the context; None without a context.
@@ -115,7 +121,8 @@ def video_conditioning(
     `strength`: how strongly the context's frames are kept, 0 (ignored) to 1 (unchanged).
     `canvas`: (width, height) in pixels of the frames that the pass samples.
 
-    The context is at the window's start (forward) or end (backward). If `strength` is 0, it is left out.
+    The context is at the window's start (`forward`: the video is extended at its end) or at its end (`backward`: it is
+    extended at its start). If `strength` is 0, it is left out.
 
     The end image:
     - It is added as extra tokens (a `Keyframe`) at the position of the last new frame (forward) or of the first new
@@ -154,8 +161,8 @@ def video_conditioning(
 
 
 def new_latents(plan: LTX2Plan, window: Window, temporal: int) -> range:
-    """Returns the numbers (from 0) of the latent frames that a window generates: those outside its context, the frames
-    that it continues.
+    """Returns the numbers (from 0) of the latent frames that are generated in a window (frames that are sampled
+    together). These are all except those of the context, which is the frames that the window continues.
 
     They cover the new frames, and spare frames, which only make the window's number of frames 8k+1 and are cut off.
 
@@ -169,9 +176,9 @@ def new_latents(plan: LTX2Plan, window: Window, temporal: int) -> range:
 def audio_conditioning(
     model: LTX2Model, plan: LTX2Plan, window: Window, sound: Samples | None, strength: float
 ) -> Track:
-    """Returns the audio track of a window: the context's sound is kept, and the rest is generated.
+    """Returns the audio track (the audio tokens) of a window: the context's sound is kept, and the rest is generated.
 
-    The context is the frames that the window continues.
+    A window is a group of frames that are sampled together. The context is the frames that it continues.
 
     `sound`: the context's sound, [2, n] at 48 kHz (SOUND_RATE), or None.
     `strength`: how strongly the context's sound is kept, 0 (ignored) to 1 (unchanged).

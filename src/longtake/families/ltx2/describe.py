@@ -38,7 +38,7 @@ def describe(plan: LTX2Plan, facts: VideoInfo) -> Description:
 
 
 def _windows_text(plan: LTX2Plan) -> str:
-    """Returns one line of text for each window, in the order of sampling.
+    """Returns one line of text for each window (frames that are sampled together), in the order of sampling.
 
     A line counts the window's frames: `33 frames: 9 given, 24 new`. "Given" are the frames that the window continues.
     Equal windows that follow each other share one line. It begins with their count, such as `3 times`.

@@ -21,8 +21,8 @@ where it would leave fewer."""
 class FrameCounts:
     """The frame counts of a request.
 
-    `context_frames`: the number of source frames that the model continues. The model sees fewer if its window has no
-        room for them.
+    `context_frames`: the number of source frames that the model continues. The model sees fewer if not all of them can
+        be sampled together with new frames.
     `new_frames`: the number of frames to generate.
     `billed_frames`: the number of frames that the price is computed from. It stays the same if the model sees fewer
         context frames.
@@ -80,7 +80,7 @@ def whole_latent_context(direction: Direction, context_frames: int, available: i
 
     `available`: the number of source frames. The result is at most this number.
 
-    A latent covers 8 frames, but a window's first latent covers one.
+    A latent covers 8 frames, but the first latent of a window (frames that are sampled together) covers one.
     - Forward, the context is at the window's start. Its length is rounded up to 8k+1: 24 becomes 25. A shorter source
       gives the largest 8k+1 that it has.
     - Backward, the context is at the window's end. Its length is rounded up to 8k+1 and then made 1 shorter, but not
@@ -96,7 +96,8 @@ def whole_latent_context(direction: Direction, context_frames: int, available: i
 
 
 def window_context(options: LTX2Options, counts: FrameCounts, available: int) -> int:
-    """Returns the largest number of context frames that any window of the plan may have.
+    """Returns the largest number of context frames that any window (frames that are sampled together) of the plan may
+    have. The context is the frames that it continues.
 
     - Normally it is the number that the request asks for (or the default), rounded by `whole_latent_context`. It may be
       more than the source has: a later window continues new frames, and there may be enough of those.
@@ -120,7 +121,8 @@ def context_notes(options: LTX2Options, counts: FrameCounts, available: int, fir
     - The context and the new frames are together more than `num_frames`.
     - The request does not set the number of context frames, and `num_frames` makes the context shorter.
     - The request sets the number of context frames, but the context has more or fewer.
-    - The window next to the source has no room for the whole context. A default context gets no such note.
+    - The window (frames that are sampled together) next to the source has no room for the whole context. A default
+      context gets no such note.
 
     `counts`: the frame counts of the request, as `frame_counts` returns them.
     `available`: the number of source frames.

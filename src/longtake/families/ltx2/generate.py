@@ -1,7 +1,8 @@
 """The recipe of LTX-2.3: turns a plan, and the source frames and sound to continue, into new frames and their sound.
 
-Read from the top: `generate` processes the windows one after the other, forward or backward. The conditioning of a
-window is in `conditioning.py`, its sampling in `sampler.py`, and its decoding in `decoding.py`.
+Read from the top: `generate` processes the windows (groups of frames that are sampled together) one after the other,
+forward or backward. The conditioning of a window is in `conditioning.py`, its sampling in `sampler.py`, and its
+decoding in `decoding.py`.
 """
 
 from collections.abc import Generator, Iterator
@@ -68,7 +69,8 @@ def expand(run: LTX2Run, frame: RGBFrames) -> tuple[str, str | None]:
 
 
 def generate(run: LTX2Run, prompt: str, context: Context) -> Iterator[GeneratedClip]:
-    """Returns an iterator over the clips of the new frames, one for each window, in playing order.
+    """Returns an iterator over the clips of the new frames, one for each window (frames that are sampled together), in
+    playing order.
 
     - Forward, each window is sampled when the caller takes its clip.
     - Backward, the window that is sampled first plays last, so all windows are sampled before this function returns.
@@ -94,7 +96,7 @@ def generate(run: LTX2Run, prompt: str, context: Context) -> Iterator[GeneratedC
 
 
 def make_setup(run: LTX2Run, prompt: str) -> Setup:
-    """Returns the set-up with which all windows of the plan are sampled.
+    """Returns the set-up with which all windows of the plan (groups of frames that are sampled together) are sampled.
 
     It contains the encoded `prompt` and, if guidance needs it, the plan's encoded negative prompt.
     """
@@ -121,7 +123,7 @@ def make_setup(run: LTX2Run, prompt: str) -> Setup:
 
 @dataclass(frozen=True)
 class _WindowContext:
-    """The frames and the sound that a window continues.
+    """The frames and the sound that a window (frames that are sampled together) continues.
 
     `frames`: [T, H, W, 3]. If the window needs fewer, it uses those nearest to its new frames.
     `sound`: the sound of the frames, [2, n] at 48 kHz (SOUND_RATE), or None if there is none.
@@ -136,7 +138,7 @@ class _WindowContext:
 
 @dataclass(frozen=True)
 class _Windows:
-    """The functions that `sample_windows` calls for each window of a plan.
+    """The functions that `sample_windows` calls for each window (frames that are sampled together) of a plan.
 
     - `sample` samples the window.
     - `forward` decodes the sampled window, if the new frames come after the source.
@@ -156,7 +158,7 @@ class _Windows:
     end_image: RGBFrames | None
 
     def sample(self, current: WindowRun, context: _WindowContext) -> Tensors:
-        """Samples window `current`, which continues `context`.
+        """Samples window `current` (frames that are sampled together), which continues `context`.
 
         Returns its video latents as `video` and, if the plan makes sound, its audio tokens as `audio`.
         """
@@ -180,7 +182,8 @@ class _Windows:
     def forward(
         self, current: WindowRun, context: _WindowContext, tensors: Tensors
     ) -> Generator[GeneratedClip, None, _WindowContext]:
-        """Decodes a window whose new frames follow the frames that it continues (its context).
+        """Decodes a window (frames that are sampled together) whose new frames follow the frames that it continues (its
+        context).
 
         Yields one clip, and returns the context of the next window.
 
@@ -188,8 +191,8 @@ class _Windows:
         `context`: the frames and the sound that this window continues.
         `tensors`: its video latents and audio tokens, as `sample` returned them.
 
-        The clip has the new frames; they are decoded while the caller reads the clip. The next window continues the
-        last of them, with their sound.
+        The clip has the new frames; they are decoded while the caller reads the clip. The context of the next window is
+        the last of these frames, with their sound.
         """
         plan = self.run.plan
         window = plan.windows[current.number]
@@ -212,7 +215,8 @@ class _Windows:
     def backward(
         self, current: WindowRun, context: _WindowContext, tensors: Tensors
     ) -> Generator[GeneratedClip, None, _WindowContext]:
-        """Decodes a window whose new frames precede the frames that it continues (its context).
+        """Decodes a window (frames that are sampled together) whose new frames precede the frames that it continues
+        (its context).
 
         Yields one clip, and returns the context of the next window.
 
@@ -221,7 +225,7 @@ class _Windows:
         `tensors`: its video latents and audio tokens, as `sample` returned them.
 
         The clip has the new frames; they are decoded while the caller reads the clip. The next window plays before this
-        one. It continues the first of the new frames, with their sound.
+        one. Its context is the first of this window's new frames, with their sound.
         """
         plan = self.run.plan
         window = plan.windows[current.number]
@@ -246,7 +250,8 @@ class _Windows:
         return _WindowContext(first_frames, sound, first_frames[0])
 
     def _audible(self, sound: Samples) -> Samples:
-        """Returns generated sound [2, n], amplified if it is too quiet for the next window to continue it well.
+        """Returns generated sound [2, n], amplified if it is too quiet for the model to continue it well in the next
+        window (frames that are sampled together).
 
         Too quiet is less than `LTX2Card.least_loudness` times the loudness of the source's sound. If the source has no
         sound, the generated sound stays unchanged.

@@ -52,7 +52,7 @@ def log_mel(samples: Tensor, bins: int = 64) -> Tensor:
 
     The values are natural logarithms of magnitudes, at least log(1e-5). The STFT is centred, with a Hann window of 1024
     samples, and the sound is mirrored at its ends. The mel scale is that of Slaney's Auditory Toolbox from 0 to 8000
-    Hz, with triangles of equal area. A sound of half a window or less is first padded with silence.
+    Hz, with triangles of equal area. A sound of 512 samples or fewer is first padded with silence.
     """
     flat = samples.reshape(prod(samples.shape[:-1]), samples.shape[-1]).float()
     frames = 1 + flat.shape[-1] // HOP

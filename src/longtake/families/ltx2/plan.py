@@ -1,4 +1,4 @@
-"""The plan of LTX-2.3: rates, windows, canvases and guidance."""
+"""The plan of LTX-2.3: frame rates, which frames are sampled together, the sizes of the frames, and guidance."""
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -41,10 +41,10 @@ LARGEST_DENOMINATOR = 1001
 class LTX2Plan(LTX2PlanOptions, Plan):
     """The plan of LTX-2.3. The source is read at the output's `rate`.
 
-    `windows`: the windows in the order of sampling. The first continues the source, and each later one the window
-        before it.
-    `canvases`: for each pass, (width, height) in pixels of the frames that it samples. The second pass's are twice as
-        wide and high as the first's.
+    `windows`: the windows (groups of frames that are sampled together) in the order of sampling. The first continues
+        the source, and each later one the window before it.
+    `canvases`: for each pass (run through the sampling steps), (width, height) in pixels of the frames that it samples.
+        The second pass's are twice as wide and high as the first's.
     `video`, `audio`: the guidance scales of each modality in the first pass. The second pass is unguided.
     `stg_blocks`: the numbers (from 0) of the transformer blocks in which spatio-temporal guidance (STG) disturbs the
         self-attention.
@@ -106,7 +106,8 @@ class LTX2Plan(LTX2PlanOptions, Plan):
         return self.audio_strength
 
     def context_strengths(self, window: int) -> tuple[float, float]:
-        """Returns how strongly window number `window` (from 0) keeps its context, the frames that it continues.
+        """Returns how strongly window number `window` (from 0) keeps its context. A window is a group of frames that
+        are sampled together; its context is the frames that it continues.
 
         These are two strengths, of the context's frames and of its sound, each 0 (ignored) to 1 (unchanged).
 

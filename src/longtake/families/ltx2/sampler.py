@@ -1,4 +1,5 @@
-"""Samples the windows of LTX-2, pass by pass and step by step, from noise to clean tokens.
+"""Samples the video and audio tokens of LTX-2 in one pass (run through the sampling steps) or two, from noise to clean
+tokens.
 
 Read from the bottom: `sample_window` runs the passes, and `trajectory` runs the steps of a pass.
 """
@@ -74,9 +75,10 @@ def trajectory(
     init: Tokens | None = None,
     on_step: OnStep = ignore_step,
 ) -> Iterator[dict[Stream, Tensor]]:
-    """Yields the tokens [1, n, C] of each modality after every step of a pass. After the last step they are clean.
+    """Yields the tokens [1, n, C] of each modality after every step of a pass (a run through the sampling steps). After
+    the last step they are clean.
 
-    `tracks`: the conditioning, the mask and the positions of the window's tokens, for each modality.
+    `tracks`: the conditioning, the mask and the positions of the tokens, for each modality.
     `sampler`: the noise levels and the other settings of the steps.
     `predict_clean`: a function of (noisy tokens, the step's number from 0, noise level) that predicts the clean tokens.
     `noise`: a function of a draw's name and shape that returns the noise. The draws at the start are named `video.init`
@@ -129,9 +131,9 @@ def ignore_clean(step: int, steps: int, clean: Tokens) -> None:
 
 @dataclass(frozen=True)
 class PassSetup:
-    """The set-up of one pass over a window.
+    """The set-up of one pass over a window: a run through the sampling steps of the frames that are sampled together.
 
-    `guide`: the transformer with its prompts and guidance scales.
+    `guide`: the transformer with its prompts and guidance scales, which predicts the clean tokens.
     `sampler`: the settings of the steps.
     `acceleration`: how many steps extrapolate earlier predictions instead of evaluating the model.
     """
@@ -149,10 +151,10 @@ def sample(
     on_step: OnStep = ignore_step,
     on_clean: OnClean = ignore_clean,
 ) -> dict[Stream, Tensor]:
-    """Returns the clean tokens [1, n, C] of each modality after one pass over a window.
+    """Returns the clean tokens [1, n, C] of each modality after one pass: a run through all sampling steps.
 
     `setup`: the transformer with its guidance, and the settings of the steps.
-    `tracks`: the conditioning, the mask and the positions of the window's tokens, for each modality.
+    `tracks`: the conditioning, the mask and the positions of the tokens, for each modality.
     `noise`: a function of a draw's name and shape that returns the noise. `trajectory` lists the names.
     `init`: the tokens of each modality that the pass refines, [1, n - extra, C]: it starts from them with noise added.
         The `extra` tokens of a keyframe (`Track.extra`) are not in `init`. If `init` is None, the pass starts from
@@ -179,7 +181,7 @@ def sample(
 
 @dataclass(frozen=True)
 class SampledWindow:
-    """The result of sampling a window.
+    """The result of sampling a window (frames that are sampled together).
 
     `video`: normalised video latents [1, C, F, H, W].
     `audio`: normalised audio tokens [1, T, C]; None if the window has no sound.
@@ -189,14 +191,15 @@ class SampledWindow:
     audio: Tensor | None
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Returns the tensors by the names under which `Resume` saves them: `video`, and `audio` if the window has
-        sound."""
+        """Returns the tensors by the names under which `Resume` saves them: `video` (latents), and `audio` (tokens) if
+        the model makes sound."""
         return {"video": self.video} | ({} if self.audio is None else {"audio": self.audio})
 
 
 @dataclass(frozen=True)
 class Setup:
-    """The set-up with which all windows of a plan are sampled.
+    """The set-up with which all windows of a plan are sampled. A window is a group of frames that are sampled together,
+    in one or two passes (runs through the sampling steps).
 
     `passes`: the set-ups of one or two passes.
     `upsampler`: the model that doubles the height and width of the video latents for a second pass. It may be None if
@@ -219,7 +222,8 @@ def sample_window(
     on_step: Callable[[int], OnStep] = ignore_steps,
     on_estimate: Callable[[int], OnEstimate] = ignore_estimates,
 ) -> SampledWindow:
-    """Samples one window in one pass or two. Returns its video latents and, if it has sound, its audio tokens.
+    """Samples one window (frames that are sampled together) in one pass (run through the sampling steps) or two.
+    Returns its video latents and, if it has sound, its audio tokens.
 
     `setup`: the passes, and the model that doubles the size of the latents between them.
     `conditioning`: the window's tracks in each pass. A track has the conditioning, the mask and the positions of the

@@ -1,4 +1,4 @@
-"""The tokens of one modality in a window, with the conditioning, the mask and the position of each token.
+"""The tokens of video or audio that are sampled together, each with its conditioning, its mask and its position.
 
 Masks follow LTX-2. A token with mask 1 is generated from noise. A token with mask 0 is kept: it has the value of its
 conditioning. A token with a mask m between 0 and 1 starts as its conditioning with a share m of noise, and is denoised.
@@ -18,9 +18,9 @@ from longtake.sampling.positions import Grid, to_tokens
 
 @dataclass(frozen=True)
 class PlacedLatents:
-    """Conditioning latents [1, C, f, h, w] that replace the window's latents from latent frame `index` on.
+    """Conditioning latents [1, C, f, h, w] that replace those of the sampled video from latent frame `index` on.
 
-    `strength` is how strongly they keep their values while the window is sampled, 0 (not at all) to 1 (unchanged).
+    `strength` is how strongly they keep their values during sampling, 0 (not at all) to 1 (unchanged).
     """
 
     latent: Tensor
@@ -30,10 +30,11 @@ class PlacedLatents:
 
 @dataclass(frozen=True)
 class Keyframe:
-    """A conditioning image, as latents [1, C, 1, h, w], for pixel frame `frame` (from 0) of the window.
+    """A conditioning image, as latents [1, C, 1, h, w], for pixel frame `frame` (from 0) of the frames that are sampled
+    together.
 
     Its tokens do not replace tokens of the video. They are added to the sequence as extra tokens. `strength` is how
-    strongly they keep their values while the window is sampled, 0 (not at all) to 1 (unchanged).
+    strongly they keep their values during sampling, 0 (not at all) to 1 (unchanged).
     """
 
     latent: Tensor
@@ -43,7 +44,8 @@ class Keyframe:
 
 @dataclass(frozen=True)
 class Track:
-    """The conditioning, the mask and the positions of the n tokens of one modality (video or audio) in a window.
+    """The conditioning, the mask and the positions of the n tokens of one modality (video or audio) of a window (frames
+    that are sampled together).
 
     `clean`: the conditioning [1, n, C]; 0 where there is none.
     `mask`: the noise level of each token, as a share of the step's noise level: [1, n, 1] in 0 (kept) to 1 (generated).
@@ -104,7 +106,8 @@ def video_track(
     *,
     device: torch.device | str = "cpu",
 ) -> Track:
-    """Returns the video track of a window whose latents have `shape` = [1, C, F, H, W].
+    """Returns the video track of a window: the tokens of latents of `shape` = [1, C, F, H, W], which are sampled
+    together, with their conditioning.
 
     `grid`: how many frames and pixels a latent covers, and the frame rate.
     `placed`: the conditioning latents. Where two overlap, the later one in the sequence is used.
@@ -134,7 +137,8 @@ def video_track(
 
 
 def audio_track(clean: Tensor, is_context: Tensor, strength: float, bounds: Tensor) -> Track:
-    """Returns the audio track of a window. Its context is the frames that it continues.
+    """Returns the audio track of a window: the audio tokens of frames that the model samples together, with their
+    conditioning. The window's context is the frames that it continues.
 
     `clean`: tokens [1, n, C], the context's sound where `is_context` is True. Other tokens' values are not used.
     `is_context`: bool [n], True for the tokens of the context's sound. The other tokens are generated.

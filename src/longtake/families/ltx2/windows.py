@@ -1,4 +1,4 @@
-"""The windows of an LTX-2 plan: how many frames each window continues, and how many it adds."""
+"""The frames that LTX-2 samples together (a window): how many it continues at a time, and how many it adds."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,15 +9,16 @@ from longtake.models.registry import LTX2Card
 from longtake.plans import clip_length, padded_length
 
 POSITION_RANGE_S = 20
-"""The length of the longest window in seconds. The model's position embedding has no later positions."""
+"""The largest number of seconds that are sampled together. The model's position embedding has no later positions."""
 
 LATENT_FRAMES = 8
-"""The number of frames that one latent covers. Only the first latent of a window covers one frame."""
+"""The number of frames that one latent covers. Only the first latent of a window (frames that are sampled together)
+covers one frame."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """One window: a stretch of video that is sampled at once. The numbers are frames at the plan's rate.
+    """One window: frames that are sampled together. The numbers are frames at the plan's rate.
 
     `context_frames`: the number of frames that the window continues, which are its context.
     `new_frames`: the number of frames that it adds.
@@ -36,16 +37,17 @@ class Window:
     sampled_frames: int
 
     def context_start(self, direction: Direction) -> int:
-        """Returns the number (from 0) in the window of the first of the frames that it continues (its context)."""
+        """Returns the number (from 0), among the frames that are sampled together, of the first frame that is
+        continued."""
         return 0 if direction == "forward" else padded_length(self.new_frames)
 
 
 def window_limit(rate: Fraction, card: LTX2Card) -> int:
-    """Returns the largest number of frames, of the form 8k+1, that one window may have at `rate` frames per second.
+    """Returns the largest number of frames, of the form 8k+1, that may be sampled together at `rate` frames per second.
 
     Two things limit it:
     - The model has no positions in time after 20 seconds (POSITION_RANGE_S).
-    - The model card sets the largest number of frames in a window, `window_frames`.
+    - The model card sets the largest number of frames, `window_frames`.
     """
     return clip_length(min(int(POSITION_RANGE_S * rate + 4), card.window_frames))
 
@@ -60,7 +62,8 @@ def context_length(direction: Direction, frames: int) -> int:
 
 
 def _in_latents(direction: Direction, context: int) -> int:
-    """Returns how many frames of a window its context takes up. The context is the frames that the window continues.
+    """Returns how many frames of a window (frames that are sampled together) its context takes up. The context is the
+    frames that the window continues.
 
     The context takes up whole latents. A window's first latent covers 1 frame, each other one 8.
     - Forward, the context begins the window. It has 8k+1 frames, so the result is `context`.
@@ -72,7 +75,8 @@ def _in_latents(direction: Direction, context: int) -> int:
 
 
 def plan_windows(direction: Direction, available: int, context: int, new_frames: int, limit: int) -> tuple[Window, ...]:
-    """Returns the windows, in the order of sampling, that add `new_frames` frames to a source of `available` frames.
+    """Returns the windows (groups of frames that are sampled together), in the order of sampling, that add `new_frames`
+    frames to a source of `available` frames.
 
     `context`: the largest number of frames that a window continues. It is rounded down to whole latents.
     `limit`: the largest number of frames in a window (context and new frames), 8k+1.
@@ -103,7 +107,8 @@ def plan_windows(direction: Direction, available: int, context: int, new_frames:
 
 
 def shares(direction: Direction, new_frames: int, count: int) -> tuple[int, ...]:
-    """Returns how many new frames each of `count` windows adds, in the order of sampling.
+    """Returns how many new frames each of `count` windows (groups of frames that are sampled together) adds, in the
+    order of sampling.
 
     `new_frames`: the sum of these numbers; at least one latent of 8 frames for each window.
 

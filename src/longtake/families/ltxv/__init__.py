@@ -1,4 +1,4 @@
-"""LTX-Video 0.9.x: extends video without sound, in overlapping windows, in one pass or two."""
+"""LTX-Video 0.9.x: extends video without sound, in one run through the sampling steps or in two."""
 
 from typing import TYPE_CHECKING
 

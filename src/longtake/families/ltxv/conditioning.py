@@ -1,4 +1,4 @@
-"""Places conditioning clips and images in the token sequence of a window, each with a strength."""
+"""Places conditioning clips and images in the tokens of the frames that are sampled together, each with a strength."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from longtake.sampling.positions import Grid, to_tokens
 PREFIX_LATENTS = 2
 """The number of latent frames at the start of a clip that become extra tokens if the clip is placed after frame 0.
 
-They cannot replace the window's own latents, because a clip's first latent covers one frame and a latent in the middle
-of the window covers several.
+They cannot replace latents of the sampled video, because a clip's first latent covers one frame, and a latent in the
+middle of the video covers several.
 """
 
 
 @dataclass(frozen=True)
 class ConditioningItem:
-    """A clip or an image that a window is conditioned on.
+    """A clip or an image that a window (frames that are sampled together) is conditioned on.
 
     `latent`: the normalised latents of the clip or image, [1, C, f, h, w].
     `frame`: the number (from 0) of the window's frame at which the item starts, a multiple of the VAE's temporal
@@ -27,7 +27,7 @@ class ConditioningItem:
     `strength`: how strongly the window keeps the item, 0 to 1. At 1 the item stays unchanged. Below 1 its tokens are
         mixed with noise, whose share is 1 - `strength`, and are then denoised like the others.
     `is_guide`: True if the item is a clip that the video follows without containing it, such as a video of poses. All
-        its tokens are extra tokens (see `TokenSequence`).
+        its tokens are extra tokens, which the model sees but which are no part of the video.
     """
 
     latent: Tensor
@@ -37,9 +37,10 @@ class ConditioningItem:
 
     @property
     def num_extra(self) -> int:
-        """The number of the item's first latent frames that become extra tokens (see `TokenSequence`).
+        """The number of the item's first latent frames that become extra tokens, which the model sees but which are no
+        part of the sampled video.
 
-        The rest of the item is mixed into the window's own tokens.
+        The rest of the item is mixed into the tokens of the video.
         """
         length = int(self.latent.shape[2])
         if self.is_guide:
@@ -49,10 +50,10 @@ class ConditioningItem:
 
 @dataclass(frozen=True)
 class TokenSequence:
-    """The tokens of a window before the first step: n tokens with C channels each.
+    """The tokens of a window (frames that are sampled together) before the first step: n tokens with C channels each.
 
-    The sequence begins with the extra tokens: tokens of conditioning items that the model sees beside the video. After
-    them come the tokens of the window's own latents.
+    The sequence begins with the extra tokens: tokens of conditioning items that the model sees, but that are no part of
+    the sampled video. After them come the tokens of the window's own latents.
 
     `tokens`: [1, n, C].
     `mask`: the strength of each token, [1, n], from 0 (generated) to 1 (kept unchanged).
@@ -75,11 +76,12 @@ def place(
     init: Tensor | None = None,
     level: float = 1.0,
 ) -> TokenSequence:
-    """Returns the tokens from which the sampling of a window starts, with the conditioning items in place.
+    """Returns the tokens from which the sampling of a window (frames that are sampled together) starts, with the
+    conditioning items in place.
 
-    First, all tokens of the window are noise, or lerp(init, noise, level) if `init` is given, where lerp(x, y, w) =
-    x + w * (y - x). Then each item is placed:
-    - A guide (`is_guide`) becomes extra tokens at the beginning of the sequence.
+    First, all tokens of the window are noise, or lerp(init, noise, level) if `init` is given, where lerp(x, y, w) = x +
+    w * (y - x). Then each item is placed:
+    - A guide (an item that the video follows without showing it) becomes extra tokens at the beginning of the sequence.
     - Any other item at frame 0 is mixed into the window's tokens: lerp(token, item, strength).
     - Any other item at a later frame is split. Its first 2 (PREFIX_LATENTS) latent frames become extra tokens. The rest
       is mixed into the window's tokens as above. An image has one latent frame, so all of it becomes extra tokens.
@@ -91,8 +93,9 @@ def place(
     `shape`: the shape of the window's latents, [1, C, F, H, W].
     `grid`: gives the positions of latents in time and space.
     `noise`: a function that returns the noise of one draw, from the draw's name and shape.
-    `init`: latents of the same shape, which the pass refines; None if the pass starts from noise alone.
-    `level`: the first noise level of the pass, 0..1.
+    `init`: latents of the same shape, which this run through the sampling steps refines; None if it starts from noise
+        alone.
+    `level`: the first noise level of the run, 0..1.
 
     Raises ValueError if an item reaches beyond the window's end. Source: LTX-Video's conditioning.
     """

@@ -1,4 +1,4 @@
-"""The frame counts of an LTX-Video 0.9.x plan, and the windows that its clip is sampled in."""
+"""The frame counts of an LTX-Video 0.9.x plan, and which of its frames are sampled together."""
 
 from dataclasses import dataclass, replace
 
@@ -29,7 +29,7 @@ class FrameCounts:
     `new_frames`: the number of new frames.
     `billed_frames`: the number of frames that the price is computed from.
     `sampled_frames`: the number of frames of the sampled clip, 8k+1: context, new frames, and frames that are cut off.
-    `windows`: the parts of the clip, which are sampled one after the other.
+    `windows`: the parts of the clip, each sampled as a whole, one after the other.
     `notes`: sentences for the user about the numbers of source frames and new frames.
     """
 
@@ -53,8 +53,8 @@ def frame_counts(options: LTXVOptions, span: Span, card: LTXVCard) -> FrameCount
       frames together. See `total_counts`.
 
     `options`: the options of the request.
-    `span`: the source frames that the request allows.
-    `card`: the card of the model, which limits the windows.
+    `span`: the range of source frames that the request allows.
+    `card`: the card of the model, which limits the number of frames that are sampled together.
     """
     if options.guide != "rgb":
         return guide_counts(span, options.new_frames or options.num_frames, card)
@@ -67,10 +67,11 @@ def whole_source_counts(span: Span, new_frames: int, card: LTXVCard) -> FrameCou
     """Returns the frame counts of a request that shows all frames of `span` and adds `new_frames` frames to them.
 
     The context, which the model sees, has the largest number 8k+1 (1, 9, 17, ...) of frames that `span` has. If the
-    context and the new frames do not fit into one window, the context has at most the card's `max_context_frames`.
+    context and the new frames are too many to be sampled together, the context has at most the card's
+    `max_context_frames`.
 
-    `span`: the source frames that the request allows.
-    `card`: the card of the model, which limits the context and the windows.
+    `span`: the range of source frames that the request allows.
+    `card`: the card of the model, which limits the context and the number of frames that are sampled together.
     """
     return _counts(len(span), clip_length(len(span)), new_frames, len(span) + new_frames, card)
 
@@ -86,8 +87,8 @@ def total_counts(span: Span, num_frames: int, card: LTXVCard, count_field: str |
       most half of `num_frames`. The output shows all frames of `span` and the new frames, so it may have more than
       `num_frames` frames.
 
-    `span`: the source frames that the request allows.
-    `card`: the card of the model, which limits the context and the windows.
+    `span`: the range of source frames that the request allows.
+    `card`: the card of the model, which limits the context and the number of frames that are sampled together.
     `count_field`: the name of the request's field that holds `num_frames`, for the notes; None if no field does.
     """
     context = clip_length(len(span))
@@ -110,11 +111,11 @@ def total_counts(span: Span, num_frames: int, card: LTXVCard, count_field: str |
 def guide_counts(span: Span, num_frames: int, card: LTXVCard) -> FrameCounts:
     """Returns the frame counts of a request whose source only guides the new video.
 
-    The output shows no source frame; all its `num_frames` frames are new. The model sees source frames only in the
-    first window. These are the context: as many as `span` has and this window holds, rounded down to 8k+1 (1, 9, 17,
-    and so on).
+    The output shows no source frame; all its `num_frames` frames are new. A window is a group of frames that are
+    sampled together. The model sees source frames only in the first window. These are the context: as many as `span`
+    has and this window holds, rounded down to 8k+1 (1, 9, 17, and so on).
 
-    `span`: the source frames that the request allows.
+    `span`: the range of source frames that the request allows.
     `num_frames`: the requested number of frames.
     `card`: the card of the model, which limits the windows.
     """
@@ -124,7 +125,8 @@ def guide_counts(span: Span, num_frames: int, card: LTXVCard) -> FrameCounts:
 
 
 def _counts(shown: int, context: int, new: int, billed: int, card: LTXVCard) -> FrameCounts:
-    """Returns the frame counts of a plan, with the windows that the model of `card` needs for them.
+    """Returns the frame counts of a plan, and its windows (groups of frames that are sampled together, as the card
+    limits them).
 
     `shown`: the number of source frames in the output.
     `context`: the number of source frames that the model should see. If the context and the new frames do not fit into
@@ -144,7 +146,8 @@ def _card_windows(sampled_frames: int, card: LTXVCard) -> tuple[Window, ...]:
 
 
 def plan_windows(total: int, tile: int, overlap: int) -> tuple[Window, ...]:
-    """Returns the overlapping windows that cover a clip, in order.
+    """Returns the overlapping windows that cover a clip, in order. Each is a range of latent frames that are sampled
+    together.
 
     `total`: the number of latent frames of the clip.
     `tile`: the largest number of latent frames of a window. Only the last window may have fewer.

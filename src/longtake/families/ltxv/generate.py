@@ -1,6 +1,6 @@
 """The recipe of LTX-Video 0.9.x: turns a plan and the context (the source frames that the model sees) into new frames.
 
-Read from the top: `generate` decodes the latents that `sampler.py` samples window by window.
+Read from the top: `generate` decodes the latents that `sampler.py` samples.
 """
 
 from collections.abc import Callable, Iterator
@@ -65,10 +65,11 @@ def expand(run: LTXVRun, frame: RGBFrames) -> tuple[str, str | None]:
 
 
 def generate(run: LTXVRun, prompt: str, context: Context) -> Iterator[GeneratedClip]:
-    """Yields a single clip, which has the new frames of all windows.
+    """Yields a single clip, which has all new frames.
 
-    Nothing is sampled before the caller takes the clip. While the caller reads the clip's `frames`, the windows are
-    sampled one after the other, and each frame is decoded as soon as no later window can change it.
+    Nothing is sampled before the caller takes the clip. While the caller reads the clip's `frames`, the windows (groups
+    of frames that are sampled together) are sampled one after the other, and each frame is decoded as soon as no later
+    window can change it.
 
     The context is the source frames that the model sees. What the clip has of it depends on the plan:
     - If the output shows the context with the source's own pixels, `frames` has only the new frames. The clip's
@@ -99,9 +100,10 @@ def generate(run: LTXVRun, prompt: str, context: Context) -> Iterator[GeneratedC
 
 
 def make_setup(run: LTXVRun, prompt: str) -> Setup:
-    """Returns the set-up with which all windows of the plan are sampled.
+    """Returns the set-up with which all windows of the plan (groups of frames that are sampled together) are sampled.
 
-    `prompt` is the prompt after expansion. It is encoded here, and so is the plan's negative prompt if a pass uses it.
+    `prompt` is the prompt after expansion. It is encoded here, and so is the plan's negative prompt if a pass (run
+    through the sampling steps) uses it.
     """
     plan, model, card = run.plan, run.model, run.model.card
     positive = model.text.encode(prompt)
@@ -133,13 +135,14 @@ def make_setup(run: LTXVRun, prompt: str) -> Setup:
 
 
 def context_items(run: LTXVRun, frames: RGBFrames) -> list[Items]:
-    """Returns what the first window is conditioned on: a list of items for each pass, encoded at the size of that pass.
+    """Returns what the first window (frames that are sampled together) is conditioned on: for each pass (run through
+    the sampling steps) a list of items, which are encoded clips of the size of that pass.
 
     - If the plan's `strength` is 0, each list is empty, because the model sees nothing of the source.
     - If the plan's `guide` is `rgb` (ordinary video), each list has one item, with which the window begins. The new
       frames continue it.
     - If the plan's `guide` is `depth`, `pose` or `canny` (edges), each list has one item, which the new frames follow
-      from the first one on. The window does not contain it (`is_guide` is True).
+      from the first one on. It is not a part of the video (its `is_guide` is True).
 
     `run`: the plan, the loaded model and the progress callback.
     `frames`: the frames of the item, [T, H, W, 3]: the source frames that the model sees, or the depth, pose or edge
@@ -155,10 +158,11 @@ def context_items(run: LTXVRun, frames: RGBFrames) -> list[Items]:
 
 
 def preview_callbacks(run: LTXVRun, frames: RGBFrames, context: list[Items]) -> Callable[[int, int], OnEstimate]:
-    """Returns a function of (pass number, window number), both from 0, which returns a callback for the sampler.
+    """Returns a function of a pass's and a window's number (from 0) that returns a callback for the sampler. A pass is
+    a run through the sampling steps, a window a group of frames that are sampled together.
 
-    The callback makes previews of the new frames while that pass samples that window. There are no previews if the
-    model sees nothing of the source, or depth, pose or edge pictures instead of it.
+    The callback makes previews of the new frames while that pass samples that window. If the model sees nothing of the
+    source, or depth, pose or edge pictures in its place, no previews are made, and the callback does nothing.
 
     `run`: the plan, the loaded model, and the receiver of the previews.
     `frames`: the source frames that the model sees, [T, H, W, 3].
@@ -191,8 +195,9 @@ def decoded_frames(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator
     - If the context only guides a new video, which does not show it: the new frames.
 
     `run`: the plan and the loaded model.
-    `setup`: the set-up of all windows, from `make_setup`.
-    `context`: for each pass, what the first window is conditioned on, from `context_items`.
+    `setup`: the set-up of sampling, from `make_setup`: encoded prompts, guidance, noise levels and sizes.
+    `context`: for each run through the sampling steps, what the first sampled frames are conditioned on, from
+        `context_items`.
     """
     plan = run.plan
     first_frame = plan.context_frames - 1 if plan.keeps_source else 0
@@ -208,10 +213,11 @@ def decoded_frames(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator
 
 
 def final_latents(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator[Latents]:
-    """Yields one `Latents` object after each window: the latent frames that are finished now and go to the decoder.
+    """Yields one `Latents` object after each window (frames that are sampled together): the latent frames that are
+    finished now and go to the decoder.
 
-    A latent frame is finished when no later window changes it. Each one is yielded once, as the last pass made it, with
-    the tone map applied and the normalisation undone.
+    A latent frame is finished when no later window changes it. Each one is yielded once, as the last pass (run through
+    the sampling steps) made it, with the tone map applied and the normalisation undone.
 
     `run`: the plan and the loaded model.
     `setup`: the set-up of all windows, from `make_setup`.

@@ -28,7 +28,8 @@ class LTXVPlanOptions(PlanOptions):
     `guide`: what the source is used for. With `rgb`, the output shows the source and continues it. With `depth`, `pose`
         or `canny` (edges), the source is a guide: the output is a new video that follows it and does not show it.
     `preprocess`: True if the guide must be computed from the source's frames, False if the source is already a guide.
-    `temporal_adain_factor`: how far each later window takes on the first window's colours, 0 (not) to 1 (fully).
+    `temporal_adain_factor`: how far each later window (frames that are sampled together) takes on the first window's
+        colours, 0 (not) to 1 (fully).
     `tone_map_compression_ratio`: how far the range of the latents' values is compressed, 0 (not) to 1.
     `constant_rate_factor`: the H.264 compression of the source frames before the model sees them, 0 (none) to 51.
     `reverse`: True if the output has the frames of the finished video in reverse order, and its sound reversed.

@@ -1,4 +1,4 @@
-"""The plan of LTX-Video 0.9.x: the used source frames, frame counts, windows, sizes and passes."""
+"""The plan of LTX-Video 0.9.x: the used source frames, frame counts, sizes, and the steps of sampling."""
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -29,7 +29,7 @@ LARGEST_ASPECT = 5
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass over a window.
+    """One pass over a window: a run through the sampling steps of the frames that the model samples together.
 
     `canvas`: (width, height) in pixels of the frames that the pass samples.
     `steps`: the number of steps of the whole schedule.
@@ -48,7 +48,8 @@ class Pass:
 
     @property
     def evaluations(self) -> int:
-        """The number of model evaluations in this pass over one window."""
+        """The number of model evaluations in this pass (run through the sampling steps) over one window (frames that
+        are sampled together)."""
         levels = linear_quadratic(self.steps)[self.skip_initial : self.steps - self.skip_final]
         evaluated = (t for step, t in enumerate(levels) if evaluates_model(step, len(levels), self.acceleration))
         return sum(self.guidance.evaluations(t) for t in evaluated)
@@ -56,12 +57,13 @@ class Pass:
 
 @dataclass(frozen=True, kw_only=True)
 class LTXVPlan(LTXVPlanOptions, Plan):
-    """The plan of LTX-Video 0.9.x: one clip, sampled in overlapping windows.
+    """The plan of LTX-Video 0.9.x: one clip, sampled in overlapping windows (groups of frames that are sampled
+    together).
 
     The clip begins with the source frames that the model sees (the context), and continues with the new frames.
 
     `sampled_frames`: the number of frames of the clip, 8k+1. Frames after the last new frame are cut off.
-    `windows`: the windows of the clip. Each one is sampled in all `passes`.
+    `windows`: the windows of the clip. Each one is sampled in all `passes` (runs through the sampling steps).
     `overlap_latents`: the number of latent frames that a window shares with the window before it.
     `overlap_strength`: how closely a window follows these latent frames, 0 (not at all) to 1 (unchanged).
     """
