@@ -15,6 +15,7 @@ LEAVES = frozenset(
     {
         "atomic",
         "errors",
+        "host_memory",
         "imports",
         "outbound",
         "periodic",

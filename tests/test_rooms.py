@@ -40,7 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("network_streams",),
     ("settings", "shim"),
     ("video", "atomic", "clock", "flow", "imports", "periodic", "price_setting", "processes", "threads"),
-    ("errors", "system", "version"),
+    ("errors", "host_memory", "system", "version"),
     ("printable",),
 )
 """The rooms (folders and single modules) from the top floor down. A room imports only rooms of lower floors."""

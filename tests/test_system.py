@@ -1,4 +1,4 @@
-"""No module but `longtake.system` uses what Windows does not have, and requests run without it.
+"""No module but two uses what Windows does not have, and requests run without it.
 
 Which names Windows lacks is read from the standard library's type stubs that come with mypy.
 """
@@ -137,14 +137,14 @@ def test_the_scan_lets_portable_names_pass() -> None:
     assert posix_only("import os, signal, json\nos.dup2(1, 2)\nos.replace('a', 'b')\nsignal.SIGTERM") == set()
 
 
-def test_only_one_module_uses_what_windows_lacks() -> None:
+def test_only_two_modules_use_what_windows_lacks() -> None:
     paths = {path.relative_to(ROOT).as_posix(): path for path in ROOT.rglob("*.py")}
     found = {
         name: only
         for name, path in paths.items()
         if (only := posix_only(path.read_text(encoding="utf-8")) - FOR_SOCKETS.get(name, set()))
     }
-    assert set(found) == {"system.py"}, found
+    assert set(found) == {"system.py", "host_memory.py"}, found
 
 
 def test_the_name_of_a_forced_end() -> None:
@@ -262,16 +262,3 @@ def test_a_server_answers_a_request_without_what_windows_lacks(
             assert server.wait(timeout=60) == 0
         finally:
             server.kill()
-
-
-def test_the_limit_of_a_container_counts_as_the_hosts_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    host = system.memory_bytes()
-    if host is None:
-        pytest.skip("This system does not say how much memory it has.")
-    limit = tmp_path / "memory.max"
-    monkeypatch.setattr(system, "_MEMORY_LIMITS", (str(tmp_path / "absent"), str(limit)))
-    for text, total in (("max", None), (f"{1 << 20}", 1 << 20), (f"{1 << 62}", None)):
-        limit.write_text(f"{text}\n")
-        available, usable = system.memory_bytes() or (0, 0)
-        assert available <= usable
-        assert usable == total or (total is None and usable > 1 << 20)

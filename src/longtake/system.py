@@ -1,7 +1,7 @@
 """Functions whose work differs between operating systems: for processes, limits, networks, event loops and flushing.
 
-All other modules use only what Linux, macOS and Windows have; `tests/test_system.py` checks that. Where a system has no
-means for the work of a function, the function does nothing or returns a default value.
+All other modules, except `host_memory`, use only what Linux, macOS and Windows have; `tests/test_system.py` checks
+that. Where a system has no means for the work of a function, the function does nothing or returns a default value.
 """
 
 import contextlib
@@ -31,7 +31,6 @@ _GIVING_WAY = 5
 _CPU_CLOCK_OF_PROCESS = 2
 _PR_SET_PDEATHSIG = 1
 _CAP_KILL, _CAP_SETUID = 1 << 5, 1 << 7
-_MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 RUN_ON = ("Linux",)
 """The systems, by the names of `platform.system()`, on which the tests have run."""
@@ -385,16 +384,3 @@ def start_ticks(pid: int) -> int | None:
         return None
     state, *fields = rest.split()
     return None if state in (b"Z", b"X") else int(fields[18])
-
-
-def memory_bytes() -> tuple[int, int] | None:
-    """Returns the bytes of memory that are available, and those that this process may use: the host's memory, or the
-    limit of this process's container if that is less. Returns None on systems other than Linux."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        kilobytes = {name: int(rest.split()[0]) for name, rest in (line.split(":") for line in lines)}
-        limits = [path.read_text().strip() for path in map(Path, _MEMORY_LIMITS) if path.is_file()]
-        total = min((kilobytes["MemTotal"] * 1024, *(int(limit) for limit in limits if limit.isdigit())))
-        return min(kilobytes["MemAvailable"] * 1024, total), total
-    except (OSError, KeyError, ValueError):
-        return None

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 from longtake import system
 from longtake.cli.console import Rows, bytes_text
 from longtake.errors import LongtakeError
+from longtake.host_memory import host_memory
 from longtake.imports import INSTALL_TORCH, importing_models
 from longtake.media.formats import OutputType, output_format
 from longtake.models.registry import CARDS, ModelCard, adapters, missing
@@ -117,8 +118,10 @@ def _machine() -> Iterator[Finding]:
     )
     if platform.system() not in system.RUN_ON:
         yield Finding("system", "note", f"written for {platform.system()}, but its tests have run on Linux only")
-    memory = system.memory_bytes()
-    memory_text = "" if memory is None else f", {bytes_text(memory[0])} of {bytes_text(memory[1])} memory free"
+    memory = host_memory()
+    memory_text = (
+        "" if memory is None else f", {bytes_text(memory.available)} of {bytes_text(memory.total)} memory free"
+    )
     yield Finding("processor", "note", f"{os.cpu_count()} threads{memory_text}")
     for group in (OTHER_PACKAGES, TORCH_PACKAGES):
         found = {name: _version(name) for name in group}
@@ -223,11 +226,13 @@ def _installed(card: ModelCard, settings: Settings) -> Finding:
     mode, _ = choose_mode(settings, device, sizes_in, are_compiled=compiled.decide(settings, device).is_on)
     sizes, total = sizes_in(mode), memory.device_bytes(device)
     free = memory.free_bytes(device)
-    host = system.memory_bytes()
+    host = host_memory()
     need, largest = sum(sizes.values()), max(sizes.values())
     needs = f"needs {bytes_text(need)} in {str(dtype).removeprefix('torch.')}"
-    if host is not None and need > host[0] + (free or 0):
-        return Finding(card.name, "no", f"{needs}; the machine has {bytes_text(host[0])} free", vital=card.embedded)
+    if host is not None and need > host.available + (free or 0):
+        return Finding(
+            card.name, "no", f"{needs}; the machine has {bytes_text(host.available)} free", vital=card.embedded
+        )
     if free is None or device == torch.device("cpu"):
         return Finding(card.name, "ok", f"{needs}, on {device}", vital=card.embedded)
     offload = memory.choose_offload(settings.offload, sizes, total, free)

@@ -14,7 +14,7 @@ GB = 10**9
 
 @dataclass(frozen=True)
 class SizedModel:
-    """A published model, with the bytes of its weights as docs/checkpoints.md lists them.
+    """A published model, with the bytes of its weights. docs/checkpoints.md lists the same numbers.
 
     name: the model's name in texts for the user.
     transformer: way to use 8-bit floats ("none", "storage" or "products") -> the bytes of the transformer. Weights that

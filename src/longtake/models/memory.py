@@ -7,8 +7,8 @@ from typing import Any, Literal
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module  # type: ignore[import-untyped]
 
-from longtake import system
 from longtake.errors import NotSupported
+from longtake.host_memory import host_memory
 from longtake.models.budget import Memories
 from longtake.models.registry import PartName
 from longtake.settings import Settings
@@ -98,8 +98,8 @@ def device_bytes(device: torch.device) -> int | None:
 
 def memories(device: torch.device) -> Memories:
     """Returns the total memory of the machine, with that of a CUDA GPU if `device` is one."""
-    host = system.memory_bytes()
-    return Memories(device_bytes(device), None if host is None else host[1])
+    host = host_memory()
+    return Memories(device_bytes(device), None if host is None else host.total)
 
 
 def choose_offload(requested: str, sizes: Mapping[str, int], total: int | None, free: int | None) -> Offload:
