@@ -6,43 +6,31 @@ Training uses scenes with seeds up to 900 000 000, and these clips have higher s
 new one. Figures in "px" are median distances in pixels between an object's centre and its true place.
 """
 
-import argparse
-import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
 from recipes.tiny import configs, measure, sampler
+from recipes.tiny.figures import (
+    SEED,
+    Figures,
+    cases,
+    clips_of,
+    compare,
+    distances,
+    freeze,
+    mean,
+    print_chosen,
+    prompts_of,
+)
 from recipes.tiny.measure import Truth
 from recipes.tiny.render import render
 from recipes.tiny.sampler import Conditioning, Family
 from recipes.tiny.world import DIRECTIONS, Kind, Scene, direction, prompt, sample, track
 
-SEED = 900_000_000
-Figures = dict[str, float]
 CONTEXT = 17
-
-
-def cases(
-    kind: Kind, count: int, num_frames: int, accept: Callable[[Truth], bool], size: tuple[int, int] = (64, 64)
-) -> list[Truth]:
-    """Returns the first `count` scenes of a kind for which `accept` returns True, in the order of their seeds."""
-    return list(_cases(kind, count, num_frames, accept, size))
-
-
-def _cases(
-    kind: Kind, count: int, num_frames: int, accept: Callable[[Truth], bool], size: tuple[int, int]
-) -> Iterator[Truth]:
-    seed = SEED
-    while count:
-        seed += 1
-        case = measure.truth(sample(seed, kind, size, num_frames))
-        if accept(case):
-            count -= 1
-            yield case
 
 
 def _speed(scene: Scene) -> float:
@@ -58,44 +46,6 @@ def _median(values: list[float]) -> float:
     return float(torch.tensor(values).median())
 
 
-def _mean(values: list[float]) -> float:
-    return float(torch.tensor(values).mean())
-
-
-def _clips(found: list[Truth]) -> torch.Tensor:
-    return torch.stack([case.clip for case in found])
-
-
-def _prompts(found: list[Truth]) -> list[str]:
-    return [prompt(case.scene) for case in found]
-
-
-def compare(found: list[Truth], made: torch.Tensor, new: slice) -> Figures:
-    """Compares generated clips `made` `[B, 3, T, H, W]` with the true ones over the frames `new`. Returns the figures.
-
-    In the figures' names, "1-8" are the first eight frames of `new`, and "9-" the frames after them.
-    """
-    rows: dict[str, list[float]] = {"px 1-8": [], "px 9-": [], "contrast 9-": [], "IoU 9-": [], "PSNR": []}
-    for case, clip in zip(found, made, strict=True):
-        rgb = case.scene.things[0].rgb
-        cover, other = (measure.coverage(c, case.background, rgb) for c in (clip, case.clip))
-        (place, peak), (_, true_peak) = measure.locate(cover), measure.locate(other)
-        error = (place - case.path).norm(dim=1)[new]
-        rows["px 1-8"].append(float(error[:8].mean()))
-        rows["px 9-"].append(float(error[8:].mean()))
-        rows["contrast 9-"].append(float((peak / true_peak)[new][8:].mean()))
-        rows["IoU 9-"].append(float(measure.overlap(cover, other)[new][8:].mean()))
-        rows["PSNR"].append(measure.psnr(clip[:, new], case.clip[:, new]))
-    middle = {name: _median(values) for name, values in rows.items() if name.startswith("px")}
-    return middle | {name: _mean(values) for name, values in rows.items() if not name.startswith("px")}
-
-
-def freeze(clips: torch.Tensor, context: int) -> torch.Tensor:
-    """Returns clips that repeat the last of their `context` context frames to the end: a baseline for comparison."""
-    count = clips.shape[2] - context
-    return torch.cat([clips[:, :, :context], clips[:, :, context - 1 : context].expand(-1, -1, count, -1, -1)], dim=2)
-
-
 def continuation(
     family: Family, found: list[Truth], context: int = CONTEXT, prompts: list[str] | None = None
 ) -> Figures:
@@ -104,8 +54,8 @@ def continuation(
     Two comparisons are added: a clip that repeats the last context frame, and the true clip after the VAE's encoder and
     decoder. If `prompts` is None, the scenes' own prompts are used.
     """
-    clips, new = _clips(found), slice(context, None)
-    made = sampler.extend(family, clips[:, :, :context], clips.shape[2], prompts or _prompts(found))
+    clips, new = clips_of(found), slice(context, None)
+    made = sampler.extend(family, clips[:, :, :context], clips.shape[2], prompts or prompts_of(found))
     figures = compare(found, made, new)
     frozen = compare(found, freeze(clips, context), new)
     trip = compare(found, sampler.decode(family, sampler.encode(family, clips)), new)
@@ -158,11 +108,11 @@ def bounce(family: Family, count: int) -> Figures:
 
 
 def _progress(family: Family, found: list[Truth]) -> Figures:
-    clips = _clips(found)
-    made = sampler.extend(family, clips[:, :, :CONTEXT], clips.shape[2], _prompts(found))
+    clips = clips_of(found)
+    made = sampler.extend(family, clips[:, :, :CONTEXT], clips.shape[2], prompts_of(found))
     speeds = [measure.progress(m[:, CONTEXT:], case.scene, CONTEXT) for m, case in zip(made, found, strict=True)]
     near = [float(abs(speed - 1) <= 0.3) for speed in speeds]
-    return {"speed": _median(speeds), "speed error": _median([abs(s - 1) for s in speeds]), "within 30 %": _mean(near)}
+    return {"speed": _median(speeds), "speed error": _median([abs(s - 1) for s in speeds]), "within 30 %": mean(near)}
 
 
 def rotation(family: Family, count: int) -> Figures:
@@ -198,8 +148,8 @@ def pair(family: Family, count: int) -> Figures:
         return bool(clear and (first - second).norm() > 0.8) and measure.measurable(case)
 
     found = cases("pair", count, 33, apart)
-    clips = _clips(found)
-    made = sampler.extend(family, clips[:, :, :CONTEXT], clips.shape[2], _prompts(found))
+    clips = clips_of(found)
+    made = sampler.extend(family, clips[:, :, :CONTEXT], clips.shape[2], prompts_of(found))
     early, late = [], []
     for case, clip in zip(found, made, strict=True):
         paths, colours = track(case.scene)[:, :, :2], [torch.tensor(t.rgb).view(3, 1, 1, 1) for t in case.scene.things]
@@ -216,34 +166,26 @@ def end_image(family: Family, count: int) -> Figures:
     """Measures clips with one context frame and an end image that shows where the object must arrive, and without end
     image."""
     found = cases("straight", count, 33, _moving)
-    clips = _clips(found)
+    clips = clips_of(found)
     lead, image = sampler.encode(family, clips[:, :, :1]), sampler.encode(family, clips[:, :, -1:])
     figures: Figures = {}
     for name, known in (("with", Conditioning(lead=lead, image=image)), ("without", Conditioning(lead=lead))):
         made = sampler.decode(family, sampler.generate(family, known, (9, 4, 4), [""] * count))
         errors = {"px at the end": slice(-1, None), "px half way": slice(16, 17)}
         for label, frames in errors.items():
-            figures[f"{label} {name}"] = _median(_errors(found, made, frames))
+            figures[f"{label} {name}"] = _median(distances(found, made, frames))
     return figures
-
-
-def _errors(found: list[Truth], made: torch.Tensor, frames: slice) -> list[float]:
-    values = []
-    for case, clip in zip(found, made, strict=True):
-        place, _ = measure.locate(measure.coverage(clip, case.background, case.scene.things[0].rgb))
-        values.append(float((place - case.path).norm(dim=1)[frames].mean()))
-    return values
 
 
 def backward(family: Family, count: int) -> Figures:
     """Measures clips whose last 17 frames are known and whose first 16 are new. Frame 1 is the new frame next to the
     known ones."""
     found = cases("straight", count, 33, _moving)
-    clips = _clips(found)
+    clips = clips_of(found)
     suffix = sampler.encode(family, clips[:, :, -CONTEXT:])
-    made = sampler.decode(family, sampler.generate(family, Conditioning(suffix=suffix), (9, 4, 4), _prompts(found)))
-    early, late = _errors(found, made, slice(8, 16)), _errors(found, made, slice(0, 8))
-    frozen = _errors(found, clips[:, :, 16:17].expand(-1, -1, 33, -1, -1), slice(0, 8))
+    made = sampler.decode(family, sampler.generate(family, Conditioning(suffix=suffix), (9, 4, 4), prompts_of(found)))
+    early, late = distances(found, made, slice(8, 16)), distances(found, made, slice(0, 8))
+    frozen = distances(found, clips[:, :, 16:17].expand(-1, -1, 33, -1, -1), slice(0, 8))
     return {"px 1-8": _median(early), "px 9-": _median(late), "freezing px 9-": _median(frozen)}
 
 
@@ -267,7 +209,7 @@ def prompts(family: Family, count: int) -> Figures:
         hits["object colour"].append(float(colour == thing.colour))
         hits["shape"].append(float(measure.nearest_shape(cover[16]) == thing.shape))
         hits["direction"].append(float(_turn(word, direction(thing.velocity)) <= 1))
-    return {name: _mean(values) for name, values in hits.items()}
+    return {name: mean(values) for name, values in hits.items()}
 
 
 def _clear(i: int) -> tuple[float, float]:
@@ -287,7 +229,7 @@ def steering(family: Family, count: int) -> Figures:
     Each frame is continued twice, with prompts of opposite directions.
     """
     found = cases("straight", count, 33, _moving)
-    lead = sampler.encode(family, _clips(found)[:, :, :1])
+    lead = sampler.encode(family, clips_of(found)[:, :, :1])
     hits = []
     for flip in (1, -1):
         scenes = []
@@ -301,7 +243,7 @@ def steering(family: Family, count: int) -> Figures:
             cover = measure.coverage(clip, case.background, scene.things[0].rgb)
             word, _ = measure.heading(measure.locate(cover)[0])
             hits.append(float(_turn(word, direction(scene.things[0].velocity)) <= 1))
-    return {"direction": _mean(hits), "chance": 3 / 8}
+    return {"direction": mean(hits), "chance": 3 / 8}
 
 
 def autoencoder(family: Family, count: int) -> Figures:
@@ -309,11 +251,11 @@ def autoencoder(family: Family, count: int) -> Figures:
     tracked, and of all kinds."""
     plain = render([sample(SEED + i, "straight", num_frames=33) for i in range(count)])
     wide = render([sample(SEED + i, num_frames=33) for i in range(count)])
-    good = _clips(cases("straight", count, 33, _moving))
+    good = clips_of(cases("straight", count, 33, _moving))
     figures = {}
     for name, clips in (("straight", plain), ("straight, measurable", good), ("all kinds", wide)):
         trip = sampler.decode(family, sampler.encode(family, clips))
-        figures[name] = _mean([measure.psnr(a, b) for a, b in zip(trip, clips, strict=True)])
+        figures[name] = mean([measure.psnr(a, b) for a, b in zip(trip, clips, strict=True)])
     return figures
 
 
@@ -323,27 +265,27 @@ def two_scales(family: Family, count: int) -> Figures:
     if family.upsampler is None:
         return {}
     found = cases("straight", count, 33, _moving)
-    small = _clips(found)[:, :, :CONTEXT]
+    small = clips_of(found)[:, :, :CONTEXT]
     large = render([case.scene for case in found], scale=2)
-    latents = sampler.generate(family, Conditioning(lead=sampler.encode(family, small)), (9, 4, 4), _prompts(found))
+    latents = sampler.generate(family, Conditioning(lead=sampler.encode(family, small)), (9, 4, 4), prompts_of(found))
     doubled = sampler.upsample(family, latents)
     lead = sampler.encode(family, large[:, :, :CONTEXT])
-    made = sampler.generate(family, Conditioning(lead=lead), (9, 8, 8), _prompts(found), skip_initial=5, init=doubled)
+    made = sampler.generate(family, Conditioning(lead=lead), (9, 8, 8), prompts_of(found), skip_initial=5, init=doubled)
     clips = sampler.decode(family, made)
     trip = sampler.decode(family, sampler.encode(family, large))
     halved = torch.nn.functional.avg_pool3d(clips, (1, 2, 2))
     figures = compare(found, halved, slice(CONTEXT, None))
-    figures["PSNR at 128"] = _mean(
+    figures["PSNR at 128"] = mean(
         [measure.psnr(a[:, CONTEXT:], b[:, CONTEXT:]) for a, b in zip(clips, large, strict=True)]
     )
-    figures["round trip PSNR at 128"] = _mean([measure.psnr(a, b) for a, b in zip(trip, large, strict=True)])
+    figures["round trip PSNR at 128"] = mean([measure.psnr(a, b) for a, b in zip(trip, large, strict=True)])
     return figures
 
 
 def speed(family: Family, count: int) -> Figures:
     """Measures the seconds to extend a clip at 64x64 from 17 to 41 frames in eight steps. The fastest of five runs
     counts."""
-    clip = _clips(cases("straight", 1, 41, _moving))[:, :, :CONTEXT]
+    clip = clips_of(cases("straight", 1, 41, _moving))[:, :, :CONTEXT]
     figures: Figures = {}
     for threads in (1, 2):
         torch.set_num_threads(threads)
@@ -379,22 +321,5 @@ FIGURES: dict[str, Callable[[Family, int], Figures]] = {
 }
 
 
-def main() -> None:
-    """Measures the figures, prints them, and writes them to a file if requested."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="*", choices=tuple(FIGURES), default=tuple(FIGURES))
-    parser.add_argument("--clips", type=int, default=64)
-    parser.add_argument("--folder", type=Path, default=configs.WEIGHTS)
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    family, results = sampler.load(arguments.folder), {}
-    for name in arguments.only:
-        results[name] = FIGURES[name](family, arguments.clips)
-        print(f"{name:24}", "  ".join(f"{key} {value:.2f}" for key, value in results[name].items()), flush=True)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    print_chosen(FIGURES, sampler.load, configs.WEIGHTS, __doc__)

@@ -17,7 +17,7 @@ import torch
 from scipy import ndimage
 
 from recipes.tiny import configs, measure, sampler
-from recipes.tiny.evaluate import Figures, cases, freeze
+from recipes.tiny.figures import Figures, cases, freeze
 from recipes.tiny.measure import Truth
 from recipes.tiny.sampler import Family
 from recipes.tiny.world import prompt

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from recipes.tiny import measure, sampler
-from recipes.tiny.evaluate import CONTEXT, SEED
+from recipes.tiny.evaluate import CONTEXT
+from recipes.tiny.figures import SEED
 from recipes.tiny.world import Kind, prompt, sample
 
 SHOWN: tuple[tuple[Kind, int], ...] = (

@@ -6,18 +6,26 @@ Unless a figure says otherwise, clips are sampled in 15 steps of the model's own
 with their sound. Frames are counted from the first new one. Cents are hundredths of a semitone.
 """
 
-import argparse
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 
 from recipes.tiny import configs as first
 from recipes.tiny import measure
-from recipes.tiny.evaluate import SEED, Figures, cases, compare, freeze
+from recipes.tiny.figures import (
+    SEED,
+    Figures,
+    cases,
+    clips_of,
+    compare,
+    distances,
+    freeze,
+    mean,
+    print_chosen,
+    prompts_of,
+)
 from recipes.tiny.measure import Truth
 from recipes.tiny.render import render
 from recipes.tiny.world import Kind, Scene, prompt, sample
@@ -40,31 +48,10 @@ def _median(values: list[float]) -> float:
     return float(torch.tensor(values).nanmedian())
 
 
-def _mean(values: list[float]) -> float:
-    return float(torch.tensor(values).mean())
-
-
-def _clips(found: list[Truth]) -> torch.Tensor:
-    return torch.stack([case.clip for case in found])
-
-
-def _prompts(found: list[Truth]) -> list[str]:
-    return [prompt(case.scene) for case in found]
-
-
 def sounds_of(family: Family, scenes: list[Scene], num_frames: int) -> torch.Tensor:
     """Returns the audio tokens of the scenes' own sounds during their first `num_frames` frames."""
     waves = [sound(scene, num_frames, first.FPS) for scene in scenes]
     return sampler.hear(family, waves, SOUND_RATE, audio_count(num_frames, first.FPS))
-
-
-def _places(found: list[Truth], made: torch.Tensor, frames: slice) -> list[float]:
-    """Returns, for each clip, the mean distance in pixels of its object from the true place, over the frames."""
-    values = []
-    for case, clip in zip(found, made, strict=True):
-        place, _ = measure.locate(measure.coverage(clip, case.background, case.scene.things[0].rgb))
-        values.append(float((place - case.path).norm(dim=1)[frames].mean()))
-    return values
 
 
 def continuation(family: Family, found: list[Truth], with_sound: bool = True, way: Way | None = None) -> Figures:
@@ -73,12 +60,12 @@ def continuation(family: Family, found: list[Truth], with_sound: bool = True, wa
     Two comparisons are added: a clip that repeats the last context frame, and the true clip after the VAE's encoder and
     decoder.
     """
-    clips = _clips(found)
+    clips = clips_of(found)
     frames, (rows, columns) = clips.shape[2], (side // first.SPATIAL for side in clips.shape[3:])
     lead = sampler.encode(family, clips[:, :, :CONTEXT])
     heard = sounds_of(family, [case.scene for case in found], frames) if with_sound else None
     known = sampler.window(lead, first.num_latents(frames), (rows, columns), heard)
-    video, _ = sampler.sample(family, known, _prompts(found), way or Way(linked=with_sound))
+    video, _ = sampler.sample(family, known, prompts_of(found), way or Way(linked=with_sound))
     figures = compare(found, sampler.decode(family, video, rows, columns), slice(CONTEXT, None))
     frozen = compare(found, freeze(clips, CONTEXT), slice(CONTEXT, None))
     trip = compare(found, sampler.decode(family, sampler.encode(family, clips), rows, columns), slice(CONTEXT, None))
@@ -119,14 +106,14 @@ def end_image(family: Family, count: int, contexts: Sequence[int] = (1, CONTEXT)
     contexts: numbers of context frames to measure with.
     """
     found = cases("straight", count, FRAMES, moving)
-    clips = _clips(found)
+    clips = clips_of(found)
     image, figures = sampler.encode(family, clips[:, :, -1:]), {}
     for frames in contexts:
         lead = sampler.encode(family, clips[:, :, :frames])
         for name, end in (("with", image), ("without", None)):
             known = sampler.window(lead, first.num_latents(FRAMES), (4, 4), end=end)
             made = sampler.decode(family, sampler.sample(family, known, [""] * count)[0], 4, 4)
-            figures[f"{frames} context frames, px at the end {name}"] = _median(_places(found, made, slice(-1, None)))
+            figures[f"{frames} context frames, px at the end {name}"] = _median(distances(found, made, slice(-1, None)))
     return figures
 
 
@@ -134,18 +121,18 @@ def backward(family: Family, count: int) -> Figures:
     """Measures clips whose last 16 frames are known, with their sound, and whose first 17 are new. Frame 1 is the new
     frame next to the known ones."""
     found = cases("straight", count, FRAMES, moving)
-    clips = _clips(found)
+    clips = clips_of(found)
     new = FRAMES - CONTEXT + 1
     mirrored = torch.cat([clips[:, :, new:].flip(2), clips[:, :, new : new + 1], clips[:, :, new:]], dim=2)
     lead = sampler.encode(family, mirrored)[:, -(LEAD - 1) :]
     heard = sounds_of(family, [case.scene for case in found], FRAMES)
     known = sampler.window(lead, first.num_latents(FRAMES), (4, 4), heard, ends_with=True)
-    made = sampler.decode(family, sampler.sample(family, known, _prompts(found))[0], 4, 4)
+    made = sampler.decode(family, sampler.sample(family, known, prompts_of(found))[0], 4, 4)
     frozen = clips[:, :, new : new + 1].expand(-1, -1, FRAMES, -1, -1)
     return {
-        "px 1-8": _median(_places(found, made, slice(new - 8, new))),
-        "px 9-": _median(_places(found, made, slice(0, new - 8))),
-        "freezing px 9-": _median(_places(found, frozen, slice(0, new - 8))),
+        "px 1-8": _median(distances(found, made, slice(new - 8, new))),
+        "px 9-": _median(distances(found, made, slice(0, new - 8))),
+        "freezing px 9-": _median(distances(found, frozen, slice(0, new - 8))),
     }
 
 
@@ -224,7 +211,7 @@ def sounds(family: Family, count: int, ways: Sequence[str] = ALL_SOUNDS) -> Figu
     `ways`."""
     plain = [c for c in cases("straight", 2 * count, FRAMES, moving) if c.scene.texture in ("plain", "gradient")]
     found = plain[:count]
-    scenes, clips = [case.scene for case in found], _clips(found)
+    scenes, clips = [case.scene for case in found], clips_of(found)
     lead, heard = sampler.encode(family, clips[:, :, :CONTEXT]), sounds_of(family, scenes, FRAMES)
     start, end = CONTEXT / first.FPS, FRAMES / first.FPS
     figures: Figures = {}
@@ -233,7 +220,7 @@ def sounds(family: Family, count: int, ways: Sequence[str] = ALL_SOUNDS) -> Figu
         if way != "round trip":
             context = None if way == "from the picture" else heard
             known = sampler.window(lead, first.num_latents(FRAMES), (4, 4), context)
-            _, audio = sampler.sample(family, known, _prompts(found), Way(linked=way != "alone"))
+            _, audio = sampler.sample(family, known, prompts_of(found), Way(linked=way != "alone"))
         measured = _sung(sampler.speak(family, audio, end), scenes, start, end)
         figures |= {f"{way}: {key}": value for key, value in measured.items()}
     return figures
@@ -259,21 +246,21 @@ def two_scales(family: Family, count: int) -> Figures:
     found = cases("straight", count, FRAMES, moving)
     scenes, large = [case.scene for case in found], render([case.scene for case in found], scale=2)
     heard = sounds_of(family, scenes, FRAMES)
-    lead = sampler.encode(family, _clips(found)[:, :, :CONTEXT])
+    lead = sampler.encode(family, clips_of(found)[:, :, :CONTEXT])
     video, audio = sampler.sample(
-        family, sampler.window(lead, first.num_latents(FRAMES), (4, 4), heard), _prompts(found)
+        family, sampler.window(lead, first.num_latents(FRAMES), (4, 4), heard), prompts_of(found)
     )
     lead = sampler.encode(family, large[:, :, :CONTEXT])
     known = sampler.window(lead, first.num_latents(FRAMES), (8, 8), audio)
     refining = sampler.adapted(family, "distill")
     init = sampler.doubled(family, video, (4, 4))
-    video, _ = sampler.sample(refining, known, _prompts(found), Way(levels=sampler.SECOND_PASS), init=init)
+    video, _ = sampler.sample(refining, known, prompts_of(found), Way(levels=sampler.SECOND_PASS), init=init)
     clips = sampler.decode(family, video, 8, 8)
     trip = sampler.decode(family, sampler.encode(family, large), 8, 8)
     figures = compare(found, torch.nn.functional.avg_pool3d(clips, (1, 2, 2)), slice(CONTEXT, None))
     new = (slice(None), slice(CONTEXT, None))
-    figures["PSNR at 128"] = _mean([measure.psnr(a[new], b[new]) for a, b in zip(clips, large, strict=True)])
-    figures["round trip PSNR at 128"] = _mean([measure.psnr(a, b) for a, b in zip(trip, large, strict=True)])
+    figures["PSNR at 128"] = mean([measure.psnr(a[new], b[new]) for a, b in zip(clips, large, strict=True)])
+    figures["round trip PSNR at 128"] = mean([measure.psnr(a, b) for a, b in zip(trip, large, strict=True)])
     return figures
 
 
@@ -314,22 +301,5 @@ FIGURES: dict[str, Callable[[Family, int], Figures]] = {
 }
 
 
-def main() -> None:
-    """Measures the figures, prints them, and writes them to a file if requested."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="*", choices=tuple(FIGURES), default=tuple(FIGURES))
-    parser.add_argument("--clips", type=int, default=64)
-    parser.add_argument("--folder", type=Path, default=configs.WEIGHTS)
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    family, results = sampler.load(arguments.folder), {}
-    for name in arguments.only:
-        results[name] = FIGURES[name](family, arguments.clips)
-        print(f"{name:24}", "  ".join(f"{key} {value:.2f}" for key, value in results[name].items()), flush=True)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    print_chosen(FIGURES, sampler.load, configs.WEIGHTS, __doc__)

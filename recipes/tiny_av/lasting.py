@@ -11,7 +11,7 @@ from functools import partial
 import torch
 
 from recipes.tiny import configs as first
-from recipes.tiny.evaluate import Figures
+from recipes.tiny.figures import Figures
 from recipes.tiny.lasting import CONTEXT, NEW, figures, print_figures
 from recipes.tiny.measure import Truth
 from recipes.tiny.world import prompt
