@@ -99,6 +99,7 @@ COVERED_IN = {
     "models.adapted_layer": "models/test_applying.py",
     "models.layout": "models/test_layouts.py",
     "models.layout_ltx2": "models/test_checkpoints_ltx2.py",
+    "models.layout_ltx2_sound": "models/test_checkpoints_ltx2.py",
     "models.pulling": "service/test_pulls.py",
     "models.parts": "families/ltxv/test_model.py",
     "models.text_encoders": "models/test_checkpoints_ltx2.py",

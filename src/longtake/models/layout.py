@@ -53,3 +53,15 @@ def refuse(part: str, name: str, value: Any, needed: Any) -> NoReturn:
     raise BadCheckpoint(
         f"The checkpoint's {part} has {name} = {str(value)[:120]}, which this version cannot run; it runs {needed}."
     )
+
+
+def require(part: str, published: Mapping[str, Any], needed: Mapping[str, Any]) -> None:
+    """Raises `BadCheckpoint` if a setting has another value in `published` than in `needed`.
+
+    part: the part's name, for the message.
+    published: the part's published settings. Settings of `needed` may be missing here.
+    needed: the only value of each setting that diffusers' class of the part supports.
+    """
+    for name, value in needed.items():
+        if name in published and published[name] != value:
+            refuse(part, name, published[name], value)

@@ -16,7 +16,8 @@ from typing import Any
 
 from longtake.errors import BadCheckpoint
 from longtake.models import layout_ltxv
-from longtake.models.layout import Config, Layout, PublishedConfig, Shapes, refuse
+from longtake.models.layout import Config, Layout, PublishedConfig, Shapes, refuse, require
+from longtake.models.layout_ltx2_sound import audio_stream_config, audio_vae_config, vocoder_config
 from longtake.models.layout_ltxv import TRANSFORMER_PREFIX, VAE_PREFIX, encoder_levels, residual_pairs
 from longtake.models.registry import PartName
 from longtake.models.transformer_keys import reworded, transformer_key
@@ -46,6 +47,23 @@ _VOCODER_WORDS: Mapping[str, str] = {
     "ups": "upsamplers",
     "resblocks": "resnets",
 }
+
+_TRANSFORMER_NEEDS: Config = {
+    "activation_fn": "gelu-approximate",
+    "attention_bias": True,
+    "positional_embedding_type": "rope",
+    "qk_norm": "rms_norm",
+    "standardization_norm": "rms_norm",
+    "norm_elementwise_affine": False,
+    "use_audio_video_cross_attention": True,
+    "av_cross_ada_norm": True,
+    "use_middle_indices_grid": True,
+    "cross_attention_norm": True,
+    "double_self_attention": False,
+    "only_cross_attention": False,
+    "share_ff": False,
+}
+"""The only values of these settings that diffusers' transformer supports."""
 
 GEMMA_WIDTH = 3840
 """Channels of one hidden state of Gemma-3-12B. The published connectors read such hidden states."""
@@ -97,8 +115,8 @@ def config_of(part: PartName, published: Mapping[str, Any], shapes: Shapes) -> C
             "transformer": lambda: _transformer_config(published),
             "connectors": lambda: _connectors_config(published["transformer"], shapes),
             "vae": lambda: vae_config(published["vae"]),
-            "audio_vae": lambda: _audio_vae_config(published["audio_vae"]),
-            "vocoder": lambda: _vocoder_config(published["vocoder"], shapes),
+            "audio_vae": lambda: audio_vae_config(published["audio_vae"]),
+            "vocoder": lambda: vocoder_config(published["vocoder"], shapes),
         }[part]()
     except (LookupError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         raise BadCheckpoint(
@@ -106,40 +124,13 @@ def config_of(part: PartName, published: Mapping[str, Any], shapes: Shapes) -> C
         ) from None
 
 
-def _require(part: str, published: Mapping[str, Any], needed: Mapping[str, Any]) -> None:
-    """Raises `BadCheckpoint` if a setting has another value in `published` than in `needed`.
-
-    part: the part's name, for the message.
-    published: the part's published settings. Settings of `needed` may be missing here.
-    needed: the only value of each setting that diffusers' class of the part supports.
-    """
-    for name, value in needed.items():
-        if name in published and published[name] != value:
-            refuse(part, name, published[name], value)
-
-
 def _transformer_config(published: Mapping[str, Any]) -> Config:
     section = published["transformer"]
-    needed = {
-        "activation_fn": "gelu-approximate",
-        "attention_bias": True,
-        "positional_embedding_type": "rope",
-        "qk_norm": "rms_norm",
-        "standardization_norm": "rms_norm",
-        "norm_elementwise_affine": False,
-        "use_audio_video_cross_attention": True,
-        "av_cross_ada_norm": True,
-        "use_middle_indices_grid": True,
-        "cross_attention_norm": True,
-        "double_self_attention": False,
-        "only_cross_attention": False,
-        "share_ff": False,
-    }
-    _require("transformer", section, needed)
+    require("transformer", section, _TRANSFORMER_NEEDS)
     if not section.get("caption_proj_before_connector"):
         refuse("transformer", "caption_proj_before_connector", False, "True (LTX-2.3)")
     seconds, height, width = section.get("positional_embedding_max_pos", [20, 2048, 2048])
-    video, sound = published.get("vae", {}), published.get("audio_vae", {})
+    video = published.get("vae", {})
     compression = vae_config(video) if video else {}
     spatial, temporal = (compression.get(f"{axis}_compression_ratio") for axis in ("spatial", "temporal"))
     optional = ("ff_bias", "audio_ff_bias", "use_prompt_adaln_single", "use_keyframes_abs_pos_embedding")
@@ -157,19 +148,6 @@ def _transformer_config(published: Mapping[str, Any]) -> Config:
         "base_width": width,
         "gated_attn": bool(section.get("apply_gated_attention")),
         "cross_attn_mod": bool(section.get("cross_attention_adaln")),
-        "audio_in_channels": section.get("audio_in_channels", 128),
-        "audio_out_channels": section.get("audio_out_channels", 128),
-        "audio_patch_size": 1,
-        "audio_patch_size_t": 1,
-        "audio_num_attention_heads": section.get("audio_num_attention_heads", 32),
-        "audio_attention_head_dim": section.get("audio_attention_head_dim", 64),
-        "audio_cross_attention_dim": section.get("audio_cross_attention_dim", 2048),
-        "audio_scale_factor": 4,
-        "audio_pos_embed_max_pos": section.get("audio_positional_embedding_max_pos", [20])[0],
-        "audio_sampling_rate": sound["model"]["params"].get("sampling_rate", 16000) if sound else 16000,
-        "audio_hop_length": sound["preprocessing"]["stft"].get("hop_length", 160) if sound else 160,
-        "audio_gated_attn": bool(section.get("apply_gated_attention")),
-        "audio_cross_attn_mod": bool(section.get("cross_attention_adaln")),
         "num_layers": section.get("num_layers", 48),
         "activation_fn": "gelu-approximate",
         "qk_norm": "rms_norm_across_heads",
@@ -186,7 +164,9 @@ def _transformer_config(published: Mapping[str, Any]) -> Config:
         "rope_type": section.get("rope_type", "split"),
         "use_prompt_embeddings": False,
         "perturbed_attn": True,
-    } | {name: section[name] for name in optional if name in section}
+        **audio_stream_config(section, published.get("audio_vae", {})),
+        **{name: section[name] for name in optional if name in section},
+    }
 
 
 def _connectors_config(section: Mapping[str, Any], shapes: Shapes) -> Config:
@@ -235,7 +215,7 @@ def vae_config(section: Mapping[str, Any]) -> Config:
     Raises `BadCheckpoint` for a setting or a kind of block that diffusers' class does not support.
     """
     needed = {"_class_name": "CausalVideoAutoencoder", "dims": 3, "norm_layer": "pixel_norm"}
-    _require("vae", section, needed | {"latent_log_var": "uniform"})
+    require("vae", section, needed | {"latent_log_var": "uniform"})
     encoder, decoder = residual_pairs("encoder", section), residual_pairs("decoder", section)
     down = [_resampling(kind.removesuffix("_res"), kind.endswith("_res")) for kind, _ in encoder[1::2]]
     up = [_resampling(kind, True) for kind, _ in decoder[1::2]]
@@ -295,64 +275,6 @@ def _widths(first: int, pairs: Sequence[tuple[str, Config]], otherwise: int) -> 
     for _, options in pairs[1::2]:
         widths.append(widths[-1] * options.get("multiplier", otherwise))
     return widths[1:]
-
-
-def _audio_vae_config(section: Mapping[str, Any]) -> Config:
-    parameters, spectrum = section["model"]["params"], section["preprocessing"]
-    shape = parameters["ddconfig"]
-    _require("audio_vae", shape, {"resamp_with_conv": True, "attn_type": "vanilla"})
-    return {
-        "base_channels": shape.get("ch", 128),
-        "output_channels": shape.get("out_ch", 2),
-        "ch_mult": shape.get("ch_mult", [1, 2, 4]),
-        "num_res_blocks": shape.get("num_res_blocks", 2),
-        "attn_resolutions": shape.get("attn_resolutions") or None,
-        "in_channels": shape.get("in_channels", 2),
-        "resolution": shape.get("resolution", 256),
-        "latent_channels": shape.get("z_channels", 8),
-        "norm_type": shape.get("norm_type", "pixel"),
-        "causality_axis": shape.get("causality_axis", "height"),
-        "dropout": shape.get("dropout", 0.0),
-        "mid_block_add_attention": shape.get("mid_block_add_attention", True),
-        "sample_rate": parameters.get("sampling_rate", 16000),
-        "mel_hop_length": spectrum["stft"].get("hop_length", 160),
-        "is_causal": spectrum["stft"].get("causal", True),
-        "mel_bins": shape.get("mel_bins") or spectrum["mel"]["n_mel_channels"],
-        "double_z": shape.get("double_z", True),
-    }
-
-
-def _vocoder_config(section: Mapping[str, Any], shapes: Shapes) -> Config:
-    config: Config = {}
-    for generator, prefix, weights in (("vocoder", "", "vocoder"), ("bwe", "bwe_", "bwe_generator")):
-        part = section[generator]
-        _require("vocoder", part, {"resblock": "AMP1", "stereo": True, "activation": "snakebeta"})
-        settings = {
-            "in_channels": shapes[f"{weights}.conv_in.weight"][1],
-            "hidden_channels": part["upsample_initial_channel"],
-            "out_channels": 2,
-            "upsample_kernel_sizes": part["upsample_kernel_sizes"],
-            "upsample_factors": part["upsample_rates"],
-            "resnet_kernel_sizes": part["resblock_kernel_sizes"],
-            "resnet_dilations": part["resblock_dilation_sizes"],
-            "act_fn": "snakebeta",
-            "leaky_relu_negative_slope": 0.1,
-            "antialias": True,
-            "antialias_ratio": 2,
-            "antialias_kernel_size": 12,
-            "final_act_fn": "tanh" if part.get("use_tanh_at_final", True) else None,
-            "final_bias": bool(part.get("use_bias_at_final", True)),
-        }
-        config |= {f"{prefix}{name}": value for name, value in settings.items()}
-    wide = section["bwe"]
-    return config | {
-        "filter_length": wide["n_fft"],
-        "hop_length": wide["hop_length"],
-        "window_length": wide["n_fft"],
-        "num_mel_channels": wide["num_mels"],
-        "input_sampling_rate": wide["input_sampling_rate"],
-        "output_sampling_rate": wide["output_sampling_rate"],
-    }
 
 
 def is_upsampler(names: Collection[str], published: PublishedConfig) -> bool:
