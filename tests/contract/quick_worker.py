@@ -16,8 +16,9 @@ from longtake.errors import Cancelled
 from longtake.settings import settings
 from longtake.storage.local import LocalBlobs
 from longtake.worker.channel import Channel
-from longtake.worker.main import open_stored_file, read_input
+from longtake.worker.main import read_input
 from longtake.worker.messages import Done, Failed, ProgressReport, Ready, Run
+from longtake.worker.stored_files import open_stored_file
 
 CLIP = Path(__file__).parents[2] / "examples" / "clip.mp4"
 WRONG = {

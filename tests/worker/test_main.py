@@ -21,25 +21,21 @@ from longtake.errors import (
     Cancelled,
     DecoderFailed,
     DiskFull,
-    DownloadFailed,
     LongtakeError,
     UnsupportedVideo,
 )
 from longtake.media.source import open_source
-from longtake.models.lora_downloads import public_folder
-from longtake.models.lora_names import Lora
 from longtake.outbound import PublicTransport
 from longtake.settings import Settings
 from longtake.storage.local import LocalBlobs
 from longtake.worker import outcomes
 from longtake.worker.channel import Channel
-from longtake.worker.main import carry_out, first_model, hub_file, make_runner, read_input, reporting_failures
+from longtake.worker.main import carry_out, first_model, make_runner, read_input, reporting_failures
 from longtake.worker.messages import (
     Cancel,
     Done,
     Failed,
     FileFound,
-    FileWanted,
     MachineFailed,
     Planned,
     Previewed,
@@ -267,37 +263,6 @@ def test_a_cancellation_stops_a_download_and_not_the_process(tmp_path: Path, fie
     assert isinstance(failed, Failed)
     assert (failed.status, failed.error_type) == (499, "client_cancelled")
     assert not list(tmp_path.glob("**/source*")), "half a download does not stay"
-
-
-def test_a_lora_of_the_hub_is_where_the_server_has_downloaded_it(tmp_path: Path) -> None:
-    current = Settings(loras_dir=tmp_path / "loras", data_dir=tmp_path)
-    LocalBlobs(tmp_path / "files").put("fetched/1", CLIP)
-    here = public_folder(current) / "owner--style" / "1" / "a.safetensors"
-    here.parent.mkdir(parents=True)
-    here.touch()
-    replies = [
-        FileFound(None),
-        FileFound(None, hub_name="owner--style/1/a.safetensors"),
-        FileFound("fetched/1", is_fetched=True, hub_name="owner--style/2/a.safetensors"),
-        FileFound(None, hub_name="owner--style/3/a.safetensors"),
-    ]
-    read_end, write_end = os.pipe()
-    with open(read_end, "rb") as incoming, open(write_end, "wb", buffering=0) as server:
-        sent = BytesIO()
-        channel = Channel(incoming, sent)
-        for reply in replies:
-            server.write(encode_to_worker(reply))
-        lora = Lora("owner/style", "a.safetensors")
-        assert hub_file(lora, channel, current) is None
-        assert hub_file(lora, channel, current) == here
-        brought = hub_file(lora, channel, current)
-        assert brought == public_folder(current) / "owner--style" / "2" / "a.safetensors"
-        assert brought.read_bytes() == CLIP.read_bytes()
-        with pytest.raises(DownloadFailed, match="owner/style was deleted meanwhile"):
-            hub_file(lora, channel, current)
-    assert [decode_to_server(line) for line in sent.getvalue().splitlines()] == [
-        FileWanted("hf://owner/style/a.safetensors")
-    ] * 4
 
 
 def test_an_interrupted_request_is_resumed_to_the_same_bytes(one: Worker) -> None:

@@ -49,6 +49,16 @@ class Caller:
     max_in_flight: int | None
     apps: tuple[str, ...] = ()
 
+    @property
+    def is_admin(self) -> bool:
+        """True if the caller may see all requests and files."""
+        return self.scope == "admin"
+
+    @property
+    def visible_key(self) -> str | None:
+        """The id of the key whose requests the caller may list: the caller's own, or None for those of all keys."""
+        return None if self.is_admin else self.key_id
+
     def may_run(self, endpoint: str) -> bool:
         """Returns True if the caller may run the endpoint with this id.
 

@@ -13,6 +13,7 @@ from longtake.imports import INSTALL_TORCH
 
 if TYPE_CHECKING:
     from longtake.service.server import Address
+    from longtake.service.tls import Tls
     from longtake.settings import Settings
 
 LOOPBACK = "127.0.0.1"
@@ -60,12 +61,9 @@ def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | No
     """
     from longtake.access.keys import Keys
     from longtake.database.migrate import database_errors, open_database
-    from longtake.endpoints import model_notes
-    from longtake.media import confinement
     from longtake.private import new_files_private, prepare_data_folder
     from longtake.service import logs, tls
-    from longtake.service.client_env import Reach, instructions
-    from longtake.service.server import Address, is_loopback, run
+    from longtake.service.server import Address, run
     from longtake.settings import unknown_settings
 
     for name, text in unknown_settings().items():
@@ -79,38 +77,60 @@ def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | No
     engine = open_database(settings)
     with database_errors(engine):
         has_keys = Keys(engine).any_exist()
-    listen_host = host or ("0.0.0.0" if has_keys else LOOPBACK)
-    if not has_keys and not is_loopback(listen_host):
-        typer.echo(
-            f"There are no keys, so only this machine is served, at {LOOPBACK} instead of {listen_host}; "
-            "`longtake keys create` makes one.",
-            err=True,
-        )
-        listen_host = LOOPBACK
+    listen_host = _listen_host(host, has_keys=has_keys)
     names = {host, urlsplit(settings.public_url or "").hostname} - {None, "0.0.0.0", "::"}
     files = None if tls_port is None else tls.prepare(settings.data_dir / "tls", filter(None, names))
 
-    def print_addresses(address: "Address") -> None:
-        name = _local_name(address.host)
-        notes = model_notes(settings) if settings.slots else ["There are no slots: requests wait for another server."]
-        for note in notes:
-            typer.echo(note, err=True)
-        typer.echo(str(confinement.support()), err=True)
-        typer.echo(f"longtake serves http://{name}:{address.port}", err=True)
-        if not has_keys:
-            typer.echo("There are no keys: whoever is on this machine may use it, and nobody else.", err=True)
-        if files is not None:
-            reach = Reach(
-                http=f"http://{name}:{address.port}",
-                https=f"https://{name}:{address.tls_port}",
-                tunnel=f"http://{name}:{address.tunnel_port}",
-                tls=files,
-                has_keys=has_keys,
-            )
-            typer.echo(f"{instructions(reach)}\n", err=True)
+    def on_listening(address: "Address") -> None:
+        _print_addresses(address, settings, files, has_keys=has_keys)
 
     with new_files_private(), database_errors(engine):
-        run(settings, engine, Address(listen_host, port, tls_port or 0, tunnel_port), files, print_addresses)
+        run(settings, engine, Address(listen_host, port, tls_port or 0, tunnel_port), files, on_listening)
+
+
+def _listen_host(host: str | None, *, has_keys: bool) -> str:
+    """Returns the address at which the server listens (see `_serve`). Prints why it is not `host`, if it is another."""
+    from longtake.service.server import is_loopback
+
+    wanted = host or ("0.0.0.0" if has_keys else LOOPBACK)
+    if has_keys or is_loopback(wanted):
+        return wanted
+    typer.echo(
+        f"There are no keys, so only this machine is served, at {LOOPBACK} instead of {wanted}; "
+        "`longtake keys create` makes one.",
+        err=True,
+    )
+    return LOOPBACK
+
+
+def _print_addresses(address: "Address", settings: "Settings", tls: "Tls | None", *, has_keys: bool) -> None:
+    """Prints what answers and protects requests on this machine, and the server's addresses.
+
+    address: the address and the ports at which the server listens.
+    tls: the certificate files for HTTPS; None for a server without HTTPS.
+    has_keys: True if an API key exists.
+    """
+    from longtake.endpoints import model_notes
+    from longtake.media import confinement
+    from longtake.service.client_env import Reach, instructions
+
+    name = _local_name(address.host)
+    notes = model_notes(settings) if settings.slots else ["There are no slots: requests wait for another server."]
+    for note in notes:
+        typer.echo(note, err=True)
+    typer.echo(str(confinement.support()), err=True)
+    typer.echo(f"longtake serves http://{name}:{address.port}", err=True)
+    if not has_keys:
+        typer.echo("There are no keys: whoever is on this machine may use it, and nobody else.", err=True)
+    if tls is not None:
+        reach = Reach(
+            http=f"http://{name}:{address.port}",
+            https=f"https://{name}:{address.tls_port}",
+            tunnel=f"http://{name}:{address.tunnel_port}",
+            tls=tls,
+            has_keys=has_keys,
+        )
+        typer.echo(f"{instructions(reach)}\n", err=True)
 
 
 def _local_name(host: str) -> str:

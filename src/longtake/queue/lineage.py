@@ -26,6 +26,6 @@ def find_lineage(store: FileStore, url: str, caller: Caller) -> Lineage:
         return NO_LINEAGE
     key, file = found
     parent = None if file.request_id is None else get_without_payloads(store.engine, file.request_id)
-    if parent is None or not (parent.key_id == caller.key_id or caller.scope == "admin"):
+    if parent is None or not (parent.key_id == caller.key_id or caller.is_admin):
         return Lineage(key)
     return Lineage(key, parent.id, parent.root or parent.id)

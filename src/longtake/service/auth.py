@@ -249,7 +249,7 @@ def visible_row(caller: Caller, row: RequestRow | None) -> RequestRow:
 
     Raises NotFound if `row` is None or the caller may not see the request.
     """
-    if row is None or not (caller.scope == "admin" or owns(caller, row)):
+    if row is None or not (caller.is_admin or owns(caller, row)):
         raise NotFound
     return row
 
@@ -266,5 +266,5 @@ def owns(caller: Caller, row: RequestRow) -> bool:
 
 def require_admin(caller: Caller) -> None:
     """Raises RequestFailed with status 403 unless the caller's scope is `admin`."""
-    if caller.scope != "admin":
+    if not caller.is_admin:
         raise RequestFailed(403, "This needs a key of the scope admin.", "forbidden")

@@ -245,7 +245,7 @@ async def _check_access(request: Request, state: ServerState, file: StoredFile) 
     if decide(file, None) == "allow":
         return
     caller = await caller_if_valid(request)
-    if caller is not None and caller.scope == "admin":
+    if caller is not None and caller.is_admin:
         return
     match decide(file, None if caller is None else await _reading_key(state, caller, file)):
         case "hide":

@@ -90,16 +90,11 @@ def _filter(caller: Caller, query: Mapping[str, str]) -> RecentFilter:
         raise invalid("erased", "Input should be yes or no", erased, "query")
     shown: ShownState | None = next((one for one in SHOWN_STATES if one == state), None)
     is_erased = None if erased is None else erased == "yes"
-    return RecentFilter(_visible_key(caller), endpoint and existing_endpoint(endpoint), shown, text, is_erased)
+    return RecentFilter(caller.visible_key, endpoint and existing_endpoint(endpoint), shown, text, is_erased)
 
 
 def _sequence_number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 18 else None
-
-
-def _visible_key(caller: Caller) -> str | None:
-    """Returns the id of the API key whose requests the caller may see; None if it may see all requests."""
-    return None if caller.scope == "admin" else caller.key_id
 
 
 class Entries:
@@ -226,7 +221,7 @@ def tree_page(entries: Entries, caller: Caller, request_id: str, before: int | N
     request_id: the id of any request of the tree. If there is no such request, the list is empty.
     before: None for the newest requests; otherwise the member `older` of the result with the requests after them.
     """
-    engine, key_id = entries.state.engine, _visible_key(caller)
+    engine, key_id = entries.state.engine, caller.visible_key
     found = recent.RecentPage((), None)
     if REQUEST_ID.fullmatch(request_id):
         found = recent.tree(engine, COLUMNS, request_id, key_id, limit=TREE_SIZE, before=before)
@@ -243,9 +238,9 @@ def _surroundings(state: ServerState, caller: Caller) -> dict[str, Any]:
     """
     return {
         "now": clock.now(),
-        **recent.count_open(state.engine, _visible_key(caller)),
+        **recent.count_open(state.engine, caller.visible_key),
         "slots": [{"name": name, "pool": pool, "state": slot} for name, pool, slot in state.metrics.slots()],
-        "admin": caller.scope == "admin",
+        "admin": caller.is_admin,
     }
 
 
@@ -262,7 +257,7 @@ def detail(entries: Entries, caller: Caller, request_id: str) -> dict[str, Any]:
 
     Raises NotFound if there is no such request, or the caller may not see it.
     """
-    state, key_id = entries.state, _visible_key(caller)
+    state, key_id = entries.state, caller.visible_key
     row = recent.one(state.engine, COLUMNS, request_id, key_id) if REQUEST_ID.fullmatch(request_id) else None
     status = None if row is None else state.statuses.get(request_id)
     if row is None or status is None:

@@ -74,7 +74,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
     async def estimate(request: Request) -> Response:
         caller = await caller_with_key(request)
         kind, quantities = _quantities(await read_json(request, state, caller.key_id))
-        selected = HistoryFilter(tuple(quantities), _visible_key(caller), start=clock.now() - USAGE_SPANS_S["day"])
+        selected = HistoryFilter(tuple(quantities), caller.visible_key, start=clock.now() - USAGE_SPANS_S["day"])
 
         def estimated() -> bytes:
             past = history.costs(state.engine, selected) if kind == "historical_api_price" else ()
@@ -316,12 +316,7 @@ def _filter(request: Request, caller: Caller, span_s: float | None = None) -> Hi
     start, end = (_time(query.get(name), name) for name in ("start", "end"))
     if start is None and span_s is not None:
         start = (clock.now() if end is None else end) - span_s
-    return HistoryFilter(tuple(_endpoints(request)), _visible_key(caller), start, end)
-
-
-def _visible_key(caller: Caller) -> str | None:
-    """Returns the key id for `HistoryFilter`: the caller's own, or None for an admin, who may see all requests."""
-    return None if caller.scope == "admin" else caller.key_id
+    return HistoryFilter(tuple(_endpoints(request)), caller.visible_key, start, end)
 
 
 def _endpoints(request: Request) -> list[str]:

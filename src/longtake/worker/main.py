@@ -10,12 +10,11 @@ import gc
 import hashlib
 import json
 import os
-import shutil
 import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
@@ -29,7 +28,6 @@ from longtake.endpoints.validation import parse
 from longtake.errors import (
     BadCheckpoint,
     Cancelled,
-    DownloadFailed,
     InvalidRequest,
     LongtakeError,
     ModelNotInstalled,
@@ -42,11 +40,9 @@ from longtake.imports import importing_models
 from longtake.media.fetch import fetch_file, pace_of, remove_fetched
 from longtake.models.download import status
 from longtake.models.hub_access import hub_transport
-from longtake.models.lora_downloads import delete_oldest, mark_used, public_folder, unfinished_folder
 from longtake.models.lora_files import LoraSources
-from longtake.models.lora_names import Lora, hub_url
 from longtake.models.registry import ModelCard
-from longtake.outbound import PublicTransport, is_http
+from longtake.outbound import PublicTransport
 from longtake.plans import Plan
 from longtake.prepare import Fetcher, prepare, without_prompts
 from longtake.queue import payloads
@@ -56,8 +52,9 @@ from longtake.storage.blobs import Blobs
 from longtake.system import end_with_starter
 from longtake.threads import prepare_threads
 from longtake.worker.channel import Channel
-from longtake.worker.messages import Done, Failed, FileFound, MachineFailed, Planned, Ready, Run, Unusable
+from longtake.worker.messages import Done, Failed, MachineFailed, Planned, Ready, Run, Unusable
 from longtake.worker.progress import ProgressReporter
+from longtake.worker.stored_files import find_file, hub_file, linked, open_stored_file
 
 if TYPE_CHECKING:
     from longtake.runner import Runner
@@ -226,76 +223,6 @@ def read_input(run: Run, blobs: Blobs) -> Any:
 def made_by(plan: Plan) -> str:
     """Returns a sentence for the request's log with the model's name and the number of new frames that it makes."""
     return f"{plan.model} makes {plan.new_frames} new frames."
-
-
-def open_stored_file(
-    url: str, channel: Channel, settings: Settings, *, fetched: bool = True
-) -> AbstractContextManager[Path] | None:
-    """Opens a file that the server has. Returns a context manager that yields the path of a local file with its bytes.
-
-    The server has the files of its own store, and those that it has downloaded for this request. For any other URL the
-    result is None, and the caller must download the file.
-
-    `url`: the file's URL in the request.
-    `channel`: the connection to the server, which is asked for the file.
-    `settings`: say where the server stores files.
-    `fetched`: if False, the result is also None for a file that the server has downloaded for this request.
-
-    Raises DownloadFailed if the URL is one of this server's own files, but the file is no longer stored, or the
-    request's caller may not read it.
-    """
-    found = find_file(url, channel)
-    if found.is_fetched and not fetched:
-        return None
-    if found.blob is not None:
-        return open_blobs(settings).local(found.blob)
-    if found.is_own:
-        raise DownloadFailed("This server has no such file any more, or not for this key; upload it again.")
-    return None
-
-
-def find_file(url: str, channel: Channel) -> FileFound:
-    """Returns which of the server's files a URL names. Asks the server through `channel` if it is an http(s) URL.
-
-    The result's `blob` is None if the server does not have the file, if the request's caller may not read it, and for
-    all other URLs, such as data URIs.
-    """
-    url = url.strip()
-    return channel.find_file(url) if is_http(url) else FileFound(None)
-
-
-def hub_file(lora: Lora, channel: Channel, settings: Settings) -> Path | None:
-    """Returns the file of a LoRA of the hub (Hugging Face) that a server has downloaded for the request.
-
-    If another machine has downloaded the file, copies it to this machine first. Returns None if no server has
-    downloaded it. Raises DownloadFailed if the file has just been deleted.
-    """
-    found = channel.find_file(hub_url(lora))
-    if found.hub_name is None:
-        return None
-    target = public_folder(settings) / found.hub_name
-    is_missing = not target.exists()
-    if is_missing and found.blob is not None:
-        with unfinished_folder(settings) as folder, open_blobs(settings).local(found.blob) as path:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            linked(path, folder / "fetched").replace(target)
-    if not mark_used(target):
-        raise DownloadFailed(f"The LoRA {lora.path} was deleted meanwhile; send the request again.")
-    if is_missing:
-        delete_oldest(settings)
-    return target
-
-
-def linked(path: Path, target: Path) -> Path:
-    """Makes `target` a hard link to the file at `path`. Copies the file where hard links are not possible.
-
-    Either of the two can then be deleted without the other. Returns `target`.
-    """
-    try:
-        os.link(path, target)
-    except OSError:
-        shutil.copyfile(path, target)
-    return target
 
 
 def steps_folder(folder: Path, document: Mapping[str, Any]) -> Path:

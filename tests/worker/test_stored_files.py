@@ -1,0 +1,48 @@
+"""A worker process finds the files of its request among those of the server."""
+
+import os
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from longtake.errors import DownloadFailed
+from longtake.models.lora_downloads import public_folder
+from longtake.models.lora_names import Lora
+from longtake.settings import Settings
+from longtake.storage.local import LocalBlobs
+from longtake.worker.channel import Channel
+from longtake.worker.messages import FileFound, FileWanted, decode_to_server, encode_to_worker
+from longtake.worker.stored_files import hub_file
+from tests.worker.worker_process import CLIP
+
+
+def test_a_lora_of_the_hub_is_where_the_server_has_downloaded_it(tmp_path: Path) -> None:
+    current = Settings(loras_dir=tmp_path / "loras", data_dir=tmp_path)
+    LocalBlobs(tmp_path / "files").put("fetched/1", CLIP)
+    here = public_folder(current) / "owner--style" / "1" / "a.safetensors"
+    here.parent.mkdir(parents=True)
+    here.touch()
+    replies = [
+        FileFound(None),
+        FileFound(None, hub_name="owner--style/1/a.safetensors"),
+        FileFound("fetched/1", is_fetched=True, hub_name="owner--style/2/a.safetensors"),
+        FileFound(None, hub_name="owner--style/3/a.safetensors"),
+    ]
+    read_end, write_end = os.pipe()
+    with open(read_end, "rb") as incoming, open(write_end, "wb", buffering=0) as server:
+        sent = BytesIO()
+        channel = Channel(incoming, sent)
+        for reply in replies:
+            server.write(encode_to_worker(reply))
+        lora = Lora("owner/style", "a.safetensors")
+        assert hub_file(lora, channel, current) is None
+        assert hub_file(lora, channel, current) == here
+        brought = hub_file(lora, channel, current)
+        assert brought == public_folder(current) / "owner--style" / "2" / "a.safetensors"
+        assert brought.read_bytes() == CLIP.read_bytes()
+        with pytest.raises(DownloadFailed, match="owner/style was deleted meanwhile"):
+            hub_file(lora, channel, current)
+    assert [decode_to_server(line) for line in sent.getvalue().splitlines()] == [
+        FileWanted("hf://owner/style/a.safetensors")
+    ] * 4
