@@ -35,3 +35,12 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
 def test_every_source_file_named_exists(page: Path) -> None:
     named = [name for name in SOURCE_FILE.findall(page.read_text()) if "/" in name]
     assert [name for name in named if not any(any(base.glob(name)) for base in BASES)] == []
+
+
+def test_the_table_of_the_worker_names_its_modules() -> None:
+    page = (ROOT / "docs" / "queue.md").read_text()
+    table = page[page.index("| module of `worker/` |") :].split("\n\n")[0]
+    named = {name for row in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    modules = {path.stem for path in (ROOT / "src/longtake/worker").glob("*.py")}
+    assert len(named) > 10
+    assert named <= modules
