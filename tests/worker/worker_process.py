@@ -39,9 +39,9 @@ BLOB = "1b2c3d4e-clip.mp4"
 
 ON_MEMORY_BLOBS = """
 import sys
-from longtake.worker import main
+from longtake.worker import main, stored_files
 from tests.storage.memory_blobs import MemoryBlobs
-main.open_blobs = lambda settings: MemoryBlobs(sys.argv[1])
+main.open_blobs = stored_files.open_blobs = lambda settings: MemoryBlobs(sys.argv[1])
 main.main()
 """
 """The program of a worker process that opens files in the memory of the tests."""
