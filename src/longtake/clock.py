@@ -102,7 +102,7 @@ class Clock:
         - If it differs by more, the system's clock has jumped. Then its time is accepted only when it has run for ten
           minutes (SETTLE_S) without another jump.
 
-        offset_s: the system's time minus `elapsed`.
+        offset_s: the system's time minus `elapsed`, both at the same moment.
         elapsed: the seconds since a fixed moment, by the monotonic clock, at the same moment.
         """
         jump, ahead_s = self._jump, offset_s - self._offset_s
@@ -131,8 +131,8 @@ class Clock:
         - The clock jumps, by a minute (JUMP_S) or more, to a time at most a day after the newest stored time.
         - The clock runs for ten minutes (SETTLE_S) without a jump.
 
-        offset_s: the system's time minus `elapsed`.
-        elapsed: the seconds since a fixed moment, by the monotonic clock, at the same moment.
+        offset_s: the system's time minus `elapsed`, both at the same moment.
+        elapsed: the present time of the monotonic clock in seconds.
         """
         assert self._doubted_since is not None
         jumped = abs(offset_s - self._offset_s) >= JUMP_S
@@ -177,5 +177,6 @@ def is_steady() -> bool:
 
 
 def doubt(known: float) -> None:
-    """Makes `is_steady` False for ten minutes if `known`, the newest stored Unix time, is more than a day ago."""
+    """Makes `is_steady` return False for ten minutes if `known`, the newest Unix time in the database, is more than a
+    day ago: the system's time may then be wrong, and nothing should expire."""
     _clock.doubt(known)

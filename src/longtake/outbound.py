@@ -47,7 +47,8 @@ MAX_URL_LENGTH = 8000
 """Largest number of characters of a URL to which a request is sent."""
 
 _TURN = threading.Lock()
-"""The lock with which all connections of the process take turns (see `CheckedStream`)."""
+"""The lock that lets one connection of the process at a time process the bytes that it has received, so that other
+threads can run (see `CheckedStream`)."""
 
 _HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)

@@ -171,8 +171,9 @@ def with_whole_sources(
     A plan does not store the data of a data URI, but only a shortened text. The data are taken from the request.
 
     planned: the adapters of the plan.
-    named: the adapters of the request, whose sources are complete. An adapter of the plan gets the source of the one
-        with the same `field` whose shortened source is the same. If there is none, it is unchanged.
+    named: the adapters of the request, whose sources are complete. An adapter of the plan belongs to the one that has
+        the same `field` (the path of the request's field that names it) and whose source, shortened, is the same. It
+        gets that one's source. If there is none, it is unchanged.
     """
     sources = {(one.field, shortened_url(one.source)): one.source for one in named}
     return tuple(replace(one, source=sources.get((one.field, one.source), one.source)) for one in planned)

@@ -199,7 +199,8 @@ class Settings(BaseSettings):
     `device` chooses. With `none` there are no worker processes, and the server only accepts requests."""
     pools: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
     """The pool (a named group of devices) that carries out each endpoint's requests: a JSON object that maps an
-    endpoint's id to a pool's name. Endpoints that are not in it use the pool `default`. See `slots`."""
+    endpoint's id to a pool's name. Endpoints that are not in it use the pool `default`. The setting `slots` says which
+    devices a pool has."""
     preload: str | None = None
     """Id of the endpoint whose model each worker process loads at its start; None loads the largest installed model."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ("*",)
@@ -278,8 +279,8 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _cache_without_home(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Returns `values` (the settings that are set, by name). If there is no home folder, in which `models_dir`,
-        `compiled_dir` and `loras_dir` lie by default, sets them to folders in `data_dir`.
+        """Returns `values` (the settings that are set, by name). `models_dir`, `compiled_dir` and `loras_dir` are by
+        default in the home folder. If there is none, they are set to folders in `data_dir`.
 
         Settings that are set stay unchanged, and so do all if `data_dir` is not set.
         """

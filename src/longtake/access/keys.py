@@ -22,8 +22,8 @@ Scope = Literal["run", "admin"]
 """The rights of an API key. "run": to submit requests and see their results. "admin": to do everything."""
 
 CallerScope = Literal["token", Scope]
-"""The rights of a caller: those of an API key, or "token". Callers with a token, such as web pages, may run the token's
-applications, see and cancel requests to them by id, and upload files for them."""
+"""The rights of a caller: those of an API key, or "token". Callers with a token, such as web pages, may run the
+endpoints that the token names, see and cancel requests to them by id, and upload files for them."""
 
 CACHE_S = 5.0
 """Seconds for which a key that was read from the database is accepted without another read. A revoked key can still
@@ -41,7 +41,7 @@ class Caller:
     `key_id`: the id of the API key, or a name for a caller without a key.
     `scope`: the rights of the caller: those of an API key, "run" or "admin", or "token".
     `max_in_flight`: the maximum number of the caller's requests that wait or run at a time; None for no limit.
-    `apps`: the applications that the caller may run; empty for all.
+    `apps`: the endpoints that the caller may run, by id or shorter name (see `may_run`); empty for all.
     """
 
     key_id: str

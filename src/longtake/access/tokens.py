@@ -28,8 +28,8 @@ class TokenClaims:
     """The facts that a valid token states.
 
     `key_id`: the id of the API key for which the token was issued.
-    `purpose`: what the token allows. "run": to run applications. "upload": to upload files.
-    `apps`: the applications that the token's holder may run; empty for all.
+    `purpose`: what the token allows. "run": to send requests to endpoints. "upload": to upload files.
+    `apps`: the endpoints that the token's holder may run, by id or shorter name (see `Caller.may_run`); empty for all.
     `expires_at`: the Unix time in seconds at which the token expires.
     """
 
@@ -56,9 +56,10 @@ class Tokens:
     def issue(self, key_id: str, purpose: Purpose, *, within_s: float, apps: Sequence[str] = ()) -> str:
         """Returns a new token, whose holder may act for the API key with this id.
 
-        `purpose`: what the token allows. "run": to run applications. "upload": to upload files.
+        `purpose`: what the token allows. "run": to send requests to endpoints. "upload": to upload files.
         `within_s`: the seconds for which the token is valid. More than one day (MAX_LIFE_S) counts as one day.
-        `apps`: the applications that the token's holder may run; empty for all.
+        `apps`: the endpoints that the token's holder may run, by id or shorter name (see `Caller.may_run`); empty for
+            all.
         """
         expires_at = clock.now() + min(within_s, MAX_LIFE_S)
         return jwt.encode(
@@ -73,7 +74,7 @@ class Tokens:
 
         - On a server without API keys, the caller may do everything.
         - On a server with API keys, the caller has the scope "token", whatever the API key's scope is, and may run the
-          applications that the token names.
+          endpoints that the token names.
 
         `purpose`: what the caller wants to do: "run" or "upload".
         `keys`: the API keys of the server.

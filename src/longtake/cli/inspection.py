@@ -34,11 +34,13 @@ class InspectedJoint:
     sheet: Path
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the value of the key `joint` in the JSON document that `extend --json` prints."""
+        """Returns the value of the key `joint` in the JSON document that `extend --json` prints: where source and new
+        frames meet, and how much changes there."""
         return {"frame": self.frame, "sheet": str(self.sheet), **asdict(self.figures), **asdict(self.tone)}
 
     def rows(self) -> list[tuple[str, str]]:
-        """Returns the place of the joint, its figures and the picture's path as rows (name, value) for a terminal."""
+        """Returns the place of the joint (where source and new frames meet), its figures and the picture's path as rows
+        (name, value) for a terminal."""
         return [
             ("joint", f"before frame {self.frame}"),
             *figure_rows(self.figures, self.tone),

@@ -50,7 +50,7 @@ class FinishedVideo:
 
         These keys are `prompt` (as used, after expansion), `plan`, `notes`, `model` (the one that made the video),
         `stands_in_for` (the model that it stands in for, or None), `seconds` (how long the work took) and, if the joint
-        was measured, `joint`.
+        (where source and new frames meet) was measured, `joint`.
         """
         result = self.result
         path = result.path.resolve()
@@ -62,7 +62,8 @@ class FinishedVideo:
         return document | ({"joint": self.joint.to_json()} if self.joint else {})
 
     def rows(self) -> Rows:
-        """Returns rows (name, value) for a terminal: facts of the file, notes and, if measured, the joint's figures."""
+        """Returns rows (name, value) for a terminal: facts of the file, notes and, if measured, the figures of the
+        joint (where source and new frames meet)."""
         result, facts, plan = self.result, self.result.facts, self.result.plan
         stands_for = result.model.stands_in_for
         rows = [

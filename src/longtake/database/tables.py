@@ -286,8 +286,8 @@ upload_parts = sa.Table(
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Index("upload_parts_of_key", "key_id"),
 )
-"""The parts of unfinished uploads: the upload's token and key, the part's number, the MD5 of its bytes in hex, and its
-size in bytes. A row is inserted before its blob is stored."""
+"""The parts of unfinished uploads: the upload's token, the id of its API key, the part's number, the MD5 of its bytes
+in hex, and its size in bytes. A row is inserted before its blob is stored."""
 
 secrets = sa.Table(
     "secrets",

@@ -18,7 +18,7 @@ from longtake.media.child_errors import sent_error
 PROGRAM = "longtake.derived.program"
 
 _MOST_LINE = 1 << 20
-"""The largest number of bytes that are read as one line of the program's output."""
+"""The largest number of bytes that are read as one line of the output of the child process."""
 
 _log = structlog.get_logger("longtake.derived")
 

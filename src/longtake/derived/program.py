@@ -1,9 +1,10 @@
-"""Makes one derived file of a stored video. The server starts this program for each of them.
+"""Makes one derived file (such as a strip of frames) of a stored video. The server starts this program for each of
+them.
 
     python -m longtake.derived.program < ORDER
 
-ORDER is an order as JSON (see `derived.order`). The program writes lines of JSON to standard output: {"share": 0..1}
-while it works, and at the end one of these:
+ORDER is a JSON object that says which file to make of which video (the class `derived.order.Order`). The program writes
+lines of JSON to standard output: {"share": 0..1} while it works, and at the end one of these:
 - {"facts": object}, the facts about the new file
 - {"error": name of the class of a LongtakeError, "message": sentence for the user, "ctx": object with details}
 - {"traceback": text}, for an unexpected error

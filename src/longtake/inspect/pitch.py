@@ -19,8 +19,8 @@ MIN_PERIODICITY = 0.85
 """Lowest correlation (0..1) of a sound with itself one period later. A sound below it has no pitch."""
 
 SAME_TONE_CENTS = 50.0
-"""Largest difference in cents at which the sounds before and after the joint count as the same tone: half a
-semitone."""
+"""Largest difference in cents at which the sounds before and after the joint (where source and new sound meet) count as
+the same tone: half a semitone."""
 
 _FIRST_PEAK = 0.9
 """A sound's period is at its first correlation peak that has at least this share of the highest peak. Later peaks are

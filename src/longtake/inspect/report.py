@@ -63,7 +63,7 @@ class JointReport:
 
 
 def figure_rows(figures: JointFigures, tone: ToneFigures) -> list[tuple[str, str]]:
-    """Returns the figures of a joint as text for people, in rows (name, value).
+    """Returns the figures of a joint (where source and new frames meet) as text for people, in rows (name, value).
 
     The rows of pitch and phase are left out if these are None in `tone`.
     """

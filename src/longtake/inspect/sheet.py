@@ -91,7 +91,8 @@ def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
 def _place(after_joint: int) -> tuple[int, int]:
     """Returns the (row, column) of the sheet at which a frame is drawn.
 
-    The joint is in the middle of row 0. Rows above it have negative numbers. Column 0 is at the left.
+    The joint (where source and new frames meet) is in the middle of row 0. Rows above it have negative numbers. Column
+    0 is at the left.
 
     after_joint: number of the frame, counted from the joint: 0 for the first frame after the joint, 1 for the next one,
         and -1 for the last frame before it.
@@ -102,7 +103,7 @@ def _place(after_joint: int) -> tuple[int, int]:
 def _left(column: int, width: int) -> int:
     """Returns the x coordinate in pixels of the left edge of a column of the sheet. Column 0 is at the left.
 
-    Between the two middle columns there is room for the bar that marks the joint.
+    Between the two middle columns there is room for the bar that marks the joint (where source and new frames meet).
 
     width: width in pixels of a frame on the sheet.
     """

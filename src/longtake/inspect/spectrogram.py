@@ -143,7 +143,8 @@ def _row_of(hertz: float) -> int:
 def _times(
     draw: ImageDraw.ImageDraw, joint_s: float, middle: int, pixel_s: float, sides: tuple[int, int], y: int
 ) -> None:
-    """Draws the time axis: the time of the joint as text, and a labelled mark for each half second before and after it.
+    """Draws the time axis: the time of the joint (where source and new sound meet) as text, and a labelled mark for
+    each half second before and after it.
 
     joint_s: time of the joint in the video, in seconds.
     middle: x coordinate of the joint in pixels.

@@ -108,10 +108,11 @@ class FrameConverter:
         return colours if source.bt709_light else to_sdr(colours, source.transfer, source.primaries)
 
     def _resampled(self, frame: Any, pixel_format: str) -> Any:
-        """Returns the decoded frame in `pixel_format`, scaled but neither rotated nor cropped.
+        """Returns the decoded frame in FFmpeg's format `pixel_format`, scaled but neither rotated nor cropped.
 
-        After rotation it has the frame's aspect ratio and covers the converter's size. A Y'CbCr result keeps the
-        frame's own matrix and range; an RGB result has the full range.
+        Once rotated, it has the aspect ratio of the displayed frame, and is at least as wide and as high as the
+        converter's result, to which it can then be cropped. A Y'CbCr result keeps the frame's own matrix and range; an
+        RGB result has the full range.
         """
         width, height = self._scaled_size(frame)
         if self._source.transposed:

@@ -2,7 +2,7 @@
 
 The new frames are blurred, but they show where things move. The source's pixels are moved to the same places:
 
-- S is the source's frame next to the new frames (at the joint).
+- S is the source's frame next to the new frames.
 - R is the same frame after the model has encoded and decoded it. S - R is the detail that the model loses.
 - M_t is the t-th new frame, as the model has drawn it.
 - f_t is the displacement: M_t shows at the pixel x what S shows at the pixel x + f_t.
@@ -12,8 +12,8 @@ The new frame becomes S(x + f_t) + p * (M_t - R(x + f_t)):
 
 - p is near 1 if R looks like S and the pixel has not moved steadily in the source. The result is the model's frame with
   the lost detail.
-- p is near 0 if R is blurred, or where the source has moved steadily, because its motion then shows better than the
-  model where the pixel goes. The result is the source's frame, moved.
+- p is near 0 if R is blurred, or where the source has moved steadily. Its own motion then shows better than the new
+  frame where a pixel goes. The result is the source's frame, moved.
 """
 
 import itertools
@@ -135,7 +135,8 @@ def carry_detail(new_frames: Pictures, detail: Detail, distances: Sequence[int])
     """Returns the model's new frames [t, H, W, 3] in 0..1 with the fine detail of the source added to them.
 
     detail: the source's frame next to the new ones, the model's version of that frame, and the source's motion.
-    distances: for each frame of `new_frames`, the number of new frames between the source and this frame.
+    distances: for each frame of `new_frames`, the number of new frames between the source and this frame: 0 for the
+        frame next to the source.
     """
     rendition = _small_luma(detail.rendition)
     trust = cv2.resize(detail.trust, (new_frames.shape[2], new_frames.shape[1]))[..., None]

@@ -58,7 +58,8 @@ class _Frames:
 
 @dataclass(frozen=True)
 class _Pictures:
-    """RGB frames [t, H, W, 3] that wait in the queue. They are converted to `frame_format`, the file's pixel format."""
+    """RGB frames [t, H, W, 3] that wait in the encoder's queue. The encoder's thread converts them to `frame_format`,
+    the file's pixel format."""
 
     data: RGBPicture
     frame_format: PixelFormat
@@ -80,7 +81,8 @@ class _Samples:
 
 
 class _Abandoned(Exception):
-    """Ends the encoder's thread, in which it is raised after the caller's `with` block or `check` has failed."""
+    """Ends the encoder's thread, in which it is raised. The reason is an exception in the encoder's `with` block, or
+    one that the callback `check` has raised to cancel the work."""
 
 
 class Encoder:

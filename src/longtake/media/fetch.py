@@ -175,9 +175,9 @@ class _Download:
     """The download of one file.
 
     url, path: the address of the file, and the path of the new file, which does not exist after an error.
-    deadline: time (`time.monotonic`) by which the download must be complete.
+    deadline, check: time (`time.monotonic`) by which it must end, and a function that may end it by an exception.
     max_bytes, pace: the largest size of the file, and the slowest download that is allowed.
-    transport, check, hooks: what sends the requests, may cancel the download and sees the headers (see `fetch_file`).
+    transport, hooks: what sends the HTTP requests, and functions that are called with each request and response.
     """
 
     url: str

@@ -26,8 +26,8 @@ BACKWARD_BYTES = 192 << 20
 """Maximum size in bytes of the decoded frames in memory while a video is read backwards."""
 
 _BACKWARD_FRAMES = 1024
-"""Maximum number of decoded frames in memory while a video is read backwards. With more, small frames would be decoded
-for a long time before the first one is returned."""
+"""Maximum number of decoded frames in memory while a video is read backwards. Of small frames, the limit in bytes would
+allow so many that decoding them would delay the first returned one for long."""
 
 
 MOST_PIXELS_AGAIN = 3 * 10**12

@@ -60,8 +60,8 @@ class _Packet:
     duration: 0 if unknown.
     is_shown: False if its frame is not shown, because an edit list cuts it off or because it only serves other frames.
     is_key: True if decoding can start at this packet.
-    is_restart: True if this is an H.264 packet with an IDR picture: all frames in packets before it are shown before
-        its frame, all later ones after it.
+    is_restart: True if this is an H.264 packet with an IDR picture. Frames of earlier packets are then shown before its
+        frame, and frames of later packets after it.
     """
 
     pts: int | None

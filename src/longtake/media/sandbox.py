@@ -99,7 +99,7 @@ class DecodeProcess:
         cpu_s: the processor time in seconds that the call may take; None for that of the limits.
 
         If the child replies with an error, `call` raises it as a LongtakeError, and the child can be called again. In
-        these cases it is killed, and this call and all later ones raise an error:
+        the following cases the child is killed, and this call and all later ones raise:
         - UnsupportedVideo if the file is at fault: the child crashes, exceeds a limit or sends a wrong message.
         - DecoderFailed if it is not: the child cannot start, is killed from outside, or stands still without using
           processor time.

@@ -12,7 +12,8 @@ MOST_COMMENT_BYTES = 60_000
 """The largest number of bytes of a comment that is written or read. A MOV file can hold 65,535."""
 
 COMMENT_FORM = ArrayForm("uint8", ((0, MOST_COMMENT_BYTES),))
-"""The form of the array with which the process that reads the file sends the comment: its bytes in UTF-8."""
+"""The dtype and the lengths of the array that holds a file's comment as UTF-8 bytes. The child process that reads the
+file sends it."""
 
 
 @dataclass(frozen=True)

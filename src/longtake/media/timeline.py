@@ -25,7 +25,7 @@ _MAX_PREFERRED_RATE = 60
 """Highest rate in frames per second at which a variable-rate video is read, unless it would lose frames."""
 
 _MAX_REPEATS = 3
-"""A variable-rate video can be read at a higher constant rate, at which each stored frame begins exactly at a frame.
+"""A variable-rate video can be read at a higher constant rate at which the timestamps of all stored frames are exact.
 This is the largest such rate as a multiple of the video's average rate. At a higher one, frames would be repeated too
 often."""
 
@@ -296,7 +296,8 @@ def _variable_rate(
 
 
 def _rate_between_pauses(deltas: Sequence[int], tick_s: Fraction, stated: Sequence[Fraction]) -> Fraction:
-    """Returns the frames per second of a video without its pauses, rounded to the nearest usual rate, if one is close.
+    """Returns the frames per second of a video without its pauses. If a usual rate, such as 25 or 30000/1001, differs
+    from the measured one by no more than errors of the timestamps can explain (at most 5 %), it is returned instead.
 
     A pause is a difference between two frames of more than 1.5 times the typical difference.
 

@@ -25,9 +25,9 @@ def applied(
 ) -> Iterator[Callable[[int], None]]:
     """Applies adapters to a transformer inside the `with` block, and removes them at its end, also after an error.
 
-    Yields a function that sets the strengths that all adapters have in a sampling pass. Its argument is the pass's
-    number, from 0. Until it is called for the first time, the transformer is unchanged. A call that changes no strength
-    does nothing.
+    Yields a function that sets the strengths that all adapters have in a pass (run through the sampling steps). Its
+    argument is the pass's number, from 0. Until it is called for the first time, the transformer is unchanged. A call
+    that changes no strength does nothing.
 
     adapters: each adapter with its scale in each pass.
     check: called before each layer is changed. It may raise an exception to stop the work.

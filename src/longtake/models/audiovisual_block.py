@@ -41,7 +41,8 @@ class StreamInputs:
     cross: four vectors per level for the attention between the modalities, [k, 4 d]; None without the other modality.
     gate: the gate on what this modality reads from the other one, [1, d]; None without the other modality.
     prompt: shift and scale of the prompt's tokens, [1, 2 d].
-    text: the prompt's tokens for each prediction, [predictions, text tokens, d].
+    text: for each prediction the tokens of its prompt, [predictions, text tokens, d]. The model makes several
+        predictions at once, which guidance combines: for the prompt, for the negative prompt and so on.
     index: for each token the index of its noise level, [n].
     own_rotary: the position embeddings for the modality's self-attention.
     cross_rotary: the position embeddings for the attention between the modalities.

@@ -1,5 +1,7 @@
-"""Decides where copies of a model's weights and the text encoder are kept, and whether weights may be in pinned host
-memory.
+"""Decides which memory holds the text encoder, and which the copies from which weights with merged adapters are
+restored.
+
+Also decides if weights may be in pinned host memory.
 
 The decisions depend on the sizes of the weights and on the total sizes of the memories, but not on how much memory is
 free. So a request gives the same bits whatever else the machine does, also if it was interrupted and continues.
@@ -28,7 +30,8 @@ TEXT_PARTS: tuple[PartName, ...] = ("text_encoder", "connectors")
 """The parts of a model that encode prompts."""
 
 ACTIVATIONS = 16 * 1024**3
-"""Device memory in bytes that is left free for activations if the device holds the weights and copies of them.
+"""Device memory in bytes that is left free for activations if the device holds the weights, and the copies from which
+weights with merged adapters are restored.
 
 For a small model it is less: 8 times the bytes of its weights.
 """

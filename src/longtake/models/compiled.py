@@ -90,8 +90,8 @@ class BlockForward:
 
     run: called as run(block, *inputs), it returns the block's output.
     varying: called as varying(vary, *inputs), also with named inputs, it returns the inputs of `run` in their order.
-        For each tensor axis whose size differs between requests, it calls vary(tensor, number of the axis), so that
-        torch compiles no variant for each size.
+        For each tensor axis whose size differs between requests, it calls vary(tensor, number of the axis), which tells
+        torch not to compile a variant for each size.
     """
 
     run: Callable[..., Any]

@@ -160,9 +160,11 @@ def keeps_scaled(model: nn.Module, weight: str, short: Tensor, scale: Tensor) ->
 def convert(transformer: nn.Module, mode: Mode, dtype: torch.dtype, device: torch.device | str = "cpu") -> None:
     """Brings the linear layers of a transformer into the form that a mode needs.
 
-    Layers that are in 8 bits already, as the file has them, are not rounded again. In "none" they get usual weights.
+    Layers that are in 8 bits already, as the file has them, are not rounded again. With the mode "none", which uses no
+    8-bit floats, they get weights of `dtype`.
 
-    dtype: the dtype of usual weights.
+    mode: how 8-bit floats are used: "none", "storage" (only weights are in 8 bits) or "products" (activations, too).
+    dtype: the dtype of weights that are not in 8 bits.
     device: the device that computes 8-bit floats.
     """
     layers = linear_layers(transformer)

@@ -77,10 +77,9 @@ def delete_oldest(settings: Settings) -> None:
 def sweep(settings: Settings, *, abandoned_s: float = ABANDONED_S) -> None:
     """Deletes unfinished downloads of processes that were killed, and downloads in folders that only version 0.1 used.
 
-    abandoned_s: an item of either kind is deleted only if it has not changed for this number of seconds. This does not
-        apply to the folders of processes that are known to live or to have ended (see `temporary.sweep_folders`).
-
-    While the system's clock cannot be trusted (see `clock.is_steady`), only folders of ended processes are deleted.
+    - The folder of a process that is known to have ended is deleted. That of a process that is known to live stays.
+    - All else is deleted if it has not changed for `abandoned_s` seconds, but not while the system's clock cannot be
+      trusted (see `clock.is_steady`).
     """
     root = settings.loras_dir / FETCHED
     sweep_folders(root / _UNFINISHED, abandoned_s)

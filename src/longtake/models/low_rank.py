@@ -49,7 +49,8 @@ class BesideLayer:
     changes: what each adapter does to the layer. At the first call of `set_pass` with a strength other than 0, the
         adapters' matrices are copied to the device of the layer's weight.
     dtype: the dtype in which the layer computes.
-    rank: the rank of the matrices together, at least the sum of the changes' ranks.
+    rank: the number of rows of a, and of columns of b. It is the same for all layers of the model, so it may be above
+        the sum of the changes' ranks: the rest is zeros.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class BesideLayer:
         self._strengths = (0.0,) * len(changes)
 
     def set_pass(self, number: int) -> None:
-        """Gives the adapters their strengths in sampling pass `number` (from 0)."""
+        """Gives the adapters their strengths in pass `number` (from 0). A pass is a run through the sampling steps."""
         strengths = tuple(change.strength(number) for change in self._changes)
         if strengths == self._strengths:
             return

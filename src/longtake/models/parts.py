@@ -74,7 +74,9 @@ class Loaded:
     def text_encoder(self, make: Callable[..., EncoderT], card: ModelCard, settings: Settings) -> EncoderT:
         """Returns the text encoder that `make` makes of the parts that encode prompts.
 
-        make: a subclass of `TextEncoder`. It gets the parts in the order of TEXT_PARTS, the tokenizer and the options.
+        make: a subclass of `TextEncoder`. It gets the parts in the order of TEXT_PARTS, the tokenizer and, as keyword
+            arguments, the number of tokens of a prompt, the device, the dtype, the size of the prompt cache, and where
+            its weights are while it does not run.
         card: the model's card.
         """
         return make(
@@ -248,9 +250,9 @@ def described(offload: memory.Offload, home: Home, place: TextPlace, *, pinned: 
     """Returns a sentence for the log about where a model's weights and their copies are.
 
     offload: where the weights are (see `memory.choose_offload`).
-    home: where the copies of the original weights are, from which weights with merged adapters are restored.
+    home: where the copies of the original weights are. Weights with merged adapters are restored from them.
     place: where the text encoder is while nothing is encoded, if all other weights are on the device.
-    pinned: True if streamed weights are in pinned memory.
+    pinned: True if weights that are copied to the device when their layer runs are in pinned host memory.
     """
     streamed = f"streamed from {'pinned' if pinned else 'ordinary, so slower,'} host memory"
     weights = {

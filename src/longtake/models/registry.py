@@ -10,7 +10,8 @@ from longtake.settings import Settings, expanded
 
 PartName = Literal["transformer", "vae", "audio_vae", "vocoder", "connectors", "upsampler", "text_encoder", "tokenizer"]
 """A part of a model. The vocoder turns the audio VAE's spectrograms into sound. The connectors turn the text encoder's
-hidden states into text tokens. The upsampler doubles the width and height of latents for a second pass."""
+hidden states into text tokens. The upsampler doubles the width and height of latents for a second run through the
+sampling steps."""
 
 PART_NAMES: tuple[PartName, ...] = get_args(PartName)
 
@@ -265,7 +266,8 @@ def card(name: str) -> ModelCard:
 def located(card: ModelCard, settings: Settings) -> dict[PartName, Path]:
     """Returns part -> its path (a checkpoint file or a folder), for each part of a model that is on this machine.
 
-    A model has one or two places, each a folder or a checkpoint file:
+    For example the VAE of a model is in the folder `models_dir/<name>/vae`. A model has one or two places, each a
+    folder or a checkpoint file:
     - If `settings.model_sources[name]` is an existing path: that path, and then `models_dir/<name>`.
     - Otherwise: `WEIGHTS/<name>` for a model in the package, `models_dir/<name>` for any other model.
 
@@ -316,7 +318,8 @@ def _homes(card: ModelCard, settings: Settings) -> list[Path]:
 def missing(card: ModelCard, settings: Settings) -> tuple[PartName, ...]:
     """Returns the parts that the model needs and that are not on this machine.
 
-    The upsampler is never among them, because only a second sampling pass needs it.
+    The upsampler is never among them, because only a second pass (run through the sampling steps, at twice the size)
+    needs it.
     """
     found = located(card, settings)
     return tuple(part for part in card.parts if part != "upsampler" and part not in found)

@@ -87,8 +87,8 @@ class TextEncoder(ABC, Generic[EncodedT]):
     def bring(self, module: torch.nn.Module) -> None:
         """Moves the weights of a module to the device if they are not there.
 
-        If the weights do not stay on the device, those of the other modules leave it, so that only one module at a time
-        takes memory there.
+        The weights of the encoder's other modules leave the device first, unless they always stay there. So only one
+        module at a time takes memory for its run.
         """
         for other, copies in zip(self.modules, self._copies, strict=False):
             if other is not module:

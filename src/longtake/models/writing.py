@@ -79,8 +79,8 @@ def write(
     most: the largest number of tokens that are written.
     ends: the tokens that end a text.
     on_token: called with the number of tokens up to now, after each one. It can end the writing by an exception.
-    is_fixed: True stores keys and values in a `FixedMemory`, which is faster on a CUDA GPU; False in memory that grows.
-        The model must then have no hooks that move its weights.
+    is_fixed: False stores keys and values in memory that grows. True stores them in a `FixedMemory`, which is faster on
+        a CUDA GPU; this is not possible if the model has hooks that move its weights.
     """
     from transformers import DynamicCache
 

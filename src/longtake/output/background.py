@@ -68,7 +68,8 @@ class Background:
         self._raise_error()
 
     def watched(self, on_progress: OnProgress) -> OnProgress:
-        """Returns a callback that passes reports on to `on_progress`, but raises the error of the work if it failed."""
+        """Returns a callback that passes reports on to `on_progress`, but raises the error of the work in the thread,
+        if that has failed."""
 
         def report(progress: Progress) -> None:
             self._raise_error()

@@ -207,7 +207,8 @@ def _with_detail(frames: Tensor, detail: "Detail", distances: Sequence[int]) -> 
     """Returns frames [t, 3, H, W] in 0..1 with the source's fine detail, which the model loses, added to them.
 
     detail: the source's frame next to the new ones, the model's version of that frame, and the source's motion.
-    distances: for each frame, the number of new frames between the source and this frame.
+    distances: for each frame, the number of new frames between the source and this frame: 0 for the frame next to the
+        source.
     """
     from longtake.media.detail import carry_detail
 

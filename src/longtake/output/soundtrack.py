@@ -17,14 +17,16 @@ from longtake.plans import Plan
 
 
 def source_track(source_sound: Samples | None, plan: Plan) -> Samples:
-    """Returns the source's part of the output's sound, [2, n] at SOUND_RATE Hz.
+    """Returns the source's part of the output's sound, [2, n] at SOUND_RATE Hz. If the model makes sound, this part is
+    shorter than the output, and the model's sound is added to it later.
 
     source_sound: the sound of the source frames that the output shows; None if the source has no sound.
 
-    - If the model makes no sound: the result lasts as long as the whole output. It is silent during the new frames,
-      and everywhere if `source_sound` is None.
+    - If the model makes no sound: the result lasts as long as the whole output. It is silent during the new frames, and
+      everywhere if `source_sound` is None.
     - If the model makes sound and `source_sound` is None: silence that lasts as long as the shown source frames.
-    - If the model makes sound and `plan.sound_strength` is 1: `source_sound`.
+    - If the model makes sound and `plan.sound_strength` is 1, so that it keeps all of the source's sound:
+      `source_sound`.
     - If the model makes sound and `plan.sound_strength` is below 1: `source_sound` without the sound of the context,
       the source frames that the model sees. The model's version takes the place of that sound.
     """

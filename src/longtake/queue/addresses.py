@@ -101,7 +101,8 @@ def is_file_url(url: str, base: str) -> bool:
 
     `base`: the URL of any service of this server, as returned by `base_url`.
 
-    The hosts `localhost`, `127.0.0.1` and `::1` count as the same host. So do fal's host names for files.
+    The hosts `localhost`, `127.0.0.1` and `::1` count as the same host. All host names under which fal serves files,
+    such as `v3.fal.media`, count as one host, too.
     """
     try:
         given, own = urlsplit(url), urlsplit(f"{sibling_url(base, 'cdn')}/files")
@@ -162,8 +163,8 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 class RequestPath:
     """The parts of the path `/<name>/requests/<request_id><rest>`.
 
-    `name` is the name of an application or the id of an endpoint. `rest` is empty or begins with a slash, such as
-    `/status`.
+    `name` is the id of an endpoint, or the name of its application, which is the beginning of the id. `rest` is empty
+    or begins with a slash, such as `/status`.
     """
 
     name: str
@@ -191,7 +192,8 @@ def app_name(endpoint: str) -> str:
 
 
 def names_endpoint(name: str, endpoint: str) -> bool:
-    """Returns True if `name` is the endpoint's id or the name of the endpoint's application.
+    """Returns True if `name` is the endpoint's id, such as `fal-ai/some-app/extend`, or the name of its application,
+    which is the beginning of the id, such as `fal-ai/some-app`.
 
     `name`: the name in the URL of a request, which may have either form.
     `endpoint`: the endpoint's id.

@@ -61,7 +61,7 @@ class Downloads:
 class Fetch:
     """The download of a request's files by a server.
 
-    `group`: the request's API key and pool.
+    `group`: the request's API key and pool (a named group of devices).
     `server`: the id of the server.
     `downloads`: the files, and which of them were downloaded before this attempt.
     """
@@ -181,9 +181,10 @@ def store(
 ) -> bool:
     """Records where the downloaded files of a request are. Returns True if it did.
 
-    `blobs`: URL -> the key of the blob with the bytes, for each file that is downloaded so far as a blob.
-    `hub_names`: URL -> the file's path in the folder for LoRAs of the hub, for each LoRA downloaded so far from the
-        hub.
+    `blobs`: URL -> the key of the blob (a file in the server's storage) with the bytes, for each file that is
+        downloaded so far, except LoRAs of the hub.
+    `hub_names`: URL -> the file's path in this machine's folder for LoRAs of the Hugging Face hub, for each LoRA
+        downloaded so far from there.
     `num_bytes`: the size of all these blobs together.
 
     Returns False, and stores nothing, if the server `fetch.server` no longer downloads the request's files.

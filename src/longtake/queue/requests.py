@@ -75,7 +75,8 @@ class Lineage:
 
 
 NO_LINEAGE = Lineage()
-"""The `Lineage` of a request whose source video is not a stored file of this server."""
+"""The `Lineage` (the source's file, and the earlier requests that made it) of a request whose source video is not a
+stored file of this server."""
 
 SEARCHED_CHARACTERS = 2000
 """Number of characters at the beginning of a prompt that can be found by a search for requests."""

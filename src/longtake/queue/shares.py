@@ -135,7 +135,8 @@ class SenderShares:
             return self._free()
 
     def busy(self) -> Busy:
-        """Returns the keys, hosts and receivers that may get no further sender (a thread that sends a webhook) now.
+        """Returns the API keys, hosts and receivers (an API key and a host) that may get no further sender (a thread
+        that sends a webhook) now, because they have as many as they may.
 
         A paused receiver (one that did not answer in time) is included only while a webhook is being sent to it.
         """

@@ -296,7 +296,7 @@ class StatusCache:
         request.
 
         `last`: the status that was cached before, or None. Its log lines are reused, and only newer ones are read,
-            unless the request had ended by then: the log of an ended request may have been deleted since.
+            unless it is the status of an ended request, whose log may have been deleted since.
         """
         row = get_without_payloads(self._engine, request_id)
         if row is None:

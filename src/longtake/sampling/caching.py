@@ -28,7 +28,8 @@ def extrapolated(known: Sequence[tuple[float, Tensor]], level: float) -> Tensor:
 
 
 def with_step_cache(predict: Predict[StreamT], sigmas: Tensor, acceleration: Acceleration) -> Predict[StreamT]:
-    """Returns a function with the arguments and results of `predict` that skips the model at some steps of one pass.
+    """Returns a function with the arguments and results of `predict` that skips the model at some steps of one pass
+    (run through the sampling steps).
 
     At the steps at which `levels.evaluates_model` is True, the function calls `predict`. At the other steps it
     extrapolates each modality's clean prediction from the results of the last two calls. Each pass needs a new

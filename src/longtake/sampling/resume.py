@@ -35,8 +35,8 @@ class Resume:
         return self.folder is not None and (self.folder / "low_memory").exists()
 
     def set_low_memory(self) -> None:
-        """Saves that this run of the plan ran out of memory. All later runs then use less memory, and so give the same
-        bits as each other."""
+        """Saves that this run ran out of memory. All later runs of the same plan then use less memory, so their results
+        are identical bit for bit."""
         if self.folder is not None:
             (self.folder / "low_memory").touch()
 

@@ -19,7 +19,8 @@ def linear_quadratic(steps: int) -> Tensor:
 
 
 def noise_levels(steps: int, skip_initial: int = 0, skip_final: int = 0) -> Tensor:
-    """Returns the noise levels at which the steps of an LTX-Video pass start, one per step, falling: [n] float32.
+    """Returns the noise levels at which the steps of an LTX-Video pass (run through the sampling steps) start, one per
+    step, falling: [n] float32.
 
     The pass runs a linear-quadratic schedule of `steps` steps without its first `skip_initial` and its last
     `skip_final` steps. So n is `steps` - `skip_initial` - `skip_final`. The last step that the pass runs ends at noise
@@ -83,7 +84,8 @@ def _beta_quantile(share: float) -> float:
 
 
 def _beta_share(x: float) -> float:
-    """Returns the share of Beta(0.6, 0.6) that is below `x`, 0..0.5. It is computed as a power series in x."""
+    """Returns the share of the distribution Beta(0.6, 0.6) that is below `x`, which is in 0..0.5. It is computed as a
+    power series in x."""
     term = total = 1.0
     for n in range(40):
         term *= x * (2 * BETA_SHAPE + n) / (BETA_SHAPE + 1 + n)
@@ -93,7 +95,7 @@ def _beta_share(x: float) -> float:
 
 
 def sigmas(scheduler: Scheduler, steps: int) -> Tensor:
-    """Returns the noise levels of an LTX-2 pass, falling to 0, as float32.
+    """Returns the noise levels of an LTX-2 pass (run through the sampling steps), falling to 0, as float32.
 
     - With the scheduler `ltx2` or `linear_quadratic` there are `steps` + 1 levels, and the first one is 1.
     - With the scheduler `beta` there are at most `steps` + 1 levels, and the first one is slightly below 1.
@@ -102,7 +104,8 @@ def sigmas(scheduler: Scheduler, steps: int) -> Tensor:
 
 
 SECOND_PASS_LEVELS = (0.909375, 0.725, 0.421875, 0.0)
-"""The noise levels of LTX-2's second pass: the last four levels of the `linear_quadratic` schedule of 8 steps."""
+"""The noise levels of LTX-2's second pass, which refines the result of the first one: the last four levels of the
+`linear_quadratic` schedule of 8 steps."""
 
 
 def _shifted(levels: Tensor, shift: float) -> Tensor:

@@ -40,7 +40,7 @@ def ignore_step(step: int, steps: int) -> None:
 
 
 def ignore_steps(number: int) -> OnStep:
-    """Returns the default step callback, `ignore_step`. The pass's number is not used."""
+    """Returns the default step callback, `ignore_step`. `number` is not used."""
     return ignore_step
 
 

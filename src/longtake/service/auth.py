@@ -244,8 +244,8 @@ def visible_row(caller: Caller, row: RequestRow | None) -> RequestRow:
 
     - An admin may see every request.
     - A caller with a key may see all requests of this key, including those that were submitted with its tokens.
-    - A caller with a token may see those requests of the token's key that are for the token's applications, even if
-      another token or the key itself was used to submit them.
+    - A caller with a token may see those requests of the token's key that are for the endpoints that the token names,
+      even if another token or the key itself was used to submit them.
 
     Raises NotFound if `row` is None or the caller may not see the request.
     """

@@ -87,7 +87,8 @@ class Connection(Protocol):
 
 
 class Parser(Protocol):
-    """A connection that parses what it has received piece by piece (see `Connections.parse_in_turn`)."""
+    """A connection that parses the bytes that it has received in short steps. `Connections.parse_in_turn` calls its
+    `parse` until nothing is left, in turn with that of other connections."""
 
     def parse(self, seconds: float) -> bool:
         """Parses received bytes for about `seconds` seconds. Returns True if some bytes are not parsed yet."""

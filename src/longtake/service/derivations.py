@@ -114,10 +114,13 @@ class Derivations:
         self._failures: TTLCache[Derivation, LongtakeError] = TTLCache(1000, FAILED_S)
 
     async def made(self, request: Request, wanted: Wanted) -> DerivedFile:
-        """Returns the derived file that the client asks for. It is made if it is not stored yet.
+        """Returns the derived file (such as a strip of a video's frames) that the client asks for. It is made if it is
+        not stored yet.
+
+        wanted: the stored file, and what is made of it.
 
         Raises these errors:
-        - NotFound if the file from which it is made was deleted meanwhile.
+        - NotFound if the stored file was deleted meanwhile.
         - RequestFailed with status 429 if 64 requests (MOST_OPEN) of the API key wait for derived files already.
         - LongtakeError if it cannot be made. Calls within the next minute (FAILED_S) raise the same error at once.
         - ClientDisconnect if the client has gone.
@@ -136,7 +139,8 @@ class Derivations:
                     self._give_up(wanted.derivation, job)
 
     async def copied(self, wanted: Wanted) -> DerivedFile | float:
-        """Returns the copy of a video if it is finished, otherwise the share (0..1) that is finished.
+        """Returns the copy of a stored video that browsers can play if it is finished, otherwise the share (0..1) that
+        is finished. `wanted` says which video.
 
         Begins the copy if necessary. The work on it ends if this method is not called for it again within 20 seconds
         (UNASKED_S).
@@ -182,8 +186,8 @@ class Derivations:
         return job
 
     def _give_up(self, key: Derivation, job: _Job) -> None:
-        """Stops the work on a derived file, if it has not ended. It begins again when a client asks for the file
-        again."""
+        """Stops the work on a derived file (such as a strip of a video's frames), if it has not ended. It begins again
+        when a client asks for the file again."""
         if self._jobs.get(key) is job:
             del self._jobs[key]
         if job.giving_up is not None:
@@ -191,7 +195,8 @@ class Derivations:
         job.task.cancel()
 
     async def _make(self, wanted: Wanted) -> DerivedFile:
-        """Waits until the client's API key may start a child process, then makes the derived file and stores it."""
+        """Waits until the client's API key may start a child process, then makes the derived file (such as a strip of a
+        video's frames) that `wanted` describes, and stores it."""
         is_copy, execution = wanted.derivation.kind == COPY, Execution()
         loop = asyncio.get_running_loop()
 
@@ -214,12 +219,14 @@ class Derivations:
             self._jobs[key].share = share
 
     def _carry_out(self, wanted: Wanted, execution: Execution, report: Callable[[float], None]) -> DerivedFile:
-        """Runs the child process that makes a derived file, and stores the file. Must be called in a thread.
+        """Runs the child process that makes a derived file (such as a strip of a video's frames), and stores the file.
+        Must be called in a thread.
 
+        wanted: the stored file, and what is made of it.
         execution: runs the process. Another thread may call its method `kill`.
         report: called with the finished share of the work, 0..1.
 
-        Raises NotFound if the file from which it is made was deleted meanwhile.
+        Raises NotFound if the stored file was deleted meanwhile.
         """
         out = self._store.scratch_path()
         try:

@@ -41,7 +41,7 @@ from longtake.storage.uploads import Part, Upload
 PARTS_BYTES = 1024**2
 """Maximum size in bytes of the JSON body that lists the parts of an upload. With 10,000 parts it has about 0.7 MB."""
 RUN_TOKEN_S = 120.0
-"""Default lifetime in seconds of a token that lets a client run applications."""
+"""Default lifetime in seconds of a token with which a client may send requests to endpoints."""
 
 
 def rest_routes(state: ServerState) -> list[BaseRoute]:

@@ -73,8 +73,8 @@ def routes(entries: "Entries") -> list[BaseRoute]:
 
 
 def _filter(caller: Caller, query: Mapping[str, str]) -> RecentFilter:
-    """Returns the filter that the query's parameters `endpoint`, `state`, `q` (text) and `erased` describe. Empty ones
-    do not count.
+    """Returns the filter that the query's parameters `endpoint`, `state`, `q` (a text in the prompt) and `erased`
+    ("yes": only requests whose input and result were deleted; "no": only others) describe. Empty ones do not count.
 
     It selects only requests that the caller may see. Raises RequestFailed with status 404 for an unknown endpoint, and
     ModelFailed (HTTP status 422) for an unknown state, a text that is too long, or another `erased` than "yes" or "no".

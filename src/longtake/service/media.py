@@ -29,7 +29,8 @@ from longtake.storage.files import StoredFile
 
 FRAMES, HEIGHT, POINTS, FIGURES = (1, 24, 64), (16, 72, 240), (1, 800, 4000), (0, 1, 1)
 """(smallest value, default, largest value) of four query parameters: the number of frames of a strip, their height in
-pixels, the number of points of a waveform, and whether a joint is measured (0 or 1)."""
+pixels, the number of points of a waveform, and whether a joint (where source and new frames meet) is measured (0 or
+1)."""
 CACHED: Headers = {"cache-control": "private, max-age=3600", "x-content-type-options": "nosniff"}
 """Headers that let browsers cache an answer about a stored file, whose bytes never change. For a file that not
 everybody may read, the headers of `restricted` replace them."""
@@ -84,8 +85,8 @@ def routes(state: ServerState) -> list[BaseRoute]:
 
 
 def _joint_routes(state: ServerState, endpoint: str) -> list[BaseRoute]:
-    """Returns two routes for the joint of a result (where source and new frames meet): its place and figures, its
-    picture."""
+    """Returns two routes for the joint of a result (where source and new frames meet). One returns its place in the
+    video and its measured figures as JSON, the other a picture of it."""
 
     async def joint(request: Request) -> Response:
         wanted = await _joint(state, request, endpoint)
@@ -127,7 +128,8 @@ async def _joint(state: ServerState, request: Request, endpoint: str) -> Wanted:
 
 
 def _plan(wanted: Wanted) -> Plan:
-    """Returns the plan of the result whose joint the client wants. Raises NotFound if the plan cannot be read."""
+    """Returns the plan of the result whose joint (where source and new frames meet) the client wants. Raises NotFound
+    if the plan cannot be read."""
     plan = plan_from_json(wanted.arguments["plan"])
     if plan is None:
         raise NotFound

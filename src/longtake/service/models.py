@@ -1,6 +1,6 @@
 """The routes for the models on this server's machine, with which an admin lists and downloads them from the pages, and
-the route of the names of its LoRAs. A server without devices of its own (`slots` is `none`) has no models, and answers
-404 to the routes for models.
+the route of the names of its LoRAs. A server without devices of its own (the setting `slots` is `none`) has no models,
+and answers 404 to the routes for models.
 """
 
 from collections.abc import Awaitable, Callable

@@ -100,16 +100,17 @@ class Planner:
     async def plan(
         self, request: Request, endpoint: Endpoint[Any, Any], key_id: str, checked: CheckedBody
     ) -> dict[str, Any]:
-        """Returns the plan of a valid request, as the JSON object that the client gets.
+        """Returns the plan of a valid request (how it would be carried out, and its price) as the JSON object that the
+        client gets.
 
         The source and the end image are fetched at the same time. If both cannot be used, the error is the source's.
 
-        request: the client's HTTP request.
+        request, endpoint: the client's HTTP request, and the endpoint to which the planned request would be sent.
         key_id: the client's key.
         checked: the request to plan.
 
         Raises LongtakeError, whose `loc` is the field at fault, RequestFailed with status 429 if the key has reached a
-        limit, NotFound if the source is deleted meanwhile, and ClientDisconnect if the client has gone.
+        limit, NotFound if the stored source video is deleted meanwhile, and ClientDisconnect if the client has gone.
         """
         state = self.state
         wanted = await state.call_for(key_id, lambda: parse(endpoint.Request, from_json(checked.compact)))

@@ -258,7 +258,8 @@ def _model(endpoint: str, settings: Settings) -> dict[str, Any]:
     It does not contain the endpoint's OpenAPI document.
 
     Its entry `longtake` says which model answers on a machine with these settings: {model, stands_in_for, installed,
-    note}, see `models.choice.ModelChoice`. Its member `sound` is true if the endpoint's models make sound.
+    note, sound}. The first four are as in `models.choice.ModelChoice`; `sound` is true if the endpoint's models make
+    sound.
     """
     choice = ENDPOINTS[endpoint].model_choice(settings)
     return {

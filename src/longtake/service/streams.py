@@ -98,8 +98,9 @@ class CountedResponse(StreamingResponse):
 
     Its end is when the client has received nearly all of it, or has gone.
 
-    pieces: the pieces of the body. The server waits between two pieces while the client reads too slowly. It also waits
-        after the last one, because starlette then sends an empty one.
+    pieces: the pieces of the body. The server waits before each piece while much that was sent is still unread. It also
+        waits after the last piece, before the empty one that starlette sends at the end. So the end comes when the
+        client has read nearly all.
     on_end: the stack of context managers.
     """
 

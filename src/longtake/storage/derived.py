@@ -60,11 +60,12 @@ def find(store: FileStore, wanted: Derivation) -> DerivedFile | None:
 
 
 def add(store: FileStore, made: Derivation, facts: Mapping[str, Any], path: Path | None) -> DerivedFile | None:
-    """Stores a derived file and returns it. It replaces the one that was stored under the same `made`.
+    """Stores a derived file (such as a strip of a video's frames) and returns it. It replaces the one that was stored
+    under the same `made`.
 
     Returns None if the file from which it was made is no longer stored. Raises DiskFull if a disk is full.
 
-    `made`: the identity of the derived file.
+    `made`: the stored file from which it was made, its kind and its variant, which identify it.
     `facts`: facts about it, a JSON object.
     `path`: a local file with its bytes, which remains; None if it has facts alone.
     """

@@ -209,9 +209,10 @@ class FetchPlaces:
     def _follow(self, place: Place) -> DownloadEnding:
         """Downloads the files of a request. Returns how the download ended (see `DownloadEnding`).
 
-        `place`: the download.
+        `place`: the running download of the request's files.
 
-        Raises RetriesStopped if the download had to stop while the database failed.
+        Raises RetriesStopped if the download was stopped while the database did not answer. Its ending is then not
+        stored.
         """
         try:
             self._download_all(place)
@@ -229,7 +230,7 @@ class FetchPlaces:
             return outcomes.not_fetched(FAILED)
 
     def _wait_for_machine(self, place: Place, error: Exception) -> DownloadEnding:
-        """Waits some seconds after a temporary error. Returns how the download ended (see `DownloadEnding`).
+        """Waits some seconds after a temporary error in a download (`place`). Returns how the download ended:
 
         "stopped": the database failed, or the disk is still full although the unfinished file was deleted.
         "failed": this machine failed in another way. The attempt counts, because the file may be too large for it.
@@ -252,7 +253,7 @@ class FetchPlaces:
     def _settle(self, place: Place, ending: DownloadEnding) -> None:
         """Stores in the database how the download of a request's files ended.
 
-        `place`: the download.
+        `place`: the running download.
         `ending`: how it ended:
         - "done": makes the request ready to be claimed.
         - "stopped" or "failed" (this machine failed): puts the download back, so that it can begin again. Only a

@@ -19,12 +19,14 @@ State = ProcessState | Literal["busy", "stopped"]
 """The state of a slot, which is a device with its worker process and thread.
 
 "busy": the slot carries out a request. "stopped": its thread has ended. "idle": the worker process waits for a request.
-"starting", "failing": no worker process is ready yet, and at "failing" three or more failed to start.
+"starting": no worker process is ready, and fewer than three were started since one was last ready.
+"failing": none is ready, and at least three were started since one was last ready.
 """
 
 
 class SlotStatus(NamedTuple):
-    """A slot's name for logs, its pool (a named group of devices), and its state (see `State`)."""
+    """The status of a slot (a device with its worker process): its name for logs, its pool (a named group of devices),
+    and its state (see `State`)."""
 
     name: str
     pool: str
@@ -52,7 +54,7 @@ class Slot:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Starts the slot's thread, which then starts the worker process."""
+        """Starts the thread of the slot (a device with its worker process). The thread then starts the process."""
         self._thread.start()
 
     def wake(self) -> None:
@@ -131,7 +133,8 @@ class Slot:
             self._enter(self._worker.state)
 
     def _handle(self, message: SlotMessage | None) -> None:
-        """Handles a message that came while the worker process had no request. Also updates the slot's state.
+        """Handles a message that came while the worker process had no request. Also updates the state of the slot (a
+        device with its worker process).
 
         - Progress, a printed line or an error of the process is logged. The same progress is logged only once in a row.
         - If no worker process can work on this machine, `SlotContext.on_unusable` is called with the reason.

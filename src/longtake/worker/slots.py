@@ -29,7 +29,8 @@ it goes on without them."""
 class Slots:
     """All slots that the settings name. A slot is a device with its worker process and thread.
 
-    Also runs what the slots need: the server's lease, and the threads that download the files of waiting requests.
+    Also runs what the slots need: the server's lease (its sign of life in the database), and the threads that download
+    the files of waiting requests.
 
     `settings`: the server's settings.
     `store`: the store to which results and the files of waiting requests are moved. The requests are in its database.
@@ -78,7 +79,8 @@ class Slots:
         self._sweeper.start()
 
     def wake(self, pool: str) -> None:
-        """Makes the idle slots of a pool (a named group of devices) look for a request at once."""
+        """Makes the idle slots (devices with their worker processes) of a pool (a named group of devices) look for a
+        request at once."""
         for slot in self._slots:
             if slot.status.pool == pool and slot.status.state == "idle":
                 slot.wake()
@@ -101,7 +103,7 @@ class Slots:
 
     def drain(self, timeout_s: float) -> None:
         """Claims no more requests, waits at most `timeout_s` seconds until the running ones have ended, and then stops
-        all slots.
+        all slots (devices with their worker processes).
 
         Requests that have not ended then go back to the queue. Downloads are stopped at once, because they are for
         requests that this server would no longer claim.

@@ -1,4 +1,4 @@
-"""Keeps the worker process of one slot running and receives its messages."""
+"""Keeps the worker process of one slot (a device with its process and thread) running and receives its messages."""
 
 import logging
 import os
@@ -26,7 +26,7 @@ END_S = 1.0
 """Seconds within which a worker process has to end after its standard input was closed. Then it is killed."""
 
 ProcessState = Literal["starting", "failing", "idle"]
-"""The state of a slot's worker process.
+"""The state of the worker process of a slot (a device with its process and thread).
 
 "starting": no process is ready. This is the state at first, and again after a ready process has ended.
 "failing": no process is ready, and at least three were started since one was last ready.

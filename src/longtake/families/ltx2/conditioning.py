@@ -71,7 +71,8 @@ class WindowConditioning:
         return tracks
 
     def latent(self, pass_number: int, tokens: Tensor) -> Tensor:
-        """Returns the video tokens [1, n, C] of pass `pass_number` (from 0) as latents [1, C, F, H, W].
+        """Returns the video tokens [1, n, C] of pass `pass_number` (from 0) as latents [1, C, F, H, W]. A pass is a run
+        through the sampling steps.
 
         The extra tokens of a keyframe are left out.
         """

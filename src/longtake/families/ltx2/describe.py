@@ -58,8 +58,8 @@ def _window_text(plan: LTX2Plan, window: Window) -> str:
 
 
 def _pass_text(plan: LTX2Plan, number: int) -> str:
-    """Returns a text about pass `number` (from 1): the size in pixels of the frames that it samples, the number of
-    steps, and how often each step evaluates the model.
+    """Returns a text about pass (run through the sampling steps) `number`, from 1: the size in pixels of the frames
+    that it samples, the number of steps, and how often each step evaluates the model.
     """
     steps, predictions = (plan.steps, plan.predictions) if number == 1 else (SECOND_PASS_STEPS, ("prompt",))
     width, height = plan.canvases[number - 1]

@@ -18,7 +18,7 @@ UNGUIDED = GuidanceScales(cfg=1, stg=0, modality=1, rescale=0)
 
 @dataclass(frozen=True)
 class Guide:
-    """A transformer with the prompts and the guidance scales of one pass.
+    """A transformer with the prompts and the guidance scales of one pass (run through the sampling steps).
 
     `transformer`: diffusers' LTX2VideoTransformer3DModel with the forward pass of `models.audiovisual`.
     `positive`: the encoded prompt.
@@ -42,11 +42,11 @@ class Guide:
 
         The keys are the predictions' names, and the values say under which conditions each one is made:
         - `conditional`: for the positive prompt. It is always present.
-        - `negative`: for the negative prompt. It is present if the `cfg` scale of a modality is on.
-        - `disturbed`: for the positive prompt, with disturbed self-attention in the modalities whose `stg` scale is on.
-          It is present if there is such a modality.
+        - `negative`: for the negative prompt. It is present if the `cfg` scale of a modality is not 1.
+        - `disturbed`: for the positive prompt, with disturbed self-attention in the modalities whose `stg` scale is not
+          0. It is present if there is such a modality.
         - `isolated`: for the positive prompt, without attention between the modalities. It is present if there are two
-          modalities and the `modality` scale of one is on.
+          modalities and the `modality` scale of one is not 1.
 
         Raises ValueError if the negative prompt is needed and there is none.
         """

@@ -22,7 +22,8 @@ from longtake.sampling.levels import Acceleration, evaluates_model
 from longtake.video import VideoInfo
 
 SECOND_PASS_STEPS = 3
-"""The number of steps of the second pass. Each of them evaluates the model once."""
+"""The number of steps of the second pass, which refines the result of the first one at twice the size. Each of them
+evaluates the model once."""
 
 POSITION_RANGE_PX = 2048
 """The longest side of a canvas in pixels. The model's position embedding has no larger positions."""
@@ -70,7 +71,7 @@ class LTX2Plan(LTX2PlanOptions, Plan):
 
     @property
     def predictions(self) -> tuple[str, ...]:
-        """The names of the predictions that each step of the first pass makes.
+        """The names of the predictions that each step of the first pass (run through the sampling steps) makes.
 
         - `prompt`: for the prompt. It is always made.
         - `negative`: for the negative prompt. It is made if classifier-free guidance is on.
@@ -206,7 +207,8 @@ def even_size(size: Size) -> Size:
 
 
 def pass_canvases(size: Size, passes: int, card: LTX2Card) -> tuple[Size, ...]:
-    """Returns, for each pass, the canvas: (width, height) in pixels of the frames that the pass samples.
+    """Returns, for each pass (run through the sampling steps), the canvas: (width, height) in pixels of the frames that
+    the pass samples.
 
     `size`: (width, height) of the output in pixels.
     `passes`: the number of passes, 1 or 2.

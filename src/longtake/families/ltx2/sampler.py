@@ -28,7 +28,7 @@ from longtake.sampling.windows import OnEstimate, OnStep, ignore_estimates, igno
 
 @dataclass(frozen=True)
 class Sampler:
-    """The settings of a pass's steps.
+    """The settings of the steps of a pass (run through the sampling steps).
 
     `sigmas`: the noise levels [steps + 1] in falling order, from at most 1 to 0.
     `gamma`: the strength of gradient estimation (Permenter and Yuan 2024), up to 10. 0 turns it off: each step follows

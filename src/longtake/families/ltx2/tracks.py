@@ -73,11 +73,12 @@ class Track:
 
     @cached_property
     def is_free(self) -> bool:
-        """True if sampling changes any token of the track (its mask is above 0), False if all tokens are kept."""
+        """True if sampling changes any of the tokens, False if all are kept. It changes those with a `mask` above 0."""
         return bool((self.mask > 0).any())
 
     def start(self, noise: Tensor, init: Tensor | None = None, level: float = 1.0) -> Tensor:
-        """Returns the tokens [1, n, C] before the first step of a pass. Tokens with mask 0 keep their conditioning.
+        """Returns the tokens [1, n, C] before the first step of a pass (run through the sampling steps). Tokens with
+        mask 0 keep their conditioning.
 
         `noise`: the noise [1, n, C].
         `init`: the tokens [1, n - extra, C] that a second pass refines; None for a pass that starts from noise alone.

@@ -37,7 +37,8 @@ def velocity(transformer: nn.Module, tokens: Tensor, time: Tensor, coords: Tenso
 
 @dataclass(frozen=True)
 class Guide:
-    """The inputs of the guided prediction of a pass: the model, the prompts and the guidance scales.
+    """The inputs of the guided prediction in one pass (run through the sampling steps): the model, the prompts and the
+    guidance scales.
 
     `transformer`: the model, diffusers' LTXVideoTransformer3DModel.
     `positive`, `negative`: the encoded prompts. `negative` may be None if the guidance never uses a negative prompt.

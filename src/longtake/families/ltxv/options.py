@@ -13,8 +13,8 @@ are depth maps, poses or edges, and guide a new video."""
 
 @dataclass(frozen=True)
 class PassOptions:
-    """The schedule of one pass: `steps` noise levels, of which the first `skip_initial` and the last `skip_final` are
-    left out."""
+    """The schedule of one pass (run through the sampling steps): `steps` noise levels, of which the first
+    `skip_initial` and the last `skip_final` are left out."""
 
     steps: int
     skip_initial: int = 0
@@ -57,7 +57,7 @@ class LTXVOptions(LTXVPlanOptions, Options):
     `max_frames`: the largest number of source frames that are used, those nearest to the new frames; None for no limit.
     `target_rate`: the rate in frames per second to which the source is resampled; None for no resampling.
     `reverse_source`: True if the source's frames are used in reverse order.
-    `passes`: the schedules of one or two passes.
+    `passes`: the schedules of one or two passes (runs through the sampling steps).
     `few_steps`: True if the schedules are those of a distilled model.
     `heed_negative`: True if a model without classifier-free guidance should use the negative prompt too.
     """

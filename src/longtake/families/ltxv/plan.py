@@ -18,9 +18,11 @@ NATIVE_SIZE_STEP = 32
 """The published 0.9.x models work on sides that are multiples of this number of pixels."""
 
 FIRST_PASS_SHARE = Fraction("0.6666666")
-"""The width and height of the first of two passes, as a share of the output's. The second pass works at twice these.
+"""The width and height of the frames in the first of two passes (runs through the sampling steps), as a share of the
+output's. The second pass works at twice these.
 
-The published value is slightly below two thirds, so that a side of 192 becomes 96 in the first pass, not 128.
+Sides are rounded down to multiples of 32 pixels. The published value is slightly below two thirds, so a side of 192
+becomes 96 in the first pass, not 128.
 """
 
 LARGEST_ASPECT = 5
@@ -224,7 +226,8 @@ def output_size(resolution: str, aspect: Fraction) -> Size:
 
 
 def first_pass_canvas(size: Size, step: int) -> Size:
-    """Returns the canvas (width, height) in pixels of the first of two passes.
+    """Returns the canvas (width, height) in pixels of the frames in the first of two passes (runs through the sampling
+    steps).
 
     Each side is two thirds (FIRST_PASS_SHARE) of the output's, rounded down to a multiple of `step` pixels.
 
@@ -238,7 +241,8 @@ def _floor(value: Fraction, step: int) -> int:
 
 
 def passes_of(options: LTXVOptions, size: Size, card: LTXVCard) -> tuple[Pass, ...]:
-    """Returns the one or two passes of a plan whose output has `size` (width, height) in pixels.
+    """Returns the one or two passes (runs through the sampling steps) of a plan whose output has `size` (width, height)
+    in pixels.
 
     Their canvases are:
     - A single pass works at `size`.
@@ -264,7 +268,7 @@ def _pass(options: LTXVOptions, schedule: PassOptions, canvas: Size, guidance: G
 
 
 def guidance_of(options: LTXVOptions, card: LTXVCard) -> Profile:
-    """Returns the guidance scales of the model in its first and second pass.
+    """Returns the guidance scales of the model in its first and second pass (run through the sampling steps).
 
     They are those with which the card's kind of model (such as `distilled`) is published. Exception: if the option
     `heed_negative` is True and the first pass would not use the negative prompt, both passes get normalised attention

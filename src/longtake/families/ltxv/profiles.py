@@ -69,10 +69,11 @@ DEV = Guidance(
     blocks=((), (11, 25, 35, 39), (22, 35, 39), (28,), (28,), (28,), (28,)),
     cfg_star=True,
 )
-"""The published guidance of the dev model's first pass."""
+"""The published guidance of the dev model's first pass (run through the sampling steps)."""
 
 DEV_SECOND_PASS = Guidance(stg=(1.0,), blocks=((27,),), cfg_star=True)
-"""The published guidance of the dev model's second pass."""
+"""The published guidance of the dev model's second pass (run through the sampling steps), which refines the first one's
+result."""
 
 TINY = Guidance(
     timesteps=(1.0, 0.98, 0.9, 0.6),
@@ -87,21 +88,21 @@ TINY = Guidance(
 
 @dataclass(frozen=True)
 class Profile:
-    """The guidance of a model in its first and second pass."""
+    """The guidance of a model in its first and second pass (run through the sampling steps)."""
 
     first: Guidance
     second: Guidance
 
 
 UNGUIDED = Profile(NONE, NONE)
-"""No guidance in either pass."""
+"""No guidance in either pass (run through the sampling steps)."""
 
 PROFILES = {"dev": Profile(DEV, DEV_SECOND_PASS), "distilled": UNGUIDED, "tiny": Profile(TINY, NONE)}
 """The guidance of each kind of model. A model card names the kind in `LTXVCard.guidance`."""
 
 
 def profile(kind: str, few_steps: bool) -> Profile:
-    """Returns the guidance scales of a kind of model in its first and second pass.
+    """Returns the guidance scales of a kind of model in its first and second pass (run through the sampling steps).
 
     `kind`: `dev`, `distilled` or `tiny` (the small model in the package). A model card names it in `LTXVCard.guidance`.
     `few_steps`: True if the schedule is that of a distilled model. Then `tiny` runs without guidance. For the other

@@ -73,12 +73,13 @@ def trajectory(
     on_step: OnStep = ignore_step,
     on_estimate: OnEstimate = ignore_estimate,
 ) -> Iterator[Tensor]:
-    """Runs the steps of a pass. Yields the tokens of `sequence` [1, n, C] after each step, with its extra tokens.
+    """Runs the steps of a pass (one run through the noise levels of a schedule). Yields the tokens of `sequence` [1, n,
+    C] after each step, with its extra tokens.
 
     A step goes from one noise level t of the schedule to the next. The strength of a token, which is its value in
     `sequence.mask`, decides what the step does to it:
-    - Strength 1: the token is not denoised. It keeps its value in `sequence.tokens`, to which each step adds new noise
-      times `setup.conditioning_noise` * t^2.
+    - Strength 1: the token is not denoised. In each step it is its value in `sequence.tokens` plus new noise times
+      `setup.conditioning_noise` * t^2; the noise of earlier steps is dropped.
     - Lower strength: the token starts at noise level 1 - strength. It stays unchanged while t is higher. After that,
       each step moves it along its velocity to the next level.
 
