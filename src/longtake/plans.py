@@ -76,7 +76,7 @@ def span_on_clock(
     rate, clock: in frames per second. If `clock` is lower than `rate`, the span leaves out frames, but not the joint
         (the frame next to the new frames).
     reverse: True if the span is played from its last frame to its first.
-    joint_first: True if the joint is the first frame of the range, False if it is the last one.
+    joint_first: True if this frame is the first frame of the range, False if it is the last one.
     """
     count = frames_on_clock(stop - start, rate, clock)
     first = int(start * clock / rate) if joint_first else frames_on_clock(stop, rate, clock) - count

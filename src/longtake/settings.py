@@ -195,8 +195,8 @@ class Settings(BaseSettings):
     """URL of the server that is written into its answers; None uses the address that the client called."""
     slots: Annotated[tuple[str, ...], NoDecode] = ("auto",)
     """Devices that work in parallel, each in its own worker process, separated by commas. `device@pool` carries out the
-    requests of that pool (see `pools`), and `device` those of the pool `default`. `auto` is the device that the setting
-    `device` chooses. With `none` there are no worker processes, and the server only accepts requests."""
+    requests of that pool (see the setting `pools`), and `device` those of the pool `default`. `auto` is the device that
+    the setting `device` chooses. With `none` there are no worker processes, and the server only accepts requests."""
     pools: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)
     """The pool (a named group of devices) that carries out each endpoint's requests: a JSON object that maps an
     endpoint's id to a pool's name. Endpoints that are not in it use the pool `default`. The setting `slots` says which
@@ -235,9 +235,11 @@ class Settings(BaseSettings):
     """Largest number of files that the server downloads at the same time for waiting requests. API keys share them
     evenly."""
     fetch_ahead: Positive = 16
-    """Largest number of waiting requests of one API key to one pool whose files are downloaded in advance."""
+    """Largest number of waiting requests of one API key to one pool (named group of devices) whose files are downloaded
+    in advance."""
     fetched_bytes: Positive = 64 * 1024**3
-    """Disk space in bytes for downloads of the waiting requests of each pool (see `pools`). One key may use half."""
+    """Disk space in bytes for downloads of the waiting requests of each pool (a named group of devices). One key may
+    use half."""
     fetch_min_rate: Positive = 256 * 1024
     """Smallest rate of a download in bytes per second, over each `fetch_window_s`. A slower download fails."""
     fetch_window_s: PositiveSeconds = 30
@@ -245,7 +247,8 @@ class Settings(BaseSettings):
     fetch_s: PositiveSeconds = 3600
     """Seconds that the download of one file may last, with all redirects and attempts."""
     max_waiting: Positive = 100_000
-    """Largest number of waiting requests in each pool. A request above this limit is refused with status 503."""
+    """Largest number of waiting requests in each pool (named group of devices). A request above this limit is refused
+    with status 503."""
     max_attempts: Positive = 3
     """Largest number of attempts to carry out a request whose worker process or server dies."""
     lease_s: PositiveSeconds = 15

@@ -1,5 +1,5 @@
-"""Orders that the server sends to the program that makes derived files. An order asks for one file made of a stored
-video."""
+"""Orders to the program that makes derived files (such as strips of frames) of stored videos. An order asks for one
+file."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Runs the program that makes a derived file, `derived.program`, in a child process."""
+"""Runs the program that makes a derived file (such as a strip of a video's frames) in a child process."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ from longtake.media.child_errors import sent_error
 PROGRAM = "longtake.derived.program"
 
 _MOST_LINE = 1 << 20
-"""The largest number of bytes that are read as one line of the output of the child process."""
+"""The largest number of bytes that are read as one line of the child process's output."""
 
 _log = structlog.get_logger("longtake.derived")
 

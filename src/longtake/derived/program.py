@@ -29,13 +29,15 @@ Report = Callable[[float], None]
 """A function that is called with the share (0..1) of the work that is done."""
 
 Maker = Callable[[SourceReader, Path, Report, Mapping[str, Any]], Mapping[str, Any]]
-"""A function maker(video, path, report, arguments) that makes a derived file at `path` and returns facts about it.
+"""A function maker(video, path, report, arguments) that makes a file from the video, such as a strip of frames, at
+`path` and returns facts about it.
 
 The facts are a JSON object. Some makers only return facts and write no file.
 """
 
 MEMORY_BYTES = 6 << 30
-"""The largest address space in bytes that this program may use. It makes one derived file in a process of its own."""
+"""The largest address space in bytes that this program may use. It makes one derived file (such as a strip of a video's
+frames) in a process of its own."""
 
 
 def _facts(source: SourceReader, out: Path, report: Report, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -87,12 +89,13 @@ MAKERS: Mapping[str, Maker] = {
     "copy": _copy,
     "joint": _joint,
 }
-"""Kind of derived file -> the function that makes it. Each function imports its own modules when it is called, so that
-the program starts quickly."""
+"""Kind of derived file (such as a strip of a video's frames) -> the function that makes it. Each function imports its
+own modules when it is called, so that the program starts quickly."""
 
 
 def made(order: Order, report: Report) -> Mapping[str, Any]:
-    """Carries out an order, which says what derived file to make of which video, and returns the facts about that file.
+    """Carries out an order, which says what file (such as a strip of frames) to make of which video, and returns the
+    facts about that file.
 
     `report`: is called with the share of the work that is done.
     """

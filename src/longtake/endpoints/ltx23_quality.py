@@ -1,4 +1,5 @@
-"""`fal-ai/ltx-2.3-quality/extend-video`: LTX-2.3 22B with its distill adapter at full strength, in two passes."""
+"""`fal-ai/ltx-2.3-quality/extend-video`: LTX-2.3 22B with its distill adapter at full strength, which samples the
+frames and then refines them at twice the size."""
 
 from dataclasses import replace
 from decimal import Decimal

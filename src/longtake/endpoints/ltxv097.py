@@ -1,4 +1,5 @@
-"""`fal-ai/ltx-video-v097/extend`: LTX-Video 0.9.7 13B in one pass, with guidance that varies with the noise level."""
+"""`fal-ai/ltx-video-v097/extend`: LTX-Video 0.9.7 13B, sampled at the output's size, with guidance that varies with the
+noise level."""
 
 from decimal import Decimal
 from typing import Literal

@@ -1,4 +1,5 @@
-"""`fal-ai/ltx-video-13b-dev/extend`: LTX-Video 0.9.7 13B in two passes. Guidance varies with the noise level."""
+"""`fal-ai/ltx-video-13b-dev/extend`: LTX-Video 0.9.7 13B, which samples the frames and then refines them at twice the
+size. Guidance varies with the noise level."""
 
 from decimal import Decimal
 

@@ -1,4 +1,5 @@
-"""`fal-ai/ltx-video-13b-distilled/extend`: LTX-Video 0.9.7 13B distilled, in two passes of few steps."""
+"""`fal-ai/ltx-video-13b-distilled/extend`: LTX-Video 0.9.7 13B distilled, which samples the frames in few steps and
+then refines them at twice the size."""
 
 from dataclasses import replace
 from decimal import Decimal

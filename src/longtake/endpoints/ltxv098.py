@@ -1,4 +1,5 @@
-"""`fal-ai/ltxv-13b-098-distilled/extend`: LTX-Video 0.9.8 13B distilled, with LoRAs, a detail pass and long videos."""
+"""`fal-ai/ltxv-13b-098-distilled/extend`: LTX-Video 0.9.8 13B distilled, with LoRAs, long videos and, if wanted, a
+second run that refines the frames at twice the size."""
 
 from dataclasses import replace
 from decimal import Decimal

@@ -63,8 +63,8 @@ class ModelCard:
     embedded: True if the model's weights are in the package.
     borrowed: part -> the name of another model in the package, whose folder holds that part.
     loras: name of one of the model's own adapters -> where it is published; None if it is in the package.
-    native_short_side: the short side in pixels of the frames in the first sampling pass; None if the model works at any
-        size.
+    native_short_side: the short side in pixels of the frames that are sampled first (a second run through the steps may
+        double them); None if the model works at any size.
     spatial_compression: pixels per latent, in width and in height.
     temporal_compression: frames per latent frame. The first latent frame holds one frame.
     window_frames: the largest number of frames in one window. A window is a group of frames that are sampled together:

@@ -103,7 +103,7 @@ def add(connection: sa.Connection, row: RequestRow, files: Sequence[RemoteFile])
 
 
 def waiting_groups(engine: sa.Engine, ahead: int, max_bytes: int) -> list[Group]:
-    """Returns the groups (API key and pool) that have a waiting download and may begin it.
+    """Returns the groups (API key and pool, a named group of devices) that have a waiting download and may begin it.
 
     Two limits keep the server from downloading too far ahead. Both count only the begun requests: those that still wait
     in the queue, and whose files are downloaded already or are being downloaded.
@@ -132,7 +132,8 @@ def waiting_groups(engine: sa.Engine, ahead: int, max_bytes: int) -> list[Group]
 
 
 def claim(engine: sa.Engine, group: Group, server: str) -> Fetch | None:
-    """Claims the next waiting download of a group (API key and pool) for a server. Returns it, or None if none waits.
+    """Claims the next waiting download of a group (API key and pool, a named group of devices) for a server. Returns
+    it, or None if none waits.
 
     The server must then carry out the download. The download's `attempt` has grown by 1.
 

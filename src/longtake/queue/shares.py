@@ -43,7 +43,8 @@ def host_of(url: str) -> str:
 
 @dataclass(frozen=True)
 class Busy:
-    """The API keys, hosts and receivers that may get no further sender (a thread that sends a webhook) now.
+    """The API keys, hosts and receivers (an API key and a host) that may get no further sender (a thread that sends a
+    webhook) now.
 
     `keys`: the ids of the API keys that use at least as many senders as are free.
     `hosts`: the hosts that use at least half as many senders as are free.
@@ -74,14 +75,14 @@ class _Hangs:
 class SenderShares:
     """Decides which webhooks may be sent now. Thread-safe.
 
-    `senders`: the number of senders. A sender sends one webhook at a time.
+    `senders`: the number of senders, threads that send one webhook at a time.
     `clock`: returns the time in seconds, like `time.monotonic`.
 
     - An API key gets a further sender only if it uses fewer senders than are free.
     - A host gets a further sender only if it uses fewer than half as many senders as are free.
     - So one key has at most half of the senders, and a second key finds free ones.
-    - A receiver that did not answer in time is paused. After the pause one webhook at a time is sent to it, until it
-      answers with any HTTP status.
+    - A receiver (an API key and a host) that did not answer in time is paused. After the pause one webhook at a time is
+      sent to it, until it answers with any HTTP status.
     """
 
     def __init__(self, senders: int, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -92,7 +93,8 @@ class SenderShares:
         self._hangs: LRUCache[Receiver, _Hangs] = LRUCache(REMEMBERED)
 
     def reserve(self, receiver: Receiver) -> bool:
-        """Reserves a sender for one webhook to this receiver (API key and host). Returns True if it did.
+        """Reserves a sender (a thread that sends webhooks) for one webhook to this receiver (API key and host). Returns
+        True if it did.
 
         The caller must then call `release` when the webhook was sent or its sending has failed.
 
@@ -105,13 +107,14 @@ class SenderShares:
             return True
 
     def release(self, receiver: Receiver) -> None:
-        """Ends one reservation for this receiver that `reserve` has made, so that its sender is free again."""
+        """Ends one reservation for this receiver that `reserve` has made, so that its sender (a thread that sends
+        webhooks) is free again. A receiver is an API key and a host."""
         with self._lock:
             self._sending[receiver] -= 1
             self._sending += Counter()  # removes the receivers to which nothing is sent
 
     def report(self, receiver: Receiver, *, hung: bool) -> None:
-        """Records the result of an attempt to send a webhook to this receiver.
+        """Records the result of an attempt to send a webhook to this receiver (API key and host).
 
         `hung`: True if the receiver did not answer in time. It is then paused, each time for longer. False if it
             answered. Its pause then ends, and its next pause is as short as the first.
@@ -125,12 +128,13 @@ class SenderShares:
                 self._hangs[receiver] = _Hangs(count, self._clock() + pause_s)
 
     def pause_s(self, receiver: Receiver) -> float:
-        """Returns the seconds for which no webhook is sent to this receiver because it did not answer in time, or 0."""
+        """Returns the seconds for which no webhook is sent to this receiver (API key and host) because it did not
+        answer in time, or 0."""
         with self._lock:
             return self._pause_s(receiver)
 
     def free(self) -> int:
-        """Returns the number of senders that are not sending a webhook now."""
+        """Returns the number of senders (threads that send webhooks) that send none now."""
         with self._lock:
             return self._free()
 

@@ -1,4 +1,5 @@
-"""The waiting requests of a pool, as last read from the database, and their positions in the queue."""
+"""The waiting requests of a pool (a named group of devices), as last read from the database, and their positions in the
+queue."""
 
 import math
 from collections import Counter
@@ -10,8 +11,8 @@ from longtake.queue.requests import RequestRow
 POLL_S = 0.25
 """Seconds between two comparisons of cached row versions with the database, by the cache's background thread."""
 WANTED_S = 2.0
-"""Seconds for which a request's cached status, or a pool's cached list of waiting requests, is kept up to date after a
-client last asked for it."""
+"""Seconds for which a request's cached status, or the cached list of the requests that wait for a pool (a named group
+of devices), is kept up to date after a client last asked for it."""
 QUEUE_S = 0.05
 """Minimum seconds between two reads of the queue of a pool (a named group of devices) while the queue changes.
 

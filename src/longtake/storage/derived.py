@@ -23,7 +23,8 @@ oldest is deleted."""
 
 @dataclass(frozen=True)
 class Derivation:
-    """The identity of a derived file: the stored file from which it is made, its kind and its form.
+    """The identity of a derived file (such as a strip of a video's frames): the stored file from which it is made, its
+    kind and its form.
 
     `file_key`: the key of the stored file.
     `kind`: the kind of derived file, such as "strip".
@@ -98,7 +99,8 @@ def _is(wanted: Derivation) -> list[sa.ColumnElement[bool]]:
 
 
 def _delete_oldest(connection: sa.Connection, made: Derivation) -> list[str]:
-    """Deletes old derived files, so that there is room for `made`: at most 7 (MOST_FORMS - 1) remain, the newest ones.
+    """Deletes old derived files (such as strips of a video's frames), so that there is room for `made`: at most 7
+    (MOST_FORMS - 1) remain, the newest ones.
 
     Only derived files of the same kind and of the same stored file as `made` count. Returns the keys of the blobs of
     the deleted ones, which the caller must delete.

@@ -386,7 +386,7 @@ class FetchPlaces:
 
 
 def next_group(groups: Sequence[Group], running: Mapping[str, int], begun_at: Mapping[str, float]) -> Group:
-    """Returns the group (API key and pool) whose download begins next.
+    """Returns the group (API key and pool, a named group of devices) whose download begins next.
 
     It is a group of the key with the fewest running downloads. If several keys have the fewest, a key that has not
     begun any download comes first, and then the key whose last download began earliest.

@@ -1,4 +1,5 @@
-"""One slot of a server: a thread with a device and a worker process. It carries out the requests of one pool."""
+"""One slot of a server: a thread with a device and a worker process. It carries out the requests of one pool (named
+group of devices)."""
 
 import logging
 import threading

@@ -98,7 +98,8 @@ class Slots:
             slot.cancel(request_id)
 
     def states(self) -> list[SlotStatus]:
-        """Returns the name, the pool and the state of each slot, which is a device with its worker process."""
+        """Returns the name, the pool (a named group of devices) and the state of each slot (a device with its worker
+        process)."""
         return [slot.status for slot in self._slots]
 
     def drain(self, timeout_s: float) -> None:

@@ -22,14 +22,14 @@ class Window:
 
 @dataclass(frozen=True)
 class FrameCounts:
-    """The frame counts of a plan, and its windows.
+    """The frame counts of a plan, and its windows (groups of frames that are sampled together).
 
     `shown_frames`: the number of source frames in the output.
     `context_frames`: the number of source frames that the model sees.
     `new_frames`: the number of new frames.
     `billed_frames`: the number of frames that the price is computed from.
     `sampled_frames`: the number of frames of the sampled clip, 8k+1: context, new frames, and frames that are cut off.
-    `windows`: the parts of the clip, each sampled as a whole, one after the other.
+    `windows`: the windows of the clip, which are sampled one after the other.
     `notes`: sentences for the user about the numbers of source frames and new frames.
     """
 

@@ -94,9 +94,10 @@ def strength_note(options: LTXVOptions, plan: Plan) -> str | None:
 
 
 def tone_map_note(options: LTXVOptions, plan: Plan) -> str | None:
-    """Returns a note if there is a tone map and the output shows unchanged source frames; otherwise None.
+    """Returns a note if there is a tone map (a compression of the latents' values) and the output shows unchanged
+    source frames; otherwise None.
 
-    In this case the tone map acts on the model's frames only, and begins gradually within one second.
+    The tone map then acts on the model's frames only, and begins gradually within one second.
     """
     if not options.tone_map_compression_ratio or not plan.source_frames:
         return None

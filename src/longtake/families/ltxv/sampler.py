@@ -1,7 +1,8 @@
 """Samples the latents of a video with LTX-Video 0.9.x: window by window (frames that are sampled together), step by
 step.
 
-Read from the bottom: `sample_video` runs the windows, `sample_window` the passes, and `trajectory` the steps of a pass.
+Read from the bottom: `sample_video` runs the windows, `sample_window` the passes (runs through the sampling steps), and
+`trajectory` the steps of a pass.
 """
 
 from collections import deque
