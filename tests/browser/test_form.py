@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
 from tests.service.finished import CLIP, finished, submit
 from tests.service.serving import LTX2, LTXV, Served, serving
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
 pytestmark = pytest.mark.browser
 
@@ -69,13 +70,72 @@ def test_the_last_frame_of_a_recent_video_becomes_the_end_image(served: Served, 
     finished(served, served.claim())
     tab.goto(f"{served.url}/models/{LTX2}")
     image = tab.locator(".of-image")
-    image.get_by_text("The last frame of a recent video").click()
+    image.get_by_text("the last frame of a recent video").click()
     image.get_by_role("button", name="the disc").click()
     shown = image.get_by_role("img", name="The chosen image")
     shown.wait_for()
     assert shown.evaluate("image => image.decode().then(() => [image.naturalWidth, image.naturalHeight])") == [112, 64]
     tab.locator("input[type=file]").first.set_input_files(CLIP)
     tab.locator(".price").filter(has_text="on fal").wait_for()
+
+
+def test_an_earlier_end_image_is_offered_again(served: Served, tab: "Page", tmp_path: Path) -> None:
+    path = tmp_path / "end.png"
+    Image.new("RGB", (48, 32), "teal").save(path)
+    tab.goto(f"{served.url}/models/{LTX2}")
+    tab.locator(".of-image input[type=file]").set_input_files(path)
+    tab.locator(".of-video input[type=file]").set_input_files(CLIP)
+    tab.get_by_role("img", name="The chosen image").wait_for()
+    tab.get_by_label("Prompt *").fill("into teal")
+    tab.locator(".price").filter(has_text="on fal").wait_for()
+    tab.get_by_role("button", name="Run", exact=True).click()
+    tab.get_by_text("Next in line").wait_for()
+    finished(served, served.claim())
+    tab.get_by_role("button", name="Extend again").wait_for()
+    image = tab.locator(".of-image")
+    image.get_by_role("button", name="Remove").click()
+    image.get_by_text("A recent image").click()
+    group = image.locator("section").filter(has=tab.get_by_role("heading", name="End images"))
+    group.get_by_role("button", name="into teal").click()
+    shown = image.get_by_role("img", name="The chosen image")
+    shown.wait_for()
+    assert shown.evaluate("image => image.decode().then(() => [image.naturalWidth, image.naturalHeight])") == [48, 32]
+
+
+def test_a_slow_last_frame_does_not_replace_an_image_that_was_chosen_meanwhile(
+    served: Served, tab: "Page", tmp_path: Path
+) -> None:
+    path = tmp_path / "end.png"
+    Image.new("RGB", (48, 32), "teal").save(path)
+    submit(served, "the disc")
+    finished(served, served.claim())
+    tab.goto(f"{served.url}/models/{LTX2}")
+    held: list[Route] = []
+    tab.route("**/facts", lambda route: held.append(route))
+    image = tab.locator(".of-image")
+    image.get_by_text("A recent image").click()
+    with tab.expect_request("**/facts"):
+        image.get_by_role("button", name="the disc").click()
+    image.get_by_text("Taking the last frame").wait_for()
+    image.locator("input[type=file]").set_input_files(path)
+    shown = image.get_by_role("img", name="The chosen image")
+    shown.wait_for()
+    for route in held:
+        route.continue_()
+    tab.wait_for_load_state("networkidle")
+    assert shown.evaluate("image => image.decode().then(() => [image.naturalWidth, image.naturalHeight])") == [48, 32]
+
+
+def test_a_draft_that_is_too_large_to_keep_does_not_bring_back_an_older_one(served: Served, tab: "Page") -> None:
+    tab.goto(f"{served.url}/models/{LTXV}")
+    prompt = tab.get_by_label("Prompt *")
+    prompt.fill("an older draft")
+    tab.reload()
+    assert prompt.input_value() == "an older draft"
+    prompt.fill("word " * 30_000)
+    tab.reload()
+    prompt.wait_for()
+    assert prompt.input_value() != "an older draft"
 
 
 def test_an_error_of_a_file_is_told_once(served: Served, tab: "Page") -> None:
@@ -129,7 +189,7 @@ def test_an_error_in_a_folded_group_is_shown_and_run_leads_to_it(served: Served,
     tab.goto(f"{served.url}/models/{LTXV}")
     tab.locator("input[type=file]").first.set_input_files(CLIP)
     tab.locator(".price").filter(has_text="on fal").wait_for()
-    handle = tab.get_by_role("slider", name="Start frame number", exact=True)
+    handle = tab.get_by_role("slider", name="Max number of frames", exact=True)
     handle.wait_for()
     group = tab.locator("details.group").filter(has_text="Start frame number")
     field = tab.locator('[data-path="video.start_frame_num"]')

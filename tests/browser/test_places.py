@@ -105,7 +105,7 @@ def test_with_a_keyboard_alone(served: Served, tab: "Page") -> None:
     knob = tab.get_by_role("slider", name="Number of context frames", exact=True)
     knob.focus()
     before = int(str(knob.get_attribute("aria-valuenow")))
-    tab.keyboard.press("PageUp")
+    tab.keyboard.press("ArrowRight")
     assert int(str(knob.get_attribute("aria-valuenow"))) == before + 8
     field = tab.locator('[data-path="num_context_frames"] input[type=number]')
     assert field.input_value() == str(33 - before - 8)

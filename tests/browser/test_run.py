@@ -60,7 +60,7 @@ def fill(tab: "Page", endpoint: str) -> None:
 def test_from_a_file_to_a_video_that_plays(real: Running, tab: "Page", endpoint: str) -> None:
     tab.goto(f"{real.http}/models/{endpoint}")
     fill(tab, endpoint)
-    tab.locator(".context .facts").get_by_text("The model sees").wait_for()
+    tab.locator(".context dl").get_by_text("the model sees").wait_for()
     tab.locator(".plan:not(.stale)").wait_for(state="attached")
     tab.locator(".price").filter(has_text="on fal").wait_for()
     tab.get_by_role("button", name="Run", exact=True).click()
@@ -77,7 +77,7 @@ def test_from_a_file_to_a_video_that_plays(real: Running, tab: "Page", endpoint:
         tab.get_by_text("Inspect the joint").click()
         tab.locator(".inspection img").wait_for()
     tab.get_by_role("button", name="Extend again").click()
-    tab.locator(".context .facts").get_by_text("The model sees").wait_for()
+    tab.locator(".context dl").get_by_text("the model sees").wait_for()
     tab.locator(".view video").wait_for()
     tab.get_by_role("button", name="JSON").click()
     written = json.loads(tab.get_by_label("Request as JSON").input_value())

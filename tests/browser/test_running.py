@@ -167,3 +167,19 @@ def test_on_a_phone_a_running_request_begins_at_the_top_of_the_screen(served: Se
     tab.get_by_text("Next in line").wait_for()
     tab.wait_for_function("() => Math.abs(document.getElementById('output').getBoundingClientRect().top) < 40")
     assert tab.evaluate("() => document.documentElement.scrollWidth") <= 360
+
+
+def test_the_code_stays_in_view_when_a_request_ends_and_a_run_shows_the_result(served: Served, tab: "Page") -> None:
+    row = submit(served, "the disc", endpoint=LTX2)
+    tab.goto(f"{served.url}/models/{LTX2}?request={row.id}")
+    tab.get_by_text("Next in line").wait_for()
+    code = tab.get_by_role("tab", name="Code", exact=True)
+    code.click()
+    finished(served, served.claim())
+    tab.get_by_role("button", name="Extend again", include_hidden=True).wait_for(state="attached")
+    assert code.get_attribute("aria-selected") == "true"
+    tab.locator("input[type=file]").first.set_input_files(CLIP)
+    tab.locator(".price").filter(has_text="on fal").wait_for()
+    tab.get_by_role("button", name="Run", exact=True).click()
+    tab.get_by_text("Next in line").wait_for()
+    assert code.get_attribute("aria-selected") == "false"

@@ -128,6 +128,26 @@ def test_the_context_is_where_the_new_frames_are(server: tuple[Served, httpx.Cli
     assert (forward["first"], forward["stop"], forward["new_first"]) == (24, 33, False)
 
 
+def test_a_plan_says_which_source_frames_are_shown_counted_and_can_be_seen(
+    server: tuple[Served, httpx.Client], elsewhere: Elsewhere
+) -> None:
+    _, client = server
+
+    def frames(endpoint: str, **fields: Any) -> tuple[Any, ...]:
+        found = planned(client, endpoint, elsewhere.url("/clip.mp4"), **fields).json()["context"]
+        names = ("first", "stop", "shown_first", "shown_stop", "at_start", "counted", "most_seen", "rate")
+        return tuple(found[name] for name in names)
+
+    assert frames(LTX2) == (16, 33, 0, 33, False, 25, 17, 24)
+    assert frames(LTX2, extend_direction="backward") == (0, 16, 0, 33, True, 24, 17, 24)
+    assert frames(LTXV) == (16, 33, 0, 33, False, 33, 17, 24)
+    limited = {"limit_num_frames": True, "max_num_frames": 12}
+    assert frames(LTXV, video=limited) == (24, 33, 24, 33, False, 9, 17, 24)
+    assert frames(LTXV, video=limited | {"reverse_video": True}) == (0, 9, 0, 9, True, 9, 17, 24)
+    guide = frames(LTXV, video={"conditioning_type": "depth"})
+    assert guide[2:6] == (33, 33, False, 0), "a source that only guides the model is not shown"
+
+
 @pytest.mark.parametrize(
     ("endpoint", "fields", "url", "loc", "type"),
     [

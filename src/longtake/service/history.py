@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute, Route
 from longtake import clock
 from longtake.access.keys import Caller
 from longtake.database.tables import requests as table
+from longtake.endpoints import ENDPOINTS
 from longtake.queue import fetches, recent
 from longtake.queue.addresses import REQUEST_ID, file_path
 from longtake.queue.payloads import input_and_result
@@ -115,6 +116,8 @@ class Entries:
 
         parent: the id of the request whose result this request extends; None if there is none.
         source: the relative address of the stored file with the source video; None if there is none.
+        end_image: the relative address of the stored file with the request's end image; None if it has none, or if the
+            file is no longer stored.
         video: relative URL and properties, such as width and height, of the result's video; None if there is none, or
             if its file is no longer stored.
         shared: the relative address of the page that shows the result to everybody; None if there is none.
@@ -123,7 +126,8 @@ class Entries:
         """
         entries = [self._facts(row) for row in rows]
         keys = [_result_key(entry) for entry in entries]
-        readable = recent.stored_files(self.state.engine, [key for key in keys if key is not None])
+        images = [_key_of(entry["end_image"]) for entry in entries]
+        readable = recent.stored_files(self.state.engine, [key for key in (*keys, *images) if key is not None])
         is_shared = self.state.shares_results()
         return [
             entry
@@ -131,9 +135,10 @@ class Entries:
                 "parent": row.shown_parent,
                 "source": None if row.shown_source is None else file_path(row.shown_source),
                 "video": entry["video"] if key in readable else None,
+                "end_image": entry["end_image"] if image in readable else None,
                 "shared": f"shared/{key}" if is_shared and key is not None and readable.get(key) else None,
             }
-            for row, entry, key in zip(rows, entries, keys, strict=True)
+            for row, entry, key, image in zip(rows, entries, keys, images, strict=True)
         ]
 
     def _facts(self, row: Any) -> dict[str, Any]:
@@ -157,9 +162,10 @@ class Entries:
         return entry
 
     def _payload_facts(self, row: Any) -> dict[str, Any]:
-        """Returns what the server's pages show of a request's input and result: {prompt, seed, video}.
+        """Returns what the server's pages show of a request's input and result: {prompt, end_image, seed, video}.
 
         prompt: from the input; empty if it has none.
+        end_image: the relative address of the file with the input's end image; None if it names no file of a server.
         seed: from the result; None if it has none.
         video: relative URL and properties, such as width and height, of the result's video; None if there is no video.
 
@@ -183,12 +189,14 @@ class Entries:
         body, result = _json_object(input), _json_object(output)
         video = result.get("video") if row.state == "COMPLETED" and isinstance(result.get("video"), dict) else {}
         assert isinstance(video, dict)
-        key = key_in_url(str(video.get("url", ""))[:2000])
+        key = _file_key(video.get("url"))
+        image = _file_key(body.get(str(ENDPOINTS[row.endpoint].end_image_field))) if row.endpoint in ENDPOINTS else None
         facts = {name: video.get(name) for name in ("width", "height", "duration", "num_frames", "content_type")}
         return {
             "prompt": str(body.get("prompt", ""))[:2000],
+            "end_image": None if image is None else file_path(image),
             "seed": result.get("seed"),
-            "video": {"url": file_path(key), **facts} if key and KEY.fullmatch(key) else None,
+            "video": None if key is None else {"url": file_path(key), **facts},
         }
 
 
@@ -282,7 +290,18 @@ def _result_key(entry: Mapping[str, Any]) -> str | None:
     entry: what the server's pages show of a request, as a JSON object.
     """
     video = entry["video"]
-    return None if video is None else str(video["url"]).rpartition("/")[2]
+    return None if video is None else _key_of(video["url"])
+
+
+def _key_of(path: str | None) -> str | None:
+    """Returns the key in the relative address of a stored file; None for None."""
+    return None if path is None else path.rpartition("/")[2]
+
+
+def _file_key(url: Any) -> str | None:
+    """Returns the key of a file of a server in a URL of a request or a result; None for anything else."""
+    key = key_in_url(str(url)[:2000])
+    return key if key is not None and KEY.fullmatch(key) else None
 
 
 def _notes(lines: Sequence[StoredLogLine]) -> list[str]:

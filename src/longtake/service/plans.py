@@ -178,7 +178,6 @@ def document(
     file: the stored file with the source's bytes.
     notes: sentences for people about the plan.
     """
-    first, stop = seen_frames(plan, facts)
     return {
         "plan": plan_document(plan),
         "sections": [{"title": title, "rows": rows} for title, rows in plan_sections(plan, facts, shortened_url(url))],
@@ -199,22 +198,46 @@ def document(
             "num_frames": facts.num_frames,
             "has_audio": facts.sound is not None,
         },
-        "context": {
-            "first": first,
-            "stop": stop,
-            "new_first": plan.new_first,
-            "new_frames": plan.new_frames,
-            "num_frames": plan.num_frames,
-        },
+        "context": context_document(plan, model, facts),
     }
 
 
-def seen_frames(plan: Plan, facts: VideoInfo) -> tuple[int, int]:
-    """Returns which frames of the source the model sees: the number of the first one, and of the one after the last.
+def context_document(plan: Plan, model: ModelChoice, facts: VideoInfo) -> dict[str, Any]:
+    """Returns which frames a plan uses and makes, as a JSON object with these members:
 
-    The frames are counted at the source's own rate, from 0. Both numbers are equal if the model sees none.
+    first, stop: which frames of the source the model sees, as `joined_frames` returns them.
+    shown_first, shown_stop: which frames of the source the result shows, in the same form.
+    at_start: True if the new frames join the source's first frame, False if they join its last one.
+    counted: number of source frames that the request's number of frames includes. The model may see fewer.
+    most_seen: the largest number of source frames that the model can see.
+    rate: frames per second at which the source is read; `counted` and `most_seen` count frames at this rate.
+    new_first, new_frames, num_frames: see `Plan`.
     """
-    count = min(plan.context_frames, len(plan.context))
+    first, stop = joined_frames(plan, facts, plan.context_frames)
+    shown_first, shown_stop = joined_frames(plan, facts, plan.shown_frames)
+    return {
+        "first": first,
+        "stop": stop,
+        "shown_first": shown_first,
+        "shown_stop": shown_stop,
+        "at_start": plan.source_last or plan.context.reverse,
+        "counted": max(plan.billed_frames - plan.new_frames, plan.context_frames if plan.shown_frames else 0),
+        "most_seen": model.card.max_context_frames,
+        "rate": float(plan.context.rate),
+        "new_first": plan.new_first,
+        "new_frames": plan.new_frames,
+        "num_frames": plan.num_frames,
+    }
+
+
+def joined_frames(plan: Plan, facts: VideoInfo, count: int) -> tuple[int, int]:
+    """Returns the `count` frames of the source that are nearest to the new frames: the number of the first one, and of
+    the one after the last.
+
+    `count` is at the rate at which the source is read. The result's numbers are at the source's own rate, from 0. Both
+    are equal if there is no such frame.
+    """
+    count = min(count, len(plan.context))
     span = plan.context.head(count) if plan.source_last else plan.context.tail(count)
     if not count:
         return span.start, span.start

@@ -145,15 +145,16 @@ const KINDS = {
   image: fileControl,
 };
 
-// Returns a field's control with its label, help and place for an error: {node, get, set, complain, focus}, and what the
-// control itself has besides.
+// Returns a field's control with its label, help and place for an error: {node, get, set, complain, tell, focus}, and what
+// the control itself has besides. `tell(text)` shows what the value means, such as how many frames are new.
 export function control(field) {
   const id = newId(field.name);
   const made = KINDS[field.kind](field, id);
   const help = el("p", { class: "help", id: `${id}-help` }, field.help);
   const error = el("p", { class: "error", id: `${id}-error`, role: "alert" });
+  const told = el("p", { class: "told", id: `${id}-told` });
   const target = made.node.id === id ? made.node : made.node.querySelector(`#${id}`);
-  target?.setAttribute("aria-describedby", `${help.id} ${error.id}`);
+  target?.setAttribute("aria-describedby", `${told.id} ${help.id} ${error.id}`);
   if (field.required) target?.setAttribute("aria-required", "true");
   const label = el(
     "label",
@@ -166,6 +167,7 @@ export function control(field) {
     { class: `field of-${field.kind}`, data: { path: field.path.join(".") } },
     label,
     made.node,
+    told,
     help,
     error,
   );
@@ -179,5 +181,6 @@ export function control(field) {
   };
   node.addEventListener("input", () => complain(null));
   made.onFailure?.(() => complain(null));
-  return { ...made, node, complain, focus: () => target?.focus() };
+  const tell = (text) => (told.textContent = text);
+  return { ...made, node, complain, tell, focus: () => target?.focus() };
 }

@@ -21,7 +21,9 @@ export function keepDraft(endpoint, form) {
     clearTimeout(timer);
     const text = stringify(form.value());
     isOwn ||= text !== beginning;
-    if (isOwn && text.length < MOST_CHARACTERS) sessionStorage.setItem(name, text);
+    if (!isOwn) return;
+    if (text.length < MOST_CHARACTERS) sessionStorage.setItem(name, text);
+    else sessionStorage.removeItem(name); // an older one would come back in its place
   }
   form.node.addEventListener("input", () => {
     clearTimeout(timer);

@@ -24,7 +24,7 @@ export function fileControl(field, id) {
   let tellFacts = () => {};
   let tellSettings = () => {};
   const input = el("input", { id, type: "file", accept: isImage ? "image/*" : VIDEOS });
-  const url = el("input", { type: "url", placeholder: "or paste a URL", aria: { label: `URL of the ${field.kind}` } });
+  const url = el("input", { type: "url", placeholder: "or a URL", aria: { label: `URL of the ${field.kind}` } });
   const bar = el("progress", { max: 1, hidden: true, aria: { label: "Upload" } });
   const facts = el("p", { class: "facts", role: "status" });
   const view = el("div", { class: "view" });
@@ -36,26 +36,31 @@ export function fileControl(field, id) {
   clear.hidden = again.hidden = true;
 
   function choose(next, { isSent = false } = {}) {
-    sending?.abort();
-    if ((next || undefined) === value) return;
+    const isStopped = stop();
+    if ((next || undefined) === value) {
+      if (isStopped) say("The upload was stopped.");
+      return;
+    }
     value = next || undefined;
     url.value = value && !fileKey(value) ? value : "";
     node.dispatchEvent(new Event("input", { bubbles: true }));
     show(value, isSent);
   }
 
-  // Takes a stored video, or, for an image, the last frame of one.
-  async function take(path) {
-    if (!isImage) {
-      choose(fileUrl(path));
-      return;
-    }
-    say("Taking the last frame");
-    try {
-      await send(await lastFrame(path));
-    } catch (error) {
-      fail(error.message);
-    }
+  // Ends an upload that is under way. Returns whether there was one.
+  function stop() {
+    const own = sending;
+    sending = null;
+    own?.abort();
+    bar.hidden = true;
+    clear.hidden = value === undefined;
+    return own !== null;
+  }
+
+  // Takes a stored file, or the last frame of a stored video.
+  function take(path, { isFrame = false } = {}) {
+    if (isFrame) deliver("Taking the last frame", () => lastFrame(path));
+    else choose(fileUrl(path));
   }
 
   // Shows the file. A stranger's one is shown from the copy that the server fetched and keeps.
@@ -117,24 +122,26 @@ export function fileControl(field, id) {
     tellFailure();
   }
 
-  async function send(file) {
-    sending?.abort();
+  const send = (file) => deliver(`Sending ${file.name || "the pasted file"}`, () => file);
+
+  // Uploads the file that `make` returns, and chooses it, unless another file was chosen meanwhile.
+  async function deliver(text, make) {
+    stop();
     const own = (sending = new AbortController());
-    bar.hidden = false;
+    bar.hidden = clear.hidden = false;
     bar.value = 0;
-    say(`Sending ${file.name || "the pasted file"}`);
-    clear.hidden = false;
+    say(text);
     try {
+      const file = await make();
+      own.signal.throwIfAborted();
       const sent = await upload(file, (share) => (bar.value = share), own.signal);
-      if (sending === own) choose(sent, { isSent: true });
+      if (sending !== own) return;
+      sending = null;
+      choose(sent, { isSent: true });
     } catch (error) {
-      if (sending === own) fail(error.name === "AbortError" ? "The upload was stopped." : error.message);
-    } finally {
-      if (sending === own) {
-        sending = null;
-        bar.hidden = true;
-        clear.hidden = value === undefined;
-      }
+      if (sending !== own) return;
+      stop();
+      fail(error.message);
     }
   }
 

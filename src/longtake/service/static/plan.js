@@ -46,6 +46,7 @@ export function followPlan(endpoint, form, { node, price }, source, onPlan) {
 
   function setStale(isStale) {
     for (const one of [node, price]) one.classList.toggle("stale", isStale);
+    form.node.classList.toggle("planning", isStale);
   }
 
   function later() {

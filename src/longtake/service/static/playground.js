@@ -8,6 +8,7 @@ import { by, el, toast } from "./dom.js";
 import { keepDraft } from "./draft.js";
 import { exampleView } from "./example.js";
 import { buildForm } from "./form.js";
+import { countSentence } from "./frames.js";
 import { four } from "./four.js";
 import { stringify } from "./json.js";
 import { allowNotifications, notify } from "./notify.js";
@@ -37,6 +38,7 @@ let isSending = false;
 let hasDraft = false;
 
 output.append(tabs.node, view, code);
+tabs.choose("Result");
 show("An example", el("p", { class: "lead" }, HOW));
 
 async function start() {
@@ -52,16 +54,18 @@ async function start() {
   form = buildForm(by("form"), endpoint.fields);
   source = form.field("video_url");
   const strip = contextStrip(form);
-  source.node.append(strip.node);
-  source.onFacts((facts, file) => strip.show(facts, file).catch((error) => toast(error.message, { failed: true })));
+  source.node.querySelector(".drop").after(strip.node);
+  source.onFacts(strip.show);
   source.onSettings(offerSettings);
   const plan = { node: el("div", { class: "plan" }), price: el("strong", { class: "price", role: "status" }) };
   const { node: panel, show: showCode } = codePanel(endpoint);
   code.append(panel);
   by("form").append(plan.node, el("div", { class: "run" }, button, plan.price));
+  const counted = form.field("num_frames") ?? form.field("duration");
   let planned = null;
   problems = followPlan(id, form, plan, source, (found, isSameSource) => {
     planned = found;
+    counted?.tell(found ? countSentence(found.context) : "");
     if (!isSameSource) strip.mark(found?.context ?? null);
     showCode(form.value(), found);
   });
@@ -172,7 +176,6 @@ function show(title, ...nodes) {
   release = () => {};
   const heading = el("h2", { tabindex: -1 }, title);
   view.replaceChildren(heading, ...nodes);
-  tabs.choose("Result");
   return heading;
 }
 
@@ -208,6 +211,7 @@ async function send(values) {
 async function run(value) {
   const made = await send(() => [value()]);
   if (!made) return;
+  tabs.choose("Result");
   go(`?request=${made[0]}`);
   follow(made[0]);
 }
@@ -300,6 +304,7 @@ async function runFour(input) {
   const seeded = (number) => (form.field("seed") ? { ...input, seed: first + number } : input);
   const made = await send(() => [0, 1, 2, 3].map(seeded));
   if (!made) return;
+  tabs.choose("Result");
   go(`?four=${made.join(",")}`);
   showFour(made);
 }

@@ -1,43 +1,90 @@
-// The recent videos of this server, to take one as a source or its last frame as an image.
+// The recent files of this server: videos as a source; end images and last frames of videos as an end image.
 
-import { callJson, fileKey } from "./api.js";
+import { callJson, fileKey, mediaAddress } from "./api.js";
 import { el } from "./dom.js";
 import { playable } from "./playable.js";
 import { picture } from "./thumbnail.js";
 
 const SHOWN = 6;
 
-// Returns the folded list of the newest results and of the sources of the newest requests. It is loaded when it is opened;
-// `take(path)` gets the address of the chosen one.
+// Returns the folded list of the files of the newest requests. It is loaded each time it is opened. `take(path, {isFrame})`
+// gets the address of the chosen file, and whether its last frame is wanted.
 export function recentFiles(isImage, take) {
-  const list = el("div", {});
-  const title = isImage ? "The last frame of a recent video" : "A recent video";
+  const list = el("div", { class: "recents-list" });
+  const title = isImage ? "A recent image, or the last frame of a recent video" : "A recent video";
   const box = el("details", { class: "recents" }, el("summary", {}, title), list);
   box.addEventListener("toggle", async () => {
     if (!box.open) return;
     try {
-      const { requests } = await callJson("page/requests?state=done");
-      const results = requests.filter(({ video }) => video).map((one) => [one.video.url, one.prompt || one.endpoint]);
-      const known = new Set(results.map(([path]) => path));
-      const sources = new Map(
-        requests
-          .filter(({ source }) => source && !known.has(source))
-          .map((one) => [one.source, `Source: ${one.prompt}`]),
-      );
-      const files = [...results.slice(0, SHOWN), ...[...sources].slice(0, SHOWN)];
-      list.className = files.length ? "recent" : "quiet";
-      list.replaceChildren(...(files.length ? files.map((file) => item(file, take)) : ["There is none yet."]));
+      const { requests } = await callJson("page/requests");
+      const made = isImage ? imageGroups(requests) : videoGroups(requests);
+      const groups = made.filter(({ files }) => files.length);
+      list.replaceChildren(...(groups.length ? groups.map((one) => group(one, take)) : [nothing()]));
     } catch (error) {
-      list.className = "error";
-      list.replaceChildren(error.message);
+      list.replaceChildren(el("p", { class: "error" }, error.message));
     }
   });
   return box;
 }
 
-const item = ([path, text], take) =>
-  el("button", { type: "button", class: "plain", onclick: () => take(path) }, picture(path), el("span", {}, text));
+const nothing = () => el("p", { class: "quiet" }, "There is none yet.");
 
+// Returns [{name, files, thumbnail, isFrame}] of recent videos. A file is [address, text]; `thumbnail(address)` shows it.
+function videoGroups(requests) {
+  const made = results(requests);
+  const known = new Set(made.map(([path]) => path));
+  const others = distinct(requests, ({ source }) => source).filter(([path]) => !known.has(path));
+  return [
+    { name: "Results", files: made.slice(0, SHOWN), thumbnail: picture, isFrame: false },
+    { name: "Sources", files: others.slice(0, SHOWN), thumbnail: picture, isFrame: false },
+  ];
+}
+
+// Returns the groups, in the same form, of what can be an end image.
+function imageGroups(requests) {
+  const images = distinct(requests, ({ end_image: path }) => path);
+  return [
+    { name: "End images", files: images.slice(0, SHOWN), thumbnail: still, isFrame: false },
+    { name: "Last frames of results", files: results(requests).slice(0, SHOWN), thumbnail: picture, isFrame: true },
+  ];
+}
+
+const results = (requests) => distinct(requests, ({ video }) => video?.url);
+
+// Returns the files that `pathOf` finds in requests, the newest first, each once, with the prompt of its request.
+function distinct(requests, pathOf) {
+  const found = new Map();
+  for (const one of requests)
+    if (pathOf(one) && !found.has(pathOf(one))) found.set(pathOf(one), one.prompt || one.endpoint);
+  return [...found];
+}
+
+const group = ({ name, files, thumbnail, isFrame }, take) =>
+  el(
+    "section",
+    {},
+    el("h3", {}, name),
+    el("div", { class: "recent" }, files.map(([path, text]) => item(text, thumbnail(path), () => take(path, { isFrame })))),
+  );
+
+const item = (text, shown, act) =>
+  el("button", { type: "button", class: "plain", onclick: act }, shown, el("span", {}, text));
+
+// Returns a box with a stored picture.
+function still(path) {
+  const box = el("span", { class: "screen loading", aria: { hidden: "true" } });
+  const ended = () => box.classList.remove("loading");
+  mediaAddress(path)
+    .then(({ address, release }) => {
+      const end = () => {
+        release();
+        ended();
+      };
+      box.append(el("img", { src: address, alt: "", loading: "lazy", onload: end, onerror: end }));
+    })
+    .catch(ended);
+  return box;
+}
 // Returns the last frame of a stored video as a PNG file.
 export async function lastFrame(path) {
   const [{ fps }, { address, release }] = await Promise.all([callJson(`media/${fileKey(path)}/facts`), playable(path)]);

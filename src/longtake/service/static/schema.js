@@ -33,8 +33,14 @@ const FIRST = [
   "video_size",
   "aspect_ratio",
 ];
-// Fields whose own words are those of another field of the same endpoint.
-const LABELS = { "video.reverse_video": "Reverse the source" };
+// Fields whose own words are those of another field of the same endpoint: their label and help.
+const WORDS = {
+  reverse_video: ["Play the result backwards", "Plays the finished video backwards, the source and the new frames."],
+  "video.reverse_video": [
+    "Play the source backwards",
+    "Turns the source around before it is extended, so that the new frames continue its first frame.",
+  ],
+};
 export const GROUP_NAMES = GROUPS.map(([name]) => name);
 
 // Returns {id, model, standsInFor, note, sound, price, openapi, fields} of the endpoint with this id.
@@ -77,11 +83,12 @@ function fieldsOf(schema, schemas, prefix = []) {
     const path = [...prefix, name];
     if (own.type === "object" && own.properties) return fieldsOf(own, schemas, path);
     const required = (schema.required ?? []).includes(name);
+    const [label, help] = WORDS[path.join(".")] ?? [spaced(name), own.description ?? ""];
     const field = {
       path,
       name,
-      label: LABELS[path.join(".")] ?? spaced(name),
-      help: own.description ?? "",
+      label,
+      help,
       kind: kindOf(name, own),
       group: required ? GROUP_NAMES[0] : GROUPS.find(([, pattern]) => pattern.test(name))[0],
       required,
