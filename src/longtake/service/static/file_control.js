@@ -162,6 +162,10 @@ export function fileControl(field, id) {
   input.addEventListener("input", (event) => event.stopPropagation());
   url.addEventListener("input", (event) => event.stopPropagation());
   url.addEventListener("change", () => choose(url.value.trim()));
+  url.addEventListener("paste", ({ clipboardData }) => {
+    // The field has the pasted text after the event. A file is taken by the page.
+    if (!clipboardData.files.length) setTimeout(() => URL.canParse(url.value) && choose(url.value.trim()));
+  });
   node.addEventListener("dragover", () => node.classList.add("over"));
   node.addEventListener("dragleave", () => node.classList.remove("over"));
   node.addEventListener("drop", drop);

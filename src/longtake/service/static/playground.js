@@ -98,7 +98,9 @@ function listen() {
   });
   document.addEventListener("paste", (event) => {
     const [file] = event.clipboardData.files;
-    const isText = event.clipboardData.types.includes("text/plain") && event.target.matches("input, textarea");
+    // A text that came along is wanted by a field for text, but not by one for a URL: it is the name of a copied file.
+    const takesText = event.target.matches("textarea, input:not([type=url])");
+    const isText = event.clipboardData.types.includes("text/plain") && takesText;
     if (!file || isText) return;
     event.preventDefault();
     form.take(file);
