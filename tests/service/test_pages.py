@@ -119,3 +119,18 @@ def test_texts_are_sent_compressed_to_clients_that_accept_it(served: Served) -> 
         assert packed.headers["etag"] != plain.headers["etag"]
         assert packed.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
     assert "content-encoding" not in served.client().get("/static/example_ltx2.jpg").headers
+
+
+def test_a_style_sheet_is_sent_with_those_that_it_imports(served: Served) -> None:
+    sheet = served.client().get("/static/playground.css").text
+    assert "@import" not in sheet
+    assert (FOLDER / "static" / "player.css").read_text("utf-8") in sheet
+
+
+def test_a_page_names_the_scripts_that_it_needs_first_before_those_that_it_imports_later(served: Served) -> None:
+    page = served.client().get(f"/models/{LTX2}").text
+    links = re.findall(r'<link rel="modulepreload"( fetchpriority="low")? href="[./]*static/([\w.]+)">', page)
+    low = [name for priority, name in links if priority]
+    assert [name for _, name in links][-len(low) :] == low
+    assert {"output.js", "result.js", "player.js"} <= set(low)
+    assert {"endpoint.js", "schema.js", "form.js", "controls.js"} <= {name for priority, name in links if not priority}

@@ -32,8 +32,12 @@ TYPES = {
     ".mp4": "video/mp4",
 }
 """File name suffix -> MIME type of the static files."""
-_IMPORT = re.compile(r"""^(?:import|\} from|@import)\b[^"]*"(?:\./)?([\w.]+)";""", re.MULTILINE)
-"""Matches a line of a script or a style sheet that imports another one. The group is the other one's name."""
+_IMPORT = re.compile(r"""^(?:import|\} from)\b[^"]*"\./([\w.]+)";""", re.MULTILINE)
+"""Matches a line of a script that imports another one. The group is the other one's name."""
+_SHEET = re.compile(r"""^@import "([\w.]+)";$""", re.MULTILINE)
+"""Matches a line of a style sheet that imports another one. The group is the other one's name."""
+_LATER = re.compile(r'\bimport\("\./([\w.]+)"\)')
+"""Matches an import of a script that is loaded while the page is used already. The group is the script's name."""
 PACKED = ("image/jpeg", "video/mp4")
 """MIME types of files that are compressed already. All others are compressed with gzip for clients that accept it."""
 SECURITY_HEADERS = {
@@ -48,7 +52,7 @@ SECURITY_HEADERS = {
 
 def routes(_: ServerState) -> list[BaseRoute]:
     """Returns the routes of the pages and their static files."""
-    files = {path.name: path.read_bytes() for path in (FOLDER / "static").iterdir() if path.suffix in TYPES}
+    files = {path.name: _content(path) for path in (FOLDER / "static").iterdir() if path.suffix in TYPES}
 
     async def static(request: Request) -> Response:
         name = request.path_params["name"]
@@ -70,6 +74,14 @@ def routes(_: ServerState) -> list[BaseRoute]:
         _page("/shared/{key}", "shared", "Shared result"),
         Route("/static/{name}", static),
     ]
+
+
+def _content(path: Path) -> bytes:
+    """Returns what is sent of the static file at `path`. The other style sheets that a style sheet imports are put into
+    it, so that the browser need not wait for the network twice."""
+    if path.suffix != ".css":
+        return path.read_bytes()
+    return _SHEET.sub(lambda line: _content(path.with_name(line[1])).decode(), path.read_text("utf-8")).encode()
 
 
 def _plain_text(endpoint: str) -> Route:
@@ -132,36 +144,41 @@ def _cards(root: str) -> str:
 
 
 def _preloads(page: str, root: str) -> str:
-    """Returns the HTML that lets the browser load all scripts and style sheets of a page at once.
+    """Returns the HTML that lets the browser load all scripts of a page at once.
 
-    Otherwise it would learn of each only from the file that imports it, and wait for the network again and again.
+    Otherwise it would learn of each only from the file that imports it, and wait for the network again and again. The
+    scripts that the page needs first come first, and those that it imports later have a low priority.
 
     page: the page's name.
     root: the relative URL of the server's root, such as `../`.
     """
-    scripts = sorted(_imported(f"{page}.js", set()) - {f"{page}.js"})
-    sheets = sorted(_imported(f"{page}.css", set()) - {f"{page}.css"})
+    scripts = _imported(f"{page}.js", [])
+    later = [name for name in _imported(f"{page}.js", [], later=True) if name not in scripts]
     return "".join(
         (
-            *(f'<link rel="preload" as="style" href="{root}static/{name}">' for name in sheets),
-            *(f'<link rel="modulepreload" href="{root}static/{name}">' for name in scripts),
+            *(f'<link rel="modulepreload" href="{root}static/{name}">' for name in scripts[1:]),
+            *(f'<link rel="modulepreload" fetchpriority="low" href="{root}static/{name}">' for name in later),
         )
     )
 
 
-def _imported(name: str, known: set[str]) -> set[str]:
-    """Returns `known` with the names of a static file and of all files that it imports, directly or not."""
+def _imported(name: str, known: list[str], *, later: bool = False) -> list[str]:
+    """Returns `known` with the names of a script and of all scripts that it imports, directly or not, in their order.
+
+    later: True to include what is imported while the page is used already.
+    """
     if name not in known:
-        known.add(name)
-        for other in _imports(name):
-            _imported(other, known)
+        known.append(name)
+        for other in _imports(name, later):
+            _imported(other, known, later=later)
     return known
 
 
 @cache
-def _imports(name: str) -> tuple[str, ...]:
-    """Returns the names of the static files that a static file imports. Each file is read once."""
-    return tuple(_IMPORT.findall((FOLDER / "static" / name).read_text("utf-8")))
+def _imports(name: str, later: bool) -> tuple[str, ...]:
+    """Returns the names of the scripts that a script imports. The arguments are those of `_imported`."""
+    text = (FOLDER / "static" / name).read_text("utf-8")
+    return (*_IMPORT.findall(text), *(_LATER.findall(text) if later else ()))
 
 
 def _address_without_end_slashes(request: Request) -> str:

@@ -2,7 +2,7 @@
 
 import { fileKey, mediaAddress } from "./api.js";
 import { el } from "./dom.js";
-import { frameRows } from "./frames.js";
+import { countSentence, frameRows } from "./frames.js";
 import { limitsOf, used } from "./limits.js";
 
 const HEIGHT = 72; // of the picture, in pixels; it is shown a little smaller
@@ -11,7 +11,8 @@ const [LEAST_FRAMES, MOST_FRAMES] = [3, 16];
 const KEYS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -4, PageUp: 4 };
 
 // Builds the strip below the source's control. Returns {node, show, mark}: `show(facts, file)` shows another source
-// (null: none), and `mark(context)` marks the context of a plan, as the server describes it (null: none).
+// (null: none), and `mark(context, keepsOld)` marks the context of a plan, as the server describes it (null: none), or
+// leaves the one before. The number of new frames is told at the field with the number of frames, too.
 export function contextStrip(form) {
   const picture = el("img", { alt: "Frames of the source, evenly spaced" });
   const zones = ["cut", "shade", "seen", "shade", "cut"].map((name) => el("div", { class: name }));
@@ -31,6 +32,7 @@ export function contextStrip(form) {
     said,
     helps,
   );
+  const counted = form.field("num_frames") ?? form.field("duration");
   let facts = null;
   let context = null;
   let release = () => {};
@@ -66,7 +68,9 @@ export function contextStrip(form) {
     }
   }
 
-  function mark(next) {
+  function mark(next, keepsOld) {
+    counted?.tell(next ? countSentence(next) : "");
+    if (keepsOld) return;
     context = next;
     draw();
     // Who has just chosen the source sees all of this, also on a phone, where it would be behind the line with "Run".

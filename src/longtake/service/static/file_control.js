@@ -2,9 +2,6 @@
 
 import { callJson, fileAddress, fileKey, fileUrl, mediaAddress } from "./api.js";
 import { el } from "./dom.js";
-import { playable } from "./playable.js";
-import { lastFrame, recentFiles } from "./recent_files.js";
-import { upload } from "./upload.js";
 import { seconds } from "./words.js";
 
 const VIDEOS = "video/*,image/gif,image/webp,.mkv,.mov,.avi,.mts,.ts";
@@ -21,7 +18,8 @@ export function fileControl(field, id) {
   let release = () => {};
   let failure = null;
   let tellFailure = () => {};
-  let tellFacts = () => {};
+  let told = [null]; // the newest facts
+  let takeFacts = () => {};
   let tellSettings = () => {};
   const input = el("input", { id, type: "file", accept: isImage ? "image/*" : VIDEOS });
   const url = el("input", { type: "url", placeholder: "or a URL", aria: { label: `URL of the ${field.kind}` } });
@@ -32,7 +30,7 @@ export function fileControl(field, id) {
   const again = button("Try again", () => show(value));
   const choice = el("span", { class: "button" }, `Choose or drop ${isImage ? "an image" : "a video"}`, input);
   const row = el("div", { class: "row" }, choice, url, again, clear);
-  const node = el("div", { class: "drop" }, view, row, bar, facts, recentFiles(isImage, take));
+  const node = el("div", { class: "drop" }, view, row, bar, facts, recents());
   clear.hidden = again.hidden = true;
 
   function choose(next, { isSent = false } = {}) {
@@ -57,9 +55,20 @@ export function fileControl(field, id) {
     return own !== null;
   }
 
+  // Returns the folded list of recent files.
+  function recents() {
+    const list = el("div", { class: "recents-list" });
+    const title = isImage ? "A recent image, or the last frame of a recent video" : "A recent video";
+    const box = el("details", { class: "recents" }, el("summary", {}, title), list);
+    box.addEventListener("toggle", async () => {
+      if (box.open) (await import("./recent_files.js")).listRecent(list, isImage, take);
+    });
+    return box;
+  }
+
   // Takes a stored file, or the last frame of a stored video.
   function take(path, { isFrame = false } = {}) {
-    if (isFrame) deliver("Taking the last frame", () => lastFrame(path));
+    if (isFrame) deliver("Taking the last frame", async () => (await import("./recent_files.js")).lastFrame(path));
     else choose(fileUrl(path));
   }
 
@@ -78,7 +87,7 @@ export function fileControl(field, id) {
       const own = fileAddress(shown) ?? (await callJson("media/import", { json: { url: shown } })).file;
       if (shown !== value) return;
       if (!isImage) await tell(own, shown, isSent);
-      const media = await (isImage ? mediaAddress(own) : playable(own));
+      const media = await (isImage ? mediaAddress(own) : (await import("./playable.js")).playable(own));
       if (shown !== value) {
         media.release();
         return;
@@ -102,6 +111,11 @@ export function fileControl(field, id) {
     say([...parts, found.has_audio ? "with sound" : "no sound"].join(", "));
     tellFacts(found, own);
     if (isSent && found.settings) tellSettings(found.settings);
+  }
+
+  function tellFacts(...found) {
+    told = found;
+    takeFacts(...found);
   }
 
   function say(text) {
@@ -132,7 +146,7 @@ export function fileControl(field, id) {
     bar.value = 0;
     say(text);
     try {
-      const file = await make();
+      const [file, { upload }] = await Promise.all([make(), import("./upload.js")]);
       own.signal.throwIfAborted();
       const sent = await upload(file, (share) => (bar.value = share), own.signal);
       if (sending !== own) return;
@@ -171,7 +185,10 @@ export function fileControl(field, id) {
   node.addEventListener("drop", drop);
   const pending = () => (sending ? "The upload is still on its way." : null);
   const onFailure = (listener) => (tellFailure = listener);
-  const onFacts = (listener) => (tellFacts = listener);
+  const onFacts = (listener) => {
+    takeFacts = listener;
+    takeFacts(...told);
+  };
   const onSettings = (listener) => (tellSettings = listener);
   const note = (text) => facts.append(" ", text);
   return {

@@ -28,7 +28,7 @@ export function loraControl(field, id) {
     const input = (name, label, value, rest) =>
       el("input", { type: "text", value, aria: { label }, data: { name }, ...rest });
     const first = input("path", "LoRA", place, {
-      placeholder: "owner/repository, a URL, or a file of the LoRA folder",
+      placeholder: "owner/repository, URL or file name",
       list: names.id,
     });
     const exact = { type: "number", min: 0, max: MOST_SCALE, step: 0.05 };
@@ -43,9 +43,10 @@ export function loraControl(field, id) {
     });
     range.addEventListener("input", () => (strength.value = range.value));
     strength.addEventListener("input", () => (range.value = strength.value));
-    const inner = input("weight_name", "File of the LoRA", file, { placeholder: "file name, if it has several" });
+    const inner = input("weight_name", "File of the LoRA", file, { placeholder: "file in the repository, if it has several" });
     const away = el("button", { type: "button", class: "plain", aria: { label: "Remove this LoRA" } }, "Remove");
-    const row = el("li", {}, first, away, range, strength, inner);
+    const scaling = el("span", { class: "quiet", aria: { hidden: "true" } }, "Scale");
+    const row = el("li", {}, first, away, el("div", { class: "scale" }, scaling, range), strength, inner);
     away.addEventListener("click", () => {
       row.remove();
       node.dispatchEvent(new Event("input", { bubbles: true }));

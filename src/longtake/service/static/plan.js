@@ -27,7 +27,7 @@ export function followPlan(endpoint, form, { node, price }, source, onPlan) {
       const plan = await callJson(`models/${endpoint}/plan`, { json: form.value(), signal });
       if (signal.aborted) return;
       form.hint([]);
-      show(drawn(plan, form.value().seed !== undefined), plan);
+      show(drawn(plan, form), plan);
     } catch (error) {
       if (signal.aborted) return;
       problems = error instanceof Refused ? error.detail : [];
@@ -69,20 +69,29 @@ const summary = ({ price_usd: price, context }) =>
   `${dollars(price)} on fal, nothing here · ${context.num_frames} frames, ${context.new_frames} new`;
 
 // Returns the elements of a plan. Without a seed in the form, each run draws another one than the plan.
-function drawn({ prompt, notes, sections }, hasSeed) {
+function drawn({ prompt, notes, sections }, form) {
+  const hasSeed = form.value().seed !== undefined;
   const rows = (list) =>
     list.filter(([name]) => hasSeed || name !== "seed").map(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]);
   const parts = sections.map(({ title, rows: list }) =>
     el("section", {}, el("h3", {}, title), el("dl", {}, rows(list))),
   );
   return [
-    ...expansion(prompt),
+    ...expansion(prompt, form),
     ...notes.map((note) => el("p", { class: "note" }, note)),
     el("details", {}, el("summary", {}, "The whole plan"), parts),
   ];
 }
 
-function expansion({ expands, expanded }) {
-  if (expanded) return [el("p", { class: "quiet" }, "Expanded prompt: ", expanded)];
-  return expands ? [el("p", { class: "quiet" }, "The prompt is expanded before the frames are made.")] : [];
+// Returns the elements about the expansion of the prompt. The expanded prompt can be taken into the form, to change it.
+function expansion({ expands, expanded }, form) {
+  if (!expanded) return expands ? [el("p", { class: "quiet" }, "The prompt is expanded before the frames are made.")] : [];
+  const edit = () => {
+    form.field("prompt").set(expanded);
+    (form.field("expand_prompt") ?? form.field("enable_prompt_expansion"))?.set(false);
+    form.node.dispatchEvent(new Event("input", { bubbles: true }));
+    form.field("prompt").focus();
+  };
+  const button = el("button", { type: "button", class: "plain", onclick: edit }, "Edit it and do not expand it again");
+  return [el("div", { class: "expanded" }, el("h3", {}, "Expanded prompt"), el("p", { class: "quiet" }, expanded), button)];
 }

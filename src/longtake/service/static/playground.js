@@ -1,88 +1,67 @@
-// The playground of one endpoint: its form, its plan, the running request, and its result.
+// The playground of one endpoint: its form and its plan. What is not needed for them is loaded after them.
 
-import { renew } from "./shell.js";
-import { Refused, callJson, fileUrl } from "./api.js";
-import { codePanel } from "./code.js";
-import { contextStrip } from "./context.js";
-import { by, el, toast } from "./dom.js";
+import { loading } from "./endpoint.js";
+import { by, el } from "./dom.js";
 import { keepDraft } from "./draft.js";
-import { exampleView } from "./example.js";
 import { buildForm } from "./form.js";
-import { countSentence } from "./frames.js";
-import { four } from "./four.js";
-import { stringify } from "./json.js";
-import { allowNotifications, notify } from "./notify.js";
 import { followPlan } from "./plan.js";
-import { resultView } from "./result.js";
-import { outcome, statuses, submit, withoutCut } from "./run.js";
-import { runningView } from "./running.js";
-import { loadEndpoint } from "./schema.js";
-import { tabList } from "./tabs.js";
 import { perUnit } from "./words.js";
 
-const id = document.querySelector("[data-endpoint]").dataset.endpoint;
-const output = by("output");
+const later = Promise.all([import("./context.js"), import("./output.js")]);
 const keys = { title: "Ctrl + Enter", aria: { keyshortcuts: "Control+Enter" } };
 const button = el("button", { class: "main", ...keys }, "Run");
-const view = el("div", { class: "view-of-result" });
-const code = el("div", { id: "code" });
-const tabs = tabList("Result or code", ["Result", "Code"], [view, code], () => {});
-const HOW = "Drop a video, write what happens next, and run. The plan and the price appear before you do.";
-let endpoint = null;
-let form = null;
-let source = null;
-let problems = () => [];
-let following = new AbortController();
-let release = () => {};
-let isSending = false;
-let hasDraft = false;
-
-output.append(tabs.node, view, code);
-tabs.choose("Result");
-show("An example", el("p", { class: "lead" }, HOW));
 
 async function start() {
-  endpoint = await loadEndpoint(id);
+  const endpoint = await loading;
   by("loading").remove();
-  const { model, standsInFor, note, price } = endpoint;
-  const made = standsInFor ? `${model} stands in for ${standsInFor}` : model;
-  by("badges").append(
-    el("span", { class: standsInFor ? "badge warn" : "badge", title: note ?? "" }, made),
-    el("span", { class: "badge" }, `${perUnit(price)}, nothing here`),
-    el("span", { class: "badge" }, endpoint.sound ? "with sound" : "no sound"),
-  );
-  form = buildForm(by("form"), endpoint.fields);
-  source = form.field("video_url");
-  const strip = contextStrip(form);
+  by("badges").append(...badges(endpoint));
+  const form = buildForm(by("form"), endpoint.fields);
+  const price = el("strong", { class: "price", role: "status" });
+  const plan = el("div", { class: "plan" });
+  by("form").append(plan, el("div", { class: "run" }, button, price));
+  const hasDraft = keepDraft(endpoint.id, form);
+  const rest = later.then(([{ contextStrip }, { outputPanel }]) => {
+    const panel = outputPanel(endpoint, form, button, { hasDraft });
+    return { ...panel, problems: connect(endpoint, form, { node: plan, price }, contextStrip(form), panel) };
+  });
+  listen(form, rest);
+  (await rest).open();
+}
+
+// Lets the strip, the plan and the code follow the form. Returns the function with the problems of the form's request.
+function connect({ id }, form, plan, strip, { offerSettings, showCode }) {
+  const source = form.field("video_url");
+  let planned = null;
   source.node.querySelector(".drop").after(strip.node);
   source.onFacts(strip.show);
   source.onSettings(offerSettings);
-  const plan = { node: el("div", { class: "plan" }), price: el("strong", { class: "price", role: "status" }) };
-  const { node: panel, show: showCode } = codePanel(endpoint);
-  code.append(panel);
-  by("form").append(plan.node, el("div", { class: "run" }, button, plan.price));
-  const counted = form.field("num_frames") ?? form.field("duration");
-  let planned = null;
-  problems = followPlan(id, form, plan, source, (found, isSameSource) => {
+  form.node.addEventListener("input", () => showCode(form.value(), planned));
+  showCode(form.value(), null);
+  return followPlan(id, form, plan, source, (found, isSameSource) => {
     planned = found;
-    counted?.tell(found ? countSentence(found.context) : "");
-    if (!isSameSource) strip.mark(found?.context ?? null);
+    strip.mark(found?.context ?? null, isSameSource);
     showCode(form.value(), found);
   });
-  by("form").addEventListener("input", () => showCode(form.value(), planned));
-  hasDraft = keepDraft(id, form);
-  listen();
-  showCode(form.value(), null);
-  open();
 }
 
-function listen() {
-  by("form").addEventListener("submit", (event) => {
+function badges({ model, standsInFor, note, price, sound }) {
+  const made = standsInFor ? `${model} stands in for ${standsInFor}` : model;
+  return [
+    el("span", { class: standsInFor ? "badge warn" : "badge", title: note ?? "" }, made),
+    el("span", { class: "badge" }, `${perUnit(price)}, nothing here`),
+    el("span", { class: "badge" }, sound ? "with sound" : "no sound"),
+  ];
+}
+
+// Runs the request, and takes files that are pasted or dropped. `rest` is a promise of {problems, run}.
+function listen(form, rest) {
+  by("form").addEventListener("submit", async (event) => {
     event.preventDefault();
+    const { problems, run } = await rest;
     // What could not be downloaded a moment ago may be there now, so it is tried again.
     const refused = problems().filter(({ type }) => type !== "file_download_error");
     if (refused.length) form.complain(refused);
-    else run(form.value);
+    else run();
   });
   by("form").addEventListener("keydown", (event) => {
     // Enter in a field takes its value. It does not run the request, which can be long.
@@ -111,217 +90,6 @@ function listen() {
     const [file] = event.dataTransfer.files;
     if (file) form.take(file);
   });
-  addEventListener("popstate", open);
-}
-
-// Offers the settings that a dropped result has in its metadata. They fill the form at once if nobody changed it.
-function offerSettings({ endpoint: other, input }) {
-  const fill = () => {
-    form.set(withoutCut(input), { except: source });
-    toast("The settings in the file fill the form");
-  };
-  const link = el("a", { href: `../${other}` }, other);
-  if (other !== id) source.note(el("span", {}, "This file was made with ", link, "."));
-  else if (isUntouched()) fill();
-  else source.note(el("button", { type: "button", class: "plain", onclick: fill }, "Use the settings in the file"));
-}
-
-// Whether the form has only its beginning and a source.
-function isUntouched() {
-  const others = endpoint.fields.filter(({ required, name }) => !required && name !== "prompt");
-  const { field, get } = form.field("prompt");
-  return get() === (field.example ?? field.initial) && others.every((one) => form.isInitial(one.path));
-}
-
-// Begins a new view, and ends what the view before it did. Returns the signal that ends the new one.
-function begin() {
-  following.abort();
-  following = new AbortController();
-  return following.signal;
-}
-
-// Shows what the page's address names: a request, four of them, a source to extend, or nothing yet.
-async function open() {
-  const signal = begin();
-  const query = new URLSearchParams(location.search);
-  const typed = stringify(form.value());
-  const keepsForm = hasDraft;
-  hasDraft = false;
-  if (query.has("source")) source.set(fileUrl(query.get("source")));
-  if (query.has("four")) showFour(query.get("four").split(","));
-  else if (query.has("request")) {
-    const request = query.get("request");
-    const entry = await callJson(`page/requests/${request}`, { signal }).catch(() => null);
-    if (signal.aborted) return;
-    // What a person has typed while the request was on its way is not replaced.
-    if (entry?.input && !keepsForm && stringify(form.value()) === typed) form.set(withoutCut(entry.input));
-    follow(request);
-  } else idle();
-}
-
-function idle() {
-  const { node, release: free } = exampleView(endpoint.sound, tryExample);
-  show("An example", el("p", { class: "lead" }, HOW), node);
-  release = free;
-}
-
-// Puts the source and the prompt of the example into the form, which then shows its plan.
-function tryExample(file, prompt) {
-  source.send(file);
-  form.set({ ...form.value(), prompt }, { except: source });
-  form.field("prompt").focus();
-}
-
-// Shows a view with its heading. A screen reader speaks the heading of a result, which gets the focus.
-function show(title, ...nodes) {
-  release();
-  release = () => {};
-  const heading = el("h2", { tabindex: -1 }, title);
-  view.replaceChildren(heading, ...nodes);
-  return heading;
-}
-
-function go(address) {
-  if (location.search !== address) history.pushState(null, "", address || location.pathname);
-}
-
-// Submits requests made of `value()`, unless something is not ready yet. Returns their ids, or null if refused.
-async function send(values) {
-  const reason = form.pending();
-  if (!reason && !form.isComplete()) return null;
-  if (reason || isSending) {
-    if (reason) toast(reason, { failed: true });
-    return null;
-  }
-  isSending = true; // the button is not disabled, because it would lose the focus
-  button.setAttribute("aria-busy", "true");
-  form.complain([]);
-  allowNotifications();
-  try {
-    return await Promise.all(values().map((value) => submit(id, value)));
-  } catch (error) {
-    if (error instanceof Refused && error.detail.length) form.complain(error.detail);
-    else toast(error.message, { failed: true });
-    return null;
-  } finally {
-    isSending = false;
-    button.removeAttribute("aria-busy");
-    renew();
-  }
-}
-
-async function run(value) {
-  const made = await send(() => [value()]);
-  if (!made) return;
-  tabs.choose("Result");
-  go(`?request=${made[0]}`);
-  follow(made[0]);
-}
-
-async function follow(request) {
-  const signal = begin();
-  const view = runningView(id, request);
-  let wasOpen = false;
-  const heading = show("Waiting", view.node);
-  release = view.stop;
-  output.scrollIntoView({ block: matchMedia("(max-width: 56rem)").matches ? "start" : "nearest" });
-  try {
-    for await (const status of statuses(id, request, signal)) {
-      wasOpen ||= status.status === "IN_QUEUE" || status.status === "IN_PROGRESS";
-      if (status.status === "IN_PROGRESS") heading.textContent = "Running";
-      view.update(status);
-    }
-    if (signal.aborted) return;
-    const { made, entry, error } = await outcome(id, request, signal);
-    if (signal.aborted) return;
-    if (made) await showResult(entry, made, signal);
-    else showFailure(entry, error, view);
-    if (wasOpen) notify(made ? "Your video is ready." : `A request has ended: ${entry.state}.`);
-  } catch (error) {
-    if (!signal.aborted) showMissing(error);
-  } finally {
-    view.stop();
-    renew();
-  }
-}
-
-async function showResult(entry, made, signal) {
-  const { node, release: free } = await resultView(entry, made, { extend, again, four: runFour, edit });
-  if (signal.aborted) {
-    free();
-    return;
-  }
-  const heading = show("Result", node);
-  release = free;
-  if (document.activeElement === document.body) heading.focus();
-}
-
-// Shows why a request cannot be followed: it is unknown, or the server refuses to tell.
-function showMissing(error) {
-  const isUnknown = error instanceof Refused && error.status === 404;
-  const text = isUnknown ? "There is no such request." : error.message;
-  show(isUnknown ? "Not found" : "It failed", el("p", { class: "error", role: "alert" }, text));
-}
-
-function showFailure(entry, error, view) {
-  if (entry.state === "done") {
-    const reason = entry.erased_at ? "This result was deleted." : error.message;
-    show(error.status === 404 ? "Deleted" : "It failed", el("p", { class: "empty", role: "alert" }, reason));
-    return;
-  }
-  if (error instanceof Refused && error.detail.length) form.complain(error.detail);
-  const isCancelled = entry.state === "cancelled";
-  const text = isCancelled ? "The request was cancelled." : (error?.message ?? entry.error ?? "It failed.");
-  const retry =
-    entry.input && el("button", { type: "button", onclick: () => again(withoutCut(entry.input)) }, "Run again");
-  const message = el("p", { class: isCancelled ? "quiet" : "error", role: "alert" }, text);
-  const title = isCancelled ? "Cancelled" : "It failed";
-  const heading = show(title, message, el("div", { class: "actions" }, retry), view.log);
-  if (document.activeElement === document.body) heading.focus();
-}
-
-// Puts a result into the form as the next source. The result is shown until the new request begins.
-function extend(path) {
-  go(`?source=${encodeURIComponent(path)}`);
-  source.set(fileUrl(path));
-  by("form").scrollIntoView({ block: "start" });
-  form.field("prompt").focus();
-}
-
-function edit(input) {
-  form.set(input);
-  by("form").scrollIntoView({ block: "start" });
-  form.field("prompt").focus();
-  toast("The form has the request's settings");
-}
-
-function again(input) {
-  form.set(input);
-  run(form.value);
-}
-
-// Runs a request four times: with four seeds, or, if the endpoint takes none, simply four times.
-async function runFour(input) {
-  const first = Math.floor(Math.random() * 2 ** 30);
-  const seeded = (number) => (form.field("seed") ? { ...input, seed: first + number } : input);
-  const made = await send(() => [0, 1, 2, 3].map(seeded));
-  if (!made) return;
-  tabs.choose("Result");
-  go(`?four=${made.join(",")}`);
-  showFour(made);
-}
-
-function showFour(requests) {
-  const signal = begin();
-  const pick = (request) => {
-    go(`?request=${request}`);
-    open();
-  };
-  const onRerun = (ids) => history.replaceState(null, "", `?four=${ids.join(",")}`);
-  const onEnd = () => notify("Your four videos are ready.");
-  const { node, release: free } = four(id, requests, { pick, onRerun, onEnd }, signal);
-  show("Four takes", node);
-  release = free;
 }
 
 start().catch((error) => by("form").replaceChildren(el("p", { class: "error", role: "alert" }, error.message)));

@@ -7,24 +7,17 @@ import { picture } from "./thumbnail.js";
 
 const SHOWN = 6;
 
-// Returns the folded list of the files of the newest requests. It is loaded each time it is opened. `take(path, {isFrame})`
-// gets the address of the chosen file, and whether its last frame is wanted.
-export function recentFiles(isImage, take) {
-  const list = el("div", { class: "recents-list" });
-  const title = isImage ? "A recent image, or the last frame of a recent video" : "A recent video";
-  const box = el("details", { class: "recents" }, el("summary", {}, title), list);
-  box.addEventListener("toggle", async () => {
-    if (!box.open) return;
-    try {
-      const { requests } = await callJson("page/requests");
-      const made = isImage ? imageGroups(requests) : videoGroups(requests);
-      const groups = made.filter(({ files }) => files.length);
-      list.replaceChildren(...(groups.length ? groups.map((one) => group(one, take)) : [nothing()]));
-    } catch (error) {
-      list.replaceChildren(el("p", { class: "error" }, error.message));
-    }
-  });
-  return box;
+// Shows the files of the newest requests in the element `list`. `take(path, {isFrame})` gets the address of the chosen file,
+// and whether its last frame is wanted.
+export async function listRecent(list, isImage, take) {
+  try {
+    const { requests } = await callJson("page/requests");
+    const made = isImage ? imageGroups(requests) : videoGroups(requests);
+    const groups = made.filter(({ files }) => files.length);
+    list.replaceChildren(...(groups.length ? groups.map((one) => group(one, take)) : [nothing()]));
+  } catch (error) {
+    list.replaceChildren(el("p", { class: "error" }, error.message));
+  }
 }
 
 const nothing = () => el("p", { class: "quiet" }, "There is none yet.");
