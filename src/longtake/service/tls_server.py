@@ -128,7 +128,7 @@ class _Opening:
         self._task.add_done_callback(self._close_cancelled)
 
     def close_if_late(self, now: float) -> None:
-        """Does nothing, because each step of the opening has a time limit."""
+        """Does nothing: each step before the connection's TLS handshake is complete has a time limit of its own."""
 
     def abort(self) -> None:
         self._task.cancel()

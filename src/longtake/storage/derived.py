@@ -17,8 +17,8 @@ from longtake.database.tables import derived_files
 from longtake.storage.files import DERIVED, FileStore, disk_full_errors
 
 MOST_FORMS = 8
-"""Largest number of derived files of one kind, such as strips of frames, that are stored for one file. Of more, the
-oldest is deleted."""
+"""Largest number of derived files of one kind, such as strips of frames, that are stored for one video. If there is one
+more, the oldest is deleted."""
 
 
 @dataclass(frozen=True)

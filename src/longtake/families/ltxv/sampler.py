@@ -177,7 +177,7 @@ class Video:
 
     @classmethod
     def of_tensors(cls, tensors: Mapping[str, Tensor]) -> "Video":
-        """Returns the video that `to_tensors` turned into these tensors."""
+        """Returns the video (latents of all frames so far) that `to_tensors` turned into these tensors."""
         passes = range(len(tensors) // 2)
         return cls(*(tuple(tensors[f"{name}.{number}"] for number in passes) for name in ("video", "first")))
 
