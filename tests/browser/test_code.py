@@ -1,4 +1,4 @@
-"""The code that the playground shows, pasted: all five forms, with an uploaded file.
+"""The code that the playground shows, pasted: all five forms at the same time, with an uploaded file.
 
 Those of one endpoint of each family run by default, and those of the other endpoints in the soak run.
 """
@@ -8,6 +8,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ import httpx
 import pytest
 
 from longtake.endpoints import ENDPOINTS
+from tests.browser.pasted import LONGEST_S, run_command, run_python
 from tests.browser.test_run import fill
 from tests.contract.conftest import Node, Running
 from tests.service.finished import CLIP
@@ -26,24 +29,14 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
-PROGRAMS = {
-    "Python": [sys.executable, "-"],
-    "Library": [sys.executable, "-"],
-    "cURL": ["bash", "-e"],
-    "Command line": ["bash", "-e"],
-}
-"""Form of the code -> the program that reads it from standard input."""
-
 
 def code(tab: "Page", form: str) -> str:
     tab.get_by_role("tab", name=form, exact=True).click()
     return tab.locator("#code pre").inner_text()
 
 
-def run(server: Running, command: list[str], text: str, folder: Path) -> str:
-    binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    env = server.environment(PATH=binaries, FAL_KEY="id:secret", LONGTAKE_DATA_DIR=str(folder / "own"))
-    done = subprocess.run(command, input=text, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+def run(command: list[str], text: str, folder: Path, env: Mapping[str, str]) -> str:
+    done = subprocess.run(command, input=text, cwd=folder, env=env, capture_output=True, text=True, timeout=LONGEST_S)
     assert done.returncode == 0, f"{text}\n{done.stderr[-3000:]}"
     return done.stdout
 
@@ -61,22 +54,32 @@ def test_each_form_works_when_pasted(real: Running, tab: "Page", node: Node, tmp
     tab.goto(f"{real.http}/models/{endpoint}")
     fill(tab, endpoint)
     tab.get_by_role("tab", name="Code", exact=True).click()
-    for form, command in PROGRAMS.items():
-        said = run(real, command, code(tab, form), tmp_path)
-        if form in ("Library", "Command line"):
-            check(tmp_path / "longer.mp4")
-            (tmp_path / "longer.mp4").unlink()
-        else:
-            assert "/cdn/files/" in said
-        if form == "Python":
-            assert said.count("Reading the source\n") == 1, "each line of the log is printed once"
-    script = node.folder / "pasted.mjs"
-    script.write_text(code(tab, "JavaScript"))
-    said = run(real, ["node", str(script)], "", tmp_path)
-    assert said.count("Reading the source\n") == 1
-    result = tmp_path / "result.mp4"
-    result.write_bytes(httpx.get(said.split()[-1]).content)
-    check(result)
+    texts = {form: code(tab, form) for form in ("Python", "Library", "cURL", "Command line", "JavaScript")}
+    env = real.environment(FAL_KEY="id:secret")
+    folders = {form: tmp_path / form for form in texts}
+    for folder in folders.values():
+        folder.mkdir()
+    script = node.folder / f"pasted_{os.getpid()}.mjs"
+    script.write_text(texts["JavaScript"])
+
+    with ThreadPoolExecutor() as threads:
+        library = threads.submit(run_python, texts["Library"], folders["Library"], env)
+        command_line = threads.submit(run_command, texts["Command line"], folders["Command line"], env)
+        python = threads.submit(run, [sys.executable, "-"], texts["Python"], folders["Python"], env)
+        curl = threads.submit(run, ["bash", "-e"], texts["cURL"], folders["cURL"], env)
+        javascript = threads.submit(run, ["node", str(script)], "", folders["JavaScript"], env)
+    for local in (library, command_line):
+        local.result()
+    for form in ("Library", "Command line"):
+        check(folders[form] / "longer.mp4")
+    assert "/cdn/files/" in curl.result()
+    for client in (python, javascript):
+        said = client.result()
+        assert said.count("Reading the source\n") == 1, "each line of the log is printed once"
+        result = tmp_path / "result.mp4"
+        result.write_bytes(httpx.get(said.split()[-1]).content)
+        check(result)
+    script.unlink()
 
 
 def test_the_local_forms_ask_for_what_the_api_makes(served: Served, tab: "Page") -> None:

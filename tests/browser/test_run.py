@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 NINE: dict[str, Any] = {"video": {"max_num_frames": 9, "limit_num_frames": True}}
-SHORT: dict[str, Any] = {"num_frames": 25, "resolution": "480p", "aspect_ratio": "1:1", **NINE}
+SHORT: dict[str, Any] = {"num_frames": 17, "resolution": "480p", "aspect_ratio": "1:1", **NINE}
 TWO: dict[str, Any] = {"first_pass_num_inference_steps": 4, "second_pass_num_inference_steps": 4}
 TWO_STEPS: dict[str, Any] = {**TWO, "second_pass_skip_initial_steps": 2}
 SMALL: dict[str, Any] = {"num_frames": 17, "num_context_frames": 9, "num_inference_steps": 8}
