@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from longtake.queue.requests import Outcome
+from longtake.queue.requests import CANCELLED, Outcome
 from tests.service.finished import CLIP, finished, submit
 from tests.service.serving import LTX2, LTXV, Served, wait_for
 from tests.service.serving import submit as submit_input
@@ -309,13 +309,17 @@ def test_a_deleted_result_can_be_shown_again(served: Served, tab: "Page") -> Non
     wait_for(lambda: erased(served) == 1)
 
 
-def extended(served: Served, parent: str, prompt: str) -> str:
-    """Makes a finished request that extends the result of another one. Returns its id."""
+def extended(served: Served, parent: str, prompt: str, outcome: Outcome | None = None) -> str:
+    """Makes a request that extends the result of another one, and ends it with a video, or as told. Returns its id."""
     with served.client() as client:
         source = client.get(f"/page/requests/{parent}").json()["video"]["url"]
         body = {"prompt": prompt, "video": {"video_url": f"{served.url}/{source}"}}
         request_id = str(submit_input(client, body, endpoint=LTXV)["request_id"])
-    finished(served, served.claim())
+    claimed = served.claim()
+    if outcome is None:
+        finished(served, claimed)
+    else:
+        served.finish(claimed, outcome)
     return request_id
 
 
@@ -329,8 +333,10 @@ def test_a_result_shows_its_chain_from_the_source_on(served: Served, tab: "Page"
     tab.get_by_role("button", name="Extend again").wait_for()
     assert tab.locator(".tree").count() == 0, "it was not extended"
     second = extended(served, first, "the second")
-    for prompt in ("the third", "another third"):
-        extended(served, second, prompt)
+    tab.goto(f"{served.url}/models/{LTXV}?request={second}")
+    tab.locator(".knot").nth(2).wait_for()
+    for prompt in ("the third", "another third", "a cancelled one"):
+        extended(served, second, prompt, CANCELLED if "cancelled" in prompt else None)
     tab.set_viewport_size({"width": 360, "height": 740})
     for address in (f"models/{LTXV}?request={second}", f"history?chain={second}"):
         tab.goto(f"{served.url}/{address}")

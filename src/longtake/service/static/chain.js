@@ -7,17 +7,23 @@ import { download, downloadName } from "./download.js";
 import { picture } from "./thumbnail.js";
 import { STATES, plural, seconds } from "./words.js";
 
-// Draws into `node` the tree with the request `id` in it.
+// Draws into `node` the tree with the request `id` in it. Returns how many requests it shows: of the others that failed,
+// were cancelled or were deleted, only those whose result was extended.
 export async function drawChain(node, id) {
   node.replaceChildren(el("p", { class: "quiet", role: "status" }, "Loading"));
   try {
-    const entries = await wholeTree(id);
+    const all = await wholeTree(id);
+    const parents = new Set([id, ...all.map(({ parent }) => parent)]);
+    const isLost = ({ state, erased_at: erased }) => erased || state === "failed" || state === "cancelled";
+    const entries = all.filter((entry) => parents.has(entry.id) || !isLost(entry));
     const ids = new Set(entries.map((entry) => entry.id));
     const roots = entries.filter(({ parent }) => !ids.has(parent));
     const trees = roots.map((root) => el("ul", { class: "tree" }, beginning(root), items(root, entries, id)));
     node.replaceChildren(...(trees.length ? trees : [el("p", { class: "empty" }, "There is no such request.")]));
+    return entries.length;
   } catch (error) {
     node.replaceChildren(el("p", { class: "error" }, error.message));
+    return 0;
   }
 }
 

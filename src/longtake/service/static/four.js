@@ -57,7 +57,8 @@ export function four(endpoint, requests, { pick, onRerun, onEnd }, signal) {
     const failure = error?.message ?? "It failed.";
     const reason = made ? "No file is stored." : entry.state === "cancelled" ? "Cancelled" : failure;
     const retry = el("button", { type: "button", onclick: () => rerun(place, entry.input, retry) }, "Run again");
-    tile.replaceChildren(message(seed === undefined ? reason : `Seed ${seed}: ${reason}`), entry.input ? retry : "");
+    const text = seed === undefined ? reason : `Seed ${seed}: ${reason}`;
+    tile.replaceChildren(message(text, entry.state === "cancelled"), entry.input ? retry : "");
   }
 
   async function rerun(place, input, button) {
@@ -88,4 +89,4 @@ export function four(endpoint, requests, { pick, onRerun, onEnd }, signal) {
   return { node, release: () => releases.forEach((release) => release()) };
 }
 
-const message = (text) => el("p", { class: "error", role: "alert" }, text);
+const message = (text, isWanted = false) => el("p", { class: isWanted ? "quiet" : "error", role: "alert" }, text);

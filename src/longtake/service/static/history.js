@@ -142,7 +142,7 @@ function drawn(request, now) {
           : null,
       ),
       request.prompt ? el("p", { class: "prompt" }, request.prompt) : null,
-      request.error ? el("p", { class: "error" }, request.error) : null,
+      request.error && request.state !== "cancelled" ? el("p", { class: "error" }, request.error) : null,
       request.state === "running"
         ? el(
             "div",

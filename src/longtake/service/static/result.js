@@ -121,8 +121,9 @@ const notesOf = (notes) =>
 function chainOf({ id, parent, children }) {
   if (!parent && !children.length) return null;
   const tree = el("div", {});
-  drawChain(tree, id);
-  return el("section", {}, el("h3", {}, "Chain"), tree);
+  const section = el("section", { hidden: true }, el("h3", {}, "Chain"), tree);
+  drawChain(tree, id).then((count) => (section.hidden = count < 2));
+  return section;
 }
 
 // The figures and the sheet of the joint. They are made when the section is opened for the first time.
