@@ -1,16 +1,10 @@
 """`longtake serve` on the data folder of an earlier version."""
 
 import json
-import os
-import re
 import sqlite3
-import subprocess
-import sys
 import tarfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +15,9 @@ import sqlalchemy as sa
 
 from longtake.database.connection import connect, file_url
 from longtake.families import plan_from_json
-from longtake.queue.requests import RequestRow
-from tests.worker.requests import whole_row
+from tests.upgraded import FOLDERS, Server, serving
 
-OLD = Path(__file__).parent / "data" / "upgrade" / "c19c832.tar.xz"
+OLD = FOLDERS / "c19c832.tar.xz"
 KEY = "91e62dd2-b9fa-4e2c-83e1-0a1df3a1a219:2ded1158a422bc2f1520c71c0043a935e11bbc5a7d3f7be2f071fd5470260bcc"
 
 LTX2, LTXV = "fal-ai/ltx-2.3-22b", "fal-ai/ltxv-13b-098-distilled"
@@ -53,33 +46,6 @@ SMALLER: dict[str, dict[str, Any]] = {
 HIDDEN = "hidden" + "x" * 26 + ".mp4"
 """The key of a file that only its owner may read."""
 
-PATIENCE_S = 240
-
-
-@dataclass(frozen=True)
-class Server:
-    """This version's server on the old folder."""
-
-    http: str
-    data_dir: Path
-    log: Path
-
-    def get(self, path: str) -> httpx.Response:
-        return httpx.get(f"{self.http}{path}", headers={"Authorization": f"Key {KEY}"}, timeout=30)
-
-    def row(self, request_id: str) -> RequestRow:
-        return row_of(self.data_dir, request_id)
-
-
-def row_of(data_dir: Path, request_id: str) -> RequestRow:
-    engine = connect(file_url(data_dir / "longtake.db"))
-    try:
-        row = whole_row(engine, request_id)
-    finally:
-        engine.dispose()
-    assert row is not None
-    return row
-
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -107,29 +73,8 @@ def server(old: Path) -> Iterator[Server]:
         rows = {name: (state, plan) for name, state, plan in database.execute("SELECT id, state, plan FROM requests")}
     assert [rows[name][0] for name in (*RUNNING, *WAITING)] == ["IN_PROGRESS"] * 2 + ["IN_QUEUE"] * 2
     assert plan_from_json(json.loads(rows[next(iter(RUNNING))][1])) is None, "the old plan has another form"
-    command = [str(Path(sys.executable).with_name("longtake")), "serve", "--port", "0", "--data-dir", str(old)]
-    environment = os.environ | {"LONGTAKE_LEASE_S": "1", "LONGTAKE_SLOTS": "cpu"}
-    log = old.parent / "log"
-    with log.open("wb") as out:
-        process = subprocess.Popen([*command, "--host", "127.0.0.1"], stdout=out, stderr=out, env=environment)
-    try:
-        yield Server(_address(process, log), old, log)
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _address(process: subprocess.Popen[bytes], log: Path) -> str:
-    until = time.monotonic() + PATIENCE_S
-    while time.monotonic() < until and process.poll() is None:
-        if found := re.search(r"longtake serves (http://\S+)", log.read_text()):
-            return found[1]
-        time.sleep(0.05)
-    raise AssertionError(log.read_text()[-3000:])
+    with serving(old, KEY, {}) as running:
+        yield running
 
 
 def test_finished_results_stay_readable(server: Server) -> None:
@@ -137,8 +82,7 @@ def test_finished_results_stay_readable(server: Server) -> None:
     answer = server.get(f"/queue/{app}/requests/{request_id}")
     assert answer.status_code == 200
     assert answer.json()["seed"] == 31
-    path = answer.json()["video"]["url"].partition("http://old.example:8000")[2]
-    assert len(server.get(path).content) == answer.json()["video"]["file_size"]
+    assert len(server.get(answer.json()["video"]["url"]).content) == answer.json()["video"]["file_size"]
     app, request_id = FAILED
     failed = server.get(f"/queue/{app}/requests/{request_id}")
     assert (failed.status_code, failed.json()["detail"][0]["type"]) == (422, "unsupported_video_format")
@@ -155,31 +99,18 @@ def test_hidden_files_stay_hidden(server: Server) -> None:
 @pytest.mark.parametrize("request_id", [*RUNNING, *WAITING])
 def test_unfinished_requests_are_carried_out(server: Server, request_id: str) -> None:
     """Waiting requests run. Running ones return to the queue and get a new plan."""
-    row, app = ended(server, request_id), (RUNNING | WAITING)[request_id]
+    row, app = server.ended(request_id), (RUNNING | WAITING)[request_id]
     assert (row.state, row.status_code) == ("COMPLETED", 200), (row.error, server.log.read_text()[-2000:])
     assert row.attempt == (2 if request_id in RUNNING else 1)
     plan = plan_from_json(row.plan or {})
     assert plan is not None
     answer = server.get(f"/queue/{app}/requests/{request_id}").json()
-    path = answer["video"]["url"].partition("http://old.example:8000")[2]
     result = server.data_dir.parent / f"{request_id}.mp4"
-    result.write_bytes(server.get(path).content)
+    result.write_bytes(server.get(answer["video"]["url"]).content)
     with av.open(str(result)) as file:
         assert sum(1 for _ in file.decode(video=0)) == plan.num_frames == answer["video"]["num_frames"]
     assert answer["seed"] == plan.seed
-    wait_until(lambda: not (server.data_dir / "work" / request_id).exists(), server)
-
-
-def ended(server: Server, request_id: str) -> RequestRow:
-    wait_until(lambda: server.row(request_id).has_ended, server)
-    return server.row(request_id)
-
-
-def wait_until(condition: Callable[[], bool], server: Server) -> None:
-    until = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < until, server.log.read_text()[-3000:]
-        time.sleep(0.2)
+    server.wait_until(lambda: not (server.data_dir / "work" / request_id).exists())
 
 
 def test_the_database_is_of_this_version(server: Server) -> None:

@@ -50,13 +50,13 @@ WATCHERS_EVERY_S = 1.0
 
 _LOST = "Request %s has ended or another attempt has claimed it; the %s of this attempt is dropped."
 
-Ending = Outcome | MachineFailed | Literal["cancelled", "died", "stopped", "lost", "missing"]
+Ending = Outcome | MachineFailed | Died | Literal["cancelled", "stopped", "lost", "missing"]
 """The ending of an attempt.
 
 An `Outcome` is the result or the error that the worker process reported.
 `MachineFailed`: this machine failed, for example because its disk is full.
 "cancelled": a client has cancelled the request.
-"died": the worker process ended without an outcome, or was killed because it sent nothing for too long.
+`Died`: the worker process ended without an outcome, or was killed because it sent nothing for too long.
 "stopped": this server stops.
 "lost": the request has ended, or another attempt has claimed it.
 "missing": a file that was downloaded before the claim is not on this machine.
@@ -136,7 +136,7 @@ class Attempt:
             if self._stopping.is_set():
                 return "stopped"
             if self._worker.kill_if_stalled():
-                return "died"
+                return Died("it sent nothing for too long")
             now = time.monotonic()
             if now >= self._check_at:
                 self._check_at = now + CHECK_EVERY_S
@@ -179,8 +179,8 @@ class Attempt:
                 return outcomes.failed(failed)
             case MachineFailed() as failure:
                 return failure
-            case Died():
-                return "died"
+            case Died() as died:
+                return died
             case CancelRequested(request_id) if request_id == self._row.id:
                 return "cancelled"
         return None
@@ -246,8 +246,8 @@ class Attempt:
 
         `ending` is how the attempt ended:
         - An `Outcome`, or "cancelled": stores the outcome, which ends the request.
-        - "died": puts the request back, or stores an error as its outcome if no further attempt is allowed.
-        - `MachineFailed`: waits, and then does the same as for "died". A full disk always allows a further attempt.
+        - `Died`: puts the request back, or stores an error as its outcome if no further attempt is allowed.
+        - `MachineFailed`: waits, and then does the same as for `Died`. A full disk always allows a further attempt.
         - "stopped": kills the worker process and puts the request back.
         - "lost": does nothing, because this attempt no longer holds the request.
         - "missing": puts the request back to wait for the files, or ends it if they were downloaded too often.
@@ -258,9 +258,9 @@ class Attempt:
                 return self._finish(outcome)
             case "cancelled":
                 return self._finish(CANCELLED)
-            case "died" if is_last_attempt(row, self._context.settings):
-                return self._finish(outcomes.worker_died(row.attempt))
-            case "died":
+            case Died(reason) if is_last_attempt(row, self._context.settings):
+                return self._finish(outcomes.worker_died(row.attempt, reason))
+            case Died():
                 self._retry(lambda: queue.return_to_queue(self._engine, row, attempt_failed=True))
             case MachineFailed() as failure:
                 return self._wait_for_machine(failure)

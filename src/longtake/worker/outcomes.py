@@ -38,13 +38,18 @@ NOT_STORED = service_error(500, "The result could not be stored.", "internal_err
 """The outcome that is stored when the real one cannot be stored, for example because it is not valid JSON."""
 
 
-def worker_died(attempts: int) -> Outcome:
+def worker_died(attempts: int, reason: str = "") -> Outcome:
     """Returns the outcome of a request whose worker process died in its last attempt.
 
-    `attempts` is the number of attempts. The HTTP status is 500 and not 503, because after a 503 one of fal's clients
-    asks for the result again and again, forever.
+    `attempts`: the number of attempts.
+    `reason`: how the process ended in the last one (see `Died`); empty if that is not known.
+
+    The HTTP status is 500 and not 503, because after a 503 one of fal's clients asks for the result again and again,
+    forever.
     """
     sentence = f"The worker died while it worked on this request, {_times(attempts)}."
+    if reason == "SIGKILL":  # Nothing in this server sends it while the request is wanted.
+        sentence += " Most likely the machine's memory ran out; a lower resolution or fewer frames need less."
     return service_error(500, sentence, "runner_server_error")
 
 
