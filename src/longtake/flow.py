@@ -25,7 +25,8 @@ class Flow:
         self.restart(now, 0)
 
     def restart(self, now: float, moved: int) -> None:
-        """Begins a new period at once. The rate of the period that ends by this is not checked.
+        """Begins a new period at once (a period is the time over which the rate is measured). The rate of the period
+        that ends by this is not checked.
 
         now: the present time in seconds, by the same clock as in the constructor.
         moved: the number of bytes so far, counted from any moment. Later calls of `slow_period` must count from
@@ -39,8 +40,8 @@ class Flow:
         If the present period is over, the next one begins.
 
         now: the present time in seconds.
-        moved: the number of bytes since this object was created or, if `restart` was called, since the moment from
-            which the caller of `restart` counted.
+        moved: the number of bytes so far, counted from the creation of this object. If `restart` was called, it is
+            counted like the `moved` of the last call of `restart`.
         """
         seconds = now - self._since
         if seconds < self._period_s:

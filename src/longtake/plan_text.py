@@ -1,4 +1,5 @@
-"""Describes a plan as rows of text for people, and as a JSON document."""
+"""Describes the plan of a video (what was decided before its generation, such as sizes and price) as rows of text for
+people, and as a JSON document."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,7 +18,8 @@ def rate_text(rate: Fraction) -> str:
 
 
 def price_text(plan: Plan) -> str:
-    """Returns the plan's price and billed units as text, such as `$0.1008 (5.04167 seconds); here it costs nothing`.
+    """Returns the price and the billed units of a planned video as text, such as `$0.1008 (5.04167 seconds); here it
+    costs nothing`.
 
     The price is what the endpoint costs on fal, or what the operator has set; this machine's user pays nothing.
     """
@@ -26,7 +28,7 @@ def price_text(plan: Plan) -> str:
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:
-    """Returns the plan as the JSON document that the command line prints and the server sends.
+    """Returns the plan of a video as the JSON document that the command line prints and the server sends.
 
     Each fraction is a number. Beside a rate, `<name>_exact` has its exact value as text, such as `24000/1001`.
     """
@@ -40,8 +42,8 @@ def numbers(document: Any, values: Any) -> Any:
     Beside a number whose name ends in `rate`, the copy has the fraction as text, under the name `<name>_exact`.
 
     document: the JSON document of a plan, or a part of it.
-    values: the same data before it was turned into JSON. It shows which texts in `document` are fractions: those for
-        which it has a Fraction.
+    values: the same data before it was turned into JSON. A text in `document` is a fraction if `values` has a Fraction
+        at the same place.
     """
     match document, values:
         case Mapping(), Mapping():

@@ -138,7 +138,7 @@ def check_family(endpoint: Endpoint[Any, Any], card: ModelCard) -> None:
 
 
 def check_parts(endpoint: Endpoint[Any, Any], plan: Plan, card: ModelCard, settings: Settings) -> None:
-    """Raises NotSupported if this machine lacks a part of the model that the plan needs.
+    """Raises NotSupported if this machine lacks a part of the model that is needed to make the video as planned.
 
     The part is an upsampler or one of the model's own adapters. The error's `loc` is the request's field that needs the
     part. If the whole model is not on this machine, nothing is raised, because a plan can still be made; only loading

@@ -20,7 +20,8 @@ LEAST_RATE, MOST_RATE = Fraction(1), Fraction(60)
 """The lowest and the highest frame rate of an output, in frames per second."""
 
 FREE_REPEATS = 3
-"""A plan may always read this many times the number of frames that its source stores, by repeating frames.
+"""The plan of a video may always read its source as this many times the number of frames that the file stores, by
+repeating frames.
 
 So a source of 24 frames per second can be read at 60. `check_repeats` limits further repeats.
 """
@@ -70,13 +71,15 @@ def frames_on_clock(num_frames: int, rate: Fraction, clock: Fraction) -> int:
 def span_on_clock(
     start: int, stop: int, rate: Fraction, clock: Fraction, *, reverse: bool = False, joint_first: bool = False
 ) -> Span:
-    """Returns a range of the source's frames as a span at the frame rate `clock`.
+    """Returns the same stretch of the source, counted in frames of another rate, `clock`: frames 10 to 20 at 10 frames
+    per second are frames 20 to 40 at 20.
 
     start, stop: numbers of the range's first frame, and of the one after its last, counted at the frame rate `rate`.
     rate, clock: in frames per second. If `clock` is lower than `rate`, the span leaves out frames, but not the joint
         (the frame next to the new frames).
     reverse: True if the span is played from its last frame to its first.
-    joint_first: True if this frame is the first frame of the range, False if it is the last one.
+    joint_first: True if the joint is the first frame of the range, False if it is the last one. Numbers are rounded so
+        that the joint stays the same picture.
     """
     count = frames_on_clock(stop - start, rate, clock)
     first = int(start * clock / rate) if joint_first else frames_on_clock(stop, rate, clock) - count
@@ -115,7 +118,7 @@ def shortened_url(url: str) -> str:
 
 @dataclass(frozen=True)
 class PlannedAdapter:
-    """A LoRA that a plan applies.
+    """A LoRA that is applied to make a video, with its strengths.
 
     source: URL, data URI, hub repository or path of the LoRA. If `own` is True, the name of one of the model's own
         adapters.
@@ -146,7 +149,7 @@ def adapters_of_passes(adapters: tuple[PlannedAdapter, ...], passes: int) -> tup
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions:
-    """The options that all families have in common and that are copied into a plan unchanged.
+    """What the plan of a video takes unchanged from the request, for all model families.
 
     prompt, negative_prompt: what the new frames should show, and what they should not.
     expand_prompt: True if a language model first rewrites the prompt as a detailed scene.
@@ -181,7 +184,8 @@ class PlanOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(PlanOptions, ABC):
-    """Everything that is decided before a generation begins. The families' plans derive from it.
+    """Everything that is decided about a video before its generation begins, such as sizes, steps and price. The
+    families' plans derive from it.
 
     form: version of the plan's JSON (FORM).
     family, model: names of the model's family and of the model.

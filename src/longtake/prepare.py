@@ -131,9 +131,9 @@ def prepare(
     `settings`: the limits for the files, the prices and the default acceleration.
     `overrides`: values that replace options of the request.
     `fetcher`: fetches the source and the end image.
-    `plan`: the plan of an earlier attempt, which gets the request's prompts (see `without_prompts`) and is otherwise
-        used unchanged. With None a new plan is made. A request without a seed then gets a random one, which the plan
-        records.
+    `plan`: the plan of an earlier attempt, which is used unchanged, except that it gets the request's prompts: plans
+        are stored without them. With None a new plan is made. A request without a seed then gets a random one, which
+        the plan records.
 
     Raises LongtakeError, whose `loc` is the request's field at fault.
     """
@@ -171,9 +171,9 @@ def with_whole_sources(
     A plan does not store the data of a data URI, but only a shortened text. The data are taken from the request.
 
     planned: the adapters of the plan.
-    named: the adapters of the request, whose sources are complete. An adapter of the plan belongs to the one that has
-        the same `field` (the path of the request's field that names it) and whose source, shortened, is the same. It
-        gets that one's source. If there is none, it is unchanged.
+    named: the adapters of the request, whose sources are complete. An adapter of the plan gets the source of the
+        adapter in `named` that comes from the same field of the request, and whose shortened source is the same.
+        Without such an adapter it is unchanged.
     """
     sources = {(one.field, shortened_url(one.source)): one.source for one in named}
     return tuple(replace(one, source=sources.get((one.field, one.source), one.source)) for one in planned)

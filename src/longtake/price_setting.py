@@ -9,10 +9,10 @@ Price = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 
 
 class PriceSetting(BaseModel):
-    """The operator's prices of one billed unit of an endpoint, in US dollars.
+    """The operator's prices of one billed unit of an endpoint, such as a second of new video, in US dollars.
 
     usd: the usual price.
-    usd_with_lora: the price if the request applies a LoRA; None means that it costs `usd`, too.
+    usd_with_lora: the price if the request applies a LoRA; None if a request with a LoRA costs `usd`, too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

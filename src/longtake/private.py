@@ -43,8 +43,8 @@ def prepare_data_folder(settings: Settings) -> None:
 def prepare_database_file(path: Path) -> None:
     """Creates an empty file for a SQLite database, for its owner alone. If it exists, other users lose their rights.
 
-    They also lose their rights to the files that SQLite keeps beside it. A warning names each file that they can still
-    reach. No error is raised if the file cannot be created: SQLite reports the reason later.
+    They also lose their rights to the files that SQLite keeps beside it. A warning names each of these files that other
+    users can still reach. No error is raised if the file cannot be created: SQLite reports the reason later.
 
     path: path of the database file.
     """

@@ -29,7 +29,8 @@ def expand(prompt: str, settings: Settings) -> tuple[str, str | None]:
     """Returns (the expanded prompt, None), or (`prompt` unchanged, a sentence for the user that says why).
 
     The OpenAI-compatible server at `settings.expansion_url` expands the prompt. The prompt stays unchanged if no server
-    is configured, if it already has 120 words or 10,000 characters, or if the server returns an empty text.
+    is configured, if it already has 120 or more words or 10,000 or more characters, or if the server returns an empty
+    text.
 
     Raises ExpansionFailed if the server cannot be reached, answers with an error status, or sends an answer in another
     format.

@@ -105,7 +105,8 @@ class Result:
 
 
 Load = Callable[[ModelCard, Settings, OnProgress], LoadedModel]
-"""A function that loads the model of a card onto the device that the settings choose, and reports its progress."""
+"""A function that loads the model that a model card describes onto the device that the setting `device` names, and
+reports its progress."""
 
 
 def load_installed(card: ModelCard, settings: Settings, on_progress: OnProgress) -> LoadedModel:
@@ -123,8 +124,8 @@ class Runner:
 
     `settings`: the settings of the process, such as the device and the size of the adapter cache. Where they name a
         number of threads, torch uses that many in the whole process.
-    `lora_sources`: the sources of LoRAs besides the LoRA folder and the hub, such as URLs. By default, a LoRA at a URL
-        can be used only if it was downloaded earlier.
+    `lora_sources`: the sources of LoRAs besides the LoRA folder and the Hugging Face hub, such as URLs. By default, a
+        LoRA at a URL can be used only if it was downloaded earlier.
     `load_model`: the function that loads models. By default it reads their files.
     """
 
@@ -140,7 +141,7 @@ class Runner:
         self._model: LoadedModel | None = None
 
     def load(self, card: ModelCard, on_progress: OnProgress = ignore_progress) -> LoadedModel:
-        """Returns the loaded model of a card. If another model is in memory, it is released first.
+        """Returns the model that a model card describes, loaded. If another model is in memory, it is released first.
 
         `on_progress` receives the progress of loading.
 
@@ -330,7 +331,8 @@ def carries_detail(job: Job, settings: Settings) -> bool:
     """Returns True if the source's fine detail and its motion are added to the new frames that the model generates.
 
     This is so if all of these conditions hold:
-    - The setting `carry_detail` is "always", or it is "stand-in" and the job's model stands in for a larger one.
+    - The setting `carry_detail` is "always", or it is "stand-in" and the job's model is a small one, in place of a
+      published model that is not installed.
     - The model sees frames of the source, and the output shows these frames with their own pixels.
     - There is no end image, because with one the new frames must arrive at other content than the source's.
     """

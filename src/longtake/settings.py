@@ -43,7 +43,7 @@ NO_HOME = Path(os.devnull).absolute() / "no-home-folder"
 def _home() -> Path:
     """Returns the user's home folder, or NO_HOME (a path that cannot exist) if it is unknown.
 
-    It is unknown if HOME is not set and the system has no such user, as in a container with another user id.
+    It is unknown if HOME is not set and the system does not know the process's user id, as in some containers.
     """
     try:
         return Path.home()
@@ -125,7 +125,7 @@ class Settings(BaseSettings):
     hf_endpoint: str | None = None
     """URL of the Hugging Face hub; None means the public one."""
     offline: bool = False
-    """If True, nothing is downloaded from the hub or from the URLs of LoRAs."""
+    """If True, nothing is downloaded from the Hugging Face hub or from the URLs of LoRAs."""
     stand_in: Literal["auto", "allow", "refuse"] = "auto"
     """Whether a miniature (a small model in the package) carries out the requests to a model that is not installed.
     auto: only if no published model is installed. allow: always. refuse: never; such a request ends with status 503."""

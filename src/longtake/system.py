@@ -324,7 +324,7 @@ def flush(path: Path) -> None:
 def is_open_to_others(path: Path) -> bool:
     """Returns True if other users have any right to a file or folder. Links are followed.
 
-    Returns False if it does not exist, and on Windows, where a folder's list of users decides.
+    Returns False if it does not exist, and always on Windows, where access control lists decide, not the mode.
     """
     try:
         return os.name != "nt" and bool(path.stat().st_mode & 0o077)

@@ -121,7 +121,7 @@ class Progress:
 
     @property
     def kind(self) -> str:
-        """The first word of `stage`, which is a key of STAGES, such as "load" for "load transformer"."""
+        """The first word of `stage`, such as "load" for "load transformer". This word is a key of STAGES."""
         return self.stage.split()[0]
 
     @property

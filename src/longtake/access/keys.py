@@ -39,7 +39,8 @@ class Caller:
     """The sender of an HTTP request, and what they may do.
 
     `key_id`: the id of the API key, or a name for a caller without a key.
-    `scope`: the rights of the caller: those of an API key, "run" or "admin", or "token".
+    `scope`: the rights of the caller. "run": to submit requests and see their results, with an API key. "admin": to do
+        everything, with an API key. "token": the caller has a short-lived token, not an API key.
     `max_in_flight`: the maximum number of the caller's requests that wait or run at a time; None for no limit.
     `apps`: the endpoints that the caller may run, by id or shorter name (see `may_run`); empty for all.
     """

@@ -169,7 +169,8 @@ def _measured(settings: Settings) -> Iterator[Finding]:
 
 
 def _fitting(settings: Settings) -> Iterator[Finding]:
-    """Yields for each published model how it runs on the chosen device, if that is a GPU with memory of its own."""
+    """Yields for each published model how it runs on the device that the setting `device` names, if that is a GPU with
+    memory of its own."""
     with importing_models():
         from longtake.cli.fitting import PUBLISHED, fitting
         from longtake.models import compiled, fp8, memory

@@ -19,7 +19,8 @@ class SizedModel:
     name: the model's name in texts for the user.
     transformer: way to use 8-bit floats ("none", "storage" or "products") -> the bytes of the transformer. Weights that
         are not in 8 bits are in bfloat16.
-    others: the bytes of each other part, in bfloat16. The audio autoencoder includes the vocoder.
+    others: the bytes of each other part of the model, such as the VAE, in bfloat16. The audio autoencoder includes the
+        vocoder.
     """
 
     name: str
@@ -27,8 +28,8 @@ class SizedModel:
     others: Mapping[str, int]
 
     def sizes(self, mode: Mode) -> dict[str, int]:
-        """Returns the bytes of each part, by the part's name, if the transformer uses 8-bit floats in the way
-        `mode`."""
+        """Returns the bytes of each part of the model (such as the VAE), by the part's name, if the transformer uses
+        8-bit floats in the way `mode`."""
         return {"transformer": self.transformer[mode], **self.others}
 
 
@@ -50,8 +51,9 @@ PUBLISHED = (
         },
     ),
 )
-"""The published models, one of each size, for which `fitting` says how they run on a GPU. The keys "none", "storage"
-and "products" are the ways to use 8-bit floats."""
+"""The published models, one of each size, for which `fitting` says how they run on a GPU. The numbers are bytes of
+weights. The transformer has three: without 8-bit floats ("none"), with weights stored as 8-bit floats ("storage"), and
+with products computed in 8-bit floats ("products")."""
 
 
 def fitting(model: SizedModel, mode: Mode, memories: Memories) -> str:
@@ -65,7 +67,11 @@ def fitting(model: SizedModel, mode: Mode, memories: Memories) -> str:
 
 
 def _placed(sizes: Mapping[str, int], memories: Memories) -> str:
-    """Returns where the weights of a model are while it runs, for models with `sizes` bytes in each part."""
+    """Returns a text that says where the weights of a model are while it runs, such as `38.0 GB stay on it` (the GPU).
+
+    sizes: part of the model, such as the VAE -> the bytes of its weights.
+    memories: the total memory of the GPU and of the host.
+    """
     need = sum(sizes.values())
     offload = memory.choose_offload("auto", sizes, memories.device, memories.device)
     if offload == "none":

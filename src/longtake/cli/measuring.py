@@ -17,7 +17,8 @@ LONGEST_S = 1.0
 """Each measurement is repeated until this many seconds have passed, and the fastest repetition counts."""
 
 NUM_TOKENS = 512
-"""The number of tokens in the measured evaluation of the embedded model, a tiny model inside the package."""
+"""`longtake doctor --measure` times an evaluation of the embedded model, a tiny model inside the package, with this
+many tokens."""
 
 
 @dataclass(frozen=True)

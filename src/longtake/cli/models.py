@@ -203,7 +203,7 @@ def check_json(report: "CheckReport", advice: str) -> dict[str, Any]:
 
 
 def check_rows(report: "CheckReport") -> Rows:
-    """Returns one row (part, value) for each part of the checked model. The missing parts come last.
+    """Returns one row (part, value) for each part of the checked model, such as the VAE. The missing parts come last.
 
     The value is the result of the check and the path of the part, or `missing`.
     """

@@ -48,9 +48,10 @@ class FinishedVideo:
     def to_json(self) -> dict[str, Any]:
         """Returns the JSON document that `extend --json` prints: the endpoint's response with additional keys.
 
-        These keys are `prompt` (as used, after expansion), `plan`, `notes`, `model` (the one that made the video),
-        `stands_in_for` (the model that it stands in for, or None), `seconds` (how long the work took) and, if the joint
-        (where source and new frames meet) was measured, `joint`.
+        These keys are `prompt` (as used, after expansion), `plan`, `notes`, `model` (the model that made the video),
+        `stands_in_for` (the published model that is not installed, if a small model made the video in its place;
+        otherwise None), `seconds` (how long the work took) and, if the joint (where source and new frames meet) was
+        measured, `joint`.
         """
         result = self.result
         path = result.path.resolve()

@@ -105,13 +105,14 @@ fetches = sa.Table(
 """The downloads of files for requests that wait: one row for each request that names such files.
 
 `key_id`, `pool`, `priority`, `seq`: the values of the request's row.
-`state`: waiting, running, done, or ended after the request has ended.
+`state`: "waiting"; "running"; "done" (all files are downloaded); "ended" (the request has ended, so the downloaded
+    files can be deleted).
 `server`: the id of the server that downloads the files; null unless `state` is running.
 `attempt`: the number of attempts so far, including a running one. Attempts that their server stopped do not count.
 `files`: the files, a list of [url, field, kind, must_be_stored] (see `queue.requests.RemoteFile`).
 `blobs`: URL -> the key of the blob with the bytes, for each file that was downloaded.
-`hub_names`: URL -> the path in the folder of the hub's LoRAs, for each LoRA that was downloaded there; null if no file
-    was.
+`hub_names`: URL -> the path in the folder of the Hugging Face hub's LoRAs, for each LoRA that was downloaded there;
+    null if no file was.
 `num_bytes`: the size of all these blobs together.
 """
 
@@ -253,7 +254,7 @@ imports = sa.Table(
     sa.Column("imported_at", sa.Double, nullable=False),
     sa.Index("imports_of_file", "file_key"),
 )
-"""The files that were fetched from elsewhere and stored as uploads (see `storage.imports`).
+"""The files that the server fetched from URLs of other hosts and stored as uploads (see `storage.imports`).
 
 `key_id`: the id of the API key for which the file was fetched.
 `url_hash`: the SHA-256 of the URL in hex, because the URL may be a secret.

@@ -1,4 +1,5 @@
-"""Computes from a plan where the joint of the finished video is, the place where source and new frames meet."""
+"""Computes where the joint of a finished video is, the place where source and new frames meet. The video's plan (what
+was decided before its generation) says it."""
 
 from fractions import Fraction
 from typing import Any

@@ -12,7 +12,8 @@ from longtake.media.source import SourceReader
 from longtake.video import Span, VideoInfo
 
 WIDEST = 4
-"""Largest width of a frame on the strip, as a multiple of its height. Wider frames are cropped at both sides."""
+"""Largest width of a frame on a strip (a picture of a video's frames side by side), as a multiple of the frame's
+height. Wider frames are cropped at both sides."""
 
 _IN_ORDER = 60
 """If the shown frames are at most this many frames apart, the video is decoded once from its start to its end. If they
@@ -41,7 +42,8 @@ def draw_strip(source: SourceReader, out: Path, *, frames: int, height: int) -> 
 
 
 def frame_width(facts: VideoInfo, height: int) -> int:
-    """Returns the width in pixels of a frame on the strip, if it is drawn with a height of `height` pixels.
+    """Returns the width in pixels of a frame on a strip (a picture of a video's frames side by side), if the frame is
+    drawn with a height of `height` pixels.
 
     The frame keeps its aspect ratio, but its width is at most four times its height (WIDEST).
 

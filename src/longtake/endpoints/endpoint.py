@@ -42,7 +42,8 @@ class Endpoint(Generic[RequestT, OptionsT]):
     display_name: name for people, such as "LTX-Video 0.9.8 distilled".
     title: one line about the endpoint, for people.
     family: the model family that makes the plan and the video.
-    models: names of two models: the published one, and the small one in the package, which may stand in for it.
+    models: names of two models: the published one, and the small one in the package, which may be used if the published
+        one is not installed.
     Request, Response: classes of the JSON that clients send and receive.
     options: function that takes a request and the facts of its source video, and returns the family's options. It may
         raise InvalidRequest.
@@ -91,7 +92,7 @@ class Endpoint(Generic[RequestT, OptionsT]):
     def model_choice(self, settings: Settings, planned: str | None = None) -> ModelChoice:
         """Returns the model that carries out the endpoint's requests.
 
-        - If `planned` is not None: the model with this name. It is the one in the plan that an earlier attempt made.
+        - If `planned` is not None: the model with this name. An earlier attempt has used it.
         - Otherwise: the endpoint's published model. If it is not installed and the setting `stand_in` allows it, the
           small model in the package is returned instead.
 
@@ -103,9 +104,11 @@ class Endpoint(Generic[RequestT, OptionsT]):
         return stand_in(own, miniature) if planned == miniature.name else named_model(planned, settings)
 
     def plan(self, options: OptionsT, source: VideoInfo, card: ModelCard, seed: int, prices: Prices) -> Plan:
-        """Returns the plan for carrying out a request, with its price.
+        """Returns the plan of a request's video: everything that is decided before its generation, such as sizes, steps
+        and price.
 
-        options: the family's options for the request, which the endpoint's function `options` has returned.
+        options: what the request asks for, in the form that its model family reads, which the endpoint's function
+            `options` has returned.
         source: facts of the source video.
         card: the model.
         seed: seed of the random numbers.

@@ -1,4 +1,5 @@
-"""Prices: what one billed unit costs, and how many units a plan has."""
+"""Computes the price of a generated video: the price of one billed unit, such as a second of new video, times the
+number of units."""
 
 import math
 from collections.abc import Callable, Mapping

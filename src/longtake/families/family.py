@@ -32,15 +32,15 @@ Rows = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, kw_only=True)
 class Options(PlanOptions):
-    """The options that all families have. Each family has a subclass, and an endpoint turns its request into an object
-    of it.
+    """What a request asks for, in the form that model families read. Each family, such as LTX-2, has a subclass, and an
+    endpoint turns its request into an object of the subclass.
 
     `seed`: the seed of the noise; None for a random seed.
     `num_frames`: the requested number of frames. The family's subclass says whether it includes source frames.
     `count_field`: the name of the request's field that sets `num_frames`, for notes to the user; None if no field does.
     `new_frames`: the number of frames to add to the whole source. If it is set, `num_frames` is ignored.
-    `own_rate`: True if the output plays at the rate at which the source is read. An output rate in the options is then
-        ignored.
+    `own_rate`: True if the output has the frame rate at which the source is read: its own rate, or the one to which it
+        is resampled. An output rate in the options is then ignored.
     `end_image`: the URL or path of the picture that the new frames should arrive at, or None.
     `adapters`: the LoRAs to apply, with their scales.
     `acceleration`: a level from "none" to "full": how many sampling steps extrapolate earlier predictions instead of
@@ -150,7 +150,8 @@ class PlanRun(Generic[PlanT, ModelT]):
 
 @dataclass(frozen=True)
 class Description:
-    """A family's part of the text that describes a plan to people. Each field is a list of lines (name, value).
+    """What only a model family can say in the text that tells people how a video is or will be made (its plan). Each
+    field is a list of lines (name, value).
 
     `goes_in`: what the model sees and hears of the source.
     `comes_out`: what the output contains.
@@ -166,7 +167,7 @@ class Recipe(Protocol[CardT_contra, PlanT, ModelT]):
     """The functions of a family that need torch. Each family has a module with these functions."""
 
     def load(self, card: CardT_contra, settings: Settings, on_progress: OnProgress) -> ModelT:
-        """Loads the model that a model card describes onto the device that the settings choose.
+        """Loads the model that a model card describes onto the device that the setting `device` names.
 
         `on_progress`: the callback that receives the progress of loading.
 
@@ -198,7 +199,8 @@ class Recipe(Protocol[CardT_contra, PlanT, ModelT]):
         `prompt`: the prompt to generate with, as `expand` returned it.
         `context`: the source frames that the new frames continue, their sound, and the end image.
 
-        The caller must read all frames of a clip before it takes the next clip, which may continue them.
+        The caller must read all frames of a clip before it takes the next clip, because the next clip may continue
+        these frames.
         """
         ...
 
@@ -230,7 +232,7 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
             return cast("Recipe[CardT, PlanT, ModelT]", import_module(self.recipe))
 
     def load(self, card: CardT, settings: Settings, on_progress: OnProgress) -> ModelT:
-        """Loads the model that a model card describes onto the device that the settings choose.
+        """Loads the model that a model card describes onto the device that the setting `device` names.
 
         `on_progress`: the callback that receives the progress of loading.
 
@@ -260,7 +262,8 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
         `prompt`: the prompt to generate with, as `expand` returned it.
         `context`: the source frames that the new frames continue, their sound, and the end image.
 
-        The caller must read all frames of a clip before it takes the next clip, which may continue them.
+        The caller must read all frames of a clip before it takes the next clip, because the next clip may continue
+        these frames.
         """
         return self._recipe.generate(run, prompt, context)
 
@@ -269,12 +272,14 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
         return TypeAdapter(self.Plan)
 
     def plan_to_json(self, plan: PlanT) -> dict[str, Any]:
-        """Returns the plan as JSON values. A rate is a text such as `24000/1001`."""
+        """Returns the plan of a video (what was decided before its generation) as JSON values. A rate is a text such as
+        `24000/1001`."""
         document: dict[str, Any] = self._json.dump_python(plan, mode="json")
         return document
 
     def plan_from_json(self, document: dict[str, Any]) -> PlanT:
-        """Returns the plan that `plan_to_json` turned into `document`.
+        """Returns the plan of a video (what was decided before its generation) that `plan_to_json` turned into
+        `document`.
 
         Raises pydantic's ValidationError if the fields of `document` do not make a plan.
         """

@@ -29,7 +29,8 @@ _MIN_CONTRAST = 0.5
 """Standard deviation of luma (0..255) in a block. The motion of blocks below it cannot be measured and is ignored."""
 
 _MOTION_NOISE = 0.1
-"""Motion in pixels per frame that is measurement noise. It is added to both values of the motion ratio."""
+"""Motion in pixels per frame that is measurement noise. It is added to the motion before the joint (where source and
+new frames meet) and to that after it, before the two are divided."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,9 @@ def joint_figures(
 ) -> JointFigures:
     """Returns how much picture and sound change at the joint, where source and new frames meet.
 
-    before, after: the last frames before the joint and the first ones after it, each [t, H, W, 3]. The usual changes,
-        with which the joint is compared, are reliable if there are eight or more of each.
+    before, after: the last frames before the joint and the first ones after it, each [t, H, W, 3]. The change at the
+        joint is compared with the changes between the other neighbouring frames. Eight or more frames on each side make
+        these reliable.
     sound: the sound around the joint, [2, n]; None if the video has none.
     sound_rate: samples of `sound` per second.
     joint_s: the time of the joint in seconds after the first sample of `sound`.

@@ -22,7 +22,7 @@ _COLUMNS = 6
 
 # Sizes in pixels.
 FRAME_SIDE = 304
-"""Longer side in pixels of each frame on the sheet."""
+"""Longer side in pixels of each frame on the contact sheet, a picture with the frames around the joint."""
 
 BORDER = 5
 _GAP = 14
@@ -111,7 +111,8 @@ def _left(column: int, width: int) -> int:
 
 
 def frame_size(width: int, height: int) -> tuple[int, int]:
-    """Returns the (width, height) in pixels at which a video frame of `width` x `height` pixels is drawn on the sheet.
+    """Returns the (width, height) in pixels at which a video frame of `width` x `height` pixels is drawn on the contact
+    sheet, a picture of several frames.
 
     The frame is scaled in proportion, so that its longer side has FRAME_SIDE pixels.
     """

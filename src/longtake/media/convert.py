@@ -3,8 +3,8 @@
 The first of these ways that is possible is used for each frame:
 1. Its planes stay as they are, because its format, size and colours are those of the output.
 2. Its planes are resampled, and converted from its Y'CbCr matrix and range to those of the output.
-3. It is converted to RGB. This is needed if the output is RGB, if the source has RGB or alpha, and if the source is HDR
-   or has primaries other than BT.709.
+3. It is converted to RGB. This is needed in each of these cases: the output is RGB, the source has RGB or alpha, the
+   source is HDR, or its primaries are not those of BT.709.
 
 Each conversion rounds, and a shift of half a code would add up when a result is extended again and again. So as few
 conversions as possible are made, and only those of swscale that round correctly are used (docs/media.md has the
@@ -110,9 +110,9 @@ class FrameConverter:
     def _resampled(self, frame: Any, pixel_format: str) -> Any:
         """Returns the decoded frame in FFmpeg's format `pixel_format`, scaled but neither rotated nor cropped.
 
-        Once rotated, it has the aspect ratio of the displayed frame, and is at least as wide and as high as the
-        converter's result, to which it can then be cropped. A Y'CbCr result keeps the frame's own matrix and range; an
-        RGB result has the full range.
+        The rotated result has the frame's aspect ratio, and is at least as wide and high as the converter's output, so
+        that it can be cropped to that size. A Y'CbCr result keeps the frame's own matrix and range; an RGB result has
+        the full range.
         """
         width, height = self._scaled_size(frame)
         if self._source.transposed:

@@ -19,7 +19,8 @@ MAX_LOOKED_AT = 10_000
 _SHOWN = 80
 _MARK = re.compile(r";\s*base64\s*,", re.IGNORECASE)
 _QUOTED = re.compile(r'"[^"]*"|%22.*?%22', re.DOTALL)
-"""Matches the quoted value of a parameter. Commas and semicolons in it are not separators."""
+"""Matches the quoted value of a parameter in a data URI's media type, such as `"a,b"` in `text/plain;name="a,b"`.
+Commas and semicolons in it are not separators."""
 _MISPLACED_MARK = re.compile(r"[:;]\s*base64\s*(;|\Z)", re.IGNORECASE)
 """Matches `;base64` at the end of the text before a data URI's comma. It also matches two wrong forms that some
 programs write: parameters after it (`;base64;a=b`), or a colon instead of its semicolon."""

@@ -48,14 +48,16 @@ class DecodeServer:
         self._prepared: dict[int, Callable[[], Answer]] = {}
 
     def check_lists(self) -> Answer:
-        """Refuses a file of too many tags or programs, for which the whole file is read. The answer is ({}, None)."""
+        """Refuses a file with so many tags or programs that FFmpeg would take hours to open it. Counting them reads the
+        whole file. The answer is ({}, None): no fields and no array."""
         check = _LIST_CHECKS.get(self._container)
         if check is not None:
             check(self._file)
         return {}, None
 
     def check_opening(self) -> Answer:
-        """Opens the file once, for which less time is allowed than for other calls. The answer is ({}, None)."""
+        """Opens the file and closes it again. The parent allows less time for this than for other calls, because some
+        broken files take very long to open. The answer is ({}, None): no fields and no array."""
         check_opening(self._file, self._container)
         return {}, None
 
@@ -82,12 +84,14 @@ class DecodeServer:
         pixel_format: PixelFormat,
         chunk: int,
     ) -> Answer:
-        """Opens a stream of frames, whose chunks are then returned by `next`. The answer is ({}, None).
+        """Opens a stream of frames, whose chunks are then returned by `next`. The answer is ({}, None): no fields and
+        no array.
 
         stream: the number of the new stream.
         closed: numbers of streams to discard, because the parent no longer reads them.
         span: the frames to read, as the fields of a video.Span: [start, stop, rate, reverse, shift]. `rate` (frames per
-            second) and `shift` (seconds by which the frames are taken later) are pairs (numerator, denominator).
+            second) and `shift` (seconds that are added to the time at which each frame is taken from the video) are
+            pairs (numerator, denominator).
         size: [width, height] of the frames in pixels; None means the video's own size.
         pixel_format: the format of the frames (see formats.PixelFormat).
         chunk: largest number of frames in a chunk.
@@ -101,7 +105,8 @@ class DecodeServer:
         return self._open(stream, closed, frames(self._video, wanted, shown_size, chunk, pixel_format))
 
     def open_sound(self, stream: int, closed: list[int], first: int, stop: int, rate: int, block: int) -> Answer:
-        """Opens a stream of stereo samples, whose chunks are then returned by `next`. The answer is ({}, None).
+        """Opens a stream of stereo samples, whose chunks are then returned by `next`. The answer is ({}, None): no
+        fields and no array.
 
         stream: the number of the new stream.
         closed: numbers of streams to discard, because the parent no longer reads them.

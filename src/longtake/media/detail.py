@@ -80,13 +80,13 @@ class SourceMotion:
 
     @classmethod
     def of(cls, frames: NDArray[np.uint8]) -> "SourceMotion":
-        """Measures the motion of the source in its frames next to the new ones.
+        """Measures the motion of the source, as a displacement of each pixel, in its frames next to the new ones.
 
         frames: [T, H, W, 3], ordered by their distance from the new frames, the nearest one first. With only one frame
             no motion is known, and all displacements of the result are 0.
 
-        The motion is smoothed, which makes it shorter where neighbouring pixels move differently. So it is lengthened
-        afterwards to the mean length that it had before, but by a factor of at most 1.5.
+        The displacements are smoothed, which makes them shorter where neighbouring pixels move differently. So all of
+        them are then multiplied by one factor, at most 1.5, that restores their mean length.
         """
         lumas = [_small_luma(frame.astype(np.float32) / 255) for frame in frames[: MOTION_STEPS + 1]]
         still = np.zeros(lumas[0].shape, np.float32)
@@ -108,7 +108,8 @@ class Detail:
 
     source: the source's frame next to the new frames, [H, W, 3] in 0..1.
     rendition: the same frame after the model's autoencoder has encoded and decoded it, [H, W, 3] in 0..1.
-    motion: the motion of the source where it meets the new frames.
+    motion: how far each pixel of the source moves from frame to frame where the source meets the new frames (see
+        `SourceMotion`).
     trust: how much of the model's own drawing is used at each pixel, from 0 (none) to 1 (all of it). Like `motion`, it
         is for the frame scaled down to h rows (240 at most) and w columns: [h, w].
     """
@@ -121,7 +122,7 @@ class Detail:
     @classmethod
     def of(cls, frames: NDArray[np.uint8], rendition: Pictures) -> "Detail":
         """Measures the source's motion, and how well the model draws the source. Returns both, with `frames[0]` and
-        `rendition`, as a Detail.
+        `rendition`, as what `carry_detail` needs to add the source's fine detail to new frames.
 
         frames: the source's frames [T, H, W, 3], ordered by their distance from the new frames, the nearest one first.
         rendition: `frames[0]` after the model's autoencoder has encoded and decoded it, [H, W, 3] in 0..1.
@@ -198,7 +199,8 @@ def _model_flow(luma: Luma, rendition: Luma) -> Field:
 
 
 def _rough_flow(to: Luma, back: Luma) -> Field:
-    """Returns the displacement from each pixel of the picture `to` to its place in the picture `back`.
+    """Returns for each pixel of the picture `to` where it is in the picture `back`: the displacement (x, y) in pixels,
+    [h, w, 2].
 
     It is found by dense inverse search (Kroeger 2016) and not smoothed.
     """
@@ -229,8 +231,8 @@ def _smoothed(flow: Field, weights: NDArray[np.float32]) -> Field:
 def _places(displacement: Field, size: tuple[int, int]) -> NDArray[np.float32]:
     """Returns for each pixel of a new frame its place (x, y) in the source's frame, in pixels, [H, W, 2].
 
-    displacement: displacement from each pixel to its place, [h, w, 2], in a frame scaled down to h rows and w columns,
-        and in pixels of that frame.
+    displacement: the same frame scaled down to h rows and w columns: for each pixel, the way (x, y) to its place, in
+        pixels of the small frame, [h, w, 2]. It is scaled up here.
     size: (W, H), the size of the new frame in pixels.
     """
     width, height = size

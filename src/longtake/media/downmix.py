@@ -119,7 +119,8 @@ def _gain(peaks: NDArray[np.float32], reach: int) -> NDArray[np.float64]:
     The first 2 x `reach` samples and the last 2 x `reach` samples get no factor.
 
     peaks: for each sample, the larger absolute value of its two channels, [n].
-    reach: the factor of a sample depends on the 2 x `reach` samples before it, and on as many after it.
+    reach: for each sample, the lowest factor that a sample within `reach` samples needs is found, and then averaged
+        over `reach` samples on each side. So a factor depends on the 2 x `reach` samples on each side.
     """
     needed = 1 / np.maximum(peaks, 1.0).astype(np.float64)
     # The lowest gain that any sample within `reach` samples needs.

@@ -35,7 +35,7 @@ class _Writer(Protocol):
 
 
 class _Item(Protocol):
-    """Frames or sound that wait in the queue to be added to the file."""
+    """Frames or sound that wait in the queue of the encoding thread to be added to the file."""
 
     def add_to(self, writer: _Writer, check: Check) -> None:
         """Adds the frames or the sound to the file that `writer` has opened.
@@ -46,7 +46,8 @@ class _Item(Protocol):
 
 @dataclass(frozen=True)
 class _Frames:
-    """Frames that wait in the queue as arrays in the file's pixel format (see formats.PixelFormat)."""
+    """Frames that wait in the queue of the encoding thread, as arrays in the file's pixel format (see
+    formats.PixelFormat)."""
 
     data: Planes
 
@@ -72,7 +73,7 @@ class _Pictures:
 
 @dataclass(frozen=True)
 class _Samples:
-    """Stereo samples [2, n] that wait in the queue."""
+    """Stereo samples [2, n] that wait in the queue of the encoding thread."""
 
     data: NDArray[np.float32]
 

@@ -335,7 +335,7 @@ class _Meter:
         self._flow = Flow(self._pace.min_rate, self._pace.window_s, now)
 
     def add(self, num_bytes: int, now: float) -> None:
-        """Counts `num_bytes` received bytes. Then raises DownloadFailed if the allowed pace was not reached."""
+        """Counts `num_bytes` received bytes. Then raises DownloadFailed if they arrive too slowly."""
         self.received += num_bytes
         self.check(now)
 

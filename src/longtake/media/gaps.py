@@ -16,8 +16,10 @@ def gap(length: int) -> Samples:
 
 
 def is_gap(piece: Samples, longer_than: int) -> bool:
-    """Returns True if `piece` [2, n] is a gap, that is silence made by `gap` that takes no memory, or a slice of one,
-    and has more than `longer_than` samples. Other silence is no gap.
+    """Returns True if `piece` [2, n] is a gap of more than `longer_than` samples.
+
+    A gap is silence that takes no memory: an array that `gap` has made, or a slice of such an array. Other silence is
+    no gap.
 
     `longer_than` is at least 1.
     """

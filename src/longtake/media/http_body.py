@@ -38,8 +38,9 @@ def check_declared(num_bytes: int, max_bytes: int, folder: Path) -> None:
 def is_whole(headers: httpx.Headers) -> bool:
     """Returns True if a response with status 206 (partial content) holds the whole file nevertheless.
 
-    Then the range in its headers goes from byte 0 to the last byte of the file. Some servers do not state the file's
-    size (`bytes 0-99/*`). Then the range must be as long as the header `content-length` says.
+    That is so if the range in its headers (`content-range`) goes from byte 0 to the last byte of the file. If the
+    server does not state the file's size there (`bytes 0-99/*`), the range must be as long as the header
+    `content-length` says.
     """
     found = _WHOLE.fullmatch(headers.get("content-range", ""))
     if found is None:

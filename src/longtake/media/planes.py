@@ -13,7 +13,8 @@ Codes = NDArray[np.unsignedinteger[Any]]
 """An array of uint8 or uint16."""
 
 Planes = Codes
-"""One frame in the layout of a PixelFormat, or several frames along a first axis."""
+"""One frame as an array of uint8 or uint16, or several frames along a first axis. Its shape depends on the pixel format
+(see `frame_shape`), such as [H * 3/2, W] for yuv420p."""
 
 RGBPicture = Codes
 """An RGB picture [H, W, 3]: uint8 with codes 0..255, or uint16 with codes 0..65535."""

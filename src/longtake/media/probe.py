@@ -101,7 +101,8 @@ def opened(file: Openable, container: str) -> Iterator[Any]:
 
 
 def check_opening(file: Openable, container: str) -> None:
-    """Opens a file and closes it again, so that its caller can limit the time that this takes.
+    """Opens a file and closes it again. Some broken files take very long to open, so the caller runs this in a process
+    of its own and limits its time.
 
     container: the file's container, one of `sniff.CONTAINERS`.
 

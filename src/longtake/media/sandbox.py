@@ -199,9 +199,8 @@ class DecodeProcess:
     def _watch(self) -> None:
         """Kills the child when it exceeds a limit. Runs in a thread of its own until the process is closed.
 
-        The limits are the seconds of processor time that the present call may take, since the last message, and
-        MOST_THREADS threads. The kernel cannot limit the number of threads itself, because its limit does not apply to
-        root.
+        There are two limits: the processor time of the present call, and MOST_THREADS threads. The kernel cannot limit
+        the number of threads itself, because its limit does not apply to root.
         """
         while not self._closed.wait(_WATCH_S):
             if (self._cpu_used_s() or 0) > self._cpu_s:

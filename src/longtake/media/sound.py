@@ -34,7 +34,8 @@ MAX_LAG_S = 0.010
 tone."""
 
 LAG_WINDOW_S = 0.030
-"""Seconds at the end of the source's sound that are compared with the generated sound to find its shift."""
+"""Seconds at the end of the source's sound that are compared with the generated sound, to find by how much time the
+generated sound must be shifted."""
 
 MIN_CORRELATION = 0.3
 """Lowest correlation (0..1) of source and generated sound at which the generated sound is shifted."""
@@ -117,8 +118,9 @@ def continue_sound(source: Samples, generated: Samples, lead: int) -> Samples:
 
     If `lead` is 0 or the end of `source` is silent, there is no overlap: `source` fades out, then `generated` fades in.
 
-    The last 25 ms (MAX_LAG_S + CROSS_FADE_S) of the result are disturbed, because the shift is undone there. To avoid
-    that, pass 25 ms more of generated sound, and cut them off the result.
+    The last 25 ms (MAX_LAG_S + CROSS_FADE_S) of the result may be disturbed: the shifted sound can be too short, and is
+    then cross-faded to the unshifted sound. To avoid that, pass 25 ms more of generated sound, and cut them off the
+    result.
     """
     audible = min(lead, source.shape[1], round(LOUDNESS_S * SOUND_RATE))
     end = source[:, source.shape[1] - audible :]
@@ -206,8 +208,8 @@ def best_lag(source: Samples, generated: Samples, lead: int) -> tuple[int, float
 def _shifted(samples: Samples, lag: int) -> Samples:
     """Returns the sound shifted so that its sample n is sample n + lag of `samples`; the length stays the same.
 
-    If `lag` is negative, the result begins with silence. If it is positive, `lag` samples are missing at the end. There
-    the result has the unshifted sound, to which it is cross-faded.
+    If `lag` is negative, the result begins with silence. If it is positive, the shifted sound is `lag` samples too
+    short, so the result is cross-faded to the unshifted sound at its end.
     """
     if lag <= 0:
         return np.concatenate([silence(-lag), samples[:, : samples.shape[1] + lag]], axis=1)

@@ -114,10 +114,10 @@ def _beginning(window: list[Piece], rate: int) -> int:
 def _lasting_step(window: list[Piece], expected: int) -> int:
     """Returns the number of samples by which all pieces are too late, or minus the number by which all are too early.
 
-    It is the number of the piece that is nearest to its expected position, or 0 if the pieces are not all on one side.
-    Examples: 20 for delays of 20, 30 and 25 samples; -20 for -20, -30 and -25; 0 for -5, 30 and 25.
+    If all are too late or all too early, it is the delay of the piece that is nearest to its expected position;
+    otherwise 0. Examples: 20 for delays of 20, 30 and 25 samples; -20 for -20, -30 and -25; 0 for -5, 30 and 25.
 
-    window: consecutive pieces. Those without a timestamp do not count.
+    window: consecutive pieces of decoded sound. Those without a timestamp do not count.
     expected: position at which the first piece is expected. Each other piece is expected at this position plus the
         number of samples of the pieces before it.
     """

@@ -46,11 +46,12 @@ _SHOWN_SHARE = Fraction(49, 50)
 one, if possible."""
 
 _JITTER = Fraction(1, 3)
-"""Largest error of a timestamp of a camera with a steady rate, as a share of a frame's duration."""
+"""Timestamps that differ by at most this share of a frame's duration from evenly spaced times count as evenly
+spaced."""
 
 _MAX_JITTER_S = Fraction(1, 20)
-"""Largest error in seconds of a timestamp of a camera with a steady rate. The error must also be at most a third
-(_JITTER) of a frame's duration, which is the lower limit at rates above 6.7 frames per second."""
+"""Timestamps that differ by at most this many seconds from evenly spaced times count as evenly spaced. They must also
+differ by at most a third (_JITTER) of a frame's duration, which is less at rates above 6.7 frames per second."""
 
 _ROUNDING = Fraction(1, 2)
 """Largest error in ticks of a time that was rounded to the nearest tick."""
@@ -149,6 +150,7 @@ def _starts(pts: Sequence[int], rate: Fraction) -> list[int]:
     - If several stored frames would begin at the same output frame, they are moved by at most one frame, earlier or
       later, so that each one is shown.
     - If there is still no room for a stored frame, it is not shown: it gets the same number as the next stored frame.
+      For example, three stored frames with times near output frame 5 get 4, 5 and 6 if these are free.
     """
     first, p, q = pts[0], rate.numerator, rate.denominator
     earliest: list[int | None] = []
@@ -271,8 +273,9 @@ def _variable_rate(
     """Returns the constant rate in frames per second at which a variable-rate video is read.
 
     The result is the lowest of the candidates that shows 98 % (_SHOWN_SHARE) of the stored frames. The candidates are:
-    - The video's own rate: the rate without its pauses, but at least 1 (_MIN_VARIABLE_RATE). If that is above 240
-      (_MAX_RATE), the average rate, limited to 240, takes its place. If no candidate shows 98 %, this is the result.
+    - The video's own rate: the rate without its pauses, but at least 1 (_MIN_VARIABLE_RATE). If the rate without pauses
+      is above 240 (_MAX_RATE), the average rate, limited to 240, counts as the own rate. If no candidate shows 98 %,
+      the own rate is the result.
     - The usual rates above the video's own rate, up to 60 (_MAX_PREFERRED_RATE). If the own rate is above 60, the usual
       rates from about the average rate to 60.
 

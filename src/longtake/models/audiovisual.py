@@ -38,7 +38,8 @@ Tokens = Mapping[Stream, Tensor]
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """A prompt encoded for LTX-2: for each modality its text tokens [1, n, d], n tokens of width d."""
+    """A prompt encoded for LTX-2: for each modality (video and audio) its text tokens [1, n, d], n tokens of width
+    d."""
 
     video: Tensor
     audio: Tensor
@@ -106,7 +107,8 @@ class PositionedTracks:
 
     @classmethod
     def of(cls, transformer: Any, tracks: Mapping[Stream, TrackInputs]) -> "PositionedTracks":
-        """Returns `tracks` with the position embeddings that the transformer's rotary layers compute for them.
+        """Returns `tracks`, and with it the position embeddings that the transformer's rotary layers compute for its
+        tokens.
 
         tracks: for each modality, the positions and noise levels of its tokens.
         """
@@ -138,7 +140,8 @@ def velocities(
     predictions: Sequence[Prediction],
     stg_blocks: Sequence[int],
 ) -> dict[Stream, Tensor]:
-    """Returns the velocities (noise minus clean tokens) of each modality: [predictions, n, C] in the tokens' dtype.
+    """Returns the velocities (noise minus clean tokens) of each modality (video and audio): [predictions, n, C] in the
+    tokens' dtype.
 
     transformer: one whose forward pass `attach` has replaced.
     positioned: the tracks (what is known of the tokens besides their values) with their position embeddings.
@@ -207,7 +210,7 @@ def _num_connected(predictions: Sequence[Prediction]) -> int:
 
 def _disturbed_rows(predictions: Sequence[Prediction], streams: Sequence[Stream]) -> dict[Stream, Rows]:
     """Returns the rows (numbers in the batch) of the predictions whose self-attention is switched off for
-    spatio-temporal guidance, for each modality that has such rows.
+    spatio-temporal guidance, for each modality (video and audio) that has such rows.
 
     Raises ValueError if the rows of a modality are not consecutive.
     """

@@ -16,10 +16,10 @@ Stream = Literal["video", "audio"]
 """A modality. Where both are listed, `video` is first."""
 
 OTHER: Mapping[Stream, Stream] = {"video": "audio", "audio": "video"}
-"""For each modality, the other one."""
+"""For each modality (video and audio), the other one."""
 
 _PREFIX: Mapping[Stream, str] = {"video": "", "audio": "audio_"}
-"""For each modality, the text with which diffusers' class begins the names of its modules."""
+"""For each modality (video and audio), the text with which diffusers' class begins the names of its modules."""
 
 Rotary = tuple[Tensor, Tensor]
 """Cosines and sines of rotary position embeddings, in the shape [1, ...] that diffusers' attention expects. The last
@@ -31,7 +31,8 @@ Rows = tuple[int, int]
 
 @dataclass(frozen=True)
 class StreamInputs:
-    """The inputs of all blocks for one modality: vectors that depend on noise levels, positions, and the prompt.
+    """The inputs of all blocks for one modality (video or audio): vectors that depend on noise levels, positions, and
+    the prompt.
 
     In the shapes, k is the number of distinct noise levels, n the number of tokens, and d the width of the modality's
     hidden states.
@@ -81,7 +82,7 @@ class BlockInputs:
 
 
 def block_forward(block: Any, hidden: Mapping[Stream, Tensor], inputs: BlockInputs) -> dict[Stream, Tensor]:
-    """Returns each modality's hidden states after one transformer block.
+    """Returns the hidden states of each modality (video and audio) after one transformer block.
 
     The block runs self-attention, attention to the prompt, attention to the other modality, and feed-forward.
     block: the block of diffusers' transformer, which has the layers.
@@ -137,7 +138,8 @@ def with_varying_sizes(
 
 
 def _with_two_levels(own: StreamInputs) -> StreamInputs:
-    """Returns the inputs of a modality with at least two noise levels. The second one is not used if it was added."""
+    """Returns the inputs of a modality (video or audio) with at least two noise levels. The second one is not used if
+    it was added."""
     if len(own.table) > 1:
         return own
     cross = None if own.cross is None else torch.cat([own.cross, own.cross])
@@ -147,7 +149,8 @@ def _with_two_levels(own: StreamInputs) -> StreamInputs:
 def _exchanged(block: Any, hidden: Mapping[Stream, Tensor], inputs: BlockInputs) -> dict[Stream, Tensor]:
     """Returns the hidden states after the attention between the modalities: video attends to audio, and audio to video.
 
-    The rows (predictions) from `inputs.connected` on stay unchanged.
+    Only the first `inputs.connected` rows are changed. A row is one of several predictions that are made at once; in
+    the others, the modalities do not attend to each other.
 
     block: the transformer block, which has the layers.
     """
@@ -187,11 +190,13 @@ def _exchanged(block: Any, hidden: Mapping[Stream, Tensor], inputs: BlockInputs)
 
 
 def _self_attention(attn: Any, x: Tensor, rotary: Rotary, disturbed: Rows | None) -> Tensor:
-    """Returns the output of a self-attention layer for the hidden states x, which have one row for each prediction.
+    """Returns the output of a self-attention layer for the hidden states x. The transformer makes several predictions
+    at once, such as with and without the prompt; x has one row for each.
 
     attn: the layer.
     rotary: the position embeddings of the tokens.
-    disturbed: the rows of x in which each token attends to itself alone; None if there are none.
+    disturbed: the rows of x in which each token attends to itself alone (spatio-temporal guidance); None if there are
+        none.
     """
     if disturbed is None:
         return _attended(attn, x, query_rotary_emb=_for_rows(rotary, len(x)))

@@ -39,8 +39,9 @@ For a small model it is less: 8 times the bytes of its weights.
 MOST_PINNED = 0.75
 """The largest share of host memory that pinned weights may take.
 
-The system cannot swap pinned memory out, and torch rounds each pinned tensor up to a power of two bytes, which makes T5
-40 % larger. The rest is for that, for cached adapters, for video and for other programs.
+The share is counted in bytes of weights, but torch rounds each pinned tensor up to a power of two bytes, which makes T5
+40 % larger, and the system cannot swap pinned memory out. The rest of host memory is for this rounding, for cached
+adapters, for video and for other programs.
 """
 
 MOST_PINNED_ADAPTERS = 0.125
@@ -131,11 +132,12 @@ def _text_bytes(sizes: Mapping[str, int]) -> int:
 
 
 def _leaves_room(weights: int, on_device: int, memories: Memories) -> bool:
-    """Returns True if the device's memory has room for activations besides the weights, and the copies of weights, on
-    it.
+    """Returns True if the device's memory has room for activations beside what it already holds: weights, and copies of
+    weights.
 
     weights: the bytes of all the model's weights. A small model needs less room: at most 8 times these bytes.
     on_device: the bytes of the weights and copies that are on the device.
+    memories: the total memory of the device and of the host.
     """
     return memories.device is None or on_device + min(ACTIVATIONS, 8 * weights) <= memories.device
 

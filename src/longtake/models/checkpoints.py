@@ -1,5 +1,5 @@
-"""Checkpoints on disk: reads the headers of a model's part, compares its tensors with its class, and loads the
-weights."""
+"""Checkpoints on disk: reads the headers of a part of a model (such as the VAE), compares its tensors with its class,
+and loads the weights."""
 
 import importlib
 import json
@@ -26,16 +26,16 @@ _WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 over several files with a `.index.json`."""
 
 _MAX_SIZE = 2**20
-"""The largest integer that a part's `config.json` may contain, such as a width or the size of a vocabulary.
+"""The largest integer, such as a width, that the `config.json` of a model's part (such as the VAE) may contain.
 
 It limits the time to build a part from an untrusted file.
 """
 
 _MAX_LAYERS = 256
-"""The largest number of layers or blocks that a part's `config.json` may set, and of entries in an object or list."""
+"""The largest number of layers or blocks that the `config.json` of a model's part may set, and of entries in a list."""
 
 _MAX_DEPTH = 8
-"""The largest number of JSON objects and lists that may be nested in one another in a part's `config.json`."""
+"""The largest number of nested JSON objects and lists in the `config.json` of a model's part, such as the VAE."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Checkpoint:
 
     @property
     def num_elements(self) -> int:
-        """The number of values in all of the part's tensors, buffers included."""
+        """The number of values in all tensors of this part of a model, buffers included."""
         return sum(math.prod(weight.info.shape) for weight in self.weights.values())
 
     @property
@@ -148,7 +148,7 @@ def _open_folder(part: PartName, folder: Path) -> Checkpoint:
 
 
 def _class(part: PartName, folder: Path, config: Mapping[str, Any]) -> Class:
-    """Returns the class of a part in a folder, which the folder's `config.json` names.
+    """Returns the class of a model's part (such as the VAE) in a folder, which the folder's `config.json` names.
 
     config: the content of that file.
     Raises `BadCheckpoint` if the file names none of the classes that the part may have.
@@ -191,7 +191,8 @@ def parts_in(file: Path) -> tuple[PartName, ...]:
 
 
 def _with_scales(path: Path, stored: Mapping[str, Weight]) -> dict[str, Weight]:
-    """Returns the weights among the tensors of a checkpoint, each with its scale if it has one."""
+    """Returns the tensors of a checkpoint except the scales. A weight in 8-bit floats has its scale, the factor that
+    its values are multiplied by."""
     keys, scales = split_scales(path, {key: weight.info for key, weight in stored.items()})
     return {key: replace(stored[key], scale=stored[scales[key]] if key in scales else None) for key in keys}
 
@@ -255,7 +256,7 @@ def _names_of_part(part: PartName, file: Path, keys: Iterable[str], layout: Layo
 
 
 def _renamed(keys: Sequence[str], rename: Callable[[str], str | None]) -> dict[str, str]:
-    """Returns name in the class -> name in the file, for each tensor that the class needs.
+    """Returns, for each tensor that the class loading the file needs, its name in the class -> its name in the file.
 
     keys: the tensors' names in the file.
     rename: takes such a name, and returns the name in the class, or None if the class does not need the tensor.
@@ -272,7 +273,7 @@ def _renamed(keys: Sequence[str], rename: Callable[[str], str | None]) -> dict[s
 
 
 def empty_model(checkpoint: Checkpoint) -> "torch.nn.Module":
-    """Returns the part's model with its weights on the meta device, where they take no memory.
+    """Returns the module of a model's part with its weights on the meta device, where they take no memory.
 
     Tensors that no checkpoint stores, such as rotary frequencies, are on the CPU with their values. Raises
     `BadCheckpoint` if the class cannot be built with the checkpoint's settings, or if a setting is so large that
@@ -344,7 +345,7 @@ def compare(checkpoint: Checkpoint, model: "torch.nn.Module") -> Differences:
 
 
 def load(checkpoint: Checkpoint, *, dtype: "torch.dtype", device: "torch.device | str" = "cpu") -> "torch.nn.Module":
-    """Returns the part's model with its weights, in `dtype` on `device`, in eval mode, without gradients.
+    """Returns the module of a model's part with its weights, in `dtype` on `device`, in eval mode, without gradients.
 
     Linear layers of a transformer whose weights the file has in 8-bit floats keep them (see `fp8.Float8Linear`).
     Raises `BadCheckpoint` if weights are missing, are unknown to the class, have another shape than in the class or are

@@ -15,8 +15,8 @@ class ModelChoice:
     """The model that carries out a request.
 
     card: the facts of the model, such as its name and its limits.
-    stands_in_for: name of the published model that this miniature stands in for; None if the model is the
-        requested one.
+    stands_in_for: name of the published model in whose place this small model is used, because the published one is not
+        installed; None if the model is the requested one.
     note: a sentence for the user, with the command that fetches the missing model: that a miniature stands in, or that
         the model is not installed. None if there is nothing to say.
     installed: True if the model can be loaded. Otherwise the request can be planned, but not carried out.
@@ -71,12 +71,13 @@ def choose_model(own: ModelCard, miniature: ModelCard, settings: Settings) -> Mo
 
 
 def stand_in(own: ModelCard, miniature: ModelCard) -> ModelChoice:
-    """Returns the choice of a miniature in place of a published model that is not installed.
+    """Returns the miniature, a small model in the package, as the model that carries out requests in place of a
+    published model that is not installed.
 
-    Its `note` says so, and names the command that downloads the published model.
+    The result's `note` says so to the user, and names the command that downloads the published model.
 
     own: the published model.
-    miniature: the small model in the package that carries out the requests.
+    miniature: the small model.
     """
     note = (
         f"{miniature.name}, a miniature that makes simple moving shapes, stands in for {own.name}, which is not "

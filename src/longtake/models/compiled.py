@@ -25,7 +25,7 @@ from longtake.settings import Settings
 log = logging.getLogger(__name__)
 
 OLDEST_CAPABILITY = (8, 0)
-"""The least compute capability of a CUDA GPU whose code is compiled if the settings say `auto`."""
+"""The least compute capability of a CUDA GPU whose code is compiled if the setting `compile` is `auto`."""
 
 MOST_VARIANTS = 64
 """The largest number of compiled variants of one block. LTX-2 needs about twenty for all combinations of guidance."""
@@ -53,7 +53,7 @@ class Decision:
 def decide(settings: Settings, device: torch.device) -> Decision:
     """Returns whether the blocks of a transformer on `device` are compiled. How much memory is free does not matter.
 
-    Raises `NotSupported` if the settings demand it and it cannot be done here.
+    Raises `NotSupported` if the setting `compile` is `on` but nothing can be compiled here.
     """
     if settings.compile == "off":
         return Decision(False, "LONGTAKE_COMPILE=off")
@@ -101,7 +101,7 @@ class BlockForward:
 class CompiledBlocks:
     """The compiled forward pass of all blocks of a transformer. It is compiled when it is called for the first time.
 
-    forward: how the blocks compute.
+    forward: its function `run` computes a block's output, in place of the block's own forward pass.
     is_on: if False, the blocks compute without compiled code.
     """
 
@@ -161,8 +161,8 @@ def warm_up(blocks: CompiledBlocks, settings: Settings, evaluate: Callable[[], N
 def _use_folder(folder: Path) -> None:
     """Makes torch keep compiled code in a folder, so that later processes need not compile again.
 
-    If nothing can be written there, torch uses a temporary folder. A folder that torch's own variable named when the
-    process started has precedence.
+    If nothing can be written there, torch uses a temporary folder. If the environment variable TORCHINDUCTOR_CACHE_DIR
+    was set when the process started, torch keeps using the folder that it names.
     """
     if OPERATORS_FOLDER is not None:
         return

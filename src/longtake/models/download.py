@@ -1,4 +1,4 @@
-"""The models on this machine, and their download from the hub."""
+"""The models on this machine, and their download from the Hugging Face hub."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,13 +43,14 @@ class ModelStatus:
 
     @property
     def num_bytes(self) -> int:
-        """The bytes on disk of all parts and adapters. A file that holds several parts counts once."""
+        """The bytes on disk of all parts (such as the VAE) and adapters of the model. A file that holds several parts
+        counts once."""
         return sum(_size(path) for path in {*self.parts.values(), *self.adapters.values()})
 
     @property
     def absent_bytes(self) -> int:
-        """The approximate number of bytes of the published parts and adapters that are not on this machine. A file with
-        several parts counts once."""
+        """The approximate number of bytes of the model's published parts (such as the VAE) and adapters that are not on
+        this machine. A file with several parts counts once."""
         absent = [place for part, place in self.card.parts.items() if part not in self.parts]
         absent += [place for name, place in self.card.loras.items() if name not in self.adapters]
         return round(sum(place.gigabytes for place in {*absent} if place is not None) * 1e9)
@@ -107,10 +108,10 @@ def _raising_model_download_failed() -> Iterator[None]:
 
 @_raising_model_download_failed()
 def plan_pull(card: ModelCard, settings: Settings) -> Pull:
-    """Returns the files of a model that must still be downloaded. Asks the hub, but downloads nothing.
+    """Returns the files of a model that must still be downloaded. Asks the Hugging Face hub, but downloads nothing.
 
     Raises `InvalidRequest` for a model whose weights are in the package. Raises `ModelDownloadFailed` if the hub does
-    not answer, if it lacks a file, or if the settings are offline.
+    not answer, if it lacks a file, or if the setting `offline` is on.
     """
     if card.embedded:
         raise InvalidRequest(f"{card.name} ships inside the package; there is nothing to fetch.")
@@ -144,10 +145,10 @@ def _wanted(card: ModelCard) -> list[tuple[str, str, Published]]:
 def _publication(
     card: ModelCard, own: str, usual: Published, settings: Settings, listed: dict[str, list[hub.HubFile]]
 ) -> Published:
-    """Returns the place from which a part or adapter of the model is downloaded.
+    """Returns the place from which a part of the model (such as the VAE) or an adapter is downloaded.
 
-    This is the hub repository that `settings.model_sources` names for the model, if that repository has the part or
-    adapter. In all other cases it is `usual`.
+    This is the Hugging Face hub repository that `settings.model_sources` names for the model, if that repository has
+    the part or adapter. In all other cases it is `usual`.
 
     own: the path of the part or adapter in that repository, such as `vae`.
     usual: the place that the model's card names.
@@ -161,7 +162,7 @@ def _publication(
 
 
 def _files(repo: str, settings: Settings, listed: dict[str, list[hub.HubFile]]) -> list[hub.HubFile]:
-    """Returns the files of a repository, from `listed` or from the hub.
+    """Returns the files of a repository, from `listed` or from the Hugging Face hub.
 
     listed: repository -> its files. If the repository is missing here, the hub lists its files, and they are added.
     """
@@ -171,7 +172,8 @@ def _files(repo: str, settings: Settings, listed: dict[str, list[hub.HubFile]]) 
 
 
 def _belongs(path: str, published: str) -> bool:
-    """Returns True if a file of a repository belongs to the part or adapter that is published at `published`.
+    """Returns True if a file of a repository belongs to the part of a model, or the adapter, that is published at
+    `published`.
 
     path: the file's path in the repository.
     published: a file or folder in the repository.
@@ -194,8 +196,9 @@ def pull(card: ModelCard, settings: Settings, on_progress: OnProgress = ignore_p
 
     on_progress: receives the bytes downloaded so far as `step`, and the bytes of the whole download as `steps`.
 
-    Raises `InvalidRequest` for a model whose weights are in the package. Raises `ModelDownloadFailed` if the hub does
-    not answer or lacks a file, if the settings are offline, or if a file does not fit on the disk or is damaged.
+    Raises `InvalidRequest` for a model whose weights are in the package. Raises `ModelDownloadFailed` if the Hugging
+    Face hub does not answer or lacks a file, if the setting `offline` is on, or if a file does not fit on the disk or
+    is damaged.
     """
     plan = plan_pull(card, settings)
     make_folder(settings.models_dir, "models_dir")

@@ -102,7 +102,7 @@ class Float8Linear(nn.Linear):
 def in_dtype(short: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     """Returns 8-bit floats times their scale in another dtype.
 
-    scale: one for the whole tensor, or one for each row.
+    scale: the factors of the 8-bit floats: one for the whole tensor, or one for each row.
     """
     return (short.float() * scale.float().reshape(-1, *[1] * (short.ndim - 1))).to(dtype)
 
@@ -142,11 +142,12 @@ def install(model: nn.Module, name: str, layer: nn.Module) -> None:
 
 
 def keeps_scaled(model: nn.Module, weight: str, short: Tensor, scale: Tensor) -> bool:
-    """Returns True if a weight of a model belongs to a linear layer, which is then replaced by one with 8-bit floats.
+    """If a weight belongs to a linear layer of the model, replaces that layer by one with 8-bit floats and returns
+    True. Otherwise changes nothing and returns False.
 
     weight: the weight's name.
     short: its 8-bit floats.
-    scale: one for the whole tensor, or one for each row.
+    scale: the factors of the 8-bit floats: one for the whole tensor, or one for each row.
     """
     name = weight.rpartition(".")[0]
     layer = model.get_submodule(name)

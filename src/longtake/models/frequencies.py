@@ -35,7 +35,8 @@ def keep_float64_on_host(part: nn.Module) -> None:
 
     The result is then moved to that device. Nothing changes for a device with float64.
 
-    part: diffusers' transformer or connectors. Their rotary layers compute in float64.
+    part: diffusers' transformer, or its connectors (the layers between the text encoder and the transformer). Their
+        rotary layers compute in float64.
     """
     for layer in part.modules():
         if hasattr(layer, "double_precision"):

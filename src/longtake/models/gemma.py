@@ -17,7 +17,7 @@ from longtake.models.writing import Choice, write
 from longtake.video import OnProgress, Progress, ignore_progress
 
 MAX_NEW_TOKENS = 400
-"""The largest number of tokens of an expanded prompt. The instruction asks for at most 180 words, which are fewer
+"""The largest number of tokens of an expanded prompt. Gemma's system prompt asks for at most 180 words, which are fewer
 tokens."""
 
 TEMPERATURE = 0.7
@@ -52,7 +52,8 @@ _SEEING = (
 
 
 class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
-    """The text encoder of LTX-2: Gemma-3 with its tokenizer, and the connectors to both modalities.
+    """The text encoder of LTX-2: Gemma-3 with its tokenizer, and the connectors, which turn Gemma's hidden states into
+    text tokens for video and for audio.
 
     The tokens of a short prompt are padded on the left.
     """
@@ -87,7 +88,8 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
 
     @property
     def can_see(self) -> bool:
-        """True if the encoder has a vision tower, so that `expand` can show it a frame."""
+        """True if the encoder has a vision tower, so that it can look at a frame while it writes or rewrites a
+        prompt."""
         return getattr(self.encoder.config, "vision_config", None) is not None
 
     def _encode(self, prompt: str) -> EncodedPrompt:

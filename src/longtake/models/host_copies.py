@@ -24,7 +24,8 @@ class HostCopies:
         self._is_there = False
 
     def onload(self) -> None:
-        """Copies the weights to the device, if they are not there. What runs there afterwards waits for the copies."""
+        """Copies the weights to the device, if they are not there. Does not wait for the copies to end, but work that
+        is started on the device later runs after them."""
         if not self._is_there:
             self._is_there = True
             # Weights that were made in inference mode could not be used outside it.
@@ -33,7 +34,8 @@ class HostCopies:
                     tensor.data = copy.to(self._device, non_blocking=True, copy=True)
 
     def release(self) -> None:
-        """Frees the weights on the device, if they are there. The module has those in host memory again."""
+        """Frees the weights on the device, if they are there. The module's weights are then the copies in host memory
+        again."""
         if self._is_there:
             self._is_there = False
             for tensor, copy in self._pairs:

@@ -16,7 +16,8 @@ from longtake.settings import Settings
 from longtake.video import CHECK_EVERY_S, Check
 
 MOST_LISTED = 2**23
-"""The largest number of bytes of the hub's list of a repository's files. A list of 20,000 files has fewer."""
+"""The largest number of bytes of the Hugging Face hub's list of a repository's files. A list of 20,000 files has
+fewer."""
 
 _PIECE_BYTES = 2**23
 """The number of bytes that are read at once when a file's SHA-256 is computed."""
@@ -34,7 +35,7 @@ class HubFile:
     repo: the repository, as `owner/name`.
     path: the file's path in the repository.
     num_bytes: the file's size.
-    sha256: the file's SHA-256 in hexadecimal; None for a small file, for which the hub states none.
+    sha256: the file's SHA-256 in hexadecimal; None for a small file, for which the Hugging Face hub states none.
     """
 
     repo: str
@@ -54,9 +55,9 @@ def _token(settings: Settings) -> str | Literal[False]:
 def files(repo: str, settings: Settings) -> list[HubFile]:
     """Returns the files of a repository. Those whose name is no plain path are left out.
 
-    Raises `DownloadFailed` if the hub does not list the files, if the list is too long (MOST_LISTED), or if
-    `settings.offline` is True. Raises OSError if this machine is at fault (see `errors.TEMPORARY`), for example because
-    too many files are open.
+    Raises `DownloadFailed` if the Hugging Face hub does not list the files, if the list is too long (MOST_LISTED), or
+    if `settings.offline` is True. Raises OSError if this machine is at fault (see `errors.TEMPORARY`), for example
+    because too many files are open.
     """
     access = HubAccess(repo, settings, _token(settings) or None, hub_transport(settings))
     access.check_online()
@@ -70,7 +71,7 @@ def files(repo: str, settings: Settings) -> list[HubFile]:
 
 
 def _hub_file(repo: str, entry: Mapping[str, Any]) -> HubFile:
-    """Returns the file that an entry of the hub's list describes.
+    """Returns the file that an entry of the Hugging Face hub's list describes.
 
     Raises ValueError, LookupError or TypeError if the entry has no size, or a malformed one or a malformed SHA-256.
     """
@@ -91,8 +92,8 @@ def fetch(
 
     A file of the right size that is there already is not downloaded again. If the connection breaks, this call
     continues the download; but if the call fails, the next one begins anew. After a download, the size is verified, and
-    also the SHA-256 if the hub states one. While one call downloads or verifies the file, other calls for the same file
-    wait, in this process and in others.
+    also the SHA-256 if the Hugging Face hub states one. While one call downloads or verifies the file, other calls for
+    the same file wait, in this process and in others.
 
     on_bytes: a callback that gets the number of bytes that have arrived since its last call. While the file is
         verified, or another call has it, it gets 0. For a file that is there already, it gets the file's size, once.
@@ -217,7 +218,7 @@ def _progress_class(on_bytes: OnBytes) -> type[Any]:
 
 
 def _verify(path: Path, file: HubFile, on_bytes: OnBytes) -> None:
-    """Raises `DownloadFailed` if the size or the SHA-256 of a download is not the one that the hub states.
+    """Raises `DownloadFailed` if the size or the SHA-256 of a download is not the one that the Hugging Face hub states.
 
     on_bytes: called with 0 between the pieces of the file. It may raise an exception to end the work.
     """

@@ -20,20 +20,21 @@ from longtake.temporary import temporary_folder
 from longtake.video import Check, no_check
 
 LISTING_S = ANSWER_S
-"""Seconds within which the hub's list of a repository's files must have arrived."""
+"""Seconds within which the Hugging Face hub's list of a repository's files must have arrived."""
 
 GATED = "its licence must be accepted on the hub first, and LONGTAKE_HF_TOKEN set"
-"""The end of an error message: why the hub refuses access to a repository whose licence has to be accepted."""
+"""The end of an error message: why the Hugging Face hub refuses access to a repository whose licence has to be
+accepted."""
 
 NO_REPOSITORY = "the hub has no such repository, or it is private and LONGTAKE_HF_TOKEN is not set"
-"""The end of an error message: why the hub shows no repository of the requested name."""
+"""The end of an error message: why the Hugging Face hub shows no repository of the requested name."""
 
 _MOST_PART = 255
 """The largest number of bytes of one component of a file's path, which is the limit of common file systems."""
 
 
 class NoSuchFile(Exception):
-    """Raised if the hub has no file of the requested name, or no such repository."""
+    """Raised if the Hugging Face hub has no file of the requested name, or no such repository."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class HubAccess:
             raise DownloadFailed(f"The hub cannot be asked for {self.repo}: {variable} is set.")
 
     def listed(self, max_bytes: int, *, with_sizes: bool = False) -> Sequence[Mapping[str, Any]]:
-        """Returns the entries of the hub's list of the repository's files. Only their `rfilename` is checked.
+        """Returns the entries of the Hugging Face hub's list of the repository's files. Only their `rfilename` is
+        checked.
 
         Entries whose name is no plain path (see `is_plain`) are left out.
 
@@ -100,12 +102,12 @@ class HubAccess:
         return (url.scheme, url.host, url.port) == (hub.scheme, hub.host, hub.port)
 
     def authorise(self, request: httpx.Request) -> None:
-        """Adds the access token to a request, unless it goes to another host than the hub."""
+        """Adds the access token to a request, unless it goes to another host than the Hugging Face hub."""
         if self.token is not None and self.is_hub(request.url):
             request.headers["Authorization"] = f"Bearer {self.token}"
 
     def check_answer(self, answer: httpx.Response) -> None:
-        """Raises an error if `answer` is the hub's refusal of a request (status 401, 403 or 404).
+        """Raises an error if `answer` is the Hugging Face hub's refusal of a request (status 401, 403 or 404).
 
         The error is `NoSuchFile` if only the file is missing, otherwise `DownloadFailed`, which says why.
         """
@@ -129,7 +131,7 @@ class HubAccess:
 
 
 def hub_transport(settings: Settings) -> httpx.BaseTransport | None:
-    """Returns the transport with which requests are sent to the hub.
+    """Returns the transport with which requests are sent to the Hugging Face hub.
 
     The transport allows public hosts, trusted ones and the hub itself. If the environment names a proxy for the hub,
     the result is None, which allows every host, because the proxy then decides which hosts are allowed.
@@ -143,7 +145,7 @@ def hub_transport(settings: Settings) -> httpx.BaseTransport | None:
 
 
 def hub_endpoint(settings: Settings) -> str:
-    """Returns the URL of the hub, without a slash at its end."""
+    """Returns the URL of the Hugging Face hub, without a slash at its end."""
     from huggingface_hub import constants
 
     return (settings.hf_endpoint or constants.ENDPOINT).rstrip("/")

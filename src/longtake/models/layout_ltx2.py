@@ -66,7 +66,7 @@ _TRANSFORMER_NEEDS: Config = {
 """The only values of these settings that diffusers' transformer supports."""
 
 GEMMA_WIDTH = 3840
-"""Channels of one hidden state of Gemma-3-12B. The published connectors read such hidden states."""
+"""Channels of a hidden state of Gemma-3-12B, as the published connectors between Gemma and the transformer read it."""
 
 
 def recognises(names: Collection[str], published: PublishedConfig) -> bool:
@@ -79,7 +79,7 @@ def recognises(names: Collection[str], published: PublishedConfig) -> bool:
 
 
 def part_of(key: str) -> PartName | None:
-    """Returns the part that the weight with the published name `key` belongs to; None if no part has it."""
+    """Returns the part of the model (such as the VAE) that the weight `key` belongs to; None if no part has it."""
     if _CONNECTOR.match(key):
         return "connectors"
     return next((part for prefix, part in _PREFIXES.items() if key.startswith(prefix)), None)
@@ -101,7 +101,7 @@ def rename(part: PartName, key: str, published: PublishedConfig) -> str | None:
 
 
 def config_of(part: PartName, published: Mapping[str, Any], shapes: Shapes) -> Config:
-    """Returns the settings with which diffusers' class of a part is built.
+    """Returns the settings with which diffusers' class of a model's part (such as the VAE) is built.
 
     A setting that `published` lacks gets the default of the reference (the publisher's code).
 
@@ -254,7 +254,7 @@ def _resampling(kind: str, is_valid: bool) -> str:
     """Returns diffusers' name for a kind of resampling block, such as "temporal" for `compress_time`.
 
     kind: the published name. An encoder's names must end in `_res`; the caller has removed this ending.
-    is_valid: False for an encoder's name that lacked the ending; True for all others, also a decoder's.
+    is_valid: False for an encoder's name without this ending, which is an error like an unknown kind; otherwise True.
     Raises `BadCheckpoint` for an unknown kind, or if `is_valid` is False.
     """
     if not is_valid or kind not in _RESAMPLE:

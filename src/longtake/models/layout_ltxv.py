@@ -87,7 +87,8 @@ _DOWNSAMPLE = {
 def recognises(names: Collection[str], published: PublishedConfig) -> bool:
     """Returns True if a file holds a transformer or an autoencoder, of LTX-Video or of LTX-2.
 
-    The two families cannot be told apart here. So a caller has to try the layouts of LTX-2 first.
+    The names do not tell the two families apart. So a caller must first ask `layout_ltx2` whether the file is one of
+    LTX-2.
 
     names: the names of the file's tensors.
     published: not used.
@@ -96,14 +97,14 @@ def recognises(names: Collection[str], published: PublishedConfig) -> bool:
 
 
 def part_of(key: str) -> PartName | None:
-    """Returns the part that the weight with the published name `key` belongs to; None if no part has it."""
+    """Returns the part of the model (such as the VAE) that the weight `key` belongs to; None if no part has it."""
     return next((part for prefix, part in _PREFIXES.items() if key.startswith(prefix)), None)
 
 
 def rename(part: PartName, key: str, published: PublishedConfig) -> str | None:
     """Returns diffusers' name of a published weight; None if the part's class does not need the weight.
 
-    part: the part that the weight belongs to.
+    part: the part of the model that the weight belongs to, such as the VAE.
     key: the published name.
     published: the published settings. Only the autoencoder's names depend on them: on its number of blocks.
     """
@@ -156,10 +157,10 @@ def statistic(key: str) -> str | None:
 def _translated(key: str, published: str, ours: str) -> str:
     """Returns the weight's name `key` with `published` replaced by `ours` at the start of the name and after each dot.
 
-    For example, `mid_block.res_blocks.0` becomes `mid_block.resnets.0` with ".res_blocks." and ".resnets.".
+    For example, `_translated("mid_block.res_blocks.0", ".res_blocks.", ".resnets.")` is `mid_block.resnets.0`.
 
-    published, ours: a piece of the name as its publisher writes it, and as diffusers writes it. A dot at the start of
-        a piece has no effect.
+    published, ours: a piece of the name as its publisher writes it, and as diffusers writes it. A dot at their start is
+        ignored, because the piece may also be the start of the name.
     """
     bare = published.lstrip(".")
     return re.sub(rf"(^|\.){re.escape(bare)}", lambda match: match[1] + ours.lstrip("."), key)
@@ -192,7 +193,7 @@ def _decoder_block(side: str, index: int, rest: str, _: int) -> str:
 
 
 def config_of(part: PartName, published: PublishedConfig, shapes: Shapes) -> Config:
-    """Returns the settings with which diffusers' class of a part is built.
+    """Returns the settings with which diffusers' class of a model's part (such as the VAE) is built.
 
     A setting that `published` lacks gets the value that it has in LTX-Video's 13B model.
 
@@ -305,7 +306,8 @@ def residual_pairs(side: str, published: Mapping[str, Any]) -> Sequence[tuple[st
 def is_upsampler(names: Collection[str], published: PublishedConfig) -> bool:
     """Returns True if a file holds a latent upsampler, of LTX-Video or of LTX-2.
 
-    The two families cannot be told apart here. So a caller has to try the layouts of LTX-2 first.
+    The names do not tell the two families apart. So a caller must first ask `layout_ltx2` whether the file is one of
+    LTX-2.
 
     names: the names of the file's tensors. Upsamplers are published with the names of diffusers' class.
     published: not used.

@@ -17,7 +17,8 @@ FETCHED = ".fetched"
 """The name of the folder of downloaded LoRAs, inside the LoRA folder. Requests cannot name files in it."""
 
 ABANDONED_S = 3600.0
-"""Seconds without a new byte after which an unfinished download counts as left by a process that was killed."""
+"""After this many seconds without a new byte, an unfinished download counts as left behind by a process that was
+killed."""
 
 SWEEP_S = 600.0
 """Seconds between two searches for abandoned downloads."""
@@ -26,7 +27,8 @@ _HUB, _CALLERS, _UNFINISHED = "hub", "callers", "unfinished"
 
 
 def public_folder(settings: Settings) -> Path:
-    """Returns the folder of LoRAs that the hub serves without an access token. The requests of all callers use it."""
+    """Returns the folder of LoRAs that the Hugging Face hub serves without an access token. The requests of all callers
+    use it."""
     return settings.loras_dir / FETCHED / _HUB
 
 

@@ -52,12 +52,14 @@ It returns a context manager that gives the path of the stored file, or None if 
 
 
 def no_own_file(url: str) -> AbstractContextManager[Path] | None:
-    """Returns None for every URL: this process stores no files itself. The default of `LoraSources.open_own`."""
+    """Returns None for every URL: the URL names no file that a server of longtake stores. The default of
+    `LoraSources.open_own`, for a process without such a server."""
     return None
 
 
 FromServer = Callable[[Lora], Path | None]
-"""A function that looks up a LoRA of the hub among the files that a server downloaded before the request began.
+"""A function that looks up a LoRA of the Hugging Face hub among the files that a server downloaded before the request
+began.
 
 It returns the path of the LoRA's file, or None if the file must be downloaded now.
 """
@@ -70,7 +72,7 @@ def no_hub_file(lora: Lora) -> Path | None:
 
 @dataclass(frozen=True)
 class LoraSources:
-    """The sources of LoRAs besides the LoRA folder and the hub.
+    """The sources of LoRAs besides the LoRA folder and the Hugging Face hub.
 
     fetch: a function that downloads a URL. With None, only URLs that were downloaded earlier can be used.
     open_own: a function that looks up a URL among the files that the server stores itself (see `OpenOwn`).
@@ -96,7 +98,7 @@ class LoraSources:
 
 
 NO_SOURCES = LoraSources()
-"""No sources besides the LoRA folder and the hub."""
+"""No sources besides the LoRA folder and the Hugging Face hub."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ class LoraFile:
 def open_lora(lora: Lora, settings: Settings, sources: LoraSources = NO_SOURCES) -> Iterator[LoraFile]:
     """Context manager that gives the file of a LoRA.
 
-    A file at a URL or on the hub is downloaded, unless it already was.
+    A file at a URL or on the Hugging Face hub is downloaded, unless it already was.
 
     Raises `InvalidRequest` if `lora` names no usable file, `DownloadFailed` if the download fails, `FileTooLarge` for a
     file above `settings.max_lora_bytes`, and `BadCheckpoint` if the file at the URL is no LoRA.
@@ -264,8 +266,8 @@ def _from_url(url: str, settings: Settings, sources: LoraSources) -> LoraFile:
     error page, is not kept, so the next request downloads the URL again.
 
     Raises `InvalidRequest` for http from a host that is not trusted. Raises `DownloadFailed` if the URL was not
-    downloaded earlier, and the settings are offline or there is no function that downloads. Raises `BadCheckpoint` if
-    the download is no LoRA.
+    downloaded earlier, and the setting `offline` is on or there is no function that downloads. Raises `BadCheckpoint`
+    if the download is no LoRA.
     """
     name = _name_of(url)
     _check_encrypted(http_url(url), settings, sources)
@@ -289,9 +291,9 @@ def _from_url(url: str, settings: Settings, sources: LoraSources) -> LoraFile:
 def needs_download(url: str, settings: Settings, caller: str) -> bool:
     """Returns True if a server has to download the LoRA at a URL before a request of this caller can run.
 
-    url: an http(s) URL, or the address of a LoRA on the hub. The result is False if it is malformed.
+    url: an http(s) URL, or the address of a LoRA on the Hugging Face hub. The result is False if it is malformed.
 
-    - An http(s) URL: False if it was downloaded for this caller before, if the settings are offline, or if it is an
+    - An http(s) URL: False if it was downloaded for this caller before, if the setting `offline` is on, or if it is an
       http URL whose host is not trusted. Otherwise True.
     - A LoRA on the hub: False if it is in the LoRA folder. Otherwise True, even if it was downloaded before, because
       the hub may have a newer version. Also True if the settings are offline; the download then finds the version on

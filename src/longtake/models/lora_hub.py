@@ -26,7 +26,8 @@ from longtake.settings import Settings
 from longtake.video import CHECK_EVERY_S, Check, no_check
 
 MOST_LISTED = 2**20
-"""The largest number of bytes of the hub's list of a repository's files. A list of 3,000 files has fewer."""
+"""The largest number of bytes of the Hugging Face hub's list of a repository's files. A list of 3,000 files has
+fewer."""
 
 _LOCKS: WeakValueDictionary[Path, threading.Lock] = WeakValueDictionary()
 _LOCKS_CHANGE = threading.Lock()
@@ -34,7 +35,7 @@ _LOCKS_CHANGE = threading.Lock()
 
 @dataclass(frozen=True)
 class HubLora:
-    """The file of a LoRA on the hub.
+    """The file of a LoRA on the Hugging Face hub.
 
     path: where it is on this machine.
     is_new: True if it was downloaded now, and not earlier.
@@ -122,7 +123,7 @@ class _Repository:
 
     lora: the LoRA as the request names it.
     folder: the folder of the repository's files on this machine.
-    access: asks the hub for the files of the repository.
+    access: asks the Hugging Face hub for the files of the repository.
     has_answered: True as soon as the hub has named the newest version of the LoRA's file.
     """
 
@@ -151,7 +152,7 @@ class _Repository:
             raise self.access.failed(f"the hub lists the file {name}, but does not have it") from None
 
     def _names(self) -> list[str]:
-        """Returns the names of the repository's LoRA files, as the hub lists them."""
+        """Returns the names of the repository's LoRA files, as the Hugging Face hub lists them."""
         try:
             entries = self.access.listed(MOST_LISTED)
         except FileTooLarge:
@@ -164,7 +165,7 @@ class _Repository:
     def _file(self, name: str) -> HubLora:
         """Returns the repository's file at the path `name`, after a download if its newest version is not here yet.
 
-        Raises `NoSuchFile` if the hub has no such file, and `DownloadFailed` for all other failures.
+        Raises `NoSuchFile` if the Hugging Face hub has no such file, and `DownloadFailed` for all other failures.
         """
         address, seen = f"{hub_endpoint(self.access.settings)}/{self.lora.path}/resolve/main/{quote(name)}", _Seen()
 
@@ -199,7 +200,7 @@ class _Repository:
     def _keep(self, path: Path, name: str, seen: "_Seen") -> Path:
         """Verifies the downloaded file at `path`, moves it to its final path, and returns that path.
 
-        name: the file's name on the hub.
+        name: the file's name on the Hugging Face hub.
         seen: the version and the SHA-256 that the hub has stated for it.
         Raises `DownloadFailed` if the hub stated no version, or if the SHA-256 differs.
         """
@@ -237,7 +238,7 @@ class _Seen:
         The hub redirects a download of a large file to another host. The redirect's header `X-Linked-Etag` has the
         file's SHA-256.
 
-        is_from_hub: True if the hub itself sent the answer, False for another host.
+        is_from_hub: True if the Hugging Face hub itself sent the answer, False for another host.
         """
         linked = answer.headers.get("x-linked-etag") if is_from_hub else None
         tag = linked or (answer.headers.get("etag") if answer.is_success and self.version is None else None)

@@ -8,11 +8,12 @@ from urllib.parse import quote, unquote
 from longtake.errors import InvalidRequest
 
 MOST_NAME = 500
-"""The largest number of characters of a file name in the address of a LoRA on the hub. The hub has no longer names."""
+"""The largest number of characters of a file name in the address of a LoRA on the Hugging Face hub. The hub has no
+longer names."""
 
 MOST_PATH = 4096
-"""The largest number of characters of a LoRA's path that is no URL, and of its `weight_name`. Linux has no longer
-paths."""
+"""The largest number of characters of a LoRA's path that is no URL, and of its `weight_name`. Paths on Linux are not
+longer."""
 
 SUFFIX = ".safetensors"
 """The end of the name of a LoRA file in a repository or folder."""
@@ -41,12 +42,13 @@ def scheme_of(path: str) -> str:
 
 
 def may_be_repository(path: str) -> bool:
-    """Returns True if a LoRA's path has the form of a hub repository's name. It can also name a local folder."""
+    """Returns True if a LoRA's path has the form of a repository's name on the Hugging Face hub, `owner/name`. Such a
+    path can also name a local folder."""
     return _REPO.fullmatch(path) is not None and ".." not in path and not path.lower().endswith(SUFFIX)
 
 
 def hub_url(lora: Lora) -> str:
-    """Returns the address of a LoRA on the hub: `hf://owner/name`, or `hf://owner/name/weight_name`.
+    """Returns the address of a LoRA on the Hugging Face hub: `hf://owner/name`, or `hf://owner/name/weight_name`.
 
     lora: has a path for which `may_be_repository` is True. Its `weight_name` is percent-encoded, after it is cut to
         500 characters (MOST_NAME).
@@ -58,7 +60,8 @@ def hub_url(lora: Lora) -> str:
 
 
 def is_hub_url(url: str) -> bool:
-    """Returns True if a URL is the address of a LoRA on the hub, such as `hf://owner/name/file.safetensors`."""
+    """Returns True if a URL is the address of a LoRA on the Hugging Face hub, such as
+    `hf://owner/name/file.safetensors`."""
     return url.startswith(_SCHEME)
 
 

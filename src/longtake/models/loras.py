@@ -51,7 +51,7 @@ class Pair:
 class OpenAdapter:
     """A LoRA whose header was read, but not its tensors.
 
-    planned: the LoRA as the plan names it.
+    planned: the LoRA with its scales, as the plan of the video names it.
     file: its file, which can be read while the LoRA is open.
     header: its header.
     """

@@ -14,7 +14,7 @@ from longtake.models.adapted_layer import Change
 
 def padded_rank(rank: int) -> int:
     """Returns the rank to which matrices of a rank are padded with zeros: a power of two from 16 to 128, or a multiple
-    of 128. Compiled blocks are compiled anew for each rank, so there should be few of them."""
+    of 128. Compiled blocks are compiled anew for each rank, so there should be few different ranks."""
     powers = (16, 32, 64, 128)
     return next((power for power in powers if rank <= power), -(-rank // 128) * 128)
 

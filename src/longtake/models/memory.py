@@ -16,7 +16,7 @@ from longtake.settings import Settings
 Offload = Literal["none", "model", "group"]
 """Where a model's weights are while it runs.
 
-none: all parts are on the device.
+none: all parts of the model (such as the VAE) are on the device.
 model: only the part that runs is on the device; the other parts are in host memory.
 group: as `model`, but of the transformer and the text encoder only the layers that run are on the device.
 """
@@ -32,7 +32,8 @@ BLOCKS_PER_GROUP = 1
 
 
 def choose_device(settings: Settings) -> torch.device:
-    """Returns the device that the settings name. `auto` is the first of cuda, mps and cpu that this machine has.
+    """Returns the device that the setting `device` names. `auto` is the first of cuda, mps and cpu that this machine
+    has.
 
     Raises `NotSupported` for a device that this machine does not have.
     """
@@ -48,7 +49,7 @@ def choose_device(settings: Settings) -> torch.device:
 
 
 def choose_dtype(settings: Settings, device: torch.device, *, embedded: bool) -> torch.dtype:
-    """Returns the dtype that the settings name. For `auto`, the first case that applies decides:
+    """Returns the dtype that the setting `dtype` names. For `auto`, the first case that applies decides:
 
     - float32 on a CPU, and on any device for a model whose weights are in the package;
     - float16 on a CUDA GPU that cannot compute in bfloat16;
@@ -112,7 +113,7 @@ def choose_offload(requested: str, sizes: Mapping[str, int], total: int | None, 
     requested: `settings.offload`. "none", "model" and "group" are returned unchanged. "auto" returns the first of them
         that leaves enough device memory for activations, or "group" if none does. Enough is 8 GiB (RESERVE_BYTES), or
         for a model with less than 1 GiB of weights, 8 times their bytes.
-    sizes: the bytes of each part.
+    sizes: the bytes of each part of the model, such as the VAE.
     total: the bytes of the device's memory; None for a device that shares the host's memory. Offloading saves nothing
         there, so "auto" returns "none".
     free: how many of them are free. This only decides between "none" and "model", which give the same bits. With
@@ -132,7 +133,8 @@ def choose_offload(requested: str, sizes: Mapping[str, int], total: int | None, 
 def place(
     parts: Mapping[PartName, torch.nn.Module], device: torch.device, offload: Offload, *, pinned: bool = False
 ) -> None:
-    """Places parts that are in host memory on the device, or adds hooks that move them to the device when they run.
+    """Places a model's parts (such as the VAE), which are in host memory, on the device, or adds hooks that move them
+    there when they run.
 
     offload: "none" moves all parts now. With "model", only one part at a time is on the device. "group" is like
         "model", but moves the transformer block by block and the text encoder layer by layer.
@@ -151,8 +153,8 @@ def place(
 
 
 def _offload_groups(part: torch.nn.Module, device: torch.device, *, by_block: bool, pinned: bool) -> None:
-    """Adds hooks that move the part's layers to the device while they run. On a CUDA GPU, the weights of the next layer
-    are copied while a layer runs, on a stream of their own.
+    """Adds hooks that move the layers of a model's part to the device while they run. On a CUDA GPU, the weights of the
+    next layer are copied while a layer runs, on a stream of their own.
 
     by_block: True moves whole blocks; False moves each layer by itself.
     pinned: True if the weights are pinned now; False copies them through a pinned buffer each time.
@@ -177,7 +179,7 @@ def _offload_groups(part: torch.nn.Module, device: torch.device, *, by_block: bo
 
 
 def _pin(part: torch.nn.Module) -> None:
-    """Moves the part's weights to pinned memory, one at a time, so that at most one is in memory twice."""
+    """Moves the weights of a model's part to pinned memory, one at a time, so that at most one is in memory twice."""
     for tensor in (*part.parameters(), *part.buffers()):
         tensor.data = tensor.data.pin_memory()
 
@@ -197,7 +199,7 @@ class _OnDevice(ModelHook):  # type: ignore[misc]
 
 
 def share_device(parts: Sequence[torch.nn.Module], device: torch.device) -> None:
-    """Adds hooks so that only one of the parts is on the device at a time.
+    """Adds hooks so that only one of a model's parts (such as the VAE) is on the device at a time.
 
     A call of a part's `forward`, `encode` or `decode` moves the part to the device and the other parts to the host.
     """
@@ -206,7 +208,8 @@ def share_device(parts: Sequence[torch.nn.Module], device: torch.device) -> None
 
 
 def bring(part: Any) -> None:
-    """Moves a part to the device if the parts take turns there (see `share_device`). Does nothing to any other part."""
+    """Moves a part of a model, such as the VAE, to the device, if the model's parts take turns there because they do
+    not all fit (see `share_device`). Otherwise does nothing."""
     hook = getattr(part, "_hf_hook", None)
     if hook is not None:
         hook.pre_forward(part)

@@ -33,21 +33,22 @@ ORDER: tuple[PartName, ...] = (
     "upsampler",
     "transformer",
 )
-"""The order in which parts are loaded. The tokenizer is not in it: it has no weights, and is loaded last."""
+"""The order in which the parts of a model are loaded. The tokenizer is not in it: it has no weights, and is loaded
+last."""
 
 
 @dataclass(frozen=True)
 class Loaded:
     """A model in memory.
 
-    parts: the modules by part, in eval mode.
+    parts: part of the model, such as "vae" -> its module, in eval mode.
     tokenizer: the tokenizer of the `transformers` library.
     device: the device on which the model computes.
     dtype: the transformer's dtype. Some parts have another one; see `memory.part_dtype`.
-    offload: where the weights are.
+    offload: where the weights are (see `memory.Offload`).
     originals: copies of the transformer's weights, for merging adapters into them.
-    text_place: where the text encoder's weights are while nothing is encoded. If that is not the device, these parts
-        are in host memory now.
+    text_place: where the text encoder's weights are while nothing is encoded: "device", or "pinned" or "host" (two
+        kinds of host memory). If not "device", these weights are in host memory now.
     blocks: the compiled blocks of the transformer; None if they are not compiled.
     eight_bits: how the transformer uses 8-bit floats.
     """
@@ -72,7 +73,7 @@ class Loaded:
         return f"{str(self.dtype).removeprefix('torch.')} on {place}, {how}{short}"
 
     def text_encoder(self, make: Callable[..., EncoderT], card: ModelCard, settings: Settings) -> EncoderT:
-        """Returns the text encoder that `make` makes of the parts that encode prompts.
+        """Returns the text encoder that `make` makes of those parts of the model that encode prompts.
 
         make: a subclass of `TextEncoder`. It gets the parts in the order of TEXT_PARTS, the tokenizer and, as keyword
             arguments, the number of tokens of a prompt, the device, the dtype, the size of the prompt cache, and where
@@ -106,11 +107,12 @@ class PartSource(Protocol):
     def open(self, card: ModelCard, settings: Settings) -> Mapping[PartName, checkpoints.Checkpoint]:
         """Returns the checkpoints of a model's parts, except the tokenizer, in the order of loading. Reads no weights.
 
-        Raises `ModelNotInstalled` if a part is missing, and `BadCheckpoint` if one does not fit its class.
+        Raises `ModelNotInstalled` if a part (such as the VAE) is missing, and `BadCheckpoint` if one does not fit its
+        class.
         """
 
     def load(self, checkpoint: checkpoints.Checkpoint, dtype: torch.dtype, device: torch.device | str) -> Any:
-        """Returns the module of a part with its weights, in `dtype` on `device`."""
+        """Returns the module of a model's part (such as the VAE) with its weights, in `dtype` on `device`."""
 
     def tokenizer(self, card: ModelCard, settings: Settings) -> Any:
         """Returns the tokenizer of a model."""
@@ -134,7 +136,8 @@ class InstalledParts:
 
 
 INSTALLED = InstalledParts()
-"""The source of parts that the library, the command line and the server use."""
+"""Loads the parts of models (such as the transformer) from files on this machine. The library, the command line and the
+server use it."""
 
 
 def load_parts(
@@ -145,12 +148,13 @@ def load_parts(
     block_forward: BlockForward | None = None,
     prepare_transformer: Callable[[Any], None] = lambda transformer: None,
 ) -> Loaded:
-    """Returns a model with all its parts in memory, placed on the device that the settings name.
+    """Returns a model with all its parts (such as the VAE) in memory, placed on the device that the setting `device`
+    names.
 
     on_progress: receives the number of parts loaded so far as `step`, before each part and at the end.
     source: where the parts come from; by default, files on this machine.
-    block_forward: how the blocks of the family's transformers compute. They are compiled if `compiled.decide` says so.
-        None never compiles them.
+    block_forward: the computation that is compiled for the transformer's blocks, if `compiled.decide` says that they
+        are compiled. With None they are never compiled, and keep their own forward pass.
     prepare_transformer: called with the loaded transformer, before hooks for casting and offloading are added to it.
     Raises `ModelNotInstalled` if a part is missing, `BadCheckpoint` if one does not fit its class, and `NotSupported`
     if this machine does not have the device, or cannot compile though the settings demand it.
@@ -202,7 +206,7 @@ TOO_LARGE = (
 
 
 def part_bytes(opened: Mapping[PartName, checkpoints.Checkpoint], dtype: torch.dtype, mode: fp8.Mode) -> dict[str, int]:
-    """Returns the bytes of each part's weights.
+    """Returns the bytes of the weights of each part of a model, such as the VAE.
 
     opened: the parts' checkpoints.
     dtype: the transformer's dtype.
@@ -223,7 +227,7 @@ def choose_mode(
 ) -> tuple[fp8.Mode, str]:
     """Returns how the transformer of a model uses 8-bit floats, and a sentence for the log about it.
 
-    sizes: returns the bytes of each part's weights in a mode.
+    sizes: a function of a mode that returns the bytes of the weights of each part of the model.
     are_compiled: True if the transformer's blocks are compiled.
     """
     wanted, why = fp8.choose_mode(settings, device, are_compiled=are_compiled)
@@ -232,12 +236,12 @@ def choose_mode(
 
 
 def without_streaming(mode: fp8.Mode, sizes: Callable[[fp8.Mode], Mapping[str, int]], total: int | None) -> fp8.Mode:
-    """Returns `mode`, the use of 8-bit floats, but "storage" instead of "products" if only "storage" spares the
-    transformer from being streamed (copied to the device layer by layer in each step).
+    """Returns `mode`, the use of 8-bit floats, with one exception: "storage" instead of "products", if the transformer
+    must be streamed (copied to the device layer by layer in each step) with "products", but not with "storage".
 
     "products" keeps a part of the weights in the usual dtype, so it needs more memory than "storage".
 
-    sizes: returns the bytes of each part's weights in a mode.
+    sizes: a function of a mode that returns the bytes of the weights of each part of the model.
     total: the bytes of the device's memory; None for a device that shares the host's memory, where nothing is streamed.
     """
     if mode != "products":

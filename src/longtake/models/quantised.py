@@ -25,7 +25,8 @@ _SCALES = ("weight_scale", "scale_weight")
 """The last words of the names of scales: a weight's values are those of its tensor times its scale."""
 
 _UNUSED = re.compile(r"(^|\.)(input_scale|scale_input|scaled_fp8)$")
-"""Names of tensors in fp8 checkpoints that are not used: marks, and fixed scales of activations."""
+"""Names of tensors in fp8 checkpoints that are not used: those that only say which format the file has, and fixed
+scales of activations."""
 
 UNSCALED = "fp8 without scales (a plain cast, or rotated for kernels of its own, which cannot be told apart)"
 """Description, for messages, of files with weights in 8-bit floats but without the scales of these weights."""

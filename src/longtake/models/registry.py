@@ -16,13 +16,14 @@ sampling steps."""
 PART_NAMES: tuple[PartName, ...] = get_args(PartName)
 
 ALONE: tuple[PartName, ...] = ("upsampler", "text_encoder", "tokenizer")
-"""Parts that each have a file or folder of their own. A model's other parts may share one checkpoint file."""
+"""Parts of a model that each have a file or folder of their own. The other parts, such as the VAE, may share one
+checkpoint file."""
 
 FOLDERS: Mapping[PartName, str] = {
     **{part: part for part in PART_NAMES},
     "upsampler": "latent_upsampler",
 }
-"""The name of each part's folder inside a model's folder in diffusers layout."""
+"""For each part of a model, such as the VAE, the name of its folder inside a model's folder in diffusers layout."""
 
 LORAS = "loras"
 """The name of the folder, inside a model's folder, that holds the model's own adapters as `<name>.safetensors`."""
@@ -36,9 +37,9 @@ WEIGHTS = Path(__file__).parent.parent / "weights"
 
 @dataclass(frozen=True)
 class Published:
-    """The place where a part or adapter of a model is published, and the place where it is saved.
+    """The place where a part of a model (such as the VAE) or an adapter is published, and the place where it is saved.
 
-    repo: the hub repository, as `owner/name`.
+    repo: the repository on the Hugging Face hub, as `owner/name`.
     path: the file or folder in the repository that holds the part; `.` is the whole repository.
     folder: a folder in `settings.models_dir`. The part is saved as `folder / path` there. Models that share a part name
         the same folder, so that it is saved once.
@@ -253,7 +254,8 @@ CARDS: Mapping[str, ModelCard] = {
 
 
 def card(name: str) -> ModelCard:
-    """Returns the card of a model. Raises `NotSupported` for an unknown name; the message lists all names."""
+    """Returns the model card (the facts) of the model with this name. Raises `NotSupported` for an unknown name; the
+    message lists all names."""
     if name not in CARDS:
         raise NotSupported(
             f"There is no model named {name[:100]!r}; the models are {', '.join(CARDS)}.",
@@ -296,7 +298,8 @@ def located(card: ModelCard, settings: Settings) -> dict[PartName, Path]:
 
 
 def _places(published: Published, homes: Sequence[Path], settings: Settings) -> list[Path]:
-    """Returns the paths at which a downloaded part or adapter may be, first choice first. They need not exist.
+    """Returns the paths at which a downloaded part of a model (such as the VAE) or adapter may be, first choice first.
+    They need not exist.
 
     published: the place where the part or adapter is published.
     homes: the model's folders or checkpoint files, from `_homes`.
@@ -316,7 +319,7 @@ def _homes(card: ModelCard, settings: Settings) -> list[Path]:
 
 
 def missing(card: ModelCard, settings: Settings) -> tuple[PartName, ...]:
-    """Returns the parts that the model needs and that are not on this machine.
+    """Returns the parts (such as the VAE) that the model needs and that are not on this machine.
 
     The upsampler is never among them, because only a second pass (run through the sampling steps, at twice the size)
     needs it.

@@ -213,7 +213,8 @@ def inside(folder: Path, name: str) -> Path:
     """Returns the path of the file `name` in a folder, with symbolic links resolved. The file need not exist.
 
     Raises `BadCheckpoint` if `name` is not a plain relative path, or if it leads out of the folder. Only in a snapshot
-    folder of the hub's cache may a file be a link out of it: into the folder `blobs` of the same repository.
+    folder of the Hugging Face hub's cache may a file be a link out of it: into the folder `blobs` of the same
+    repository.
     """
     root = folder.resolve()
     target = (folder / name).resolve()

@@ -1,7 +1,7 @@
 """The forward pass of one block of the LTX-Video transformer, as operations on tensors that `torch.compile` can fuse.
 
-It runs the layers of diffusers' class and gives the same results as its own forward pass, which cannot be compiled as a
-part of another function.
+This forward pass runs the layers of diffusers' class, and gives the same results as the class's own forward pass. That
+one cannot be compiled as a part of another function.
 """
 
 from collections.abc import Callable

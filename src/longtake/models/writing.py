@@ -32,7 +32,8 @@ class Choice:
 
     temperature: the logits are divided by it.
     top_k: the number of likeliest tokens that can be drawn.
-    top_p: of these, as many of the likeliest can be drawn as reach this probability in sum.
+    top_p: of these, only the smallest number of likeliest tokens whose probabilities sum to at least `top_p` can be
+        drawn (nucleus sampling).
     """
 
     temperature: float
@@ -183,8 +184,8 @@ class FixedMemory:
         return self._keys[layer], self._values[layer]
 
     def _record(self) -> None:
-        """Records the work of `_compute` as a CUDA graph, which can be replayed for each token, without doing it. If
-        that fails, the log says why, and nothing is recorded."""
+        """Records the GPU work of `_compute` as a CUDA graph without carrying it out. The graph can then be replayed
+        for each token. If the recording fails, the log says why, and there is no graph."""
         graph = torch.cuda.CUDAGraph()
         try:
             # Other threads of this process may use the GPU meanwhile.

@@ -76,7 +76,8 @@ class Joiner:
 
     @cached_property
     def final_samples(self) -> int:
-        """The number of samples at the beginning of `track` that do not change when new sound is added after it.
+        """The number of samples at the beginning of the source's sound that do not change when new sound is added after
+        it.
 
         The samples after them are cross-faded with the new sound.
         """
@@ -86,8 +87,9 @@ class Joiner:
         """Returns the source frames that the model continues (the context), [T, H, W, 3] at the output's size.
 
         T is at least 1: if the plan has no context, the result is the one source frame next to the new frames. If the
-        source plays before the new frames, its sound is also written, and its frames begin to be written in the
-        background. Until `finish` is called, nothing else may use the source or the writer.
+        source plays before the new frames, its sound is also written to the output file, and a thread begins to write
+        its frames. Otherwise `finish` writes both. Until `finish` is called, nothing else may use the source or the
+        writer of the output file.
         """
         self.on_progress(Progress("context", 0, 1))
         frames = context_frames(self.source, self.plan)
@@ -191,7 +193,8 @@ def correction(clip: GeneratedClip, joint: RGBFrames, detail: "Detail | None", d
 
 
 def corrected_frames(clip: GeneratedClip, plan: Plan, correct: Correction) -> Iterator[Tensor]:
-    """Yields a clip's frames in playing order, corrected, in pieces [t, 3, H, W] in 0..1 of at most 8 (PIECE_FRAMES).
+    """Yields a clip's frames in playing order, with the source's fine detail or colours (as `correct` does it), in
+    pieces [t, 3, H, W] in 0..1 of at most 8 frames (PIECE_FRAMES).
 
     plan: its `source_last` tells if the source plays before or after the clip.
     correct: the function that `correction` returned for the clip.

@@ -61,7 +61,8 @@ def context_sound(source_sound: Samples | None, plan: Plan) -> Samples | None:
 
 
 def append_sound(track: Samples, clip: GeneratedClip, plan: Plan, num_frames: int) -> Samples:
-    """Returns `track` [2, n] followed by the sound of `clip`, cross-faded. If the clip has no sound, returns `track`.
+    """Returns the source's sound, `track` [2, n], followed by the sound of `clip`, cross-faded. If the clip has no
+    sound, returns `track`.
 
     `track` is the output's sound up to the clip. `num_frames` is the number of the output's frames from its start to
     the clip's end; the result lasts as long as these frames.
@@ -74,7 +75,7 @@ def append_sound(track: Samples, clip: GeneratedClip, plan: Plan, num_frames: in
 
 
 def prepend_sound(track: Samples, clips: Sequence[GeneratedClip], plan: Plan) -> Samples:
-    """Returns the sound of all `clips`, which are in playing order, followed by the source's `track` [2, n].
+    """Returns the sound of all `clips`, which are in playing order, followed by the source's sound, `track` [2, n].
 
     They are cross-faded. Clips without sound are left out.
     """

@@ -176,7 +176,7 @@ def _still_claimed(row: RequestRow) -> sa.ColumnElement[bool]:
 def store_plan(engine: sa.Engine, row: RequestRow, plan: Mapping[str, Any]) -> bool:
     """Stores the plan of the claimed request `row`, so that a later attempt makes the same video.
 
-    `plan` is the JSON form of the plan without its prompts, which says how the video is made, including the seed.
+    `plan` is the JSON form of the plan, which says how the video is made, including the seed, but without prompts.
     Returns False, and stores nothing, if the server `row.server` no longer holds the request.
     """
     return _update(engine, _still_claimed(row), {"plan": dict(plan)})

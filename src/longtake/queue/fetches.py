@@ -105,12 +105,13 @@ def add(connection: sa.Connection, row: RequestRow, files: Sequence[RemoteFile])
 def waiting_groups(engine: sa.Engine, ahead: int, max_bytes: int) -> list[Group]:
     """Returns the groups (API key and pool, a named group of devices) that have a waiting download and may begin it.
 
-    Two limits keep the server from downloading too far ahead. Both count only the begun requests: those that still wait
-    in the queue, and whose files are downloaded already or are being downloaded.
+    Two limits keep the server from downloading too far ahead. Both count only the prefetched requests: those that still
+    wait in the queue, but whose files are downloaded already or are being downloaded.
 
-    `ahead`: the number of begun requests of one group. A group that has so many may begin no further download.
-    `max_bytes`: the total size of the files of one pool's begun requests. If it is reached, no group of the pool may
-        begin a further download. If the begun requests of one group reach half of it, this group may begin none.
+    `ahead`: the number of prefetched requests of one group. A group that has so many may begin no further download.
+    `max_bytes`: the total size of the files of one pool's prefetched requests. If it is reached, no group of the pool
+        may begin a further download. If the prefetched requests of one group reach half of it, this group may begin
+        none.
     """
     group = (fetches.c.key_id, fetches.c.pool)
     begun = (
@@ -239,7 +240,8 @@ def of_request(engine: sa.Engine, request_id: str) -> Downloads:
 
 
 def begin_again(connection: sa.Connection, request_id: str, missing: Collection[str]) -> None:
-    """Makes a finished download wait again, because the machine that claimed the request lacked files.
+    """Sets a request's finished download back to waiting, so that a server downloads the missing files again: the
+    machine that claimed the request lacked them.
 
     `connection`: has the transaction that puts the request back into the queue.
     `missing`: the URLs of the files that were lacking. They will be stored as blobs, so that every machine has them.

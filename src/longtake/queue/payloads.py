@@ -250,7 +250,8 @@ def _content(blobs: Blobs, inline: bytes | None, key: str | None, max_bytes: int
 
 
 def keys(moved: Submission) -> list[str]:
-    """Returns the keys of the blobs that a submission has. `moved` is a submission that `move_out` has returned."""
+    """Returns the keys of the blobs that hold a submission's large input or result. `moved` is a submission that
+    `move_out` has returned, which stores these blobs."""
     found = (moved.body_blob, None if moved.outcome is None else moved.outcome.body_blob)
     return [key for key in found if key is not None]
 

@@ -162,7 +162,7 @@ def tree(
 
     `columns`: columns of the table `requests`.
     `request_id`: any request of the tree. If there is no such request, the result is empty.
-    `key_id`: the key whose requests are returned; None for those of all keys.
+    `key_id`: the id of the API key whose requests are returned; None for those of all keys.
     `before`: the `seq` of a request; only older ones are returned. None returns the newest.
     `children_only`: True returns only the children of the request `request_id`.
     """
@@ -184,7 +184,7 @@ def one(engine: sa.Engine, columns: Sequence[sa.Column[Any]], request_id: str, k
     """Returns the row of one request, or None if there is no such request.
 
     `columns`: the columns of the table `requests` that the row has. It also has the two columns that `facts` adds.
-    `key_id`: the key whose request it must be; None for any.
+    `key_id`: the id of the API key whose request it must be; None for any.
     """
     query = facts(columns, key_id).where(requests.c.id == request_id, *own(requests, key_id))
     with reading(engine) as connection:

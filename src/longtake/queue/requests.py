@@ -45,7 +45,7 @@ FileKind = Literal["source", "end_image", "lora"]
 class RemoteFile:
     """A file that a request names, and that is downloaded before the request is claimed for a device.
 
-    `url`: an http(s) URL, or the address of a LoRA on the hub (see `models.lora_names.hub_url`).
+    `url`: an http(s) URL, or the address of a LoRA on the Hugging Face hub (see `models.lora_names.hub_url`).
     `field`: the path of the field with the URL in the request's input, such as ("video", "video_url").
     `kind`: what the file is for: "source" (the video to extend), "end_image" or "lora".
     `must_be_stored`: True if a machine that claimed the request did not have the file. The file is then stored as a
@@ -110,7 +110,7 @@ class Submission:
     `lifecycle`: the lifetime and access rules of the result's file (see `storage.lifecycle.parse`); None for defaults.
     `files`: the files that must be downloaded before a device is claimed.
     `body_blob`: the key of the blob with the input, if it is large (see `queue.payloads`). `body` is then empty.
-    `search_text`: the text in which the request is searched: its prompt as `search_text` returns it.
+    `search_text`: the prompt, shortened and in small letters. A search among past requests looks for its text here.
     `lineage`: the stored file that the request extends, and the request that made it.
     `outcome`: the error of an invalid request, which is stored as ended and never queued; None for a valid request.
     `id`: the id of the request.
@@ -177,8 +177,8 @@ class RequestRow:
     `attempt`: the number of attempts so far, including the current one. An attempt that ended because its server was
         stopped does not count.
     `version`: the number of changes of the row.
-    `plan`: the JSON form of the plan, without its prompts, which says how the video is made; None before it is made and
-        after its deletion.
+    `plan`: the JSON form of the plan, which says how the video is made, but without prompts; None before the plan is
+        made and after its deletion.
     `progress`: what the worker process is doing: {message, stage, step, steps, window, windows}. A window is a group of
         frames that the model samples together. None before its first report.
     `output`: the JSON body of the result; None before the request's end, after the result's deletion, and if it is in a

@@ -75,14 +75,14 @@ class _Hangs:
 class SenderShares:
     """Decides which webhooks may be sent now. Thread-safe.
 
-    `senders`: the number of senders, threads that send one webhook at a time.
+    `senders`: the number of senders: threads that each send one webhook at a time.
     `clock`: returns the time in seconds, like `time.monotonic`.
 
     - An API key gets a further sender only if it uses fewer senders than are free.
     - A host gets a further sender only if it uses fewer than half as many senders as are free.
     - So one key has at most half of the senders, and a second key finds free ones.
-    - A receiver (an API key and a host) that did not answer in time is paused. After the pause one webhook at a time is
-      sent to it, until it answers with any HTTP status.
+    - A receiver (the webhooks of one API key to one host) that did not answer in time is paused. After the pause one
+      webhook at a time is sent to it, until it answers with any HTTP status.
     """
 
     def __init__(self, senders: int, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -107,8 +107,8 @@ class SenderShares:
             return True
 
     def release(self, receiver: Receiver) -> None:
-        """Ends one reservation for this receiver that `reserve` has made, so that its sender (a thread that sends
-        webhooks) is free again. A receiver is an API key and a host."""
+        """Ends one reservation that `reserve` has made for this receiver (API key and host), so that one more sending
+        thread is free."""
         with self._lock:
             self._sending[receiver] -= 1
             self._sending += Counter()  # removes the receivers to which nothing is sent

@@ -50,7 +50,8 @@ class WaitingQueue:
         return now - self.wanted_at <= WANTED_S and now - self.read_at >= pause_s
 
     def is_outdated(self, now: float) -> bool:
-        """Returns True if the positions are too old to be used at `now`, which is in seconds of the monotonic clock.
+        """Returns True if the cached positions of requests in the queue are too old to be used at `now`, which is in
+        seconds of the monotonic clock.
 
         They are too old 2 seconds (WANTED_S) after the last read, or after 20 times the duration of that read if this
         is longer.

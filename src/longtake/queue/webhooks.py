@@ -92,8 +92,8 @@ class Deliverer:
     Several servers may send the webhooks of one database. A server claims each attempt before it makes it, so that no
     other server makes the same attempt. If the server dies, the webhook becomes due again.
 
-    API keys and hosts share the sending threads fairly. Webhooks to a receiver that does not answer in time are
-    postponed (see `queue.shares`).
+    API keys and hosts share the sending threads fairly. Webhooks of an API key to a host that does not answer in time
+    are postponed (see `queue.shares`).
     """
 
     def __init__(
@@ -193,7 +193,8 @@ class Deliverer:
         """Claims the next attempt to send a webhook, and starts it in a background thread.
 
         `delivery`: the webhook's row in the table `deliveries`.
-        `receiver`: its receiver. The caller has reserved a sender (a thread) for it with `SenderShares.reserve`.
+        `receiver`: its API key and host. The caller has reserved a sender (a thread) for it with
+            `SenderShares.reserve`.
 
         If another server has claimed the attempt first, starts nothing and releases the sender.
         """

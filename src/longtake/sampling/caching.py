@@ -8,10 +8,10 @@ from torch import Tensor
 from longtake.sampling.levels import Acceleration, evaluates_model
 
 StreamT = TypeVar("StreamT", bound=str)
-"""The name of a modality."""
+"""The name of a modality, such as "video"."""
 
 Predict = Callable[[Mapping[StreamT, Tensor], int, float], Mapping[StreamT, Tensor]]
-"""A function that returns the prediction of the clean tokens, [1, n, C] for each modality.
+"""A function that returns the prediction of the clean tokens, [1, n, C] for each modality (such as video).
 
 Its arguments are the noisy tokens [1, n, C] of each modality, the step's number (from 0) and the step's noise level.
 """

@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 Noise = Callable[[str, tuple[int, ...]], Tensor]
-"""A function that returns the noise of one draw, from the draw's name (such as `init` or `step.000`) and its shape."""
+"""A function of (name, shape) that returns noise. The name says what the noise is for, such as `init` or `step.000`.
+Equal names give equal noise."""
 
 
 def noise_key(seed: int, name: str, pass_number: int, window: int) -> int:
     """Returns the 64-bit key with which a random generator makes the noise of one draw.
 
-    `name` is the draw's name. `pass_number` and `window` are the numbers, from 0, of the pass (a run through the
-    sampling steps) and of the window (frames that are sampled together). Draws that differ in any argument have
-    different keys, except with a chance of 1 in 2**64.
+    A draw is one tensor of noise. `name` says what the noise is for, such as `init`. `pass_number` and `window` are the
+    numbers, from 0, of the pass (a run through the sampling steps) and of the window (frames that are sampled
+    together). Draws that differ in any argument have different keys, except with a chance of 1 in 2**64.
     """
     text = f"{seed} {name} {pass_number} {window}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

@@ -29,10 +29,12 @@ MOST_PICTURES = 12
 """The largest number of pictures of a preview."""
 
 ENOUGH_CELLS = 1500
-"""About how many latents (positions in time and space) a decoder is fitted to. More would hardly make it better."""
+"""About how many latents (positions in time and space) the decoder of previews is fitted to. More would hardly make the
+decoder better."""
 
 RIDGE = 0.02
-"""The penalty of the ridge regression that fits a decoder, as a share of the mean variance of the latents' channels."""
+"""The penalty of the ridge regression that fits the decoder of previews to a clip, as a share of the mean variance of
+the latents' channels."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Preview:
 
 
 class Previews(Protocol):
-    """The receiver of previews. It also decides when the sampler makes the next one."""
+    """An object that receives the previews, and decides when the sampler makes the next one."""
 
     def is_due(self) -> bool:
         """Returns True if a preview should be made now."""
@@ -101,7 +103,8 @@ class LinearDecoder:
         return cls(torch.cat([weights, (mean - centre @ weights)[None]]), patch)
 
     def pictures(self, latent: Tensor) -> RGBFrames:
-        """Returns latents [1, C, f, h, w] as pictures [f, h * patch, w * patch, 3]."""
+        """Returns normalised latents [1, C, f, h, w] as coarse pictures [f, h * patch, w * patch, 3]: each latent
+        becomes a square of `patch` x `patch` pixels."""
         cells = latent[0].permute(1, 2, 3, 0).float()
         values = (cells @ self.weights[:-1] + self.weights[-1]).clamp(0, 1).mul(255).round().byte()
         pixels = functional.pixel_shuffle(values.permute(0, 3, 1, 2), self.patch)
@@ -125,11 +128,12 @@ def middle_frames(frames: int, latents: int) -> list[int]:
 
 
 def pairs(latent: Tensor, frames: RGBFrames) -> tuple[Tensor, RGBFrames]:
-    """Returns what a decoder is fitted to: n latent frames [1, C, n, h, w], and a picture of each, [n, H, W, 3].
+    """Returns what the decoder of previews is fitted to: n latent frames [1, C, n, h, w] of a clip, and a picture of
+    each, [n, H, W, 3].
 
-    The picture is the middle one of the frames that the latent frame covers. The n latent frames are evenly spaced.
-    Each has h x w positions, and n is the smallest number with at least 1500 positions (ENOUGH_CELLS) together, or f if
-    all have fewer. Both results are copies.
+    The picture is the middle one of the frames that the latent frame covers. The n latent frames are evenly spaced. n
+    is so large that they have at least 1500 latents (ENOUGH_CELLS), of which each has h x w; it is f if all latent
+    frames have fewer. Both results are copies.
 
     latent: normalised latents [1, C, f, h, w].
     frames: the frames [T, H, W, 3] that the VAE has turned into `latent`.
@@ -170,7 +174,8 @@ LazyDecoder = Callable[[], LinearDecoder]
 
 
 def lazy_decoder(latent: Tensor, frames: RGBFrames) -> LazyDecoder:
-    """Returns a function whose first call fits a decoder to a clip, and which returns this decoder in every call.
+    """Returns a function whose first call fits a decoder of previews to a clip, and which returns this decoder in every
+    call.
 
     latent: the clip's normalised latents, [1, C, f, h, w].
     frames: the clip's frames, [T, H, W, 3]. Only the few that are needed are kept in memory (see `pairs`).

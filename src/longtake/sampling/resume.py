@@ -17,11 +17,11 @@ from longtake.atomic import replacing
 
 @dataclass(frozen=True)
 class Resume:
-    """Saves a plan's expanded prompt and the result of each finished window (frames that are sampled together), so that
-    an interrupted run can continue.
+    """Saves the expanded prompt of a video and the result of each finished window (frames that are sampled together),
+    so that an interrupted run can continue.
 
-    folder: the folder of the files; None saves nothing. Each plan needs its own folder, because a file's name says
-        nothing about its plan. A file is written whole or not at all.
+    folder: the folder of the files; None saves nothing. Each video needs its own folder, because the files' names do
+        not say which video they belong to. A file is written whole or not at all.
     arithmetic: how the present run computes, in words. It is saved with each window.
     """
 
@@ -30,7 +30,7 @@ class Resume:
 
     @property
     def is_low_memory(self) -> bool:
-        """True if an earlier run of the plan ran out of memory. The present run must then use as little memory as
+        """True if an earlier attempt at this video ran out of memory. The present run must then use as little memory as
         possible."""
         return self.folder is not None and (self.folder / "low_memory").exists()
 
@@ -50,7 +50,7 @@ class Resume:
 
         Raises OSError if the result cannot be saved, for example because the disk is full.
 
-        name: the name of the file without its ending. Each dict of the plan needs a name of its own.
+        name: the name of the file without its ending. Each dict of the video needs a name of its own.
         """
         if self.folder is None:
             return dict(make())

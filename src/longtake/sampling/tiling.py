@@ -17,8 +17,8 @@ WIDEST_UNTILED = 1024
 memory. Larger frames are split into tiles."""
 
 LARGEST_SHARE = 6
-"""The activations of a VAE may take one part in this many of a GPU's total memory. Of 48 GB that is 8 GB, which are
-always free: the weights leave at least that much (`memory.RESERVE_BYTES`)."""
+"""The activations of a VAE may take one part in this many of a GPU's total memory. Of 48 GB that is 8 GB. Weights are
+placed so that at least 8 GB stay free (`memory.RESERVE_BYTES`)."""
 
 WIDEST_TENSORS = 8
 """An estimate of how many of its widest tensors a VAE has in memory at once.

@@ -29,7 +29,8 @@ steps, and a function that returns the present estimate of the clean video laten
 """
 
 Tensors = Mapping[str, Tensor]
-"""The tensors of a sampled window (frames that are sampled together), by the names under which they are saved."""
+"""The tensors of a sampled window (frames that are sampled together), such as its latents, by the names under which
+they are saved."""
 
 StateT = TypeVar("StateT")
 OutT = TypeVar("OutT")
@@ -49,7 +50,8 @@ def ignore_estimate(step: int, steps: int, estimate: Estimate) -> None:
 
 
 def ignore_estimates(number: int) -> OnEstimate:
-    """Returns the default callback for estimates of the clean latents, `ignore_estimate`. `number` is not used."""
+    """Returns the default callback for estimates of the clean latents, `ignore_estimate`. `number` is the number of the
+    window (frames that are sampled together), and is not used."""
     return ignore_estimate
 
 

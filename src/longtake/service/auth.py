@@ -179,8 +179,8 @@ async def caller_of(request: Request) -> Caller:
 async def caller_if_valid(request: Request) -> Caller | None:
     """Returns the caller of a request, or None if the request has no valid key or token.
 
-    Raises RequestFailed with status 429 if the key or token was not checked, so it may be valid (see
-    `Authenticator.caller`).
+    Raises RequestFailed with status 429 if the client has sent too many invalid keys. Then this one, which may be
+    valid, was not checked (see `Authenticator.caller`).
     """
     try:
         return await caller_of(request)

@@ -56,7 +56,8 @@ class Structure:
         self._is_escaped = False  # The next byte follows a backslash.
 
     def add(self, piece: bytes) -> None:
-        """Adds the next piece of the JSON text: its bytes outside of strings to `size`, and its values to `values`."""
+        """Counts in the next piece of the JSON text: adds the number of its bytes outside of strings to `size`, and the
+        number of its JSON values to `values`. The piece is not stored."""
         if not piece:
             return
         without_pairs = piece[self._is_escaped :].replace(b"\\\\", b"")
@@ -74,7 +75,7 @@ class ReceivedBody:
 
     file: contains the body. The file is on the disk if the body has more than 256 KiB (SPOOL_BYTES), otherwise in
         memory.
-    key_id: the key that has sent the body.
+    key_id: the id of the API key that has sent the body.
     folder: the folder for temporary files.
     size: the number of bytes of the body.
     structure: two counts that tell how long parsing will take: of the bytes outside of JSON strings, and of the values.
@@ -104,7 +105,7 @@ async def received_body(request: Request, state: ServerState, key_id: str, limit
 
     The file that contains the body is deleted at the end of the `async with` block.
 
-    key_id: the key that sends the body. Each byte that arrives is taken from this key's budget.
+    key_id: the id of the API key that sends the body. Each byte that arrives is taken from this key's budget.
     limit: the largest number of bytes that the body may have.
 
     Each of these errors becomes an answer with an HTTP status:
@@ -144,7 +145,7 @@ async def read_json(request: Request, state: ServerState, key_id: str, limit: in
 
     For all bodies but those of submissions, which may be much larger (see `checked_body`).
 
-    key_id: the key that sends the body.
+    key_id: the id of the API key that sends the body.
     limit: the largest number of bytes that the body may have.
 
     Each of these errors becomes an answer with an HTTP status:

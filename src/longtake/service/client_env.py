@@ -61,9 +61,13 @@ def instructions(reach: Reach) -> str:
 
 
 def environments(reach: Reach) -> dict[str, dict[str, str]]:
-    """Returns the environment variables for a client program: way to connect -> name of the variable -> value.
+    """Returns the environment variables that let a program with fal's client use this server: way to connect -> name of
+    the variable -> value.
 
-    The ways are `python` and `node` and, with TLS, `python_tls` and `python_tunnel`.
+    The ways are `python` and `node` (fal's client in these languages, over HTTP) and, if the server uses TLS,
+    `python_tls` (over HTTPS) and `python_tunnel` (over the server's own HTTPS proxy, `service.tunnel`).
+
+    reach: the addresses of the server, and whether it needs keys.
     """
     key = _key(reach)
     ways = {

@@ -33,12 +33,13 @@ MOST_OPEN = 64
 """Maximum number of requests of one API key that wait at the same time for derived files (files made from stored
 videos, such as strips of frames).
 
-A video that is being copied for browsers counts as one of them until the copy is finished, also if nobody waits for it.
+A copy of a video for browsers that is being made counts like a waiting request until it is finished, also if nobody
+waits for it.
 """
 PROGRAM_S, COPY_S = 120.0, 1800.0
 """Seconds that a child process may take: COPY_S if it copies a video, PROGRAM_S if it makes another derived file."""
 UNASKED_S = 20.0
-"""If no client asks for the copy of a video for so many seconds, the server stops making it."""
+"""If no client asks for so many seconds for the copy of a video that browsers can play, the server stops making it."""
 FAILED_S = 60.0
 """Seconds for which a failure is remembered. Clients who ask again within this time get the same error at once."""
 COPY = "copy"

@@ -112,7 +112,7 @@ class Entries:
     def of(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
         """Returns the entry of each request: its state and times, its model, its input and its result.
 
-        An entry has these members, and those that need no other request and no stored file, such as state and progress:
+        Some members of an entry need only the request's row, such as state and progress. The others are:
 
         parent: the id of the request whose result this request extends; None if there is none.
         source: the relative address of the stored file with the source video; None if there is none.
@@ -227,7 +227,8 @@ def tree_page(entries: Entries, caller: Caller, request_id: str, before: int | N
     A tree is a request, the requests that extend its result, the requests that extend their results, and so on.
 
     request_id: the id of any request of the tree. If there is no such request, the list is empty.
-    before: None for the newest requests; otherwise the member `older` of the result with the requests after them.
+    before: None for the newest requests. For the next older ones, the member `older` of the result with the requests
+        that are newer than them.
     """
     engine, key_id = entries.state.engine, caller.visible_key
     found = recent.RecentPage((), None)

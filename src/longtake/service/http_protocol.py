@@ -25,7 +25,8 @@ from longtake.service.responses import request_error
 BUSY = "The server has too many open connections. Ask again later."
 MALFORMED = "This is not a valid HTTP request."
 PIECE_BYTES = 8192
-"""Number of received bytes of one connection that are parsed at once. If it has more, connections take turns."""
+"""Number of received bytes of one connection that are parsed at once. If a connection has received more, the rest is
+parsed later, in turn with the bytes of other connections."""
 MOST_QUEUED = 1000
 """Maximum number of requests of one connection that wait until the ones before them are answered."""
 
@@ -64,8 +65,8 @@ class HttpProtocol(HttpToolsProtocol):
     proxies: the networks of the trusted proxies. A request from one of them has the client and the scheme that its
         headers X-Forwarded-For and X-Forwarded-Proto name. Then the ASGI scope has one more entry, `longtake.proxy`:
         the proxy's own name (see `peer_of`).
-    opening: the object that stands for this connection in `connections` during the TLS handshake. The protocol removes
-        it there and adds itself instead. None without TLS.
+    opening: an object that counts as this connection in `connections` during the TLS handshake. After the handshake,
+        the protocol takes its place there. None without TLS.
     uvicorn: the arguments of uvicorn's own protocol.
     """
 
@@ -296,8 +297,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._chunks = max(0.0, self._chunks - count)
 
     def _drop_rest(self) -> None:
-        """Drops the rest of a body in chunks whose request is already answered. Closes the connection at the body's
-        end.
+        """Drops the rest of a chunked body whose request was answered before the body's end. Closes the connection at
+        the body's end.
 
         Must be called for each further piece of such a body.
         """
@@ -331,8 +332,9 @@ class HttpProtocol(HttpToolsProtocol):
     def _patience_s(self) -> float:
         """Returns how many seconds the connection may stay in its current state before it is closed:
 
-        - between two requests: `idle_s` of the bounds
-        - before the first request, in a request's head, or in the rest of a body that is already answered: `head_s`.
+        - between two requests: `idle_s` of the server's time limits (`Bounds`)
+        - before the first request, in a request's head, or in the rest of a body whose request is already answered:
+          `head_s` of these limits.
         """
         idle = self._had_request and not self._has_begun and not self._in_body
         return self._bounds.idle_s if idle else self._bounds.head_s

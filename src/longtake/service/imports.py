@@ -1,4 +1,4 @@
-"""Imports: the server fetches a file from elsewhere, and stores it as an upload of the caller.
+"""Imports: the server fetches a file from a URL of another host, and stores it as an upload of the caller.
 
 So a file is fetched once: its preview, its plan and the request that extends it use the same stored file.
 """

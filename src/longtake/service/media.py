@@ -128,8 +128,11 @@ async def _joint(state: ServerState, request: Request, endpoint: str) -> Wanted:
 
 
 def _plan(wanted: Wanted) -> Plan:
-    """Returns the plan of the result whose joint (where source and new frames meet) the client wants. Raises NotFound
-    if the plan cannot be read."""
+    """Returns the plan by which a result was made, which says where its joint is (where source and new frames meet).
+    Raises NotFound if the plan cannot be read.
+
+    wanted: the client's request for a picture or figures of the joint.
+    """
     plan = plan_from_json(wanted.arguments["plan"])
     if plan is None:
         raise NotFound

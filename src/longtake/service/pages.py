@@ -163,8 +163,10 @@ def _preloads(page: str, root: str) -> str:
 
 
 def _imported(name: str, known: list[str], *, later: bool = False) -> list[str]:
-    """Returns `known` with the names of a script and of all scripts that it imports, directly or not, in their order.
+    """Adds the name of a script, and those of all scripts that it imports, directly or not, to the list `known`, in
+    their order. Returns this list.
 
+    known: the names of the scripts that were found already. Their imports are not followed again.
     later: True to include what is imported while the page is used already.
     """
     if name not in known:

@@ -1,4 +1,5 @@
-"""The routes that plan a request before it is submitted, and that import files from elsewhere.
+"""The routes that plan a request before it is submitted, and that import files (fetch them from other hosts and store
+them).
 
 A plan says how a request would be carried out, and its price. The source is probed by a program of its own (see
 `service.derivations`), once for each stored file. This process only computes.
@@ -42,8 +43,8 @@ from longtake.version import __version__
 from longtake.video import VideoInfo
 
 MOST_BYTES = PROCESS_BYTES
-"""Maximum size in bytes of the JSON body of a request for a plan or an import. A larger body contains a file as a data
-URI, which the client can upload instead."""
+"""Maximum size in bytes of the JSON body of a request that asks how a video would be made (its plan), or that lets the
+server download a file (an import). A larger body contains a file as a data URI, which the client can upload instead."""
 EXPANDED_S = 600.0
 """Seconds for which an expanded prompt is cached."""
 
@@ -51,8 +52,8 @@ _FACTS: TypeAdapter[VideoInfo] = TypeAdapter(VideoInfo)
 
 
 def routes(state: ServerState) -> list[BaseRoute]:
-    """Returns a route for each endpoint, which plans a request to it, and the route that imports a file from
-    elsewhere."""
+    """Returns a route for each endpoint, which answers how a request to the endpoint would be carried out (its plan,
+    such as sizes and price), and the route that downloads a file from a URL and stores it."""
     imports = Imports(state.store, state.settings, state.budgets, state.call, state.draining)
     planner = Planner(state, imports, Expansions(state.settings))
 
@@ -106,7 +107,7 @@ class Planner:
         The source and the end image are fetched at the same time. If both cannot be used, the error is the source's.
 
         request, endpoint: the client's HTTP request, and the endpoint to which the planned request would be sent.
-        key_id: the client's key.
+        key_id: the id of the client's API key.
         checked: the request to plan.
 
         Raises LongtakeError, whose `loc` is the field at fault, RequestFailed with status 429 if the key has reached a
@@ -154,7 +155,7 @@ class Planner:
         """Fetches and decodes the end image of a request, if it has one, so that a bad one is known before a run.
 
         request: the client's HTTP request.
-        key_id: the client's key.
+        key_id: the id of the client's API key.
         wanted: the request to plan, as an object of the endpoint's class of requests.
 
         Raises LongtakeError, whose `loc` is the field of the end image, if the image cannot be fetched or decoded.
@@ -172,7 +173,8 @@ def document(
 ) -> dict[str, Any]:
     """Returns a plan and its source as the JSON object that clients get.
 
-    model: the model that would carry out the plan, and the one that it stands in for, if any.
+    model: the model that would carry out the plan, and the published model that it replaces because that is not
+        installed, if any.
     facts: the facts about the source video.
     url: the URL of the source in the request.
     file: the stored file with the source's bytes.

@@ -226,9 +226,11 @@ def _payload_members(state: ServerState, row: RequestRow) -> bytes:
 
 
 def _page(members: Mapping[str, bytes], cursor: str | None = None) -> bytes:
-    """Returns a page as JSON: an object with `members` and the cursor of the next page; None if this is the last page.
+    """Returns a page of a list as JSON: an object with `members`, and with the cursor of the next page, which is null
+    on the last page.
 
     `members`: name -> value, which is JSON.
+    `cursor`: the cursor of the next page; None if this is the last page.
     """
     whole = {**members, "next_cursor": to_json(cursor), "has_more": to_json(cursor is not None)}
     return b"{%s}" % b",".join(b'"%s":%s' % (name.encode(), value) for name, value in whole.items())

@@ -56,7 +56,8 @@ def _newest(state: ServerState, row: RequestRow, is_new: bool) -> previews.Store
     """Returns the newest preview of a request, or None if there is none yet.
 
     row: the request's row.
-    is_new: True if the database must be told that a client asks for previews, so that more of them are made.
+    is_new: True if a client begins to ask for previews. The database is then told, so that the worker makes more of
+        them.
     """
     if is_new:
         previews.ask(state.engine, row.id)

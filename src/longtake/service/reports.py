@@ -11,7 +11,8 @@ from longtake.service.state import ServerState
 from longtake.service.streams import CountedResponse
 
 MOST_OPEN = 64
-"""Maximum number of reports of one key that wait, are made or are sent at the same time. Each may have 2 MiB."""
+"""Maximum number of reports (answers that need many reads of the database, such as pages of past requests) of one API
+key that wait, are made or are sent at the same time. Each may have 2 MiB."""
 
 
 async def report(
@@ -19,10 +20,11 @@ async def report(
 ) -> Response:
     """Returns the response whose JSON body `make()` returns, with these additional headers.
 
-    `make` is called in a thread as soon as one is free for the key, and again after a temporary error of the database.
+    `make` is called in a thread. API keys share the threads for reports fairly, so it may have to wait for its turn. It
+    is called again after a temporary error of the database.
 
     request: the request of the client.
-    key_id: the client's key.
+    key_id: the id of the client's API key.
 
     Raises RequestFailed with status 429 if the key has 64 open reports (MOST_OPEN). A report is open from this call
     until the client has received it. Raises ClientDisconnect if the client has gone before its turn.

@@ -45,7 +45,8 @@ class RequestFailed(Exception):
 
 
 class ModelFailed(Exception):
-    """A request's input is not valid. The application then answers with HTTP status 422 and fal's list of problems.
+    """A request's input is not valid for the endpoint's model of its fields. The application then answers with HTTP
+    status 422 and the problems, as a list in fal's format.
 
     details: one entry per problem, as returned by `endpoints.validation.problem`.
     """

@@ -138,7 +138,8 @@ def run(
 
 
 def check_endpoint_settings(state: ServerState) -> None:
-    """Raises InvalidRequest if the settings `pools`, `prices` or `preload` name an unknown endpoint."""
+    """Raises InvalidRequest if one of the server's settings `pools` (which devices carry out an endpoint's requests),
+    `prices` and `preload` names an unknown endpoint."""
     settings = state.settings
     preload = [] if settings.preload is None else [settings.preload]
     for name in (*state.pools, *prices(settings), *preload):

@@ -16,8 +16,9 @@ from longtake.service.reports import report
 from longtake.service.responses import FRESH, NotFound, to_json
 
 EVERYBODY = "everybody"
-"""The name of all callers who read shared results, in place of the id of an API key. Together they may have as many
-open reports (see `service.reports`) as one key."""
+"""The name of all callers who read shared results, which everybody with the link may see, in place of the id of an API
+key. Together they may have as many open reports (answers that are being made or sent; see `service.reports`) as one
+key."""
 
 _SHARED = ("endpoint", "completed_at", "model", "prompt", "seed", "video")
 """Those facts about a request, among the ones that the server's own pages show, that everybody may see."""

@@ -163,7 +163,7 @@ class ServerState:
         Use it for work on the body of a request or on an upload, and for writes to the database. API keys share the
         threads for such work fairly, so that a key with much work does not delay the others.
 
-        key_id: the key for whose request the work is done.
+        key_id: the id of the API key for whose request the work is done.
         """
         async with self.body_threads.permit(key_id):
             return await self.call_long(work, *args, **kwargs)

@@ -186,7 +186,7 @@ def _with_body(submission: Submission, checked: CheckedBody) -> Submission:
 def remote_files(
     endpoint: Endpoint[Any, Any], urls: Sequence[tuple[Loc, str]], base_url: str
 ) -> tuple[RemoteFile, ...]:
-    """Returns those files of a valid input that must be downloaded from another host or from the hub.
+    """Returns those files of a valid input that must be downloaded from another host or from the Hugging Face hub.
 
     Files of this server, and texts that are neither an http(s) URL nor the address of a LoRA on the hub, are left out.
     A URL that is too long is left out, too: the worker process reports it later.

@@ -256,7 +256,8 @@ class FileStore:
         """Returns the keys of blobs that must not be deleted, because a row of the database needs them.
 
         The row is that of a stored file, of a file derived from one, or of a request, an upload or a download. The
-        result has all such keys that are in `blobs`, and it may have a few others.
+        result has all keys in `blobs` that must not be deleted. It may also have keys that are not in `blobs`, which
+        callers ignore.
         """
         # The table of files has no index of blobs. A file's key is its blob's key, in newer ones after a prefix.
         keys = {key for blob in blobs for key in (blob, blob.partition("-")[2])}

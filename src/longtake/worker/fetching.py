@@ -305,7 +305,7 @@ class FetchPlaces:
     def _record(self, place: Place, blobs: Mapping[str, str], hub_names: Mapping[str, str], num_bytes: int) -> bool:
         """Records in the database where the downloaded files of a request are, and their size.
 
-        blobs, hub_names: URL -> key of the file's blob, and URL -> path in the folder for the hub's LoRAs.
+        blobs, hub_names: URL -> key of the file's blob, and URL -> path in the folder for the Hugging Face hub's LoRAs.
         num_bytes: the size of all these blobs together.
 
         Returns False if this server no longer downloads the request's files.
@@ -332,11 +332,11 @@ class FetchPlaces:
         """Context manager that downloads one file of a request and yields its path, from which a blob is then made.
 
         A video or picture that the request's API key has just imported (see `storage.imports`) is not downloaded again.
-        Yields None for a LoRA of the hub that needs no blob: this machine already has its newest version, and
-        `file.must_be_stored` is False.
+        Yields None for a LoRA of the Hugging Face hub that needs no blob: this machine already has its newest version,
+        and `file.must_be_stored` is False.
 
         `place`: the download of the request's files.
-        `hub_names`: gets the item (URL, path in the folder for LoRAs of the hub) if the file is a LoRA of the hub.
+        `hub_names`: URL -> path in the folder for LoRAs of the hub. The file is added to it if it is a LoRA of the hub.
 
         Raises Cancelled if the download must stop, and LongtakeError if the file cannot be downloaded.
         """
@@ -388,8 +388,8 @@ class FetchPlaces:
 def next_group(groups: Sequence[Group], running: Mapping[str, int], begun_at: Mapping[str, float]) -> Group:
     """Returns the group (API key and pool, a named group of devices) whose download begins next.
 
-    It is a group of the key with the fewest running downloads. If several keys have the fewest, a key that has not
-    begun any download comes first, and then the key whose last download began earliest.
+    It is the first of the groups of the key with the fewest running downloads. If several keys have the fewest, a key
+    that has not begun any download comes first, and then the key whose last download began earliest.
 
     `groups`: the groups with a waiting download.
     `running`: key id -> the number of its running downloads. A key without any may be missing.

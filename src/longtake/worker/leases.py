@@ -51,7 +51,7 @@ class Lease:
 
     def __init__(self, engine: sa.Engine, lease_s: float) -> None:
         self.server_id: str | None = None
-        """The id of the row.
+        """The id of this server's row in the table `servers`.
 
         None before the first heartbeat and after `stop`. It changes if the row was deleted by others.
         """

@@ -56,7 +56,8 @@ class FileFound:
     `hub_name`: for a LoRA of the hub (Hugging Face), its path in the machine's folder for LoRAs of the hub. If the file
         is not there, its bytes are in `blob`. None for other files.
 
-    If `blob` and `hub_name` are None and `is_own` is False, the worker must download the file.
+    If none of these fields is set (`blob` and `hub_name` are None and `is_own` is False), the server has no such file,
+    and the worker must download it.
     """
 
     blob: str | None
@@ -154,7 +155,7 @@ class Previewed:
 class Planned:
     """Worker to server: store the request's plan. The server answers with `Proceed`.
 
-    `plan`: the JSON form of the plan, without its prompts.
+    `plan`: the JSON form of the plan, which says how the video is made, but without prompts.
     `lines`: sentences for the request's log: which model makes the video, and the notes of the plan.
     """
 
@@ -256,8 +257,8 @@ class Died:
 
 @dataclass(frozen=True)
 class Woken:
-    """Sent to a slot (a device with its worker process) by another thread of the server: look for a waiting request
-    now, or notice that you have to stop."""
+    """Sent to the thread of a slot (a device with its worker process) by another thread of the server. It ends the
+    slot's wait, so that the slot looks for a waiting request, or notices that it must stop."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""A place in which a server downloads the files of one waiting request."""
+"""A running download of the files of one waiting request. A server has a limited number of places for such
+downloads."""
 
 import math
 import threading

@@ -134,8 +134,8 @@ class Slot:
             self._enter(self._worker.state)
 
     def _handle(self, message: SlotMessage | None) -> None:
-        """Handles a message that came while the worker process had no request. Also updates the state of the slot (a
-        device with its worker process).
+        """Handles a message that came while the worker process had no request. Also updates the state of the slot (the
+        device with its worker process), such as "idle".
 
         - Progress, a printed line or an error of the process is logged. The same progress is logged only once in a row.
         - If no worker process can work on this machine, `SlotContext.on_unusable` is called with the reason.

@@ -56,8 +56,8 @@ class WindowConditioning:
     preview_decoders: Sequence[LazyDecoder | None] = ()
 
     def tracks(self, pass_number: int) -> dict[Stream, Track]:
-        """Returns the tracks of pass `pass_number` (from 0) by modality: `video`, and `audio` if the plan makes sound.
-        A pass is a run through the sampling steps; a track has the tokens of a modality with their conditioning.
+        """Returns the tracks of pass `pass_number` (from 0) by modality: `video`, and `audio` if there is sound. A pass
+        is a run through the sampling steps; a track has the tokens of a modality with their conditioning.
 
         - The video track has the context (the frames that are continued) in every pass.
         - The audio track of the first pass has the context's sound.
@@ -74,7 +74,8 @@ class WindowConditioning:
         """Returns the video tokens [1, n, C] of pass `pass_number` (from 0) as latents [1, C, F, H, W]. A pass is a run
         through the sampling steps.
 
-        The extra tokens of a keyframe are left out.
+        The tokens of the end image are left out. They are extra tokens at the end of `tokens`, and belong to no frame.
+        A pass is a run through the sampling steps.
         """
         return to_latent(self.video[pass_number].result(tokens), tuple(self.shapes[pass_number]))
 

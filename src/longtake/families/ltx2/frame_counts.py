@@ -81,11 +81,11 @@ def whole_latent_context(direction: Direction, context_frames: int, available: i
     `available`: the number of source frames. The result is at most this number.
 
     A latent covers 8 frames, but the first latent of a window (frames that are sampled together) covers one.
-    - Forward, the context is at the window's start. Its length is rounded up to 8k+1: 24 becomes 25. A shorter source
-      gives the largest 8k+1 that it has.
+    - Forward, the context is at the window's start. Its length is rounded up to 8k+1: 24 becomes 25. If the source has
+      fewer frames, the result is the largest 8k+1 that is at most `available`.
     - Backward, the context is at the window's end. Its length is rounded up to 8k+1 and then made 1 shorter, but not
-      shorter than 8: 25 becomes 24, and 26 becomes 32. A shorter source gives the largest 8k that it has, or all its
-      frames if it has fewer than 8.
+      shorter than 8: 25 becomes 24, and 26 becomes 32. If the source has fewer frames, the result is the largest 8k
+      that is at most `available`, or `available` if it is less than 8.
     - 0 stays 0.
     """
     if context_frames == 0:
@@ -105,8 +105,8 @@ def window_context(options: LTX2Options, counts: FrameCounts, available: int) ->
       `counts.context_frames`.
 
     `counts`: the frame counts of the request, as `frame_counts` returns them.
-    `available`: the number of source frames. It shows whether `frame_counts` shortened the context: it did if the
-        request and the source would allow more frames than `counts.context_frames`.
+    `available`: the number of source frames. With it, this function finds out whether `frame_counts` shortened the
+        context: then `counts.context_frames` is less than the request asks for and the source has.
     """
     wanted = requested_context(options)
     if counts.context_frames < whole_latent_context(options.direction, wanted, available):
@@ -121,8 +121,8 @@ def context_notes(options: LTX2Options, counts: FrameCounts, available: int, fir
     - The context and the new frames are together more than `num_frames`.
     - The request does not set the number of context frames, and `num_frames` makes the context shorter.
     - The request sets the number of context frames, but the context has more or fewer.
-    - The window (frames that are sampled together) next to the source has no room for the whole context. A default
-      context gets no such note.
+    - The window (frames that are sampled together) next to the source has no room for the whole context. There is no
+      such note if the request does not set the number of context frames.
 
     `counts`: the frame counts of the request, as `frame_counts` returns them.
     `available`: the number of source frames.

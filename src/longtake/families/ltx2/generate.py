@@ -46,8 +46,8 @@ def expand(run: LTX2Run, frame: RGBFrames) -> tuple[str, str | None]:
     - If the prompt is empty, the LTX-2 model's text encoder writes one from `frame`, provided that it can write text
       and see images. Otherwise the prompt stays empty, and the note says why.
     - If the settings name a server with a language model, that model rewrites the prompt without seeing `frame`. A
-      prompt of 120 words or 10,000 characters is returned unchanged, and so is any prompt for which the server returns
-      an empty text. The note says why.
+      prompt of 120 or more words, or 10,000 or more characters, is returned unchanged, and so is any prompt for which
+      the server returns an empty text. The note says why.
     - If the text encoder can write text, it rewrites the prompt. It looks at `frame` if it can see images.
     - Otherwise the prompt is returned unchanged, and the note says why.
 
@@ -98,7 +98,8 @@ def generate(run: LTX2Run, prompt: str, context: Context) -> Iterator[GeneratedC
 def make_setup(run: LTX2Run, prompt: str) -> Setup:
     """Returns the set-up with which all windows of the plan (groups of frames that are sampled together) are sampled.
 
-    It contains the encoded `prompt` and, if guidance needs it, the plan's encoded negative prompt.
+    It contains the model, the settings of each pass (run through the sampling steps), the encoded `prompt` and, if
+    guidance needs it, the encoded negative prompt of the plan.
     """
     plan, model = run.plan, run.model
     positive = model.text.encode(prompt)
@@ -158,7 +159,8 @@ class _Windows:
     end_image: RGBFrames | None
 
     def sample(self, current: WindowRun, context: _WindowContext) -> Tensors:
-        """Samples window `current` (frames that are sampled together), which continues `context`.
+        """Samples window `current` (frames that are sampled together), which continues the frames and the sound in
+        `context`.
 
         Returns its video latents as `video` and, if the plan makes sound, its audio tokens as `audio`.
         """

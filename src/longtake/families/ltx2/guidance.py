@@ -38,7 +38,8 @@ class Guide:
     at_once: int = 4
 
     def predictions(self, streams: Sequence[Stream]) -> dict[str, Prediction]:
-        """Returns what the transformer must predict for the guidance of the modalities `streams`.
+        """Returns what the transformer must predict for the guidance of the modalities `streams` (video, audio or
+        both).
 
         The keys are the predictions' names, and the values say under which conditions each one is made:
         - `conditional`: for the positive prompt. It is always present.
@@ -71,7 +72,8 @@ def guided(
     isolated: Tensor | None,
     scales: GuidanceScales,
 ) -> Tensor:
-    """Returns the guided prediction [1, n, C] of one modality's clean tokens, combined from the given predictions.
+    """Returns the guided prediction [1, n, C] of the clean tokens of one modality (video or audio), combined from the
+    given predictions.
 
     `conditional`: the prediction for the prompt, [1, n, C] like the others.
     `negative`: the prediction for the negative prompt. It may be None if `scales.cfg` is off.
@@ -99,7 +101,7 @@ def guided(
 def predict(
     guide: Guide, tracks: Mapping[Stream, Track], positioned: PositionedTracks, tokens: Tokens, sigma: float
 ) -> dict[Stream, Tensor]:
-    """Returns the guided prediction of the clean tokens, [1, n, C] for each modality.
+    """Returns the guided prediction of the clean tokens, [1, n, C] for each modality (video and audio).
 
     `guide`: the transformer with the prompts and the guidance scales.
     `tracks`: the conditioning and the mask of the tokens, for each modality.

@@ -53,7 +53,7 @@ def load(
     on_progress: OnProgress = ignore_progress,
     source: PartSource = INSTALLED,
 ) -> LTX2Model:
-    """Loads the model that `card` describes onto the device that the settings choose.
+    """Loads the model that the model card `card` describes onto the device that the setting `device` names.
 
     `on_progress`: the callback that receives the progress of loading.
     `source`: where the model's parts come from; by default, files on this machine.
@@ -106,7 +106,8 @@ def _evaluate(card: LTX2Card, transformer: Any, device: torch.device, dtype: tor
 
 
 def _check_text_parts(card: LTX2Card, encoder: Any, connectors: Any, transformer: Any) -> None:
-    """Raises BadCheckpoint if the text encoder, the connectors and the transformer do not fit each other.
+    """Raises BadCheckpoint if the text encoder, the connectors (the layers between it and the transformer) and the
+    transformer do not fit each other.
 
     They do not fit in these cases:
     - The connectors read another number or width of hidden states than the text encoder makes.

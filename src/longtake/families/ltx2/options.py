@@ -1,4 +1,4 @@
-"""The options of LTX-2.3. An endpoint turns its request into them."""
+"""What a request asks of LTX-2.3: an endpoint turns the fields of its request into these options."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -36,7 +36,7 @@ class GuidanceScales:
 
 @dataclass(frozen=True, kw_only=True)
 class LTX2PlanOptions(PlanOptions):
-    """The options of LTX-2.3 that are copied into a plan unchanged.
+    """The options of a request to LTX-2.3 that the plan of its video has unchanged.
 
     `direction`: `forward` if the new frames come after the source, `backward` if they come before it.
     `sound`: True if the model generates sound for the new frames.

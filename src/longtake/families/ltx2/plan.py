@@ -215,8 +215,9 @@ def pass_canvases(size: Size, passes: int, card: LTX2Card) -> tuple[Size, ...]:
     `card`: the model card.
 
     A second canvas is twice as wide and high as the first. The sizes depend on the card's `native_short_side`:
-    - If it is None, the model works at any size. The last canvas is `size`, rounded up so that each pass has whole
-      latents. If the long side of `size` is above 2048 pixels (POSITION_RANGE_PX), `size` is first scaled down to it.
+    - If it is None, the model works at any size. The last canvas is `size`, rounded up to a number of pixels that fills
+      whole latents in each pass. If the long side of `size` is above 2048 pixels (POSITION_RANGE_PX), `size` is first
+      scaled down to it.
     - Otherwise the model works only at this short side, in pixels. The first canvas is `size`, scaled to this short
       side and rounded to whole latents.
     """

@@ -81,12 +81,13 @@ def trajectory(
     `tracks`: the conditioning, the mask and the positions of the tokens, for each modality.
     `sampler`: the noise levels and the other settings of the steps.
     `predict_clean`: a function of (noisy tokens, the step's number from 0, noise level) that predicts the clean tokens.
-    `noise`: a function of a draw's name and shape that returns the noise. The draws at the start are named `video.init`
-        and `audio.init`. If `sampler.eta` is not 0, each step except the last has two more draws, named
-        `video.step.000`, `audio.step.000` and so on. Without sound there are no audio draws.
+    `noise`: a function of (name, shape) that returns noise. Equal names give equal noise. At the start it is called
+        with the names `video.init` and `audio.init`. If `sampler.eta` is not 0, each step except the last calls it
+        twice more, with the names `video.step.000`, `audio.step.000` and so on. Without sound there are no calls for
+        audio.
     `init`: the tokens of each modality that the pass refines, [1, n - extra, C]: it starts from them, noised to the
-        first noise level. The `extra` tokens of a keyframe (`Track.extra`) are not in `init`. If `init` is None, the
-        pass starts from noise alone.
+        first noise level. The tokens of the end image, which are `Track.extra` additional tokens, are not in `init`. If
+        `init` is None, the pass starts from noise alone.
     `on_step`: a callback before each step. It gets the step's number (from 0) and the number of steps.
     """
     sigmas = sampler.sigmas
@@ -121,7 +122,7 @@ def trajectory(
 
 OnClean = Callable[[int, int, Tokens], None]
 """A callback in each step, after the model has predicted. Its arguments are the step's number (from 0), the number of
-steps, and the predicted clean tokens [1, n, C] of each modality.
+steps, and the predicted clean tokens [1, n, C] of each modality (video and audio).
 """
 
 
@@ -151,14 +152,15 @@ def sample(
     on_step: OnStep = ignore_step,
     on_clean: OnClean = ignore_clean,
 ) -> dict[Stream, Tensor]:
-    """Returns the clean tokens [1, n, C] of each modality after one pass: a run through all sampling steps.
+    """Returns the clean tokens [1, n, C] of each modality (video and audio) after one pass: a run through all sampling
+    steps.
 
     `setup`: the transformer with its guidance, and the settings of the steps.
     `tracks`: the conditioning, the mask and the positions of the tokens, for each modality.
-    `noise`: a function of a draw's name and shape that returns the noise. `trajectory` lists the names.
+    `noise`: a function of (name, shape) that returns noise. Equal names give equal noise. `trajectory` lists the names.
     `init`: the tokens of each modality that the pass refines, [1, n - extra, C]: it starts from them with noise added.
-        The `extra` tokens of a keyframe (`Track.extra`) are not in `init`. If `init` is None, the pass starts from
-        noise alone.
+        The tokens of the end image, which are `Track.extra` additional tokens, are not in `init`. If `init` is None,
+        the pass starts from noise alone.
     `on_step`: a callback before each step. It gets the step's number (from 0) and the number of steps.
     `on_clean`: a callback in each step, after the model has predicted. It gets the step's number, the number of steps,
         and the predicted clean tokens of each modality.

@@ -30,8 +30,8 @@ class PlacedLatents:
 
 @dataclass(frozen=True)
 class Keyframe:
-    """A conditioning image, as latents [1, C, 1, h, w], for pixel frame `frame` (from 0) of the frames that are sampled
-    together.
+    """A conditioning image, as latents [1, C, 1, h, w]: what frame number `frame` (from 0) of the frames that are
+    sampled together should look like. Frames of the video are counted, not latent frames.
 
     Its tokens do not replace tokens of the video. They are added to the sequence as extra tokens. `strength` is how
     strongly they keep their values during sampling, 0 (not at all) to 1 (unchanged).
@@ -51,8 +51,8 @@ class Track:
     `mask`: the noise level of each token, as a share of the step's noise level: [1, n, 1] in 0 (kept) to 1 (generated).
     `bounds`: the start and the end of each token on each axis, [1, axes, n, 2]. The axes are (seconds, y px, x px) for
         video, and seconds for audio.
-    `extra`: the number of extra tokens, which are those of a keyframe. They are the last ones of the n tokens, and
-        `result` drops them.
+    `extra`: the number of extra tokens, which are not those of the video but those of a conditioning image. They are
+        the last ones of the n tokens, and `result` drops them.
     """
 
     clean: Tensor
@@ -82,7 +82,7 @@ class Track:
 
         `noise`: the noise [1, n, C].
         `init`: the tokens [1, n - extra, C] that a second pass refines; None for a pass that starts from noise alone.
-            The extra tokens of a keyframe are not in `init`; 0 is used for them.
+            The extra tokens of a conditioning image are not in `init`; 0 is used for them.
         `level`: the noise level at which a pass with `init` starts, 0..1.
 
         With lerp(x, y, w) = x + w * (y - x), the result is:
@@ -95,7 +95,7 @@ class Track:
         return torch.lerp(self.clean, noise, self.mask)
 
     def result(self, tokens: Tensor) -> Tensor:
-        """Returns `tokens` [1, n, C] without the extra tokens of a `Keyframe`, the last ones: [1, n - extra, C]."""
+        """Returns `tokens` [1, n, C] without those of a conditioning image, the last ones: [1, n - extra, C]."""
         return tokens[:, : tokens.shape[1] - self.extra]
 
 
@@ -112,7 +112,7 @@ def video_track(
 
     `grid`: how many frames and pixels a latent covers, and the frame rate.
     `placed`: the conditioning latents. Where two overlap, the later one in the sequence is used.
-    `keyframe`: the image that is added as extra tokens; None for no image.
+    `keyframe`: a conditioning image, whose tokens are added after those of the video; None for no image.
     `device`: the device of the track's tensors.
 
     Raises ValueError if placed latents reach beyond the window's end.
@@ -151,7 +151,7 @@ def audio_track(clean: Tensor, is_context: Tensor, strength: float, bounds: Tens
 
 
 def draw_noise(tracks: Mapping[Stream, Track], noise: Noise, name: str) -> dict[Stream, Tensor]:
-    """Returns noise [1, n, C] for the tokens of each modality's track.
+    """Returns noise [1, n, C] for the n tokens of each modality (video and audio) that are sampled together: its track.
 
     `noise`: a function of a name and a shape that returns noise. Equal names give equal noise.
     `name`: says what the noise is for, such as `init`. `noise` is called with the names `video.<name>` and

@@ -12,8 +12,8 @@ POSITION_RANGE_S = 20
 """The largest number of seconds that are sampled together. The model's position embedding has no later positions."""
 
 LATENT_FRAMES = 8
-"""The number of frames that one latent covers. Only the first latent of a window (frames that are sampled together)
-covers one frame."""
+"""The number of frames that one latent covers. The first latent of a window (frames that are sampled together) is an
+exception: it covers one frame."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,10 @@ def window_limit(rate: Fraction, card: LTX2Card) -> int:
 def context_length(direction: Direction, frames: int) -> int:
     """Returns the largest number of context frames that is at most `frames` and fills whole latents.
 
-    - Forward, it is 8k+1, or 0 if `frames` is 0.
-    - Backward, it is 8k. If `frames` is less than 8, it is `frames`, although they do not fill a latent.
+    - Forward, the context begins the frames that are sampled together. Their first latent covers 1 frame, each other
+      one 8, so the result is 8k+1, or 0 if `frames` is 0.
+    - Backward, the context ends these frames, so the result is 8k. If `frames` is less than 8, it is `frames`, although
+      they do not fill a latent.
     """
     return clip_length(frames) if direction == "forward" else frames // LATENT_FRAMES * LATENT_FRAMES or frames
 
@@ -83,7 +85,8 @@ def plan_windows(direction: Direction, available: int, context: int, new_frames:
 
     The number of windows:
     - There is one, if the context and all new frames together are at most `limit` frames.
-    - There is also one, if the context can be shortened so that this is true and it still has half of `limit` or more.
+    - There is also one, if the context can be shortened so that they are at most `limit` frames, and the shortened
+      context still has half of `limit` or more.
     - Otherwise there are several. The context of each is at most half of `limit`, and `shares` says how many new frames
       each one adds.
 
@@ -113,9 +116,9 @@ def shares(direction: Direction, new_frames: int, count: int) -> tuple[int, ...]
     `new_frames`: the sum of these numbers; at least one latent of 8 frames for each window.
 
     - The new frames are shared evenly: the windows' numbers of latents differ by at most 1.
-    - In every window but the last, the new frames fill whole latents of 8 frames. Their number is a multiple of 8 in
-      forward extension. In backward extension it is a multiple of 8, plus 1, because the window's first latent, which
-      covers one frame, is new too.
+    - In every window but the last, the new frames fill whole latents. A window's first latent covers 1 frame, each
+      other one 8. Forward, the new frames come last, so their number is a multiple of 8. Backward, the new frames come
+      first, so it is a multiple of 8, plus 1.
     """
     first_latent = 0 if direction == "forward" else 1  # A window's first latent covers one frame.
     latents = -(-(new_frames - count * first_latent) // LATENT_FRAMES)

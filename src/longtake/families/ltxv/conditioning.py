@@ -92,7 +92,7 @@ def place(
     `items`: the clips and images that the window is conditioned on.
     `shape`: the shape of the window's latents, [1, C, F, H, W].
     `grid`: gives the positions of latents in time and space.
-    `noise`: a function that returns the noise of one draw, from the draw's name and shape.
+    `noise`: a function of (name, shape) that returns noise. Equal names give equal noise.
     `init`: latents of the same shape, which this run through the sampling steps refines; None if it starts from noise
         alone.
     `level`: the first noise level of the run, 0..1.

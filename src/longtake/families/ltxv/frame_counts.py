@@ -8,8 +8,8 @@ from longtake.plans import clip_length, latent_length, padded_length
 from longtake.video import Span
 
 LEAST_NEW_FRAMES = 8
-"""The least number of new frames if the request's frame count includes source frames. If these leave fewer, the model
-sees fewer of them."""
+"""The least number of new frames if the request's frame count includes source frames. If the source frames leave fewer
+new frames than this, the model sees fewer source frames."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ def total_counts(span: Span, num_frames: int, card: LTXVCard, count_field: str |
 
     The number of context frames (those that the model sees) is an 8k+1 (1, 9, 17, ...). The number of new frames is
     always `num_frames` minus the number of context frames. There are two cases:
-    - Normally, the context is as long as `span` allows: its last frames, as many as the largest 8k+1 that it has. The
-      output shows the context and the new frames, `num_frames` in all.
+    - Normally, the context is the last frames of `span`, as many as the largest 8k+1 that is at most the length of
+      `span`. The output shows the context and the new frames, `num_frames` in all.
     - If that leaves fewer than 8 (LEAST_NEW_FRAMES) new frames, the context is shorter: the largest 8k+1 that is at
       most half of `num_frames`. The output shows all frames of `span` and the new frames, so it may have more than
       `num_frames` frames.

@@ -71,7 +71,8 @@ def generate(run: LTXVRun, prompt: str, context: Context) -> Iterator[GeneratedC
     of frames that are sampled together) are sampled one after the other, and each frame is decoded as soon as no later
     window can change it.
 
-    The context is the source frames that the model sees. What the clip has of it depends on the plan:
+    The context is the source frames that the model sees. The plan says whether the output shows it, and so what the
+    clip has of it:
     - If the output shows the context with the source's own pixels, `frames` has only the new frames. The clip's
       `rendition` is the context's last frame after the VAE has encoded and decoded it.
     - If the output shows the context as the VAE decodes it, `frames` has first the context, then the new frames.
@@ -102,8 +103,9 @@ def generate(run: LTXVRun, prompt: str, context: Context) -> Iterator[GeneratedC
 def make_setup(run: LTXVRun, prompt: str) -> Setup:
     """Returns the set-up with which all windows of the plan (groups of frames that are sampled together) are sampled.
 
-    `prompt` is the prompt after expansion. It is encoded here, and so is the plan's negative prompt if a pass (run
-    through the sampling steps) uses it.
+    The set-up contains the model and the settings of each pass, and the encoded prompts. `prompt` is the prompt after
+    expansion. It is encoded here, and so is the plan's negative prompt if a pass (run through the sampling steps) uses
+    it.
     """
     plan, model, card = run.plan, run.model, run.model.card
     positive = model.text.encode(prompt)
@@ -164,7 +166,7 @@ def preview_callbacks(run: LTXVRun, frames: RGBFrames, context: list[Items]) -> 
     The callback makes previews of the new frames while that pass samples that window. If the model sees nothing of the
     source, or depth, pose or edge pictures in its place, no previews are made, and the callback does nothing.
 
-    `run`: the plan, the loaded model, and the receiver of the previews.
+    `run`: the plan, the loaded model, and the object that receives the previews.
     `frames`: the source frames that the model sees, [T, H, W, 3].
     `context`: for each pass, what the first window is conditioned on, from `context_items`.
     """

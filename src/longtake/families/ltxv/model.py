@@ -48,7 +48,7 @@ def load(
     on_progress: OnProgress = ignore_progress,
     source: PartSource = INSTALLED,
 ) -> LTXVModel:
-    """Loads the model of a card onto the device that the settings choose.
+    """Loads the model that the model card `card` describes onto the device that the setting `device` names.
 
     `on_progress`: the callback that receives the progress of loading.
     `source`: where the model's parts come from; by default, files on this machine.

@@ -28,7 +28,8 @@ def plan_notes(options: LTXVOptions, source: VideoInfo, span: Span, plan: Plan) 
 def repeat_note(source: VideoInfo, plan: Plan) -> str | None:
     """Returns a note if source frames are repeated; otherwise None.
 
-    They are repeated if the source has less than one frame per second and is read at a higher rate.
+    Only a source with less than one frame per second gets the note, if it is read at a higher rate, which is at least
+    one frame per second.
     """
     clock = plan.context.rate
     if source.rate >= 1 or clock == source.rate:

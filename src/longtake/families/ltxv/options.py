@@ -1,4 +1,4 @@
-"""The options of LTX-Video 0.9.x. An endpoint turns its request into them."""
+"""What a request asks of LTX-Video 0.9.x: an endpoint turns the fields of its request into these options."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -23,7 +23,7 @@ class PassOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class LTXVPlanOptions(PlanOptions):
-    """The options of LTX-Video 0.9.x that are copied into a plan unchanged.
+    """The options of a request to LTX-Video 0.9.x that the plan of its video has unchanged.
 
     `guide`: what the source is used for. With `rgb`, the output shows the source and continues it. With `depth`, `pose`
         or `canny` (edges), the source is a guide: the output is a new video that follows it and does not show it.
@@ -45,10 +45,10 @@ class LTXVPlanOptions(PlanOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class LTXVOptions(LTXVPlanOptions, Options):
-    """The options of LTX-Video 0.9.x. An endpoint makes them from its request.
+    """What a request asks of LTX-Video 0.9.x. An endpoint turns the fields of its request into these options.
 
-    The inherited option `num_frames` counts source frames and new frames together. If the source is only a guide, it
-    counts new frames.
+    The inherited option `num_frames` counts source frames and new frames together. If the source is only a guide (the
+    output follows it, but does not show it), `num_frames` counts new frames.
 
     `resolution`: the short side of the output in pixels, such as `720p`.
     `aspect_ratio`: the aspect ratio of the output, such as `16:9`; `auto` for that of the source.

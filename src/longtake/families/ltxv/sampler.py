@@ -89,7 +89,7 @@ def trajectory(
 
     `setup`: the transformer with its guidance, and the noise levels of the pass.
     `sequence`: the tokens before the first step.
-    `noise`: a function that returns the noise of one draw, from the draw's name and shape. The draws are named
+    `noise`: a function of (name, shape) that returns noise. Equal names give equal noise. The draws are named
         `step.000`, `step.001` and so on.
     `on_step`: the callback before each step. It gets the step's number (from 0) and the number of steps.
     `on_estimate`: the callback for estimates of the clean tokens [1, n, C], which include the extra tokens.
@@ -138,7 +138,7 @@ def sample(
 
     `setup`: the set-up of the pass.
     `items`: the clips and images that the window is conditioned on.
-    `noise`: a function that returns the noise of one draw, from the draw's name and shape.
+    `noise`: a function of (name, shape) that returns noise. Equal names give equal noise.
     `init`: latents of the same shape that the pass refines: it starts from them, noised to the first noise level. If
         `init` is None, the pass starts from noise alone.
     `on_step`: the callback before each step.

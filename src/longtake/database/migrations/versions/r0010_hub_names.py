@@ -1,4 +1,5 @@
-"""Adds the column `hub_names` to the table of downloads: the paths of LoRAs that were downloaded from the hub."""
+"""Adds the column `hub_names` to the table of downloads: the paths of LoRAs that were downloaded from the Hugging Face
+hub."""
 
 import sqlalchemy as sa
 from alembic import op
