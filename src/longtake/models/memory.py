@@ -116,8 +116,8 @@ def choose_offload(requested: str, sizes: Mapping[str, int], total: int | None, 
     sizes: the bytes of each part of the model, such as the VAE.
     total: the bytes of the device's memory; None for a device that shares the host's memory. Offloading saves nothing
         there, so "auto" returns "none".
-    free: how many of them are free. This only decides between "none" and "model", which give the same bits. With
-        "group", adapters are not merged into the weights, which gives other bits.
+    free: how many bytes of the device's memory are free. This only decides between "none" and "model", which give the
+        same bits. With "group", adapters are not merged into the weights, which gives other bits.
     """
     if requested in ("none", "model", "group"):
         return requested  # type: ignore[return-value]

@@ -78,7 +78,7 @@ class MergedLayer:
 
     name: the layer's name in the transformer.
     layer: the layer. Its weight must be unchanged.
-    changes: the change of each adapter.
+    changes: for each adapter, what it adds to the weight.
     originals: the copies of the transformer's weights.
     """
 

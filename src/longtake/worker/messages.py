@@ -166,7 +166,8 @@ class Planned:
 
 @dataclass(frozen=True)
 class FileWanted:
-    """Worker to server: does this URL name one of your stored files? The server answers with `FileFound`."""
+    """Worker to server: a question whether this URL names one of the server's stored files. The server answers with
+    `FileFound`."""
 
     url: str
     type: Literal["file_wanted"] = "file_wanted"
@@ -263,8 +264,8 @@ class Woken:
 
 @dataclass(frozen=True)
 class CancelRequested:
-    """Sent to a slot (a device with its worker process) by another thread of the server: stop working on this request,
-    if it is your current one."""
+    """Sent to a slot (a device with its worker process) by another thread of the server: the slot must stop its work on
+    this request, if this is the one that it carries out."""
 
     request_id: str
 
