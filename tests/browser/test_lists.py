@@ -165,6 +165,19 @@ def test_one_key_shows_the_first_or_the_second_result_in_one_place(served: Serve
     assert tab.evaluate(heard) == [False, False]
 
 
+def test_a_comparison_fits_the_full_screen(served: Served, tab: "Page") -> None:
+    compared(served, tab)
+    tab.locator(".wave").wait_for()
+    tab.keyboard.press("s")
+    tab.keyboard.press("f")
+    tab.wait_for_function("() => document.fullscreenElement !== null")
+    film, last = tab.get_by_label("First", exact=True).bounding_box(), tab.get_by_text("Full screen").bounding_box()
+    assert film is not None
+    assert last is not None
+    assert film["y"] >= 0
+    assert last["y"] + last["height"] <= tab.evaluate("() => innerHeight")
+
+
 def test_a_comparison_has_one_row_for_the_seed(served: Served, tab: "Page") -> None:
     ids = []
     for seed in (1, 2):

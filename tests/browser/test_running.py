@@ -160,10 +160,11 @@ def test_four_requests_ask_for_the_usual_times_once(served: Served, tab: "Page")
     assert len([url for url in asked if "state=done" in url]) == 1
 
 
-def test_on_a_phone_a_running_request_begins_at_the_top_of_the_screen(served: Served, tab: "Page") -> None:
-    row = submit(served, "on a phone", endpoint=LTX2)
+@pytest.mark.parametrize("count", [1, 4])
+def test_on_a_phone_what_runs_begins_at_the_top_of_the_screen(served: Served, tab: "Page", count: int) -> None:
+    ids = [submit(served, "on a phone", endpoint=LTX2).id for _ in range(count)]
     tab.set_viewport_size({"width": 360, "height": 740})
-    tab.goto(f"{served.url}/models/{LTX2}?request={row.id}")
+    tab.goto(f"{served.url}/models/{LTX2}?{'request' if count == 1 else 'four'}={','.join(ids)}")
     tab.get_by_text("Next in line").wait_for()
     tab.wait_for_function("() => Math.abs(document.getElementById('output').getBoundingClientRect().top) < 40")
     assert tab.evaluate("() => document.documentElement.scrollWidth") <= 360

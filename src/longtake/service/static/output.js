@@ -139,13 +139,18 @@ export function outputPanel(endpoint, form, button, { hasDraft }) {
     follow(made[0]);
   }
 
+  // Scrolls to the output: on a narrow page, where it is below the form, to its beginning.
+  function bringIntoView() {
+    output.scrollIntoView({ block: matchMedia("(max-width: 56rem)").matches ? "start" : "nearest" });
+  }
+
   async function follow(request) {
     const signal = begin();
     const view = runningView(id, request);
     let wasOpen = false;
     const heading = show("Waiting", view.node);
     release = view.stop;
-    output.scrollIntoView({ block: matchMedia("(max-width: 56rem)").matches ? "start" : "nearest" });
+    bringIntoView();
     try {
       for await (const status of statuses(id, request, signal)) {
         wasOpen ||= status.status === "IN_QUEUE" || status.status === "IN_PROGRESS";
@@ -239,10 +244,11 @@ export function outputPanel(endpoint, form, button, { hasDraft }) {
       open();
     };
     const onRerun = (ids) => history.replaceState(null, "", `?four=${ids.join(",")}`);
-    const onEnd = () => notify("Your four videos are ready.");
+    const onEnd = () => notify("Your four takes have ended.");
     const { node, release: free } = four(id, requests, { pick, onRerun, onEnd }, signal);
     show("Four takes", node);
     release = free;
+    bringIntoView();
   }
 
   addEventListener("popstate", open);
