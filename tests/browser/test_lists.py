@@ -1,5 +1,6 @@
 """The lists of requests in a browser: the gallery, the history, and the choice of two results to compare."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
@@ -253,8 +254,8 @@ def test_several_requests_are_deleted_at_once_and_leave_the_list(served: Served,
     assert erased(served) == 0
 
 
-def erased(served: Served) -> int:
-    with served.client() as client:
+def erased(served: Served, key: str = "") -> int:
+    with served.client(headers={"authorization": f"Key {key}"} if key else {}) as client:
         return len(client.get("/page/requests?erased=yes").json()["requests"])
 
 
@@ -289,6 +290,22 @@ def test_a_deletion_is_sent_when_the_page_is_left(served: Served, tab: "Page") -
     tab.get_by_text("Deleted 24 requests.").wait_for()
     tab.goto("about:blank")
     wait_for(lambda: erased(served) == len(ids))
+
+
+def test_a_deletion_is_sent_when_the_key_is_forgotten(served: Served, new_tab: Callable[[], "Page"]) -> None:
+    key = served.state.keys.create("mine", "run")
+    submit(served, "mine", key_id=key.partition(":")[0], outcome=FAILED)
+    first, tab = new_tab(), new_tab()
+    first.goto(f"{served.url}/history")
+    first.get_by_placeholder("id:secret").fill(key)
+    first.get_by_label("Remember it on this machine").check()
+    first.keyboard.press("Enter")
+    first.get_by_text("mine").first.wait_for()
+    tab.goto(f"{served.url}/history")  # it has the key only from the storage of all tabs
+    tab.locator(".request").get_by_role("button", name="Delete").click()
+    tab.get_by_role("button", name="Undo").wait_for()
+    tab.get_by_role("button", name="Forget key").click()
+    wait_for(lambda: erased(served, key) == 1)
 
 
 def test_a_deletion_goes_on_after_one_that_is_refused_and_names_it(served: Served, tab: "Page") -> None:

@@ -23,13 +23,15 @@ tabs.addEventListener("message", ({ data }) => data === FORGET && forgetHere());
 
 // Forgets the key and what was entered, in this tab and in all others of this server, and loads their pages again.
 export function forget() {
-  localStorage.removeItem(NAME);
   tabs.postMessage(FORGET);
   forgetHere();
 }
 
 function forgetHere() {
-  // A page keeps what was entered when it is left, so everything is forgotten after that.
-  addEventListener("pagehide", () => sessionStorage.clear());
+  // A page that is left keeps what was entered, and sends its last calls with the key. All is forgotten after that.
+  addEventListener("pagehide", () => {
+    sessionStorage.clear();
+    localStorage.removeItem(NAME);
+  });
   location.reload();
 }
