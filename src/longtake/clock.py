@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 JUMP_S = 60.0
 """A change of the system's clock by this number of seconds or more is a jump. Ordinary corrections are smaller."""
 SETTLE_S = 600.0
-"""Seconds for which the system's clock must run without another jump until its time after a jump is accepted."""
+"""After a jump of the system's clock, the time is counted on as before. The system's time is used again when its clock
+has run for this number of seconds without another jump."""
 DOUBT_S = 24 * 3600.0
 """If the newest time in the database is more than this number of seconds ago when a server starts, the system's clock
 may be wrong."""
@@ -77,11 +78,11 @@ class Clock:
     def doubt(self, known: float) -> None:
         """Makes `is_steady` False if `known`, the newest stored time (Unix time), is more than a day (DOUBT_S) ago.
 
-        Call it when a server starts. The system's clock may be wrong in this case, unless no server ran in between.
+        Call it when a server starts. After such a gap, either no server ran for that long, or the system's clock is set
+        wrong.
 
-        `is_steady` is True again when the clock has run for ten minutes (SETTLE_S) without a jump. Until then `now`
-        accepts each jump at once, because somebody may correct the clock. A jump to a time at most a day after `known`
-        makes `is_steady` True at once.
+        `is_steady` is True again when the clock has run for ten minutes (SETTLE_S) without a jump, or jumps to a time
+        at most a day after `known`. Until then `now` follows each jump at once, because somebody may correct the clock.
         """
         ahead_s = self.now() - known
         if ahead_s <= DOUBT_S:

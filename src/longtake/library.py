@@ -170,9 +170,9 @@ def _extend(
 
 
 def local_runner(settings: Settings) -> "Runner":
-    """Returns a runner (it loads models and runs jobs) with the rights of this machine's user.
+    """Returns a runner (it loads models and runs jobs) for jobs of this machine's user.
 
-    This user may name any local file, URL or hub repository as a LoRA.
+    Unlike the clients of a server, this user may name any local file, URL or hub repository as a LoRA.
     """
     prepare_threads()
     with importing_models():

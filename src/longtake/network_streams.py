@@ -22,7 +22,8 @@ LEAST_BYTES, MOST_BYTES = 1024, 65_536
 and adapts it to the time that the work on the bytes takes."""
 
 TURN_S = 0.005
-"""Processor time in seconds. If the work on the bytes of one read takes longer, the next read gets fewer bytes."""
+"""The processor time in seconds that the work on the bytes of one read, such as parsing them, should take at most, so
+that other threads can run. If it takes longer, the next read gets fewer bytes."""
 
 WAITING = getattr(selectors, "PollSelector", selectors.SelectSelector)
 """A class of selectors that need no file descriptor of their own, so that they work at the limit of open files."""

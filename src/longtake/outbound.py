@@ -30,8 +30,8 @@ Resolve = Callable[[str, int], Sequence[str]]
 """Function that returns the IP addresses of (host, port), the best one first. It raises OSError or ValueError."""
 
 CHECK = "longtake.check"
-"""Name of an extension of an httpx request, a `Check`. PublicTransport calls it while it waits for the response's
-headers and for the pieces of its body. What it raises ends the request."""
+"""Name of an extension of an httpx request: a function `Check`, which PublicTransport calls while it waits for the
+response's headers and for the pieces of its body. An exception that it raises ends the request."""
 
 CONNECT_S = 10.0
 """Largest number of seconds for resolving a host name and connecting, both together."""

@@ -290,7 +290,7 @@ def _at(data: Any, loc: FieldPath) -> Any:
 class UserInput:
     """The arguments of one call of the command line or the library.
 
-    parameters: the endpoint's parameters and LocalParameters, by name; None values are ignored.
+    parameters: name -> value, of the endpoint and of LocalParameters, which every endpoint has. None is ignored.
     source: path or URL of the video; None means that `base` has it.
     base: a request as JSON values; `parameters` and `source` replace its values.
     output: type of the output file; None means that the request decides.
@@ -359,8 +359,8 @@ def local_request(
 
 
 def _pop_local(named: dict[str, Any], endpoint: Endpoint[Any, Any]) -> LocalParameters:
-    """Takes the parameters of LocalParameters, which only the command line and the library have, out of `named`, and
-    returns them as a validated object.
+    """Takes the parameters that all endpoints have on the command line and in the library out of `named`. Returns them
+    as a validated object.
 
     A parameter whose name the endpoint's request has, too, stays in `named`. Parameters that are not taken out, or that
     `named` lacks, have their default values in the object.
@@ -377,12 +377,12 @@ def _pop_local(named: dict[str, Any], endpoint: Endpoint[Any, Any]) -> LocalPara
 def _check_output(
     endpoint: Endpoint[Any, Any], named: Mapping[str, Any], output: OutputType | None, local: LocalParameters
 ) -> None:
-    """Raises InvalidRequest if the user sets the file type, the quality or the write mode (the encoder's speed) in two
-    ways, with different values, such as the type gif for a file `out.mp4`.
+    """Raises InvalidRequest if the user sets the file type, the quality or the write mode (the encoder's speed) twice,
+    with different values, such as the type gif for a file `out.mp4`.
 
     named: the endpoint's own parameters, by name. Their values are compared with `output` and `local`.
     output: the type that the file's suffix means; None if there is no file name.
-    local: the LocalParameters, of which `quality` and `write_mode` are compared.
+    local: the parameters that all endpoints have on the command line and in the library.
     """
     fields = endpoint.output_fields
     wanted = (

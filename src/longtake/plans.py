@@ -27,15 +27,16 @@ So a source of 24 frames per second can be read at 60. `check_repeats` limits fu
 """
 
 MOST_REPEATED_PIXELS = 10**12
-"""Largest number of pixels in the repeated frames of a plan; `check_repeats` refuses more. Stored frames are repeated
-if they are shown for long. Up to 3 times (FREE_REPEATS) the number of stored frames do not count.
+"""Largest number of pixels in the repeated frames that a plan reads; `check_repeats` refuses more. A stored frame that
+is shown for long is read several times. Of the frames that are read, 3 times (FREE_REPEATS) the number of stored ones
+do not count as repeated.
 
 Example: 2 hours of 1920x1080 at 60 frames per second, made from a few stored frames, have fewer.
 """
 
 MOST_REPEATED_ANIMATION_PIXELS = 10**11
-"""Largest number of pixels in the repeated frames of a plan (see MOST_REPEATED_PIXELS) if the source is a GIF or WebP
-file."""
+"""Largest number of pixels in the repeated frames that a plan reads if the source is a GIF or WebP file. A stored frame
+that is shown for long is read several times; MOST_REPEATED_PIXELS is the limit for other files."""
 
 Size = tuple[int, int]
 """(width, height) in pixels."""
@@ -192,7 +193,7 @@ class Plan(PlanOptions, ABC):
     seed: seed of all random numbers.
     width, height: size of the output in pixels.
     rate: playback rate of the output in frames per second.
-    context: the frames of the source that are read: those that the output shows and those that the model sees.
+    context: all frames of the source that are read: the output shows them, the model sees them, or both.
     shown_frames: number of the source's frames that the output shows; 0 if the source only guides the model.
     context_frames: number of the source's frames that the model sees, those nearest to the new frames.
     new_frames: number of generated frames that are added to the shown ones.

@@ -23,8 +23,8 @@ def prepare_data_folder(settings: Settings) -> None:
     """Creates the data folder, for its owner alone. If it exists, other users lose their rights to it.
 
     If they had any, two more things happen:
-    - They also lose their rights to the files and folders directly in it, because a program of another user may have
-      opened the data folder before. Such a program cannot reach anything deeper then.
+    - They also lose their rights to the files and folders directly in it. A program of another user that opened the
+      data folder before can still see these, but can open none of them, nor anything deeper.
     - A warning is logged, which says whether other users can still reach the data folder.
 
     Raises InvalidRequest if the folder cannot be created.

@@ -58,8 +58,8 @@ class VideoInfo:
 def counted_seconds(num_frames: int, rate: Fraction) -> Fraction:
     """Returns the duration in seconds that is compared with the limit for sources.
 
-    It is the time that `num_frames` frames at `rate` frames per second last, minus one frame (at most one second),
-    because a video that is read at a constant rate may be up to one frame longer than its file says.
+    It is the time that `num_frames` frames at `rate` frames per second last, minus one frame (at most one second). A
+    video that is read at a constant rate may be up to one frame longer than its file says, and is not refused for that.
     """
     return num_frames / rate - min(1 / rate, Fraction(1))
 

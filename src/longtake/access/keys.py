@@ -63,8 +63,8 @@ class Caller:
     def may_run(self, endpoint: str) -> bool:
         """Returns True if the caller may run the endpoint with this id.
 
-        The field `apps` lists the endpoints that the caller may run; if it is empty, they may run all. It may name the
-        endpoint `fal-ai/some-app/extend` by this id, by `fal-ai/some-app` or by `some-app`.
+        The caller's field `apps` lists the endpoints that the caller may run; if it is empty, they may run all. The
+        list may name the endpoint `fal-ai/some-app/extend` by this id, by `fal-ai/some-app` or by `some-app`.
         """
         parts = endpoint.split("/")
         return not self.apps or not {endpoint, "/".join(parts[:2]), *parts[1:2]}.isdisjoint(self.apps)

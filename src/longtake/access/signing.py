@@ -26,8 +26,9 @@ class Signer:
     signs: the one with the latest time that is not in the future. Files may be added and deleted at any time. Safe to
     use from several threads and processes.
 
-    The constructor raises InvalidRequest, with a sentence for the operator, if a PEM file in the folder is not such a
-    key, or if the folder cannot be read or written. The methods raise ValueError for such a file.
+    If a PEM file in the folder holds no private Ed25519 key, the constructor raises InvalidRequest, with a sentence for
+    the operator, and the methods raise ValueError. The constructor also raises InvalidRequest if the folder cannot be
+    read or written.
     """
 
     def __init__(self, data_dir: Path) -> None:

@@ -348,7 +348,8 @@ def _folders(settings: Settings) -> Iterator[Finding]:
 
 
 def _settings(settings: Settings) -> Iterator[Finding]:
-    """Yields a finding for each setting, with its value, and for each LONGTAKE_* environment variable that is not one.
+    """Yields a finding for each setting, with its value, and for each LONGTAKE_* environment variable that names no
+    setting.
 
     Secrets are masked. A value that does not come from the defaults is marked `(set)`.
     """

@@ -48,10 +48,13 @@ class FinishedVideo:
     def to_json(self) -> dict[str, Any]:
         """Returns the JSON document that `extend --json` prints: the endpoint's response with additional keys.
 
-        These keys are `prompt` (as used, after expansion), `plan`, `notes`, `model` (the model that made the video),
-        `stands_in_for` (the published model that is not installed, if a small model made the video in its place;
-        otherwise None), `seconds` (how long the work took) and, if the joint (where source and new frames meet) was
-        measured, `joint`.
+        prompt: the prompt as used, after expansion.
+        plan, notes: the plan, and sentences for the user.
+        model: the name of the model that made the video.
+        stands_in_for: the name of the published model that is not installed, if a small model made the video in its
+            place; otherwise None.
+        seconds: how long the work took.
+        joint: the figures of the joint (where source and new frames meet); only if it was measured.
         """
         result = self.result
         path = result.path.resolve()

@@ -240,8 +240,8 @@ derived_files = sa.Table(
 `file_key`: the key of the stored file.
 `kind`, `form`: the kind of derived file, such as "strip", and the variant of this kind, such as its size.
 `made_at`: the time at which it was made.
-`facts`: facts about it, a JSON object.
-`blob`: the key of the blob with its bytes; null if it has facts alone.
+`facts`: a JSON object of facts, such as the number of frames in the strip.
+`blob`: the key of the blob with its bytes; null if this kind consists of facts alone, such as those about a video.
 `size`: the size of the blob in bytes; 0 without one.
 """
 

@@ -36,8 +36,10 @@ class Execution:
         self._is_killed = False
 
     def run(self, order: Order, report: Callable[[float], None]) -> Mapping[str, Any]:
-        """Runs the program until it ends, and returns the facts about the new file that it reports (see `Maker`).
+        """Runs `derived.program`, which makes a file from a video, until it ends. Returns the facts about the new file
+        that it reports (see `Maker`).
 
+        order: what the program should make, from which video.
         report: called with the share (0..1) of the work that is done.
 
         If the program reports an error, a LongtakeError of the same class is raised. If it ends without an answer, is

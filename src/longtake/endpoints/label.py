@@ -64,9 +64,10 @@ def public_address(url: str) -> str:
 
 
 def _public_lora(path: str) -> str:
-    """Returns the name of a LoRA if `path` is one, otherwise the result of `public_address`.
+    """Returns `path` if it is the name of a LoRA. If it is a URL, returns the URL without its secrets (see
+    `public_address`).
 
-    So the result is empty if `path` is a data URI, or the path of a file on some machine.
+    The result is empty if `path` is a data URI, or the path of a file on some machine.
     """
     is_name = may_be_repository(path) or not any(mark in path for mark in "/\\:")
     return path if is_name else public_address(path)

@@ -17,11 +17,11 @@ from longtake.plans import frames_on_clock, playable_rate
 from longtake.video import VideoInfo
 
 WINDOW_FRAMES = 505
-"""Largest sum of context frames (the source frames that the model continues) and new frames if the request has no
-`context`. fal publishes this number.
+"""Largest sum of context frames (the source frames that the model continues) and new frames if the request's field
+`context` is not set. fal publishes this number.
 
-If this leaves fewer than 25 (DEFAULT_CONTEXT) context frames, there are 25 nevertheless (or all frames of a shorter
-source), and the sum may be larger.
+The context has the frames that the new ones leave of this sum. If they leave fewer than 25 (DEFAULT_CONTEXT), it has 25
+nevertheless (or all frames of a shorter source), and the sum is larger.
 """
 
 DIRECTIONS: Mapping[str, Direction] = {"end": "forward", "start": "backward"}

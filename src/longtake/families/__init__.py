@@ -20,9 +20,9 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
 def plan_from_json(document: Mapping[str, Any]) -> Plan | None:
     """Returns the plan of a video (what was decided before its generation) that `plan_to_json` turned into `document`.
 
-    Returns None if this version of the program cannot read the document: its entry `form` is not the number
-    `plans.FORM`, because another version wrote it, or its entry `family` names no known family. Raises pydantic's
-    ValidationError if the document's fields do not make a plan.
+    Returns None if another version of the program wrote the document, so that its entry `form` is not the number
+    `plans.FORM`, or if its entry `family` names no known family. Raises pydantic's ValidationError if the document's
+    fields do not make a plan.
     """
     if document.get("form") != FORM or document.get("family") not in FAMILIES:
         return None

@@ -105,8 +105,8 @@ class GeneratedClip:
     The decoded version of a frame is the frame after the VAE has encoded and decoded it.
 
     `frames`: the new frames in playing order, in chunks [t, 3, H, W] in 0..1 at the output's size. They can be read
-        once. If the output shows the source frames of the context in their decoded version, `frames` of the clip that
-        continues the source also has these decoded frames, before or after the new ones.
+        once. The output may show the decoded version of source frames instead of the frames themselves. Then the clip
+        that continues the source has these decoded frames, too, before or after the new ones.
     `new_frames`: the number of new frames.
     `context_frames`: the number of frames of the context.
     `rendition`: the decoded version of the context frame next to the new frames, [3, H, W] in 0..1. The new frames'
@@ -164,7 +164,8 @@ class Description:
 
 
 class Recipe(Protocol[CardT_contra, PlanT, ModelT]):
-    """The functions of a family that need torch. Each family has a module with these functions."""
+    """The functions that load and run the models of one family (models of the same architecture, such as LTX-2). Each
+    family has a module with these functions, which needs torch."""
 
     def load(self, card: CardT_contra, settings: Settings, on_progress: OnProgress) -> ModelT:
         """Loads the model that a model card describes onto the device that the setting `device` names.

@@ -48,7 +48,7 @@ class FrameConverter:
 
     source: the format of the video's frames, such as their colours and rotation.
     size: (width, height) of the result in pixels; None means the size in `source`. Each frame is scaled to cover this
-        size and cropped at its centre, so the frames of one video may have different sizes.
+        size and cropped at its centre. So the decoded frames of a video may differ in size.
     pixel_format: the format of the result (see formats.PixelFormat).
     """
 

@@ -49,12 +49,13 @@ MOTION_FRAMES = 60
 
 BLUR_ERROR = 0.06
 """The error at which `_fidelity`, the measure of how well a model draws a picture, is 1/2. The error is the root mean
-square of the differences between the picture and the model's version, mainly at contours, in 0..1. The small models in
-this package reach 0.03 to 0.06 on clips like those they were trained on, and 0.1 or more on real video."""
+square of the differences (0..1) between a picture and the same picture after the model's autoencoder has encoded and
+decoded it. Differences at contours weigh most. The small models in this package reach 0.03 to 0.06 on clips like those
+they were trained on, and 0.1 or more on real video."""
 
 LEAST_CONTRAST = 2.0
-"""Contrast in 8-bit code values per pixel that is added everywhere, so that flat areas also have a weight (see
-`_contrast`)."""
+"""The motion of a pixel counts by the contrast around it. This much contrast, in 8-bit code values per pixel, is added
+everywhere, so that flat areas count a little, too."""
 
 MAX_LENGTHENING = 1.5
 """Smoothing makes displacements shorter. They are lengthened again afterwards, by at most this factor."""

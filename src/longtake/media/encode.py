@@ -172,7 +172,8 @@ class Encoder:
     def write_planes(self, frames: Planes, check: Check | None = None) -> None:
         """Appends frames that are already in the output format's `frame_format` (see formats.PixelFormat).
 
-        `check` is called instead of the encoder's own while this function waits for the encoder.
+        `check`: called again and again while this function waits for the encoder. It may raise an exception to end the
+            waiting. None means the function that the constructor got for this.
 
         Raises ValueError for another shape or dtype. If the encoder's thread has failed, its error is raised.
         """

@@ -23,7 +23,7 @@ SKELETON = (
 """Pairs of key points of a body that are connected by a line. The numbers 0..16 are those of COCO."""
 
 MIN_CONFIDENCE = 0.3
-"""Lowest score (0..1) of a key point that is drawn."""
+"""Lowest score (0..1) of a key point of a body that is drawn. The score says how sure the detector is."""
 
 
 def preprocess(frames: Frames, kind: str, settings: Settings) -> Frames:

@@ -163,9 +163,8 @@ class DecodeProcess:
     def _run(
         self, module: str, path: Path, argument: dict[str, Any], started: "Future[subprocess.Popen[bytes]]"
     ) -> None:
-        """Starts the child, sends it each request, and puts each reply, or the error instead, into a queue.
-
-        Runs in a thread of its own until the request is None.
+        """Starts the child, sends it each request that `call` puts into a queue, and puts the reply, or why there is
+        none, into another queue. Runs in a thread of its own until it finds None in place of a request.
 
         module, path, argument: the child's program (a Python module), the file, and JSON values for the program.
         started: receives the child's process, or the error if it could not be started.
@@ -243,9 +242,8 @@ class DecodeProcess:
 
 
 class Decoder:
-    """Decodes one untrusted file in a child process, and replaces this process once if it fails.
-
-    It is not replaced if the file is at fault.
+    """Decodes one untrusted file in a child process. If this process fails, and not because of the file, the work is
+    repeated once in a new one.
 
     start: function that starts and returns a child process for the file.
 
@@ -302,7 +300,7 @@ class Child:
     """The file and the arguments that a decoding child process has received from its parent process.
 
     file: the open file to decode.
-    argument, limits: the arguments of DecodeProcess with these names.
+    argument, limits: JSON values for the program, and the limits for reading the file.
     replies: the pipe to which the program writes its replies.
     """
 
@@ -334,9 +332,8 @@ def start_child() -> Child:
 
 
 def confine(limits: Limits) -> None:
-    """Limits this process's memory to `limits.memory_bytes`, makes it give up root, and confines it.
-
-    Each of these steps is taken as far as the operating system allows it.
+    """Limits this process's memory to `limits.memory_bytes`, and makes it give up root. From now on it can open no
+    file, use no network and start no program. Each step is taken as far as the operating system allows it.
     """
     system.limit_resources(limits.memory_bytes, _OPEN_FILES)
     system.leave_root()

@@ -19,8 +19,8 @@ LOUDNESS_S = 0.2
 """Seconds of the source's sound, next to the new sound, to whose loudness the generated sound is adjusted."""
 
 GAIN_RETURN_S = 1.0
-"""Seconds after the end of the source's sound over which generated sound returns from the source's loudness to its own.
-The change is too slow to be noticed."""
+"""Generated sound begins with the loudness of the source's sound. Within this many seconds after the source's end it
+returns to its own loudness, too slowly to be noticed."""
 
 MAX_GAIN = 4.0
 """Largest gain (12 dB) that adjusts the loudness of generated sound to the source's; the smallest is 1 / MAX_GAIN. If
@@ -135,12 +135,14 @@ def continue_sound(source: Samples, generated: Samples, lead: int) -> Samples:
 def precede_sound(generated: Samples, source: Samples, lead: int) -> Samples:
     """Returns `generated` followed by `source`, so that the transition is inaudible.
 
-    The last `lead` samples of `generated` are the model's version of the first `lead` samples of `source`. As in
-    `continue_sound`, but backwards in time, `generated` is shifted to match the phase of `source`, scaled to its
-    loudness and cross-faded with it. The result is `lead` samples shorter than the two sounds together.
+    The last `lead` samples of `generated` are the model's version of the first `lead` samples of `source`, which has
+    another phase and loudness. So `generated` is shifted by at most 10 ms to match the phase of `source`, scaled to its
+    loudness, and cross-faded with it. `continue_sound` does the same forward in time. The result is `lead` samples
+    shorter than the two sounds together.
 
-    The first 25 ms (MAX_LAG_S + CROSS_FADE_S) of the result are disturbed, because the shift of `generated` is undone
-    there. To avoid that, pass 25 ms more of generated sound, and cut them off the result.
+    At the beginning of the result, samples that are missing because of the shift are filled in, which can be heard in
+    the first 25 ms (MAX_LAG_S + CROSS_FADE_S). To avoid that, pass 25 ms more of generated sound, and cut them off the
+    result.
     """
     return reverse(continue_sound(reverse(source), reverse(generated), lead))
 

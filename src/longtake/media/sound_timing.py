@@ -22,17 +22,18 @@ _ROUNDING_S = 0.001
 """Largest error in seconds of a timestamp that a file stores in whole milliseconds."""
 
 _WINDOW = 13
-"""Number of consecutive pieces whose timestamps are compared with the sound. There is a gap before the first of these
-pieces only if all of them are late. A single late piece proves nothing: browsers give packets times that are wrong by
-some milliseconds, or by tens of milliseconds if they are busy."""
+"""Number of consecutive pieces of decoded sound whose timestamps are compared with the lengths of the pieces before
+them. There is a gap before the first piece only if the timestamps of all are later than these lengths say. A single
+late one proves nothing: browsers give packets times that are wrong by some milliseconds, or by tens of milliseconds if
+they are busy."""
 
 _OUT_OF_STEP_S = 0.04
-"""Largest difference in seconds between the sound and its timestamps that a slow drift may cause. With a larger one,
-sound and lips would visibly not match."""
+"""Largest difference in seconds between the sound and its timestamps that is left as it is. If a slow drift makes it
+larger, sound and lips would visibly not match, so the sound is lengthened or shortened a little."""
 
 _STRETCH = 1 / 500
-"""Share by which a piece is lengthened or shortened to correct a drift. It changes the pitch by 4 cents, too little to
-hear."""
+"""Largest share by which a piece of sound is lengthened or shortened to correct a drift. It changes the pitch by 4
+cents, too little to hear."""
 
 
 def placed(pieces: Iterable[Piece], rate: int) -> Iterator[tuple[int, Samples]]:
@@ -67,7 +68,7 @@ def placed(pieces: Iterable[Piece], rate: int) -> Iterator[tuple[int, Samples]]:
 
 
 def _windows(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Yields for each piece a list of this piece and the pieces after it, at most 13 (_WINDOW) in all."""
+    """Yields for each piece of sound a list of this piece and the pieces after it, at most 13 (_WINDOW) in all."""
     waiting: deque[Piece] = deque()
     for piece in pieces:
         waiting.append(piece)
@@ -82,7 +83,7 @@ def _windows(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
 def _delays(window: list[Piece], expected: int) -> list[int]:
     """Returns by how many samples each timestamp in `window` is later than expected; negative if it is earlier.
 
-    window: consecutive pieces. Those without a timestamp are left out of the result.
+    window: consecutive pieces of decoded sound, each with its timestamp. Those without one are left out of the result.
     expected: position at which the first piece is expected. Each other piece is expected at this position plus the
         number of samples of the pieces before it.
     """
@@ -112,7 +113,8 @@ def _beginning(window: list[Piece], rate: int) -> int:
 
 
 def _lasting_step(window: list[Piece], expected: int) -> int:
-    """Returns the number of samples by which all pieces are too late, or minus the number by which all are too early.
+    """Returns the number of samples by which all pieces of sound are too late, or minus the number by which all are too
+    early.
 
     If all are too late or all too early, it is the delay of the piece that is nearest to its expected position;
     otherwise 0. Examples: 20 for delays of 20, 30 and 25 samples; -20 for -20, -30 and -25; 0 for -5, 30 and 25.
@@ -127,7 +129,7 @@ def _lasting_step(window: list[Piece], expected: int) -> int:
 
 
 def _compensation(drift: int, length: int, rate: int) -> int:
-    """Returns by how many samples a piece is lengthened to correct a drift. A negative number shortens it.
+    """Returns by how many samples a piece of sound is lengthened to correct a drift. A negative number shortens it.
 
     drift: number of samples by which the timestamps are later than the sound; negative if they are earlier.
     length: number of samples of the piece.

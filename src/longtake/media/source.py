@@ -38,9 +38,9 @@ _LARGEST_NUMBER = 1 << 64
 class _Stream:
     """A stream of frames or samples (its items) that a child process decodes and sends in chunks.
 
-    request: request(n) returns the message that opens the stream in the child process without its first n items. They
-        have been read already, from an earlier child process.
-    form: form(n) returns the form (dtype and allowed shapes) of the next chunk if n items have not been read yet.
+    request: request(done) returns the message that opens the stream in the child process without its first `done`
+        items. If an earlier child process has failed, these were read from it.
+    form: form(left) returns the form (dtype and allowed shapes) of the next chunk if `left` items are not read yet.
     axis: axis of a chunk's array along which its items lie.
     total: number of items of the whole stream.
     """

@@ -109,7 +109,8 @@ def _in_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
 
 
 def main() -> None:
-    """Runs the program of the child process, which answers one request: it sends the picture or an error."""
+    """Runs the program of the child process: it waits for one request, reads the picture file, and sends the pixels or
+    an error."""
     Image.init()  # imports the decoders of all formats, which would else be imported when a file needs them
     child = start_child()
     receive_request(sys.stdin.buffer)

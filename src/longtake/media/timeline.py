@@ -98,8 +98,8 @@ class Timeline:
         seconds after the first stored frame. There are two exceptions:
         - If the video has the same constant rate as the span, each stored frame is shown once.
         - If the video's rate is variable and the span has no shift, a stored frame can be visible so briefly that no
-          middle falls into its time. It is then shown at most one frame of the span earlier or later. This is done if
-          the span has room for all stored frames.
+          middle falls into its time. If the span's rate is high enough to show all stored frames, this one is shown
+          too, at most one frame of the span earlier or later.
 
         Raises InvalidRequest if the span is outside the video.
         """

@@ -147,10 +147,10 @@ def _display_codes() -> NDArray[np.uint16]:
 
 @cache
 def _roll_off() -> NDArray[np.float32]:
-    """Returns a table [65536] of factors that convert nits to screen light (1 is white) and compress highlights.
+    """Returns a table [65536] of factors that convert nits to linear screen light (1 is white) and compress highlights.
 
-    The factor for a pixel is at the index that `_steps` returns for m / 10,000, where m is the largest of its R, G and
-    B in nits.
+    All three values of a pixel are multiplied by one factor. Its index is 65535 times the square root of m / 10,000, as
+    `_steps` computes it, where m is the largest of the pixel's R, G and B in nits.
     """
     nits = _PQ_NITS * np.linspace(0, 1, 1 << 16) ** 2
     gain = np.divide(rolled_off(nits), nits, out=np.ones_like(nits), where=nits > 0)

@@ -85,9 +85,10 @@ class TrackInputs(Protocol):
 
     @property
     def is_free(self) -> bool:
-        """True if any of the n tokens has noise to remove, False if all of them are given and stay unchanged.
+        """True if any of the n tokens of this modality (video or audio) has noise to remove.
 
-        If False, the transformer uses noise level 0 for the whole modality.
+        If all of them are given and stay unchanged, it is False, and the transformer uses noise level 0 for the whole
+        modality.
         """
         ...
 

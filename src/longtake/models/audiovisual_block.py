@@ -119,8 +119,8 @@ def with_varying_sizes(
 ) -> tuple[dict[Stream, Tensor], BlockInputs]:
     """Returns a block's inputs, after telling the compiler which of their sizes differ between requests.
 
-    These are the numbers of tokens and of noise levels. A compiled block treats a size of 1 as special. So a single
-    noise level is given twice.
+    These are the numbers of tokens and of noise levels. The inputs stay as they are, except that a single noise level
+    is repeated, because compiled code treats a size of 1 as special.
 
     vary: called with a tensor and the number of an axis whose size differs.
     """
@@ -138,8 +138,8 @@ def with_varying_sizes(
 
 
 def _with_two_levels(own: StreamInputs) -> StreamInputs:
-    """Returns the inputs of a modality (video or audio) with at least two noise levels. The second one is not used if
-    it was added."""
+    """Returns the inputs of a modality (video or audio) with at least two noise levels, because compiled code treats a
+    size of 1 as special. A single noise level is repeated; no token uses the second one."""
     if len(own.table) > 1:
         return own
     cross = None if own.cross is None else torch.cat([own.cross, own.cross])
@@ -244,7 +244,7 @@ def _for_rows(rotary: Rotary, count: int) -> Rotary:
 
 
 def part(module: Any, stream: Stream, name: str) -> Any:
-    """Returns the submodule or parameter of `module` that belongs to a modality.
+    """Returns the submodule or parameter of `module` that belongs to the modality `stream` (video or audio).
 
     name: its name for video. For audio, `audio_` is put before it. A name that begins with `av_` stays as it is.
     """

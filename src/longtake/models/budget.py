@@ -30,8 +30,8 @@ TEXT_PARTS: tuple[PartName, ...] = ("text_encoder", "connectors")
 """The parts of a model that encode prompts."""
 
 ACTIVATIONS = 16 * 1024**3
-"""Device memory in bytes that is left free for activations if the device holds the weights, and the copies from which
-weights with merged adapters are restored.
+"""Device memory in bytes that must stay free for activations. Otherwise the device does not hold the text encoder all
+the time, nor the copies from which weights with merged adapters are restored.
 
 For a small model it is less: 8 times the bytes of its weights.
 """
@@ -81,8 +81,9 @@ def may_pin_adapters(num_bytes: int, memories: Memories) -> bool:
 def copies_home(sizes: Mapping[str, int], copies: int, offload: str, memories: Memories) -> Home:
     """Returns where copies of a model's original weights are kept. Merged weights are restored from them.
 
-    A merged weight is one that adapters were merged into. The result is "none" if there is no room for copies, or if
-    the weights are streamed. Then adapters are never merged.
+    A merged weight is one that adapters were merged into. The result is "device" (beside the weights), "pinned" (pinned
+    host memory), "host" (ordinary host memory) or "none". It is "none" if there is no room for copies, or if the
+    weights are streamed. Then adapters are never merged.
 
     sizes: the bytes of each part of the model.
     copies: the bytes of all weights that adapters could be merged into.
@@ -118,7 +119,8 @@ def text_place(sizes: Mapping[str, int], home: Home, memories: Memories) -> Text
     else "pinned" (pinned host memory) or "host" (ordinary host memory). The model's other parts stay on the device.
 
     sizes: the bytes of each part of the model.
-    home: the place of the copies of weights that adapters are merged into.
+    home: where the original weights are copied, so that merging adapters can be undone, as `copies_home` chose it. It
+        chooses "pinned" only if pinned memory has room for the text encoder, too.
     memories: the memory of the machine.
     """
     if not text_leaves(sizes, memories):
@@ -143,6 +145,6 @@ def _leaves_room(weights: int, on_device: int, memories: Memories) -> bool:
 
 
 def _may_use(num_bytes: int, memories: Memories) -> bool:
-    """Returns True if weights and copies of `num_bytes` bytes may be in host memory, also if the host memory's size is
-    unknown."""
+    """Returns True if weights and copies of `num_bytes` bytes in all may be in host memory. Also returns True if the
+    size of the host memory is unknown."""
     return memories.host is None or num_bytes <= MOST_USED * memories.host

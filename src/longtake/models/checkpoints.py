@@ -1,5 +1,5 @@
-"""Checkpoints on disk: reads the headers of a part of a model (such as the VAE), compares its tensors with its class,
-and loads the weights."""
+"""Checkpoints on disk: reads the header of a model's part, such as its VAE, compares the tensors in it with the class
+that the part is loaded into, and loads the weights."""
 
 import importlib
 import json

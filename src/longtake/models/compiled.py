@@ -1,7 +1,8 @@
 """Compiles the blocks of a transformer with `torch.compile`: once for all blocks of a model and all sizes of requests.
 
-The bits of a result must not depend on what the process computed before. So the numbers of tokens vary from the first
-compilation on, everything else is fixed for each compiled variant, and nothing is tuned by measuring time.
+The bits of a result must not depend on what the process computed before. So the code is compiled for any number of
+tokens from the beginning. Every other difference, such as another dtype, gets compiled code of its own. Nothing is
+tuned by measuring time.
 """
 
 import importlib.util
@@ -28,7 +29,8 @@ OLDEST_CAPABILITY = (8, 0)
 """The least compute capability of a CUDA GPU whose code is compiled if the setting `compile` is `auto`."""
 
 MOST_VARIANTS = 64
-"""The largest number of compiled variants of one block. LTX-2 needs about twenty for all combinations of guidance."""
+"""The largest number of times that a block is compiled, each time for other kinds of inputs. LTX-2 needs about twenty
+for all combinations of guidance."""
 
 FOLDER_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 """The environment variable in which torch finds the folder of compiled code. Torch sets it, too, if it is not set."""

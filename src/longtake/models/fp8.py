@@ -30,7 +30,7 @@ OLDEST_CAPABILITY = (8, 9)
 """The least compute capability of a CUDA GPU that multiplies in 8 bits."""
 
 STEP = 16
-"""Both sizes of a weight that a GPU multiplies in 8 bits are multiples of this number."""
+"""A GPU multiplies a weight matrix in 8 bits only if both of its dimensions are multiples of this number."""
 
 _IN_BLOCK = re.compile(r"transformer_blocks\.(\d+)\.(.+)\.weight")
 _IS_GATE = re.compile(r"(.+\.)?to_gate_logits")
@@ -39,6 +39,9 @@ _IS_TEXT_ATTENTION = re.compile(r"(audio_)?attn2\..+")
 
 def choose_mode(settings: Settings, device: torch.device, *, are_compiled: bool) -> tuple[Mode, str]:
     """Returns how a transformer on `device` uses 8-bit floats, and a sentence for the log about it.
+
+    It is "none" (not at all), "storage" (weights are stored in 8 bits) or "products" (they are also multiplied in 8
+    bits).
 
     are_compiled: True if the transformer's blocks are compiled. Otherwise, rounding the activations would take longer
         than the faster products save.
@@ -100,7 +103,7 @@ class Float8Linear(nn.Linear):
 
 
 def in_dtype(short: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """Returns 8-bit floats times their scale in another dtype.
+    """Returns the 8-bit floats `short` times their scale, in another dtype.
 
     scale: the factors of the 8-bit floats: one for the whole tensor, or one for each row.
     """

@@ -192,7 +192,8 @@ def _download(file: HubFile, folder: Path, settings: Settings, on_bytes: OnBytes
 
 
 def _hidden(folder: Path, file: HubFile, suffix: str) -> Path:
-    """Returns the path of something that belongs to the download of a file, in a hidden folder of `folder`."""
+    """Returns the path of a helper file of the download of `file`, in a hidden folder of `folder`. It ends with
+    `suffix`."""
     return folder / ".cache" / "longtake" / f"{file.path}{suffix}"
 
 

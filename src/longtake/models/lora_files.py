@@ -39,7 +39,8 @@ Its arguments are the URL, the folder and the limit in bytes. A server's functio
 """
 
 LARGEST_TOGETHER = 4
-"""Limit on the total size of the LoRAs of one request, as a multiple of `settings.max_lora_bytes`, that of one LoRA."""
+"""Limit on the total size of the LoRAs of one request, as a multiple of `settings.max_lora_bytes`, the limit of one
+LoRA."""
 
 MOST_NAMES = 200
 """Largest number of LoRAs that `installed_names` returns."""
@@ -266,8 +267,8 @@ def _from_url(url: str, settings: Settings, sources: LoraSources) -> LoraFile:
     error page, is not kept, so the next request downloads the URL again.
 
     Raises `InvalidRequest` for http from a host that is not trusted. Raises `DownloadFailed` if the URL was not
-    downloaded earlier, and the setting `offline` is on or there is no function that downloads. Raises `BadCheckpoint`
-    if the download is no LoRA.
+    downloaded earlier, and `settings.offline` is True or `sources.fetch`, the function that downloads, is None. Raises
+    `BadCheckpoint` if the download is no LoRA.
     """
     name = _name_of(url)
     _check_encrypted(http_url(url), settings, sources)

@@ -8,11 +8,11 @@ from urllib.parse import quote, unquote
 from longtake.errors import InvalidRequest
 
 MOST_NAME = 500
-"""The largest number of characters of a file name in the address of a LoRA on the Hugging Face hub. The hub has no
-longer names."""
+"""The largest number of characters of a file name in the address of a LoRA on the Hugging Face hub. No name on the hub
+is longer."""
 
 MOST_PATH = 4096
-"""The largest number of characters of a LoRA's path that is no URL, and of its `weight_name`. Paths on Linux are not
+"""The largest number of characters of a LoRA's path that is no URL, and of its `weight_name`. No path on Linux is
 longer."""
 
 SUFFIX = ".safetensors"
@@ -50,8 +50,8 @@ def may_be_repository(path: str) -> bool:
 def hub_url(lora: Lora) -> str:
     """Returns the address of a LoRA on the Hugging Face hub: `hf://owner/name`, or `hf://owner/name/weight_name`.
 
-    lora: has a path for which `may_be_repository` is True. Its `weight_name` is percent-encoded, after it is cut to
-        500 characters (MOST_NAME).
+    lora: a LoRA whose path may be the name of a repository (see `may_be_repository`). Its `weight_name` is cut to 500
+        characters (MOST_NAME), and then percent-encoded.
     """
     if lora.weight_name is None:
         return f"{_SCHEME}{lora.path}"

@@ -198,7 +198,8 @@ def open_adapters(
 
     planned: each is one of the model's own adapters, or a LoRA that the request names.
     card: the card of the model.
-    sources: the sources of the LoRAs that the request names.
+    sources: where a LoRA that the request names is looked for, besides the LoRA folder and the hub: for example, the
+        function that downloads a URL.
 
     Raises these errors:
     - `InvalidRequest`, with the field of the request: a LoRA that the request names cannot be found or read.
@@ -235,7 +236,7 @@ def read_adapters(
 
     Each adapter is read only when the iteration reaches it.
 
-    opened: the open adapters. It was checked that they fit.
+    opened: the adapters, of which only the headers are read yet. It was checked that they fit the transformer's layers.
     cache: keeps adapters in memory. An adapter that is in it is not read from its file again.
     check: called again and again. It may raise an exception to end the reading.
     pinned: True reads adapters that fit into the cache into pinned memory.
@@ -251,7 +252,8 @@ def read_adapters(
 
 @contextmanager
 def _errors_at(one: PlannedAdapter) -> Iterator[None]:
-    """Context manager for reading the planned adapter `one`. It adds the request's field to the errors of its block.
+    """Context manager for reading the planned adapter `one`. Errors in its `with` block get the field of the request
+    that named the adapter.
 
     If the request named the adapter, `BadCheckpoint` becomes `InvalidRequest` with this field, and an `InvalidRequest`
     that has no field gets it. If the adapter is one of the model's own, errors stay as they are.

@@ -23,8 +23,8 @@ class LayerWithTerms(nn.Module):
     """A linear layer to whose output the product of two matrices is added: y = layer(x) + b (a x).
 
     layer: the layer.
-    a, b: [rank, in] and [out, rank]. If the layer runs on another device, because its weight is streamed, they are
-        copied there each time. They are no buffers, because offloading moves all buffers that a block had at first.
+    a, b: [rank, in] and [out, rank]. They are plain attributes, no buffers of the module, so that offloading does not
+        move them. If the layer runs on another device, because its weight is streamed, they are copied there each time.
     """
 
     def __init__(self, layer: nn.Linear, a: Tensor, b: Tensor) -> None:

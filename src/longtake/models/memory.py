@@ -116,8 +116,9 @@ def choose_offload(requested: str, sizes: Mapping[str, int], total: int | None, 
     sizes: the bytes of each part of the model, such as the VAE.
     total: the bytes of the device's memory; None for a device that shares the host's memory. Offloading saves nothing
         there, so "auto" returns "none".
-    free: how many bytes of the device's memory are free. This only decides between "none" and "model", which give the
-        same bits. With "group", adapters are not merged into the weights, which gives other bits.
+    free: the free bytes of the device's memory. They only decide between "none" and "model", which give the same bits.
+        "group" gives other bits, because adapters are not merged into the weights then. So it depends on `total` alone,
+        which does not change from run to run.
     """
     if requested in ("none", "model", "group"):
         return requested  # type: ignore[return-value]

@@ -77,9 +77,9 @@ class MergedLayer:
     """A layer with adapters that are merged into its weight.
 
     name: the layer's name in the transformer.
-    layer: the layer. Its weight must be unchanged.
+    layer: the layer. The constructor must get it with its original weight.
     changes: for each adapter, what it adds to the weight.
-    originals: the copies of the transformer's weights.
+    originals: copies of the transformer's original weights. A merge begins with the copy, and `restore` copies it back.
     """
 
     def __init__(self, name: str, layer: torch.nn.Linear, changes: Sequence[Change], originals: Originals) -> None:
@@ -124,7 +124,7 @@ class MergedLayer:
 
 
 def merge(weight: Tensor, original: Tensor, changes: Sequence[Change], strengths: Sequence[float]) -> None:
-    """Sets a weight to original + the sum of strength * b @ a over all changes.
+    """Sets a weight to original + the sum of strength * b @ a over all changes, each with its own of the `strengths`.
 
     The sum is computed in float32 and rounded once. Changes of strength 0 are left out.
 

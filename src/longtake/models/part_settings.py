@@ -33,7 +33,8 @@ _NOT_LOGGED = frozenset(
 )
 """Settings in the published `config.json` files of text encoders for which `log_ignored` logs no warning.
 
-They concern only the generation of text, or the class reads them but stores them under another name.
+`log_ignored` warns of settings that the configuration class in transformers does not have. These concern only the
+generation of text, which does not happen here, or the class does read them but stores them under another name.
 """
 
 

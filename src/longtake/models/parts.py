@@ -227,6 +227,9 @@ def choose_mode(
 ) -> tuple[fp8.Mode, str]:
     """Returns how the transformer of a model uses 8-bit floats, and a sentence for the log about it.
 
+    It is "none" (not at all), "storage" (weights are stored in 8 bits) or "products" (they are also multiplied in 8
+    bits).
+
     sizes: a function of a mode that returns the bytes of the weights of each part of the model.
     are_compiled: True if the transformer's blocks are compiled.
     """

@@ -75,9 +75,10 @@ def configured_kind(config: Mapping[str, Any]) -> str | None:
 
 
 def refusal(kind: str) -> str:
-    """Returns the end of an error message about a quantised checkpoint, which follows its path: "holds weights in ...".
+    """Returns an error message about a quantised checkpoint, without its beginning: "holds weights in ...". The caller
+    puts the checkpoint's path before it.
 
-    It also says what the user can do. `kind` is how the weights are quantised, such as "bitsandbytes' 8 bits".
+    The message also says what the user can do. `kind` is how the weights are quantised, such as "bitsandbytes' 8 bits".
     """
     return (
         f"holds weights in {kind}, which are not loaded. Use the file with bfloat16 weights; LONGTAKE_QUANTISE=fp8 "

@@ -60,7 +60,7 @@ class ModelCard:
     title: the model in one line, for people.
     licence: the licence of the weights in one line, for people.
     family: "ltxv" or "ltx2".
-    parts: part -> where it is published; None if it is in the package.
+    parts: part, such as "transformer" or "vae" -> where it is published; None if it is in the package.
     embedded: True if the model's weights are in the package.
     borrowed: part -> the name of another model in the package, whose folder holds that part.
     loras: name of one of the model's own adapters -> where it is published; None if it is in the package.
@@ -71,8 +71,8 @@ class ModelCard:
     window_frames: the largest number of frames in one window. A window is a group of frames that are sampled together:
         frames of the source or the window before (its context), and new frames. A longer video is generated in several
         windows.
-    max_context_frames: the largest number of context frames of a window. LTX-Video has more context if one window holds
-        the whole video.
+    max_context_frames: the largest number of context frames of a window. It does not limit LTX-Video if one window
+        holds the whole video.
     prompt_tokens: the number of tokens of an encoded prompt. Shorter prompts are padded, longer ones are cut.
     writes_prompts: True if the text encoder can also expand prompts.
     """
@@ -127,9 +127,9 @@ class LTX2Card(ModelCard):
     guidance_share: how much of a request's guidance is applied: 1 applies the request's scales, 0 turns guidance off.
         It is below 1 for the small LTX-2 model in the package, whose output breaks at the scales that suit the model
         with 22B parameters.
-    least_loudness: a share of the loudness of the source's sound. If generated sound is quieter than this share, it is
-        amplified to it before the model continues it. 0 amplifies nothing. The small model in the package needs this,
-        because it continues quiet sound with still quieter sound.
+    least_loudness: the least loudness of generated sound that the model continues, as a share of the loudness of the
+        source's sound. Quieter generated sound is first amplified to this loudness. 0 amplifies nothing. The small
+        model in the package needs this, because it continues quiet sound with still quieter sound.
     """
 
     family: ClassVar[str] = "ltx2"

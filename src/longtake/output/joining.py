@@ -76,8 +76,8 @@ class Joiner:
 
     @cached_property
     def final_samples(self) -> int:
-        """The number of samples at the beginning of the source's sound that do not change when new sound is added after
-        it.
+        """The number of samples at the beginning of `track`, the sound joined so far, that stay the same when new sound
+        is joined to its end.
 
         The samples after them are cross-faded with the new sound.
         """

@@ -18,7 +18,7 @@ from longtake.plans import Plan
 
 def source_track(source_sound: Samples | None, plan: Plan) -> Samples:
     """Returns the source's part of the output's sound, [2, n] at SOUND_RATE Hz. If the model makes sound, this part is
-    shorter than the output, and the model's sound is added to it later.
+    shorter than the output, and the model's sound is joined to its end, or to its beginning, later.
 
     source_sound: the sound of the source frames that the output shows; None if the source has no sound.
 
@@ -27,8 +27,8 @@ def source_track(source_sound: Samples | None, plan: Plan) -> Samples:
     - If the model makes sound and `source_sound` is None: silence that lasts as long as the shown source frames.
     - If the model makes sound and `plan.sound_strength` is 1, so that it keeps all of the source's sound:
       `source_sound`.
-    - If the model makes sound and `plan.sound_strength` is below 1: `source_sound` without the sound of the context,
-      the source frames that the model sees. The model's version takes the place of that sound.
+    - If the model makes sound and `plan.sound_strength` is below 1: `source_sound` without the sound of the source
+      frames that the model sees. The model makes that sound anew.
     """
     shown = num_samples(plan.shown_frames, plan.rate)
     if not plan.makes_sound:

@@ -45,7 +45,7 @@ _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\
 
 @dataclass(frozen=True)
 class Destination:
-    """The service that a request addresses, and the path within the service.
+    """The service (run, queue, rest or cdn) that a request addresses, and the path within the service.
 
     `service` is None for the server's own pages.
     """
@@ -55,7 +55,7 @@ class Destination:
 
 
 def destination(host: str, path: str) -> Destination:
-    """Returns the service that a request addresses, and the path within the service.
+    """Returns the service (run, queue, rest or cdn) that a request addresses, and the path within the service.
 
     `host` is the Host header.
     - If it is one of fal's host names, it selects the service. The path stays as it is.
@@ -71,7 +71,7 @@ def destination(host: str, path: str) -> Destination:
 
 
 def base_url(service: Service, *, scheme: str, host: str, public_url: str | None = None) -> str:
-    """Returns the URL under which a client reaches a service, without a trailing slash.
+    """Returns the URL under which a client reaches a service (run, queue, rest or cdn), without a trailing slash.
 
     `scheme`, `host`: the scheme and the Host header of the client's request.
     `public_url`: the server's URL in the settings, or None.
@@ -85,7 +85,8 @@ def base_url(service: Service, *, scheme: str, host: str, public_url: str | None
 
 
 def sibling_url(base: str, service: Service) -> str:
-    """Returns the URL of `service`, made from the URL `base` of any service of the same server.
+    """Returns the URL of `service` (run, queue, rest or cdn), made from the URL `base` of any service of the same
+    server.
 
     `base` is a URL that `base_url` returned.
     - If its host is one of fal's host names, the result is `https://` and fal's main host name of `service`.
@@ -116,7 +117,7 @@ def is_file_url(url: str, base: str) -> bool:
 def file_url(base: str, key: str) -> str:
     """Returns the URL of a stored file on a server.
 
-    `base`: the URL of one of the server's services, as the client reached it.
+    `base`: the URL of any service of the server, such as `http://host/queue`, as the client reached it.
     `key`: the file's key in the store.
     """
     return f"{sibling_url(base, 'cdn')}/files/{key}"
@@ -153,7 +154,7 @@ def bare_host(host: str) -> str:
 
 
 NAMESPACES = ("workflows", "comfy")
-"""fal's namespaces. An application's name may begin with one, as in `workflows/owner/alias`."""
+"""fal's namespaces. The id of an endpoint may begin with one, as in `workflows/owner/alias`."""
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 """The regular expression of a request id."""

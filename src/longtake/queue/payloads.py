@@ -83,8 +83,9 @@ def move_video_inside(store: FileStore, request_id: str, outcome: Outcome, video
     """Stores the JSON body of a request's outcome, with the video in it as a data URI, as a blob. Returns the outcome
     with the blob's key in place of the body.
 
-    `outcome`: in its body, the URL of the video is the beginning of the data URI, up to `;base64,`.
-    `video`: the file whose bytes follow as base64. It is read in pieces, so it need not fit into memory.
+    `outcome`: its body has an incomplete data URI in place of the video's URL: only the beginning, up to `;base64,`.
+    `video`: the file whose bytes complete the data URI, as base64. It is read in pieces, so it need not fit into
+        memory.
     """
     url = b'"url": ' + json.dumps(outcome.body["video"]["url"], ensure_ascii=False).encode()
     before, _, after = result_json(outcome).partition(url)

@@ -38,7 +38,8 @@ _ENDED: Mapping[str, sa.ColumnElement[bool]] = {
 
 
 def shown_state(state: str, status_code: int | None) -> ShownState:
-    """Returns the state that the server's pages show of a request.
+    """Returns the state that the server's pages show of a request: "waiting", "running", "done", "failed" or
+    "cancelled".
 
     `state`: the request's state in the database.
     `status_code`: the HTTP status of its result; None if it has none.
@@ -104,7 +105,8 @@ class RecentPage:
     """One page of a list of requests, newest first.
 
     `rows`: the requests' database rows, with the columns that `facts` selects.
-    `older`: the argument `before` for the next page, which has older requests; None if there are none.
+    `older`: the value of the argument `before` with which the same function returns the next page, which has older
+        requests; None if there are none.
     """
 
     rows: Sequence[Any]
@@ -183,7 +185,8 @@ def tree(
 def one(engine: sa.Engine, columns: Sequence[sa.Column[Any]], request_id: str, key_id: str | None) -> Any | None:
     """Returns the row of one request, or None if there is no such request.
 
-    `columns`: the columns of the table `requests` that the row has. It also has the two columns that `facts` adds.
+    `columns`: the columns of the table `requests` that the row has. It also has `shown_parent` and `shown_source`: the
+        id of the request, and the key of the stored file, that this request extends (see `facts`).
     `key_id`: the id of the API key whose request it must be; None for any.
     """
     query = facts(columns, key_id).where(requests.c.id == request_id, *own(requests, key_id))

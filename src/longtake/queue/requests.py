@@ -98,7 +98,8 @@ class Submission:
     `pool`: the name of the group of devices that carries out the request.
     `key_id`: the id of the caller's API key.
     `body`: the input as JSON.
-    `base_url`: the URL of the service `queue` as the client reaches it; URLs in responses are built from it.
+    `base_url`: the URL of the server's service `queue` as the client reaches it, such as `http://host/queue`. URLs in
+        responses are built from it.
     `priority`: requests with the priority "low" start after those with "normal".
     `start_timeout_s`: seconds after which the request ends if it was not started; None sets no limit.
     `webhook_url`: the URL to which the result is sent when the request ends, or None.

@@ -43,11 +43,11 @@ def host_of(url: str) -> str:
 
 @dataclass(frozen=True)
 class Busy:
-    """The API keys, hosts and receivers (an API key and a host) that may get no further sender (a thread that sends a
-    webhook) now.
+    """Says to whom no further webhook may be sent now. A receiver is an API key and a host; a sender is a thread that
+    sends one webhook at a time.
 
-    `keys`: the ids of the API keys that use at least as many senders as are free.
-    `hosts`: the hosts that use at least half as many senders as are free.
+    `keys`: the ids of the API keys that keep at least as many senders busy as are free.
+    `hosts`: the hosts that keep at least half as many senders busy as are free.
     `receivers`: the receivers that did not answer the last webhook in time, and to which another webhook is being sent
         now.
     """
@@ -139,8 +139,8 @@ class SenderShares:
             return self._free()
 
     def busy(self) -> Busy:
-        """Returns the API keys, hosts and receivers (an API key and a host) that may get no further sender (a thread
-        that sends a webhook) now, because they have as many as they may.
+        """Returns the API keys, hosts and receivers (an API key and a host) to which no further webhook may be sent
+        now, because they keep as many senders (threads that send webhooks) busy as they may.
 
         A paused receiver (one that did not answer in time) is included only while a webhook is being sent to it.
         """

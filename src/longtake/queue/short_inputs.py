@@ -21,8 +21,8 @@ _ESCAPE_OR_END = re.compile(rb'\\.|"', re.DOTALL)
 def short_input(engine: sa.Engine, blobs: Blobs, request_id: str, max_bytes: int) -> bytes | None:
     """Returns the input of a request as JSON, in which each data URI has at most 64 bytes (SHOWN_BYTES) and `...`.
 
-    Returns None if there is no such request, if its blob is deleted or damaged, or if the result would have more than
-    `max_bytes` bytes.
+    Returns None if there is no such request, if the blob that holds the input is deleted or damaged, or if the result
+    would have more than `max_bytes` bytes.
     """
     query = sa.select(requests.c.body, requests.c.body_blob).where(requests.c.id == request_id)
     with reading(engine) as connection:

@@ -25,7 +25,8 @@ from longtake.queue.waiting import POLL_S, QUEUE_S, WANTED_S, WaitingQueue
 IDLE_S = 1.0
 """Seconds between two wake-ups of the cache's background thread while no client asks for a status."""
 FRESH_S = 0.6
-"""Seconds for which a status is served from memory after its version was last compared with the database."""
+"""Seconds for which a status is served from memory after a look into the database has shown that its row is
+unchanged."""
 CAPACITY = 64 * 1024**2
 """Maximum memory of the cached statuses in bytes, as estimated by `_Entry.size`."""
 ENTRY_BYTES = 5000
@@ -194,7 +195,8 @@ class StatusCache:
         return len(queue.positions)
 
     async def wait_for_change(self, request_id: str, version: int, timeout: float) -> None:
-        """Waits until the request's version is greater than `version`, or its position in the queue changes.
+        """Waits until the request's version (the number of changes of its row) is above `version`, or its position in
+        the queue changes.
 
         Returns after `timeout` seconds at the latest. Returns at once if the version is greater already, or if the
         cache has no up-to-date status of the request.
@@ -363,7 +365,7 @@ class StatusCache:
         return POLL_S if wanted else IDLE_S
 
     def _compare(self, ids: list[str]) -> None:
-        """Compares the cached versions of these requests with the database, and marks the outdated statuses."""
+        """Looks into the database which of these requests have changed, and marks their cached statuses as outdated."""
         for some in batches(ids):
             asked_at = time.monotonic()
             found = versions(self._engine, some)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from longtake.queue.requests import RequestRow
 
 POLL_S = 0.25
-"""Seconds between two comparisons of cached row versions with the database, by the cache's background thread."""
+"""Seconds between two looks of the cache's background thread into the database, to find the rows that have changed."""
 WANTED_S = 2.0
 """Seconds for which a request's cached status, or the cached list of the requests that wait for a pool (a named group
 of devices), is kept up to date after a client last asked for it."""
@@ -43,8 +43,8 @@ class WaitingQueue:
         """Returns True if the queue should be read again at `now`, which is in seconds of the monotonic clock.
 
         That is so if a client has asked for the queue in the last 2 seconds (WANTED_S), and the pause after the last
-        read is over. The pause is 0.05 seconds (QUEUE_S) if `is_stale` is True, otherwise 0.25 seconds (POLL_S), but at
-        least ten times as long as the last read took.
+        read is over. The pause is 0.05 seconds (QUEUE_S) if the queue may have changed since then (`is_stale`),
+        otherwise 0.25 seconds (POLL_S). It is at least ten times as long as the last read took.
         """
         pause_s = max(QUEUE_S if self.is_stale else POLL_S, 10 * self.read_took_s)
         return now - self.wanted_at <= WANTED_S and now - self.read_at >= pause_s

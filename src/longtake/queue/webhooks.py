@@ -144,9 +144,9 @@ class Deliverer:
     def _due(self) -> Sequence[Any]:
         """Returns the rows of due webhooks, at most 16 (SENDERS). Those that became due first come first.
 
-        Webhooks that may not be sent now, because their API key, host or receiver (a key and a host) has enough senders
-        (threads that send webhooks), are left out. Webhooks to paused receivers are in the result, so that the caller
-        can postpone them.
+        Webhooks that may not be sent now are left out: their API key, host or receiver (a key and a host) keeps as many
+        senders (threads that send webhooks) busy as it may. Webhooks to paused receivers are in the result, so that the
+        caller can postpone them.
         """
         busy = self._shares.busy()
         paired = (

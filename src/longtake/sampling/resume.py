@@ -22,7 +22,8 @@ class Resume:
 
     folder: the folder of the files; None saves nothing. Each video needs its own folder, because the files' names do
         not say which video they belong to. A file is written whole or not at all.
-    arithmetic: how the present run computes, in words. It is saved with each window.
+    arithmetic: in words, how the present run computes, such as its device and dtype. It is saved with each window, so
+        that a later run can note that it computes in another way.
     """
 
     folder: Path | None = None

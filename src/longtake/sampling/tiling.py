@@ -17,7 +17,7 @@ WIDEST_UNTILED = 1024
 memory. Larger frames are split into tiles."""
 
 LARGEST_SHARE = 6
-"""The activations of a VAE may take one part in this many of a GPU's total memory. Of 48 GB that is 8 GB. Weights are
+"""The activations of a VAE may take a GPU's total memory divided by this number. Of 48 GB that is 8 GB. Weights are
 placed so that at least 8 GB stay free (`memory.RESERVE_BYTES`)."""
 
 WIDEST_TENSORS = 8

@@ -21,7 +21,8 @@ from longtake.sampling.vae_progress import OnShare, ignore_share, reporting_shar
 from longtake.video import OnProgress, Progress, ignore_progress
 
 TILE_FRAMES = 80
-"""The number of frames of a tile of time. It limits the decoder's memory."""
+"""The VAE decodes a long video in pieces (tiles in time) of this many frames, so that the decoder's memory is
+limited."""
 
 BLEND_FRAMES = 24
 """The number of frames that neighbouring tiles of time share. Over these frames the first tile fades into the
@@ -204,8 +205,8 @@ def upsample(upsampler: Any, latent: Tensor, statistics: Statistics) -> Tensor:
 
 
 LARGEST_PADDING = 64
-"""Frames are padded to a canvas that exceeds them by less than this number of pixels on each axis. To any other canvas
-they are resized."""
+"""Frames are padded to a canvas (the size at which the model works) if it exceeds them by less than this number of
+pixels on each axis. Otherwise they are resized to it."""
 
 
 def _margins(canvas: Size, size: Size) -> tuple[int, int] | None:

@@ -80,8 +80,9 @@ class Application:
     The routes receive an ASGI scope whose path has no slashes at its end, with four additional entries:
 
     app: this application. The proxy's route passes requests back to it with another path (see `service.proxy`).
-    longtake.base_url: the URL of the called service as the client sees it, without a trailing slash. For the server's
-        own pages it is the URL of the service `queue`.
+    longtake.base_url: the URL of the called service as the client sees it, such as `http://host/run`, without a
+        trailing slash. The services are run, queue, rest and cdn; each has routes of its own. For the server's own
+        pages it is the URL of the service queue.
     longtake.authenticator: the server's `Authenticator`.
     longtake.end_slashes: the number of slashes at the end of the path that the client asked for; 0 for the path `/`.
     """
@@ -162,7 +163,7 @@ class Application:
 
         Does this without a router, because that saves time, and status requests are by far the most frequent ones.
 
-        target: the service and the path that the HTTP request addresses.
+        target: the service (run, queue, rest or cdn) and the path that the HTTP request addresses.
         headers: the headers of the HTTP request by their names in lower case.
         scope: the ASGI scope of the HTTP request.
         answer: sends the answer.
@@ -274,7 +275,7 @@ def _loggable_path(target: Destination) -> str:
 def _log_request(target: Destination, scope: Scope, answer: _Answer, started: float) -> None:
     """Logs an answered request at level info. GET, HEAD and OPTIONS with a status below 500 are logged at level debug.
 
-    target: the service and the path that the request addresses.
+    target: the service (run, queue, rest or cdn) and the path that the request addresses.
     scope: the ASGI scope of the request.
     answer: the answer that has been sent.
     started: the value of `time.perf_counter()` when the request arrived.

@@ -31,8 +31,8 @@ class Budget:
         self._period_s = period_s
         self._clock = clock
         self._used: MutableMapping[str, tuple[float, float]] = TTLCache(MOST_REMEMBERED, period_s, clock)
-        """API key id -> (used amount, time at which it was measured). The key is forgotten after a period without use,
-        because then nothing of the amount is in use any more."""
+        """API key id -> (used amount, time at which it was measured). An entry is dropped after a period without use:
+        by then the whole used amount is free again."""
 
     def use(self, key_id: str, amount: int) -> None:
         """Counts an amount as used by a key, even if less than that is left of its budget."""

@@ -34,11 +34,12 @@ class Bounds:
     head_bytes: the largest size of a request's head (its first line and its headers), and of the headers that may
         follow a body in chunks.
     headers: the largest number of headers of a request, with those that may follow a body in chunks.
-    chunks, chunks_per_s, chunk_bytes: a connection may send `chunks` chunks of bodies at once. Then it may send
-        `chunks_per_s` more in each second, and one more for each `chunk_bytes` bytes of its bodies.
+    chunks, chunks_per_s, chunk_bytes: the limits for bodies that are sent in HTTP chunks. A connection may send
+        `chunks` of them at once. Then it may send `chunks_per_s` more in each second, and one more for each
+        `chunk_bytes` bytes of its bodies.
     handshake_s: the longest time for the TLS handshake.
-    head_s: the longest time for each of these: from the opening of a connection to its first byte, from the first to
-        the last byte of a request's head, and for the rest of a body whose request is already answered.
+    head_s: the longest time from the opening of a connection to its first byte. It is also the longest time from the
+        first to the last byte of a request's head, and for the rest of a body whose request is already answered.
     idle_s: the longest time between two requests.
     bytes_per_s, period_s: in each period of `period_s`, a client has to send a body, or receive an answer, with at
         least `bytes_per_s` bytes per second on average. Time in which the server itself is not ready does not count.
@@ -136,11 +137,13 @@ class Connections:
         return has_room
 
     def move(self, connection: Connection, peer: str) -> bool:
-        """Counts a waiting connection as one of the client `peer` from now on. Returns False if `peer` has too many.
+        """Counts a connection that waits for a request as one of the client `peer` from now on. Returns False if `peer`
+        has too many.
 
         - If `peer` has as many connections as allowed, its connection that has waited longest is closed to make room.
-          If none of its connections waits, nothing is changed, and the result is False.
-        - If `connection` does not wait, or is counted for `peer` already, nothing is changed, and the result is True.
+          If all of them are busy with a request, nothing is changed, and the result is False.
+        - If `connection` is busy with a request, or is counted for `peer` already, nothing is changed, and the result
+          is True.
 
         peer: the name of a client: its IPv4 address, or its network of 64 bits for IPv6 (see `peer_of`).
         """
@@ -201,7 +204,7 @@ class Connections:
             self._count_one_less(peer)
 
     def _abort_oldest(self, peer: str | None = None) -> bool:
-        """Closes a client's waiting connection that has waited longest. Returns False if there is none.
+        """Closes the connection of a client that has waited longest for its next request. Returns False if none waits.
 
         peer: the name of the client. None means the client with the most waiting connections.
         """

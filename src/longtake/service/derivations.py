@@ -28,7 +28,8 @@ from longtake.storage.derived import Derivation, DerivedFile
 from longtake.storage.files import FileStore, StoredFile
 
 PLACES, COPY_PLACES = 4, 2
-"""Maximum number of child processes that run at the same time: COPY_PLACES that copy videos, and PLACES others."""
+"""Maximum number of child processes that run at the same time: COPY_PLACES that copy whole videos for browsers, which
+can take minutes, and PLACES that make other derived files, such as strips of frames."""
 MOST_OPEN = 64
 """Maximum number of requests of one API key that wait at the same time for derived files (files made from stored
 videos, such as strips of frames).
@@ -41,7 +42,8 @@ PROGRAM_S, COPY_S = 120.0, 1800.0
 UNASKED_S = 20.0
 """If no client asks for so many seconds for the copy of a video that browsers can play, the server stops making it."""
 FAILED_S = 60.0
-"""Seconds for which a failure is remembered. Clients who ask again within this time get the same error at once."""
+"""Seconds for which it is remembered that a file could not be made. Clients who ask for it again within this time get
+the same error at once."""
 COPY = "copy"
 """The kind of those derived files (files made from stored videos) that are copies of videos for browsers."""
 

@@ -32,7 +32,8 @@ from longtake.video import Progress
 PAGE_SIZE = 24
 """Maximum number of requests in one answer with the list of requests."""
 TREE_SIZE = 200
-"""Maximum number of requests of a tree in one answer, and of the children that the answer about one request names."""
+"""Maximum number of requests of a tree (a request, those that extend its result, and so on) in one answer. The answer
+about one request also names at most so many requests that extend its result."""
 MOST_SEARCHED = 200
 """Maximum length in characters of the text that a client searches for in prompts."""
 MOST_LOGS = 50
@@ -74,11 +75,14 @@ def routes(entries: "Entries") -> list[BaseRoute]:
 
 
 def _filter(caller: Caller, query: Mapping[str, str]) -> RecentFilter:
-    """Returns the filter that the query's parameters `endpoint`, `state`, `q` (a text in the prompt) and `erased`
-    ("yes": only requests whose input and result were deleted; "no": only others) describe. Empty ones do not count.
+    """Returns the filter that the parameters of a URL's query describe. It selects only requests that the caller may
+    see.
 
-    It selects only requests that the caller may see. Raises RequestFailed with status 404 for an unknown endpoint, and
-    ModelFailed (HTTP status 422) for an unknown state, a text that is too long, or another `erased` than "yes" or "no".
+    query: has the parameters `endpoint`, `state`, `q` (a text in the prompt) and `erased` ("yes": only requests whose
+        input and result were deleted; "no": only others). Missing and empty ones do not count.
+
+    Raises RequestFailed with status 404 for an unknown endpoint, and ModelFailed (HTTP status 422) for an unknown
+    state, a text that is too long, or another `erased` than "yes" or "no".
     """
     endpoint, state, text, erased = (
         query.get(name, "").replace("\0", " ").strip() or None for name in ("endpoint", "state", "q", "erased")
@@ -221,8 +225,9 @@ def list_page(entries: Entries, caller: Caller, selected: RecentFilter, before: 
 
 
 def tree_page(entries: Entries, caller: Caller, request_id: str, before: int | None) -> dict[str, Any]:
-    """Returns the requests of a tree that the caller may see, at most 200 (TREE_SIZE), newest first, as a JSON object
-    with the same members as that of `list_page`, such as `requests` and `older`.
+    """Returns the requests of a tree that the caller may see, newest first, at most 200 (TREE_SIZE).
+
+    The result is a JSON object with the same members as that of `list_page`, such as `requests` and `older`.
 
     A tree is a request, the requests that extend its result, the requests that extend their results, and so on.
 

@@ -32,7 +32,7 @@ MOST_QUEUED = 1000
 
 
 class _Refused(Exception):
-    """Raised by a callback of the HTTP parser to refuse a request before the application sees it.
+    """Raised by a callback of the HTTP parser to refuse a request before the ASGI application sees it.
 
     The response to the client is `HttpProtocol._refusal`. If that is None, it is a response with HTTP status 400.
     """
@@ -308,12 +308,14 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _waits_for_application(self) -> bool:
-        """Returns True if no more of the current body is received until the application has read what has arrived."""
+        """Returns True if no more of the current body is received until the ASGI application has read what has
+        arrived."""
         cycle = self.cycle
         return cycle is not None and not cycle.response_complete and len(cycle.body) > HIGH_WATER_LIMIT
 
     def _is_unread(self) -> bool:
-        """Returns True if the server can do nothing for this connection until the client has received what was sent."""
+        """Returns True if the server waits until the client has received what was sent: the connection is being closed,
+        too much is waiting to be sent, or the answer is complete but not all of it is sent."""
         answered = self.cycle is not None and self.cycle.response_complete
         return (
             self.transport.is_closing()
@@ -350,8 +352,8 @@ class HttpProtocol(HttpToolsProtocol):
         )
 
     def _refuse(self, response: Response) -> None:
-        """Sends `response` in place of an answer by the application. Closes the connection when the client has closed
-        its side.
+        """Sends `response` in place of an answer by the ASGI application. Closes the connection when the client has
+        closed its side.
 
         If another answer is under way, the connection is closed at once, and `response` is not sent.
         """

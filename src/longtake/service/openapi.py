@@ -76,7 +76,7 @@ def routes(_: ServerState) -> list[BaseRoute]:
 def document_json(endpoint: str, queue_url: str) -> bytes:
     """Returns the OpenAPI document of the endpoint with this id, as JSON. It is cached, because making it takes 30 ms.
 
-    queue_url: the URL of the service `queue` as the client sees it.
+    queue_url: the URL of the server's service `queue` as the client sees it, such as `http://host/queue`.
     """
     queue, server = (to_json(url)[1:-1] for url in (queue_url, queue_url.removesuffix("/queue")))
     return _template(endpoint).replace(f"{ANY_SERVER}/queue".encode(), queue).replace(ANY_SERVER.encode(), server)
@@ -90,7 +90,8 @@ def _template(endpoint: str) -> bytes:
 def document(endpoint: str, queue_url: str) -> Schema:
     """Returns the OpenAPI document of the endpoint with this id.
 
-    `queue_url` is the URL of the service `queue` as the client sees it. Raises KeyError for an unknown id.
+    `queue_url` is the URL of the server's service `queue` as the client sees it, such as `http://host/queue`. Raises
+    KeyError for an unknown id.
     """
     schemas, input_name, output_name = _schemas(endpoint)
     server = queue_url.removesuffix("/queue")

@@ -244,8 +244,8 @@ def _array(items: Iterable[bytes]) -> bytes:
 def _models(settings: Settings, endpoints: Sequence[str], queue_url: str | None) -> list[bytes]:
     """Returns the descriptions of these endpoints as JSON, in the form of the platform API.
 
-    `queue_url` is the URL of the service `queue` as the client sees it. With it each description contains the
-    endpoint's OpenAPI document; with None it does not.
+    `queue_url` is the URL of the server's service `queue` as the client sees it, such as `http://host/queue`. With it
+    each description contains the endpoint's OpenAPI document; with None it does not.
     """
     items = [to_json(_model(endpoint, settings)) for endpoint in endpoints]
     if queue_url is None:

@@ -18,8 +18,8 @@ ASK_EVERY_S = 1.0
 """Minimum seconds between two writes to the database which record that a client asks for previews of a request."""
 
 MOST_WATCHED = 10_000
-"""Maximum number of requests for which this server remembers that it has just recorded in the database that a client
-asks for previews, so as not to repeat the write within a second. For further requests it repeats it."""
+"""When a client asks for previews of a request, the server writes this to the database. It remembers these writes, of
+at most this many requests, so as not to repeat one within a second. For more requests, writes are repeated."""
 
 
 def routes(state: ServerState) -> list[BaseRoute]:

@@ -27,9 +27,9 @@ TOKEN_S = 60.0
 """Lifetime in seconds of the token that the proxy adds to a request without a valid key (setting `open_proxy`)."""
 
 REST_PATHS = re.compile(r"/storage/upload/(initiate|initiate-multipart)|/tokens/?")
-"""The paths of the service `rest` that may be requested through the proxy.
-
-All paths of `run` and `queue` may be requested through it, and none of `cdn`, because clients upload without the proxy.
+"""The paths of the service `rest` that may be requested through the proxy: those that create uploads and tokens. All
+paths of the services `run` and `queue` may be requested through it, and none of `cdn`, because clients upload without
+the proxy.
 """
 
 

@@ -1,4 +1,4 @@
-"""Downloads of models that this server runs, each in a process of its own."""
+"""Downloads models when clients of the server ask for it, each in a process of its own."""
 
 import json
 import os

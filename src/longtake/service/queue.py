@@ -108,8 +108,9 @@ async def read_status(state: ServerState, caller: Caller, path: str) -> RequestS
 async def find_status(state: ServerState, request: Request) -> RequestStatus:
     """Returns the status of the request that the path of an HTTP request names.
 
-    The path's parameters are `name` (an endpoint's id or its application's name) and `request_id`. Raises RequestFailed
-    with status 401 for an unknown caller. Raises NotFound if there is no such request, or the caller may not see it.
+    The path's parameters are `name` (an endpoint's id, such as `fal-ai/some-app/extend`, or its first two parts) and
+    `request_id`. Raises RequestFailed with status 401 for an unknown caller. Raises NotFound if there is no such
+    request, or the caller may not see it.
     """
     caller = await caller_of(request)
     return await visible_status(state, caller, request.path_params["name"], request.path_params["request_id"])
@@ -119,7 +120,7 @@ async def visible_status(state: ServerState, caller: Caller, name: str, request_
     """Returns the status of the request with this id. The name and the id are from the URL that a client has sent.
 
     Raises NotFound if there is no such request, if the caller may not see it, or if `name` is neither the id of the
-    request's endpoint nor the name of the endpoint's application.
+    request's endpoint, such as `fal-ai/some-app/extend`, nor its first two parts, such as `fal-ai/some-app`.
     """
     status = await status_of(state, request_id) if REQUEST_ID.fullmatch(request_id) else None
     row = visible_row(caller, None if status is None else status.row)

@@ -82,9 +82,9 @@ class _Test:
         self._ended_at = float("-inf")
 
     async def result(self) -> str:
-        """Returns "works" (WORKS) if the test succeeds, otherwise what is wrong.
+        """Returns "works" (WORKS) if the tested part of the server works, otherwise what is wrong.
 
-        That is "it does not answer" if the test takes more than two seconds (WAIT_S).
+        If the test takes more than two seconds (WAIT_S), the result is "it does not answer".
         """
         if self._running is None and time.monotonic() - self._ended_at <= CACHE_S:
             return self._result

@@ -1,4 +1,5 @@
-"""Reports: answers that need many reads, such as pages of past requests. Keys share the threads for them fairly."""
+"""Reports: answers that need many reads, such as pages of past requests. The API keys share the threads for them
+fairly."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack

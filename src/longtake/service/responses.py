@@ -28,7 +28,7 @@ FRESH: Headers = {"cache-control": "no-store"}
 
 
 class RequestFailed(Exception):
-    """An error of the request, which the application turns into a response by `request_error`.
+    """An error of the request, which the server turns into a response with `request_error`.
 
     status: the HTTP status of the response.
     detail: a sentence for the user.
@@ -45,8 +45,8 @@ class RequestFailed(Exception):
 
 
 class ModelFailed(Exception):
-    """A request's input is not valid for the endpoint's model of its fields. The application then answers with HTTP
-    status 422 and the problems, as a list in fal's format.
+    """A request's input is not valid. The server then answers with HTTP status 422 and the problems, as a list in fal's
+    format.
 
     details: one entry per problem, as returned by `endpoints.validation.problem`.
     """

@@ -136,8 +136,8 @@ async def _progress_events(state: ServerState, status: RequestStatus) -> AsyncIt
 
 
 def progress(line: StoredLogLine) -> dict[str, Any]:
-    """Returns the data of the event for one log line: {"type": "progress", "message": ...} and a member for each label
-    of the line, such as `stage` (the stage of the work that begins).
+    """Returns the data of the event for one log line: {"type": "progress", "message": ...}. It also has a member for
+    each label of the line, such as `stage` (the stage of the work that begins).
 
     The values of the labels `NUMBERS` become integers; all others are texts.
     """

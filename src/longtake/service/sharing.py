@@ -21,7 +21,7 @@ key. Together they may have as many open reports (answers that are being made or
 key."""
 
 _SHARED = ("endpoint", "completed_at", "model", "prompt", "seed", "video")
-"""Those facts about a request, among the ones that the server's own pages show, that everybody may see."""
+"""The facts about a request that everybody may see if its result is shared. The server's own pages also show others."""
 
 
 def routes(entries: Entries) -> list[BaseRoute]:

@@ -66,16 +66,17 @@ class ServerState:
         of that pool starts it at once.
     wake_fetches: called after a request with files on other hosts was submitted, so that their download begins at once.
     metrics: the figures that `/metrics` shows, and the state of each device.
-    large_bodies: lets one large body after the other be checked, because each needs much memory. Keys take turns.
-    parsing: lets one body after the other be parsed in a thread, because the parser stops all other threads. Keys take
+    large_bodies: lets one large body after the other be checked, because each needs much memory. The API keys take
         turns.
-    body_threads: the threads that may work on bodies and uploads at the same time. Keys share them.
-    report_threads: the threads that may make reports at the same time (see `service.reports`). Keys share them.
+    parsing: lets one body after the other be parsed in a thread, because the parser stops all other threads. The API
+        keys take turns.
+    body_threads: the threads that may work on bodies and uploads at the same time. The API keys share them.
+    report_threads: the threads that may make reports at the same time (see `service.reports`). The API keys share them.
     streams: the open event streams of each key.
     reports: the open reports of each key.
     draining: set when the server begins to shut down.
-    short_executor: the threads in which `call` runs blocking functions.
-    executor: the threads in which `call_long` runs them.
+    short_executor: the threads in which the method `call` runs blocking functions.
+    executor: the threads in which the method `call_long` runs blocking functions that may take long.
     """
 
     settings: Settings

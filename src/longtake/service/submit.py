@@ -193,7 +193,7 @@ def remote_files(
 
     endpoint: the endpoint to which the input is sent.
     urls: (path of the field in the input, URL) for each field that names a file.
-    base_url: the URL of the service `queue` as the client reaches it.
+    base_url: the URL of the server's service `queue` as the client reaches it, such as `http://host/queue`.
     """
     return tuple(
         RemoteFile(url, field, _kind(endpoint, field))

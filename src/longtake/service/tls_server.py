@@ -32,7 +32,8 @@ async def at_once(line: socket.socket) -> bool:
 
 
 class PortServer(uvicorn.Server):
-    """A uvicorn server that does not handle signals, because one process has several and handles them for all."""
+    """A uvicorn server that does not handle signals. A process has several such servers, and handles signals for all of
+    them."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -45,8 +46,8 @@ class TlsServer(PortServer):
     config: uvicorn's settings.
     connections: the connections of all servers of the process. A new connection is counted there from the beginning.
     context: the server's certificate and key.
-    http: creates the HTTP protocol of a connection. Its argument `opening` is the object that stands for
-        the connection in `connections` until the TLS handshake is complete.
+    http: creates the HTTP protocol of a connection. Its argument `opening` is the object that stands for the connection
+        in `connections` until the TLS handshake is complete. The protocol then takes its place there.
     prepare: is called with the socket of each new connection before the TLS handshake. If it returns False, the
         connection is closed.
     """

@@ -17,7 +17,8 @@ USAGE_SPANS_S = {"minute": DAY_S, "hour": 7 * DAY_S, "day": 30 * DAY_S, "week": 
 """Value of the query parameter `timeframe` -> the default length in seconds of the reported time, if the parameter
 `start` is missing. A price estimate from past requests uses the length of `day`."""
 MAX_BUCKETS = DAY_S // 60
-"""Maximum number of buckets in one answer with the time series of the usage. Its cursor selects the next answer."""
+"""Maximum number of buckets (spans of time, such as minutes) in one answer with the time series of the usage. A client
+that sends the answer's cursor gets the buckets after them."""
 
 
 def price(settings: Settings, endpoint: str) -> dict[str, Any]:
@@ -58,13 +59,13 @@ def summary(units: Mapping[str, Mapping[str, Any]], costs: Iterable[Cost]) -> li
 def time_series(
     units: Mapping[str, Mapping[str, Any]], costs: Sequence[Cost]
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """Returns (entries, cursor): the sums of `costs` for each span of time that they contain.
+    """Returns (entries, cursor): the sums of `costs` for each span of time (minute, hour, day or week) that has costs.
 
     entries: {bucket, results} for each span, the earliest first, at most 1440 (MAX_BUCKETS). `bucket` is the span's
         beginning as ISO 8601 text. `results` are the entries that `summary` returns for the costs of the span.
     cursor: the beginning, in Unix seconds and as text, of the first span that is left out. None if none is left out.
 
-    `units` is the result of `all_prices`.
+    `units`: endpoint id -> the unit of the endpoint and its price, as `all_prices` returns them.
     """
     buckets: dict[float, list[Cost]] = defaultdict(list)
     for cost in costs:

@@ -180,8 +180,8 @@ def complete(store: FileStore, upload: Upload, parts: Iterable[tuple[int, str]])
     `parts`: a pair (number, etag) for each part. The parts are joined in the order of their numbers. The etag is the
         MD5 of the part's bytes in hex.
 
-    Raises InvalidRequest if one of the parts is not stored, FileLost if that is so and the file was stored but is lost,
-    and DiskFull if a disk is full.
+    If one of the parts is not stored, raises InvalidRequest, or FileLost if the file was stored before and is lost.
+    Raises DiskFull if a disk is full.
     """
     if store.find_whole(upload.file_key) is not None:
         return upload.file_key

@@ -44,14 +44,15 @@ from longtake.worker.places import DownloadEnding, Place
 log = logging.getLogger(__name__)
 
 POLL_S = 0.25
-"""Seconds between two queries for waiting downloads, because other servers add requests without waking this one."""
+"""Seconds between two looks into the database for waiting downloads. Other servers add requests without waking this
+one."""
 
 STOP_S = 2.0
 """Seconds that a stopping server waits for its downloads to stop. After that it goes on without them."""
 
 MOST_PAUSES = 1000
-"""Maximum number of requests whose pauses are counted. A download pauses after an error of this machine, each time
-longer. Beyond this maximum, the request that paused the longest time ago starts with short pauses again."""
+"""Maximum number of requests whose pauses are counted. A request's download pauses after each error of this machine,
+each time longer. Of more requests, the one that paused the longest time ago begins with short pauses again."""
 
 HEAR_S = 1.0
 """Seconds after which a stopped download has usually ended. If one has not, another download may be stopped, so that a
@@ -232,9 +233,9 @@ class FetchPlaces:
     def _wait_for_machine(self, place: Place, error: Exception) -> DownloadEnding:
         """Waits some seconds after a temporary error in a download (`place`). Returns how the download ended:
 
-        "stopped": the database failed, or the disk is still full although the unfinished file was deleted.
-        "failed": this machine failed in another way. The attempt counts, because the file may be too large for it.
-        An `Outcome`: the same as "failed", but in the last attempt that is allowed. It is returned without a wait.
+        "stopped": the database failed, or the disk is still full although the unfinished file was deleted. "failed":
+        this machine failed in another way. The attempt counts, because the file may be too large for this machine. An
+        `Outcome`: the same as "failed", but in the last attempt that is allowed. It is returned without a wait.
 
         The disk is that of the path in `error`, or of the data folder if it has no path.
         """
@@ -303,7 +304,7 @@ class FetchPlaces:
                 raise Cancelled
 
     def _record(self, place: Place, blobs: Mapping[str, str], hub_names: Mapping[str, str], num_bytes: int) -> bool:
-        """Records in the database where the downloaded files of a request are, and their size.
+        """Records in the database where the files of the download `place` are, and their size.
 
         blobs, hub_names: URL -> key of the file's blob, and URL -> path in the folder for the Hugging Face hub's LoRAs.
         num_bytes: the size of all these blobs together.
@@ -365,7 +366,7 @@ class FetchPlaces:
             )
 
     def _store(self, place: Place, path: Path) -> str:
-        """Stores a downloaded file as a new blob. Returns the blob's key."""
+        """Stores a file of the download `place` as a new blob. Returns the blob's key."""
         key = fetches.new_blob_key(place.fetch.request_id, path.stat().st_size)
         self._retry(place, lambda: self._context.store.blobs.put(key, path))
         return key

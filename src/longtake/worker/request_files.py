@@ -12,7 +12,7 @@ from longtake.worker.messages import FileFound
 
 
 def find_file(context: SlotContext, row: RequestRow, url: str) -> FileFound | None:
-    """Returns the file that a URL in a request names, as the answer to the question of the request's worker process.
+    """Returns the server's answer if a worker process asks for the file that a URL in its request names.
 
     - If the file was downloaded for this request as a blob: the answer has the key of this blob.
     - If it is a stored file that the request's caller may read: the answer has the key of that file's blob.
@@ -21,6 +21,7 @@ def find_file(context: SlotContext, row: RequestRow, url: str) -> FileFound | No
     Returns None instead of an answer if the file should have been downloaded before the request began, but this machine
     does not have it. The request then cannot run on this machine.
 
+    `context`: has the database and the file store.
     `row`: the request's row.
     """
     downloads = fetches.of_request(context.engine, row.id)

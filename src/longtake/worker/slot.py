@@ -14,7 +14,8 @@ from longtake.worker.supervisor import ProcessState, SlotMessage, Supervisor
 log = logging.getLogger(__name__)
 
 POLL_S = 0.25
-"""Seconds between two queries for a waiting request, because other servers add requests without waking this one."""
+"""Seconds between two times at which an idle slot (a thread with a device) looks into the database for a waiting
+request. Other servers add requests without waking this one."""
 
 State = ProcessState | Literal["busy", "stopped"]
 """The state of a slot, which is a device with its worker process and thread.

@@ -92,8 +92,8 @@ class Supervisor:
     def start_if_needed(self) -> None:
         """Starts a worker process if none runs and the pause after the last start is over.
 
-        The pause is longer after each start without a process that became ready, up to 30 seconds
-        (MAX_RESTART_PAUSE_S).
+        The pause grows, up to 30 seconds (MAX_RESTART_PAUSE_S), each time that a started process ends before it is
+        ready.
         """
         now = time.monotonic()
         if self._process is not None or now < self._next_start_at:

@@ -45,8 +45,8 @@ def decode_sound(audio_vae: Any, vocoder: Any, tokens: Tensor, length: int | Non
     `audio_vae`: diffusers' AutoencoderKLLTX2Audio.
     `vocoder`: diffusers' LTX2VocoderWithBWE, which turns log-mel frames into samples.
     `length`: the wanted number of samples n. A longer sound is cut. A shorter sound is extended by repeating its last
-        log-mel frame, because the sound that the model makes may be up to 50 ms shorter than the frames that it makes
-        with it. None for the sound's own length, n = (4T - 3) * 480.
+        log-mel frame: the model's sound may be up to 50 ms shorter than its frames. None for the sound's own length, n
+        = (4T - 3) * 480.
     """
     mean, std = _statistics(audio_vae, tokens.device)
     latent = (tokens.float() * std + mean).unflatten(2, (audio_vae.config.latent_channels, -1)).transpose(1, 2)

@@ -26,12 +26,12 @@ from longtake.sampling.preview import LazyDecoder, lazy_decoder
 from longtake.sampling.vae import encode_clip, padded_to_canvas
 
 HISTORY_FRAMES = 25
-"""The largest number of extra frames, of the form 8k+1, that are encoded before the context if a video is extended
-backward.
+"""The largest number of extra frames that are encoded before the context (the frames that are continued) if a video is
+extended backward. Their number is of the form 8k+1 (1, 9, 17, and so on).
 
-The context is the frames that are continued. The VAE's encoder is causal: it needs frames before the context, but these
-are the new frames, which are not made yet. The extra frames are therefore the context's own frames, mirrored in time.
-Their latents are dropped.
+The VAE's encoder is causal: how it encodes the context depends on the frames before it. In a backward extension these
+are the new frames, which are not made yet. So the context's own frames, mirrored in time, are encoded instead. The
+latents of these extra frames are dropped.
 """
 
 

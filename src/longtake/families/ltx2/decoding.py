@@ -18,10 +18,11 @@ from longtake.sampling.vae import Latents, Statistics, cropped_from_canvas, deco
 from longtake.video import OnProgress, Progress, in_window
 
 SPARE_SAMPLES = round((MAX_LAG_S + CROSS_FADE_S) * SOUND_RATE)
-"""The number of samples by which a clip's sound may be longer than its frames.
+"""The number of extra samples by which a clip's sound is made longer than its frames, if the model's sound has that
+many.
 
-Aligning and cross-fading the clip's sound with the sound that it continues may use up that many samples. The extra ones
-are after the last frame in a forward extension, and before the first frame in a backward one.
+Aligning and cross-fading the clip's sound with the sound that it continues may use up these samples. They are after the
+last frame in a forward extension, and before the first frame in a backward one.
 """
 
 NEIGHBOUR_LATENTS = 2

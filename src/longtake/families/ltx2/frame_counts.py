@@ -21,8 +21,8 @@ where it would leave fewer."""
 class FrameCounts:
     """The frame counts of a request.
 
-    `context_frames`: the number of source frames that the model continues. The model sees fewer if not all of them can
-        be sampled together with new frames.
+    `context_frames`: the number of source frames that the model should see and continue. It sees fewer if not all of
+        them can be sampled together with new frames.
     `new_frames`: the number of frames to generate.
     `billed_frames`: the number of frames that the price is computed from. It stays the same if the model sees fewer
         context frames.
@@ -41,7 +41,7 @@ def frame_counts(options: LTX2Options, available: int) -> FrameCounts:
     - If the option `new_frames` is set, that many frames are new. They and the context are billed.
     - Otherwise `num_frames` frames are billed, and those that are not context are new.
     - If that leaves fewer than 8 (LEAST_NEW_FRAMES) new frames, and the request does not set the context, the context
-      is shortened so that at least 8 are new. `num_frames` frames are billed, even if the two numbers add up to more.
+      is shortened so that at least 8 are new. `num_frames` frames are billed, even if context and new frames are more.
 
     Raises InvalidRequest if the request sets a context that leaves none of `num_frames` for new frames.
     """

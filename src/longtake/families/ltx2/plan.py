@@ -26,7 +26,8 @@ SECOND_PASS_STEPS = 3
 evaluates the model once."""
 
 POSITION_RANGE_PX = 2048
-"""The longest side of a canvas in pixels. The model's position embedding has no larger positions."""
+"""The longest side in pixels of a canvas, the size at which the model works. The model's position embedding has no
+larger positions."""
 
 NTSC_RATES = (24, 30, 48, 60)
 """The frame rates that have an NTSC variant at 1000/1001 of the rate: 24000/1001, 30000/1001 and so on."""

@@ -132,7 +132,8 @@ def ignore_clean(step: int, steps: int, clean: Tokens) -> None:
 
 @dataclass(frozen=True)
 class PassSetup:
-    """The set-up of one pass over a window: a run through the sampling steps of the frames that are sampled together.
+    """The set-up of one pass over a window. A window is a group of frames that are sampled together. A pass is one run
+    of them through the sampling steps.
 
     `guide`: the transformer with its prompts and guidance scales, which predicts the clean tokens.
     `sampler`: the settings of the steps.

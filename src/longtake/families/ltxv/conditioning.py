@@ -10,10 +10,11 @@ from longtake.sampling.noise import Noise
 from longtake.sampling.positions import Grid, to_tokens
 
 PREFIX_LATENTS = 2
-"""The number of latent frames at the start of a clip that become extra tokens if the clip is placed after frame 0.
+"""If a conditioning clip is placed after frame 0, this number of latent frames at its start become extra tokens. The
+model sees these beside the tokens of the sampled video.
 
-They cannot replace latents of the sampled video, because a clip's first latent covers one frame, and a latent in the
-middle of the video covers several.
+The clip's other latents are mixed into those of the video at the same place. The first ones cannot be, because a clip's
+first latent covers one frame, and a latent in the middle of the video covers several.
 """
 
 
@@ -37,8 +38,8 @@ class ConditioningItem:
 
     @property
     def num_extra(self) -> int:
-        """The number of the item's first latent frames that become extra tokens, which the model sees but which are no
-        part of the sampled video.
+        """The number of latent frames at the item's beginning that become extra tokens. The model sees these tokens,
+        but they are no part of the sampled video.
 
         The rest of the item is mixed into the tokens of the video.
         """

@@ -125,8 +125,8 @@ def guide_counts(span: Span, num_frames: int, card: LTXVCard) -> FrameCounts:
 
 
 def _counts(shown: int, context: int, new: int, billed: int, card: LTXVCard) -> FrameCounts:
-    """Returns the frame counts of a plan, and its windows (groups of frames that are sampled together, as the card
-    limits them).
+    """Returns the frame counts of a plan, with its windows (groups of frames that are sampled together). The card
+    limits the number of frames in a window.
 
     `shown`: the number of source frames in the output.
     `context`: the number of source frames that the model should see. If the context and the new frames do not fit into

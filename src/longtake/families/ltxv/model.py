@@ -75,7 +75,7 @@ BLOCK_FORWARD = BlockForward(block_forward, with_varying_sizes)
 """How the blocks of the transformer compute, and which sizes of their inputs differ between requests."""
 
 WARM_UP_TOKENS = 64
-"""The number of tokens of the evaluation that compiles the blocks."""
+"""The number of tokens of the trial evaluation of the transformer that makes `torch.compile` compile its blocks."""
 
 
 def _evaluate(card: LTXVCard, transformer: Any, device: torch.device, dtype: torch.dtype) -> None:

@@ -145,8 +145,8 @@ def source_span(source: VideoInfo, options: LTXVOptions) -> Span:
 
     The request may use the frames from the option `start_frame` to the source's end. If these are more than the option
     `max_frames`, only those next to the new frames are used: the last `max_frames` of them, or the first ones if the
-    span is reversed. Both options count the source's own frames. The span counts frames at the rate at which the source
-    is read (see `reading_rate`).
+    span is reversed. Both options count frames at the source's own rate. The source may be read at another rate (see
+    `reading_rate`), and the span counts frames at that rate.
 
     Raises InvalidRequest if `start_frame` is beyond the source's end.
     """

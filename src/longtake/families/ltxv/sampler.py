@@ -48,7 +48,8 @@ EPSILON = 1e-6
 
 @dataclass(frozen=True)
 class PassSetup:
-    """The set-up of one pass over a window: a run through the sampling steps of the frames that are sampled together.
+    """The set-up of one pass over a window. A window is a group of frames that are sampled together. A pass is one run
+    of them through the sampling steps.
 
     `guide`: the transformer with its prompts and guidance scales, which predicts the velocities.
     `levels`: the noise levels at which the steps begin, one per step, in falling order. The last step ends at 0.
@@ -169,9 +170,11 @@ class Video:
     first: tuple[Tensor, ...]
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Returns the tensors by the names under which `Resume` saves them: for each pass (run through the sampling
-        steps, from 0), `video.<pass>` (the latents that are sampled so far) and `first.<pass>` (those of the first
-        window, the frames that were sampled together first)."""
+        """Returns the tensors by the names under which `Resume` saves them. For each pass (run through the sampling
+        steps, numbered from 0) there are two:
+
+        - `video.<pass>`: the latents of all frames that are sampled so far.
+        - `first.<pass>`: those of the first window, the frames that were sampled together first."""
         named = {"video": self.latents, "first": self.first}
         return {f"{name}.{number}": one for name, passes in named.items() for number, one in enumerate(passes)}
 
