@@ -26,7 +26,7 @@ _MOTION_WIDTH = 256
 """Approximate width in pixels to which frames are scaled down before their motion is measured."""
 
 _MIN_CONTRAST = 0.5
-"""Standard deviation of luma (0..255) in a block. The motion of blocks below it cannot be measured and is ignored."""
+"""Lowest standard deviation of luma (0..255) in a block whose motion is measured. That of flatter blocks cannot be."""
 
 _MOTION_NOISE = 0.1
 """Motion in pixels per frame that is measurement noise. It is added to the motion before the joint (where source and

@@ -100,10 +100,11 @@ class _Tables:
             self._read(kind, payload[begin:], position)
 
     def _continued(self, kind: int, position: int, *, by_place: bool) -> bytes:
-        """Removes an unfinished table, which the packet at `position` continues, and returns its bytes so far.
+        """Finds the unfinished table that the packet at `position` continues, removes it, and returns its bytes so far.
+        Returns no bytes if there is none.
 
-        Returns no bytes if there is none. The distance of packets is a multiple of their size. If no table has such a
-        distance, and `by_place` is False, the newest one is continued: between the packets there may be other bytes.
+        It is a table whose last packet is a multiple of the packet size away. If there is none, and `by_place` is
+        False, it is the newest table, because other bytes may be between packets.
         """
         placed = (table for place in _places(kind, position) if (table := self._unfinished.get(place)) is not None)
         found = next(placed, None if by_place else self._newest.get(kind))

@@ -117,8 +117,8 @@ def choose_offload(requested: str, sizes: Mapping[str, int], total: int | None, 
     total: the bytes of the device's memory; None for a device that shares the host's memory. Offloading saves nothing
         there, so "auto" returns "none".
     free: the free bytes of the device's memory. They only decide between "none" and "model", which give the same bits.
-        "group" gives other bits, because adapters are not merged into the weights then. So it depends on `total` alone,
-        which does not change from run to run.
+        "group" gives other bits, because adapters are not merged into the weights then. So "auto" chooses it by `total`
+        alone, which is the same in each run.
     """
     if requested in ("none", "model", "group"):
         return requested  # type: ignore[return-value]

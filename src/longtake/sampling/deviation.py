@@ -1,4 +1,4 @@
-"""Makes standard deviations safe to divide by: the deviation of values that are all equal is 0."""
+"""Makes standard deviations safe to divide by. That of equal values is 0, so small ones are raised to a least value."""
 
 from torch import Tensor
 

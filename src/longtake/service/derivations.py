@@ -40,7 +40,8 @@ waits for it.
 PROGRAM_S, COPY_S = 120.0, 1800.0
 """Seconds that a child process may take: COPY_S if it copies a video, PROGRAM_S if it makes another derived file."""
 UNASKED_S = 20.0
-"""If no client asks for so many seconds for the copy of a video that browsers can play, the server stops making it."""
+"""If for so many seconds no client asks for the copy of a video (a file that browsers can play), the server stops
+making it."""
 FAILED_S = 60.0
 """Seconds for which it is remembered that a file could not be made. Clients who ask for it again within this time get
 the same error at once."""

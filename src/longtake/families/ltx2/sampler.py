@@ -137,7 +137,8 @@ class PassSetup:
 
     `guide`: the transformer with its prompts and guidance scales, which predicts the clean tokens.
     `sampler`: the settings of the steps.
-    `acceleration`: how many steps extrapolate earlier predictions instead of evaluating the model.
+    `acceleration`: how many steps extrapolate earlier predictions instead of evaluating the model: "none" of them, or
+        more and more with "regular", "high" and "full".
     """
 
     guide: Guide

@@ -55,7 +55,8 @@ class PassSetup:
     `levels`: the noise levels at which the steps begin, one per step, in falling order. The last step ends at 0.
     `grid`: gives the positions of latents in time and space.
     `canvas`: the (width, height) in pixels at which the pass works.
-    `acceleration`: how many steps extrapolate earlier predictions instead of evaluating the model.
+    `acceleration`: how many steps extrapolate earlier predictions instead of evaluating the model: "none" of them, or
+        more and more with "regular", "high" and "full".
     `conditioning_noise`: how much noise is added to tokens of strength 1, which otherwise stay unchanged: at noise
         level t it is standard normal noise times `conditioning_noise` * t^2. 0 adds none.
     """
