@@ -96,7 +96,7 @@ class DecodeProcess:
         """Sends a request and returns the reply's header and array.
 
         form: the form of the array that the reply may have; None if it may have none.
-        cpu_s: the processor time in seconds that the call may take; None for that of the limits.
+        cpu_s: the processor time in seconds that the call may take; None for the time that the limits allow.
 
         If the child replies with an error, `call` raises it as a LongtakeError, and the child can be called again. In
         the following cases the child is killed, and this call and all later ones raise:
