@@ -39,8 +39,8 @@ For a small model it is less: 8 times the bytes of its weights.
 MOST_PINNED = 0.75
 """The largest share of host memory that pinned weights may take.
 
-The share is counted in bytes of weights, but torch rounds each pinned tensor up to a power of two bytes, which makes T5
-40 % larger, and the system cannot swap pinned memory out. The rest of host memory is for this rounding, for cached
+Only the bytes of the weights are counted. torch rounds each pinned tensor up to a power of two bytes, which makes T5 40
+% larger. The system cannot swap pinned memory out. So the rest of host memory is for this rounding, for cached
 adapters, for video and for other programs.
 """
 
