@@ -27,12 +27,13 @@ PATIENCE_S = 240
 
 @dataclass(frozen=True)
 class Server:
-    """This version's server on an old folder. `key` is a key of that folder."""
+    """This version's server on an old folder. `key` is a key of that folder, and `pid` the server's process."""
 
     http: str
     data_dir: Path
     log: Path
     key: str
+    pid: int
 
     def ask(self, method: str, url: str, **more: object) -> httpx.Response:
         """Sends a request with the key. `url` is a path, or a URL in an answer of the earlier server."""
@@ -81,7 +82,7 @@ def serving(data_dir: Path, key: str, settings: Mapping[str, str]) -> Iterator[S
     with log.open("wb") as out:
         process = subprocess.Popen([*command, "--host", "127.0.0.1"], stdout=out, stderr=out, env=environment)
     try:
-        yield Server(_address(process, log), data_dir, log, key)
+        yield Server(_address(process, log), data_dir, log, key, process.pid)
     finally:
         process.terminate()
         try:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
@@ -80,6 +81,55 @@ def troubled(troubles: list[Trouble], chance: random.Random, every_s: float) -> 
     finally:
         ending.set()
         thread.join()
+
+
+@dataclass(frozen=True)
+class MemoryGroup:
+    """A control group whose processes the kernel kills when they use too much memory. `folder`: its control files."""
+
+    folder: Path
+
+    def add(self, pid: int) -> bool:
+        """Moves a process into the group, where its new memory counts. Returns False if it has ended."""
+        try:
+            (self.folder / "cgroup.procs").write_text(str(pid))
+        except ProcessLookupError:
+            return False
+        return True
+
+    @property
+    def num_killed(self) -> int:
+        """The number of processes that the kernel has killed in this group."""
+        report = next(path for name in ("memory.events", "memory.oom_control") if (path := self.folder / name).exists())
+        counts = dict(line.split() for line in report.read_text().splitlines())
+        return int(counts["oom_kill"])
+
+
+@contextmanager
+def memory_group(num_bytes: int) -> Iterator[MemoryGroup]:
+    """Makes a control group below that of this process, whose processes together may use `num_bytes` of memory.
+
+    Skips the test if that is not possible: only root may, and the kernel has to count memory there.
+    """
+    groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    own = {names: path.lstrip("/") for _, names, path in groups}
+    parent, limit = Path("/sys/fs/cgroup/memory") / own.get("memory", ""), "memory.limit_in_bytes"
+    if "memory" not in own:
+        parent, limit = Path("/sys/fs/cgroup") / own.get("", ""), "memory.max"
+    folder = parent / f"longtake-test-{os.getpid()}"
+    try:
+        folder.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made in {parent}: {error.strerror}")
+    try:
+        try:
+            (folder / limit).write_text(str(num_bytes))
+        except OSError as error:
+            pytest.skip(f"the memory of a control group cannot be limited here: {error.strerror}")
+        yield MemoryGroup(folder)
+    finally:
+        with suppress(OSError):  # its processes have not ended yet
+            folder.rmdir()
 
 
 @contextmanager
