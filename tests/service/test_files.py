@@ -168,6 +168,22 @@ def test_browsers_save_types_that_could_run_scripts(client: httpx.Client, kind: 
 
 
 @pytest.mark.parametrize(
+    "kind",
+    [
+        "text/javascript",
+        "application/javascript; charset=utf-8",
+        "application/x-javascript",
+        "text/ecmascript",
+        "text/css",
+    ],
+)
+def test_a_page_of_this_server_cannot_load_a_stored_file_as_code(client: httpx.Client, kind: str) -> None:
+    found = client.get(stored(client, b"alert(1)", {"content-type": kind}))
+    assert found.headers["content-type"] == "application/octet-stream"
+    assert found.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
     ("name", "disposition"),
     [
         ("../../etc/passwd", 'filename="passwd"'),

@@ -17,6 +17,10 @@ INLINE = re.compile(r"(video|audio)/.+|image/(png|jpeg|gif|webp|avif|bmp)|text/p
 """MIME types of files that a browser may show. Files of other types are sent for saving, because HTML and SVG files
 could run scripts with the rights of this server's own pages."""
 
+CODE = re.compile(r"[^/]+/(.*script|css)\b.*")
+"""MIME types of scripts and style sheets. The server's own pages may load such files from it, so a stored file is never
+sent with such a type."""
+
 RANGE = re.compile(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*", re.IGNORECASE | re.ASCII)
 
 
@@ -37,18 +41,22 @@ async def download(request: Request, state: ServerState, file: StoredFile) -> Re
         status, headers["content-range"] = 206, f"bytes {start}-{stop - 1}/{file.size}"
     headers["content-length"] = str(stop - start)
     if request.method == "HEAD":
-        return Response(status_code=status, headers=headers, media_type=file.content_type)
+        return Response(status_code=status, headers=headers, media_type=_sent_type(file))
     try:
         pieces = await state.call(state.store.blobs.open, file.blob, start, stop)
     except FileNotFoundError:
         raise NotFound from None
-    return StreamingResponse(pieces, status, headers, media_type=file.content_type)
+    return StreamingResponse(pieces, status, headers, media_type=_sent_type(file))
 
 
 def restricted(file: StoredFile) -> dict[str, str]:
     """Returns the header that forbids caches to store answers about a file, or {} if everybody may read the file."""
     # A cache could give the answer to another reader, whom the file's access rules do not allow.
     return {} if decide(file, None) == "allow" else {"cache-control": "private, no-store"}
+
+
+def _sent_type(file: StoredFile) -> str:
+    return "application/octet-stream" if CODE.match(file.content_type) else file.content_type
 
 
 def _headers(file: StoredFile) -> dict[str, str]:
