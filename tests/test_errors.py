@@ -1,10 +1,11 @@
 """Errors as entries of fal's `detail` list."""
 
 import errno
+import os
 
 import pytest
 
-from longtake.errors import Cancelled, ContentPolicyViolation, InvalidRequest, LongtakeError, machine_error
+from longtake.errors import Cancelled, ContentPolicyViolation, InvalidRequest, LongtakeError, machine_error, os_reason
 
 
 def test_an_error_is_an_entry_of_the_detail_list() -> None:
@@ -24,6 +25,23 @@ def test_an_error_without_a_field_is_about_the_body() -> None:
     entry = LongtakeError("It failed.").detail()
     assert entry["loc"] == ["body"]
     assert "ctx" not in entry
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (errno.EEXIST, "there is a file of that name, where a folder is needed"),
+        (errno.ENOTDIR, "a part of this path is a file, where a folder is needed"),
+        (errno.EISDIR, "it is a folder, where a file is needed"),
+        (errno.EACCES, "Permission denied"),
+    ],
+)
+def test_the_reason_of_an_error_of_the_operating_system(code: int, words: str) -> None:
+    assert os_reason(OSError(code, os.strerror(code), "/secret")) == words
+
+
+def test_an_error_of_the_operating_system_without_words() -> None:
+    assert os_reason(FileNotFoundError()) == "FileNotFoundError"
 
 
 def subclasses(kind: type[LongtakeError]) -> list[type[LongtakeError]]:

@@ -132,7 +132,7 @@ def test_the_home_of_an_unknown_user_is_named(monkeypatch: pytest.MonkeyPatch, n
 
 def test_a_folder_that_cannot_be_created_is_an_error_about_its_setting(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InvalidRequest, match="LONGTAKE_DATA_DIR cannot be created: Not a directory"):
+    with pytest.raises(InvalidRequest, match="LONGTAKE_DATA_DIR cannot be created: a part of this path is a file"):
         make_folder(tmp_path / "file" / "data", "data_dir")
 
 

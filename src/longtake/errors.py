@@ -281,6 +281,19 @@ def machine_error(error: BaseException | None) -> OSError | None:
     return None
 
 
+def os_reason(error: OSError) -> str:
+    """Returns why an operation on a file or folder failed, as part of a sentence. It does not name the file."""
+    return _REASONS.get(error.errno or 0) or error.strerror or type(error).__name__
+
+
+_REASONS: Mapping[int, str] = {
+    errno.EEXIST: "there is a file of that name, where a folder is needed",
+    errno.ENOTDIR: "a part of this path is a file, where a folder is needed",
+    errno.EISDIR: "it is a folder, where a file is needed",
+}
+"""Code of an operating system error -> what it means for the user, where the system's own words do not say it."""
+
+
 class Cancelled(LongtakeError):
     """The caller cancelled the request."""
 

@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from longtake.errors import FolderNotMade, InvalidRequest
+from longtake.errors import FolderNotMade, InvalidRequest, os_reason
 from longtake.price_setting import PriceSetting
 
 PREFIX = "LONGTAKE_"
@@ -81,8 +81,7 @@ def make_folder(folder: Path, setting: str, *, mode: int = 0o777) -> None:
         variable = f"{PREFIX}{setting.upper()}"
         if NO_HOME in folder.parents:
             raise FolderNotMade(variable, None, "this user has no home folder") from None
-        reason = "there is a file of that name" if isinstance(error, FileExistsError) else str(error.strerror)
-        raise FolderNotMade(variable, folder, reason) from None
+        raise FolderNotMade(variable, folder, os_reason(error)) from None
 
 
 def _absolute(path: Path) -> Path:

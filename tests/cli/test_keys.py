@@ -138,7 +138,10 @@ def test_the_data_folder_of_the_option_is_used(data: Path, tmp_path: Path) -> No
 def test_a_data_folder_that_cannot_be_created_is_named_with_its_option(command: list[str], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ended = CliRunner().invoke(app, [*command, "--data-dir", str(tmp_path / "file")])
-    reason = "cannot be created: there is a file of that name. Name another one with --data-dir or LONGTAKE_DATA_DIR."
+    reason = (
+        "cannot be created: there is a file of that name, where a folder is needed. "
+        "Name another one with --data-dir or LONGTAKE_DATA_DIR."
+    )
     assert (ended.exit_code, ended.stderr) == (2, f"Error: The folder {tmp_path / 'file'} {reason}\n")
 
 

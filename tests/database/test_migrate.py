@@ -135,6 +135,12 @@ def test_a_file_that_is_no_database_is_refused_in_a_sentence(tmp_path: Path) -> 
     assert (tmp_path / "longtake.db").read_bytes() == b"something else " * 1000
 
 
+def test_a_folder_in_place_of_the_database_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "longtake.db").mkdir()
+    with pytest.raises(InvalidRequest, match=r"cannot be used: .*longtake\.db is a folder\."):
+        open_database(Settings(data_dir=tmp_path))
+
+
 def test_servers_that_start_at_the_same_time_migrate_once(engine: sa.Engine) -> None:
     _drop_everything(engine)
     failures: list[BaseException] = []

@@ -169,13 +169,7 @@ def test_browsers_save_types_that_could_run_scripts(client: httpx.Client, kind: 
 
 @pytest.mark.parametrize(
     "kind",
-    [
-        "text/javascript",
-        "application/javascript; charset=utf-8",
-        "application/x-javascript",
-        "text/ecmascript",
-        "text/css",
-    ],
+    ["text/javascript", "application/x-javascript; charset=utf-8", "text/ecmascript", "text/jscript", "text/css"],
 )
 def test_a_page_of_this_server_cannot_load_a_stored_file_as_code(client: httpx.Client, kind: str) -> None:
     found = client.get(stored(client, b"alert(1)", {"content-type": kind}))

@@ -284,6 +284,15 @@ def _failed(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.parametrize("name", ["files", "work", "webhook_keys", "tls"])
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("x")
+    ended = CliRunner().invoke(app, ["serve", "--data-dir", str(tmp_path), "--slots", "cpu", "--port", "0", "--tls"])
+    assert ended.exit_code in (1, 2)
+    assert f"{tmp_path / name}: there is a file of that name, where a folder is needed" in ended.output
+    assert (tmp_path / name).read_text() == "x"
+
+
 def test_a_broken_torch_ends_the_server_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('libcudart.so.12: cannot open shared object file')")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), *sys.path)))

@@ -11,7 +11,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
 from longtake.atomic import create
-from longtake.errors import InvalidRequest
+from longtake.errors import InvalidRequest, os_reason
 
 FOLDER = "webhook_keys"
 """The subfolder of the data folder that contains the keys with which webhooks are signed."""
@@ -42,7 +42,7 @@ class Signer:
         except OSError as error:
             place = error.filename or self._folder
             raise InvalidRequest(
-                f"The keys that sign webhooks cannot be read or written: {place}: {error.strerror}."
+                f"The keys that sign webhooks cannot be read or written: {place}: {os_reason(error)}."
             ) from None
 
     def headers(self, request_id: str, user_id: str, body: bytes, *, now: float | None = None) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from longtake.cli.output import holds
-from longtake.errors import Cancelled, FolderNotMade, InvalidRequest, LongtakeError, is_out_of_memory
+from longtake.errors import Cancelled, FolderNotMade, InvalidRequest, LongtakeError, is_out_of_memory, os_reason
 from longtake.imports import TORCH_MODULES, import_sentence
 from longtake.printable import printable_lines
 from longtake.video import OnProgress, Progress, ignore_progress
@@ -136,7 +136,7 @@ def _sentence(error: Exception) -> str:
             "and fewer frames (`longtake doctor` shows what there is)."
         )
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'A file'}: {error.strerror}."
+        return f"{error.filename or 'A file'}: {os_reason(error)}."
     if isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] in TORCH_MODULES:
         return import_sentence(error)
     text = f"{type(error).__name__}: {error}".rstrip(": .")

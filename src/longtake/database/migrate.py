@@ -38,6 +38,8 @@ def open_database(settings: Settings) -> sa.Engine:
     engine = connect(settings.database_url or file_url(settings.data_dir / DATABASE))
     file = database_file(engine)
     if file is not None:
+        if file.is_dir():
+            raise InvalidRequest(f"The database {engine.url!r} cannot be used: {file} is a folder.")
         prepare_database_file(file)
     with database_errors(engine):
         migrate(engine)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from longtake.errors import DownloadFailed, FileTooLarge, LongtakeError, machine_error
+from longtake.errors import DownloadFailed, FileTooLarge, LongtakeError, machine_error, os_reason
 from longtake.media.fetch import environment_proxy
 from longtake.models.hub_access import GATED, NO_REPOSITORY, HubAccess, hub_transport, is_plain
 from longtake.settings import Settings
@@ -261,7 +261,7 @@ def _raise_failed(repo: str, error: Exception) -> NoReturn:
     elif isinstance(error, RepositoryNotFoundError):
         reason = NO_REPOSITORY
     elif isinstance(error, OSError) and error.strerror:
-        reason = error.strerror  # the error's own text names a path of this machine
+        reason = os_reason(error)  # the error's own text names a path of this machine
     else:
         first_line = str(error).partition("\n")[0][:150]
         proxy = environment_proxy(constants.ENDPOINT)

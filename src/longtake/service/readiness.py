@@ -12,6 +12,7 @@ from sqlalchemy import event
 
 from longtake.database.connection import FULL, database_file, error_code, is_damaged, reading
 from longtake.database.tables import requests
+from longtake.errors import os_reason
 from longtake.service.state import ServerState
 from longtake.storage.files import FULL_DISK
 from longtake.system import flush
@@ -148,5 +149,5 @@ def disk_problem(folder: Path) -> str | None:
         finally:
             path.unlink(missing_ok=True)
     except OSError as error:
-        return "the disk is full" if error.errno in FULL_DISK else f"the folder cannot be written: {error.strerror}"
+        return "the disk is full" if error.errno in FULL_DISK else f"the folder cannot be written: {os_reason(error)}"
     return None

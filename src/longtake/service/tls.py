@@ -15,7 +15,7 @@ import certifi
 import trustme
 
 from longtake.atomic import create, replacing
-from longtake.errors import InvalidRequest
+from longtake.errors import InvalidRequest, os_reason
 from longtake.queue.addresses import HOSTS
 
 VALID = timedelta(days=800)
@@ -64,7 +64,7 @@ def prepare(folder: Path, names: Iterable[str] = ()) -> Tls:
     except OSError as error:
         place = error.filename or folder
         raise InvalidRequest(
-            f"The certificates cannot be written: {place}: {error.strerror}. Mend that, or start without --tls."
+            f"The certificates cannot be written: {place}: {os_reason(error)}. Mend that, or start without --tls."
         ) from None
     return files
 

@@ -14,7 +14,7 @@ from longtake.worker.fetching import FetchPlaces
 from longtake.worker.leases import Lease
 from longtake.worker.messages import Done
 from longtake.worker.slot import Slot, SlotStatus
-from longtake.worker.work_folders import sweeper
+from longtake.worker.work_folders import make_parent, sweeper
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,8 @@ class Slots:
     `on_done`: called with a worker process's message `Done` after the result was stored, from the slot's thread.
     `on_unusable`: called with a sentence, from a slot's thread, if no worker process can work on this machine.
     `command`: the program of a worker process and its arguments.
+
+    The constructor raises OSError if the folder of the work folders cannot be created.
     """
 
     def __init__(
@@ -51,6 +53,8 @@ class Slots:
         command: Sequence[str] = COMMAND,
     ) -> None:
         engine = store.engine
+        if settings.slots:
+            make_parent(settings)
         self._lease = Lease(engine, settings.lease_s)
         self._claims = Claims(engine, self._lease)
         self._stopped = threading.Event()

@@ -15,12 +15,21 @@ SWEEP_S = 3600.0
 """Seconds between two searches for folders that dead processes left."""
 
 
+def _parent(settings: Settings) -> Path:
+    return settings.data_dir / "work"
+
+
+def make_parent(settings: Settings) -> None:
+    """Creates the folder of all work folders, unless it exists. Raises OSError if that is not possible."""
+    _parent(settings).mkdir(parents=True, exist_ok=True)
+
+
 def work_folder(settings: Settings, request_id: str) -> Path:
     """Returns the path of a request's work folder. The folder need not exist.
 
     All attempts to carry out the request on one machine use the same folder.
     """
-    return settings.data_dir / "work" / request_id
+    return _parent(settings) / request_id
 
 
 def remove_work_folder(settings: Settings, request_id: str) -> None:
@@ -51,7 +60,7 @@ def sweeper(engine: sa.Engine, settings: Settings) -> Repeating:
 
 def remove_ended(engine: sa.Engine, settings: Settings) -> None:
     """Removes the work folders of all requests that have ended or are not in the database."""
-    parent = settings.data_dir / "work"
+    parent = _parent(settings)
     for folder in parent.iterdir() if parent.is_dir() else ():
         row = queue.get_without_payloads(engine, folder.name)
         if row is None or row.has_ended:
