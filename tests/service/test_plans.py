@@ -144,6 +144,9 @@ def test_a_plan_says_which_source_frames_are_shown_counted_and_can_be_seen(
     limited = {"limit_num_frames": True, "max_num_frames": 12}
     assert frames(LTXV, video=limited) == (24, 33, 24, 33, False, 9, 17, 24)
     assert frames(LTXV, video=limited | {"reverse_video": True}) == (0, 9, 0, 9, True, 9, 17, 24)
+    for direction in ("forward", "backward"):
+        slower = frames(LTX2, match_input_fps=False, fps=10, extend_direction=direction)
+        assert slower[2:4] == (0, 33), "no frame of the source is called left out because it is read at a lower rate"
     guide = frames(LTXV, video={"conditioning_type": "depth"})
     assert guide[2:6] == (33, 33, False, 0), "a source that only guides the model is not shown"
 

@@ -7,8 +7,7 @@ A plan says how a request would be carried out, and its price. The source is pro
 
 import asyncio
 from dataclasses import dataclass, field
-from fractions import Fraction
-from math import floor
+from math import ceil, floor
 from typing import Any
 
 from cachetools import TTLCache
@@ -236,19 +235,16 @@ def joined_frames(plan: Plan, facts: VideoInfo, count: int) -> tuple[int, int]:
     """Returns the `count` frames of the source that are nearest to the new frames: the number of the first one, and of
     the one after the last.
 
-    `count` is at the rate at which the source is read. The result's numbers are at the source's own rate, from 0. Both
-    are equal if there is no such frame.
+    `count` is at the rate at which the source is read. The returned numbers are at the source's own rate, from 0: those
+    of all frames that are shown while the `count` frames last. Both are equal if there is no such frame.
     """
     count = min(count, len(plan.context))
     span = plan.context.head(count) if plan.source_last else plan.context.tail(count)
     if not count:
         return span.start, span.start
 
-    def at_own_rate(frame: int) -> int:
-        shown_at = (frame + Fraction(1, 2)) / span.rate + span.shift
-        return min(max(floor(shown_at * facts.rate), 0), facts.num_frames - 1)
-
-    return at_own_rate(span.start), at_own_rate(span.stop - 1) + 1
+    first, stop = ((frame / span.rate + span.shift) * facts.rate for frame in (span.start, span.stop))
+    return max(floor(first), 0), min(ceil(stop), facts.num_frames)
 
 
 @dataclass

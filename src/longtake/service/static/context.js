@@ -69,7 +69,7 @@ export function contextStrip(form) {
   }
 
   function mark(next, keepsOld) {
-    counted?.tell(next ? countSentence(next) : "");
+    counted?.tell(next ? countSentence(next, counted.field.name === "duration") : "");
     if (keepsOld) return;
     context = next;
     draw();

@@ -11,12 +11,12 @@ export function frameRows(context, all) {
   ];
 }
 
-// Returns the sentence about a request's number of frames: how many of them are the source's, and how many are new.
-export function countSentence({ counted, new_frames: count, num_frames: all, shown_first: first, shown_stop: stop }) {
-  const text = counted
-    ? `${counted + count} frames: ${counted} of the source and ${count} new.`
-    : `${plural(count, "new frame")}.`;
-  return all === counted + count ? text : `${text} The result has ${all}, with ${stop - first} of the source.`;
+// Returns the sentence about a request's number of frames: how many of them are the source's, and how many are new. With
+// `isNewOnly` the request's number is that of the new frames alone.
+export function countSentence({ counted, new_frames: count, num_frames: all }, isNewOnly) {
+  const own = isNewOnly ? 0 : counted;
+  const text = own ? `${own + count} frames: ${own} of the source and ${count} new.` : `${plural(count, "new frame")}.`;
+  return all === own + count ? text : `${text} The result has ${all}, with ${all - count} of the source.`;
 }
 
 function seen({ first, stop, counted }, all) {
@@ -26,9 +26,9 @@ function seen({ first, stop, counted }, all) {
   return `${span(first, stop, all)}, bright above: the model sees ${count === 1 ? "it" : "them"}${more}`;
 }
 
-function made({ first, stop, new_first: isFirst, new_frames: count }) {
+function made({ first, stop, shown_first: shownFirst, shown_stop: shownStop, new_first: isFirst, new_frames: count }) {
   const text = plural(count, "frame");
-  if (first === stop) return text;
+  if (first === stop || shownFirst === shownStop) return text;
   return `${text} ${isFirst ? "before" : "after"} ${stop - first === 1 ? "it" : "them"}`;
 }
 

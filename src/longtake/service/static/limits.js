@@ -143,7 +143,8 @@ function usedLimit(form) {
     said: () => (toggle.get() ? `${toggle.field.label} is on, and ${label} is ${control.get()}.` : null),
     undo: "Use the whole source",
     help: ({ at_start: atStart }) =>
-      `Drag the handle to leave out the frames ${atStart ? "after" : "before"} it. ${stops(1)}`,
+      `Drag the ${atStart ? "right handle to leave out the frames after" : "handle to leave out the frames before"} it. ` +
+      stops(1),
   };
 }
 
@@ -172,6 +173,7 @@ function startLimit(form) {
     clear: () => control.set(initial),
     said: () => (form.isInitial(control.field.path) ? null : `${label} is ${control.get()}.`),
     undo: "Use the whole source",
-    help: () => "Drag the handle to leave out the frames before it, in steps of 8.",
+    help: ({ at_start: atStart }) =>
+      `Drag the ${atStart ? "left handle" : "handle"} to leave out the frames before it, in steps of 8.`,
   };
 }
