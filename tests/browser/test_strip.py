@@ -83,6 +83,23 @@ def test_a_handle_of_the_context_stays_where_it_is_dropped_beside_the_bright_par
     assert number(tab, "num_context_frames") == "25"
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "body", "name", "share"),
+    [
+        (LTX2, {"match_input_fps": False, "fps": 10, "num_context_frames": 1}, "Number of context frames", 0.4),
+        (LTXV, {"video": {"resample_fps": True, "target_fps": 10}}, "Max number of frames", 0.95),
+    ],
+)
+def test_a_handle_stays_where_it_is_dropped_on_a_source_that_is_read_at_a_lower_rate(
+    served: Served, tab: "Page", endpoint: str, body: dict[str, Any], name: str, share: float
+) -> None:
+    choose(served, tab, endpoint, body)
+    knob = tab.get_by_role("slider", name=name, exact=True)
+    dropped = drag(tab, knob, share)
+    replanned(tab)
+    assert (frame(knob), 0 < dropped < FRAMES) == (dropped, True)
+
+
 def test_a_handle_says_why_it_stops(served: Served, tab: "Page") -> None:
     choose(served, tab, LTX2, {"num_context_frames": 9})
     knob = tab.get_by_role("slider", name="Number of context frames", exact=True)

@@ -35,7 +35,8 @@ const stride = ({ rate }, { fps }) => (STEP * fps) / rate;
 const countTo = (frame, { at_start: atStart, rate }, { num_frames: all, fps }) =>
   ((atStart ? frame : all - frame) * rate) / fps;
 const frameOf = (count, { at_start: atStart, rate }, { num_frames: all, fps }) => {
-  const own = Math.min(all, Math.ceil((count * fps) / rate));
+  const around = Math.max(0, (fps / rate - 1) / 2); // frames of the source on each side of one at a lower rate
+  const own = Math.min(all, Math.ceil((count * fps) / rate - around));
   return atStart ? own : all - own;
 };
 
