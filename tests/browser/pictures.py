@@ -78,7 +78,8 @@ def take(tab: "Page", server: Running, picture: Callable[[str], None]) -> None:
     tab.get_by_role("button", name="Extend again").click()
     tab.locator(".price").wait_for()
     tab.get_by_role("button", name="Run", exact=True).click()
-    tab.get_by_role("button", name="Extend again").wait_for()
+    tab.wait_for_url(lambda url: "request=" in url and first not in url)  # until then the first result is shown
+    tab.get_by_role("heading", name="Result", exact=True).wait_for()
     second = tab.url.rpartition("=")[2]
     tab.goto(f"{server.http}/models/{LTXV}")
     tab.get_by_label("Prompt *").fill("")
