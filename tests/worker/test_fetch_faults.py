@@ -4,6 +4,7 @@ import errno
 import shutil
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -63,12 +64,18 @@ def test_a_file_that_does_not_fit_ends_its_request_and_a_full_disk_does_not(
     engine: sa.Engine, serve: Serve, site: Site, monkeypatch: pytest.MonkeyPatch, room: bool
 ) -> None:
     tries: list[float] = []
+    pauses: list[float] = []
     usage = shutil.disk_usage("/")
 
     def full(_: Path) -> Any:
         tries.append(time.monotonic())
         return usage._replace(free=10 if room or len(tries) <= 5 else usage.free)
 
+    def noted_pause(earlier: int) -> float:
+        pauses.append(machine.pause_s(earlier))
+        return pauses[-1]
+
+    monkeypatch.setattr(fetching, "pause_s", noted_pause)
     monkeypatch.setattr("longtake.media.http_body.shutil", SimpleNamespace(disk_usage=full))
     monkeypatch.setattr(machine, "ROOM_BYTES", 0 if room else 1 << 62)
     monkeypatch.setattr(machine, "PAUSE_S", 0.02)
@@ -83,7 +90,9 @@ def test_a_file_that_does_not_fit_ends_its_request_and_a_full_disk_does_not(
         assert (ended.status_code, ended.error, len(tries)) == (500, sentence, 3)
         return
     assert end_of(engine, row).status_code == 200
-    assert tries[4] - tries[3] > tries[2] - tries[1] > 0.03
+    assert pauses == [0.02, 0.04, 0.08, 0.16, 0.32]
+    gaps = [later - earlier for earlier, later in pairwise(tries)]
+    assert all(gap >= pause for gap, pause in zip(gaps, pauses, strict=False))
 
 
 @on_sqlite
