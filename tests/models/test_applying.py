@@ -119,7 +119,7 @@ def test_the_transformer_is_unchanged_afterwards(tmp_path: Path, how: str) -> No
 def test_adapters_are_merged_on_the_device_that_parts_share() -> None:
     """The meta device stands for a GPU."""
     transformer, meta = small.transformer(), torch.device("meta")
-    memory.share_device([transformer, small.vae()], meta)
+    memory.share_device({"transformer": transformer, "vae": small.vae()}, meta)
     with applied_in_pass(transformer, [(Adapter("a", {MODULE: Pair(*low_rank_pair())}), (1.0,))]):
         assert transformer.get_submodule(MODULE).weight.device == meta
 

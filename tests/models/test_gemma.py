@@ -13,22 +13,26 @@ from longtake.errors import Cancelled
 from longtake.models import gemma
 from longtake.models.checkpoints import load, open_part
 from longtake.models.gemma import GemmaTextEncoder
+from longtake.models.memory import present
 from longtake.models.parts import tokenizer
 from longtake.video import Progress
 from tests.conftest import load_case
 from tests.models import small_ltx2, small_ltx2_configs
+from tests.simulated_gpu import can_simulate, simulated_gpus
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda:1")
 FRAME: NDArray[np.uint8] = np.random.default_rng(3).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 
 
-def _text(folder: Path, dtype: torch.dtype = torch.float32, **options: Any) -> GemmaTextEncoder:
+def _text(
+    folder: Path, dtype: torch.dtype = torch.float32, device: torch.device = CPU, **options: Any
+) -> GemmaTextEncoder:
     return GemmaTextEncoder(
         load(open_part("text_encoder", folder / "text_encoder"), dtype=torch.float32),
         small_ltx2.model("connectors"),
         tokenizer(folder / "tokenizer"),
         num_tokens=16,
-        device=CPU,
+        device=device,
         dtype=dtype,
         cache_entries=2,
         **options,
@@ -244,3 +248,24 @@ def test_writing_reports_each_token_and_ends_at_a_cancellation(blind: Path, monk
         text.expand("a red ball", None, 1, cancel)
     assert len(reports) == 1
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone")
+@pytest.mark.parametrize("place", ["pinned", "host"])
+def test_weights_that_leave_a_gpu_give_the_same_text(seeing: Path, place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write_varied_words(monkeypatch)
+    expected = _text(seeing)
+    words, encoded = [expected.expand("a ball", FRAME, seed) for seed in range(2)], expected.encode("a red ball")
+    with simulated_gpus(monkeypatch, forbidden=frozenset({0})) as gpus, present(GPU):
+        text = _text(seeing, device=GPU, place=place)
+        for _ in range(2):
+            with torch.inference_mode():
+                assert [text.expand("a ball", FRAME, seed) for seed in range(2)] == words
+                found = text.encode("a red ball")
+            assert found.video.device == GPU
+            assert torch.equal(found.video.cpu(), encoded.video)
+            assert torch.equal(found.audio.cpu(), encoded.audio)
+            text.release()
+            text.cache.clear()
+        del found, text
+        assert gpus.used < 1000

@@ -1,5 +1,6 @@
 """Device, dtype and offload are chosen well, and a model gives the same numbers however it is placed."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import diffusers
@@ -12,8 +13,9 @@ from longtake.models import memory
 from longtake.models.registry import PartName
 from longtake.settings import Settings
 from tests.models import small
+from tests.simulated_gpu import Gpus, can_simulate, simulated_gpus
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda:1")
 GIB = 1024**3
 
 
@@ -115,9 +117,9 @@ def test_weights_are_streamed_ahead_from_pinned_memory_if_there_is_room(
 
     monkeypatch.setattr(Tensor, "pin_memory", pin_memory)
     monkeypatch.setattr(diffusers.hooks, "apply_group_offloading", apply_group_offloading)
-    transformer, encoder = small.transformer(), nn.Linear(2, 2)
-    before = [*transformer.state_dict().values(), *encoder.state_dict().values()]
-    parts: dict[PartName, nn.Module] = {"transformer": transformer, "text_encoder": encoder, "vae": small.vae()}
+    transformer, encoder, vae = small.transformer(), nn.Linear(2, 2), small.vae()
+    before = [tensor for part in (transformer, encoder, vae) for tensor in (*part.parameters(), *part.buffers())]
+    parts: dict[PartName, nn.Module] = {"transformer": transformer, "text_encoder": encoder, "vae": vae}
     memory.place(parts, torch.device("cuda"), "group", pinned=is_pinned)
     assert len(pinned) == (len(before) if is_pinned else 0)
     assert [part for part, _ in calls] == [transformer, encoder]
@@ -128,27 +130,41 @@ def test_weights_are_streamed_ahead_from_pinned_memory_if_there_is_room(
         assert options["low_cpu_mem_usage"] == (not is_pinned)
 
 
-def test_a_part_is_brought_to_the_shared_device_before_it_runs() -> None:
-    first, second, meta = nn.Linear(2, 2), nn.Linear(2, 2), torch.device("meta")
-    memory.share_device([first, second], meta)
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gpus]:
+    if not can_simulate():
+        pytest.skip("GPUs are simulated by torch for CPUs alone")
+    with simulated_gpus(monkeypatch) as made:
+        yield made
+
+
+def test_a_part_is_brought_to_the_shared_device_before_it_runs(gpus: Gpus) -> None:
+    first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+    memory.share_device({"transformer": first, "vae": second}, GPU)
     memory.bring(first)
-    assert (first.weight.device, second.weight.device) == (meta, CPU)
+    assert (first.weight.device, second.weight.device) == (GPU, CPU)
     alone = nn.Linear(2, 2)
     memory.bring(alone)
     assert alone.weight.device == CPU
 
 
-@pytest.mark.parametrize("turn", ["linear", "vae"])
-def test_only_one_part_is_on_a_shared_device(turn: str) -> None:
-    """The meta device stands for a GPU: a part is there only from its turn on, by `forward` as by `encode`."""
-    linear, vae, meta = nn.Linear(2, 2), small.vae(), torch.device("meta")
-    memory.share_device([linear, vae], meta)
-    if turn == "linear":
-        linear(torch.ones(1, 2, device=meta))
-    else:
-        vae.encode(torch.ones(1, 3, 3, 32, 32, device=meta))  # type: ignore[operator]
-    there = [next(part.parameters()).device.type for part in (linear, vae)]
-    assert there == (["meta", "cpu"] if turn == "linear" else ["cpu", "meta"])
+@pytest.mark.parametrize("pinned", [False, True])
+def test_only_one_part_is_on_a_shared_device(gpus: Gpus, pinned: bool) -> None:
+    """A part is there only from its turn on, by `forward` as by `encode`. Only the transformer's weights may change
+    there, and are copied back."""
+    linear, vae, x = nn.Linear(2, 2), small.vae(), torch.ones(1, 3, 3, 32, 32)
+    latent, result = vae.encode(x).latent_dist.mean, linear(x[0, 0, 0, :1, :2])  # type: ignore[operator]
+    memory.share_device({"transformer": linear, "vae": vae}, GPU, pinned=pinned)
+    for _ in range(2):
+        assert torch.equal(linear(torch.ones(1, 2, device=GPU)).cpu(), result)
+        assert [next(part.parameters()).device for part in (linear, vae)] == [GPU, CPU]
+        gpus.crossings.clear()
+        assert torch.equal(vae.encode(x.to(GPU)).latent_dist.mean.cpu(), latent)  # type: ignore[operator]
+        assert [next(part.parameters()).device for part in (linear, vae)] == [CPU, GPU]
+        # The linear layer's weight and bias, and the latent.
+        assert sum(crossing.kind == "to host" for crossing in gpus.crossings) == 3
+        waiting = [crossing for crossing in gpus.crossings if crossing.kind == "to device" and crossing.waits]
+        assert len(waiting) == 1, "the pixels"
 
 
 def test_predictions_are_made_together_as_far_as_memory_allows() -> None:

@@ -1,5 +1,7 @@
 """A text is written as transformers itself would write it, whatever memory holds its keys and values."""
 
+import copy
+import itertools
 from typing import Any
 
 import pytest
@@ -7,8 +9,10 @@ import torch
 from torch import Tensor
 
 from longtake.models.checkpoints import load, open_part
-from longtake.models.writing import MEMORY_STEP, Choice, FixedMemory, write
+from longtake.models.memory import present
+from longtake.models.writing import MEMORY_STEP, UNRECORDED, Choice, FixedMemory, write
 from tests.models import small_ltx2
+from tests.simulated_gpu import can_simulate, simulated_gpus
 
 CHOICE = Choice(temperature=6.0, top_k=64, top_p=0.95)
 MOST = 12
@@ -132,3 +136,25 @@ def test_there_is_room_for_the_longest_text(model: Any) -> None:
     long = tuple(3 + number % 12 for number in range(MEMORY_STEP - MOST))
     never = write(model, _prompt(long), CHOICE, MOST, [], lambda number: None, is_fixed=True)
     assert len(never) == MOST
+
+
+@pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone")
+@pytest.mark.parametrize("device", ["cuda:0", "cuda:1"])
+def test_a_recorded_graph_writes_the_same_text(model: Any, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on a GPU that is not the first one. The host waits once for each token."""
+    seeds = range(3)
+    expected = [_written(model, PROMPTS[0], seed, is_fixed=False) for seed in seeds]
+    with simulated_gpus(monkeypatch) as gpus, present(torch.device(device)), torch.no_grad():
+        on_gpu = copy.deepcopy(model).to(device)
+        prompt = {name: tensor.to(device) for name, tensor in _prompt(PROMPTS[0]).items()}
+        waits = list[int]()
+
+        def on_token(number: int) -> None:
+            waits.append(sum(crossing.waits for crossing in gpus.crossings))
+
+        for seed in seeds:
+            waits.clear()
+            torch.manual_seed(seed)
+            assert write(on_gpu, prompt, CHOICE, MOST, [END], on_token, is_fixed=True) == expected[seed]
+            assert {later - earlier for earlier, later in itertools.pairwise(waits[UNRECORDED + 1 :])} <= {1}
+        del on_gpu, prompt

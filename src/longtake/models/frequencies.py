@@ -5,6 +5,7 @@ For such a device the frequencies are computed on the CPU.
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -22,12 +23,22 @@ def sinusoids(times: Tensor, channels: int) -> Tensor:
 
     The frequencies fall from 1 to about 1/10000.
     """
-    half = channels // 2
-    exponents = -math.log(10_000) * torch.arange(half, dtype=torch.float32) / half
-    # `exp` in float64 on the CPU, rounded to float32, gives the same frequencies on every processor; `exp` in float32
-    # does not. A time can be 1000, so a small error in a frequency changes the model's output by 1e-5.
-    angles = times[:, None] * exponents.double().exp().float().to(times.device)
+    angles = times[:, None] * _frequencies(channels // 2, times.device)
     return torch.cat([angles.cos(), angles.sin()], 1)
+
+
+@cache
+def _frequencies(count: int, device: torch.device) -> Tensor:
+    """Returns the frequencies of `sinusoids`, [count] in float32 on the device.
+
+    Each step needs them several times. A copy to a GPU would make the host wait for the step's work.
+    """
+    # Tensors that were made in inference mode could not be used outside it.
+    with torch.inference_mode(False):
+        exponents = -math.log(10_000) * torch.arange(count, dtype=torch.float32) / count
+        # `exp` in float64 on the CPU, rounded to float32, gives the same frequencies on every processor; `exp` in
+        # float32 does not. A time can be 1000, so a small error in a frequency changes the model's output by 1e-5.
+        return exponents.double().exp().float().to(device)
 
 
 def keep_float64_on_host(part: nn.Module) -> None:

@@ -1,8 +1,9 @@
 """Chooses the device, dtype and offloading of a model, and places its parts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module  # type: ignore[import-untyped]
@@ -10,6 +11,7 @@ from accelerate.hooks import ModelHook, add_hook_to_module  # type: ignore[impor
 from longtake.errors import NotSupported
 from longtake.host_memory import host_memory
 from longtake.models.budget import Memories
+from longtake.models.host_copies import HostCopies
 from longtake.models.registry import PartName
 from longtake.settings import Settings
 
@@ -62,9 +64,20 @@ def choose_dtype(settings: Settings, device: torch.device, *, embedded: bool) ->
         return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[settings.dtype]
     if embedded or device.type == "cpu":
         return torch.float32
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.float16
+    with present(device):
+        if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.float16
     return torch.bfloat16
+
+
+@contextmanager
+def present(device: torch.device) -> Iterator[None]:
+    """Context manager: inside its block, a CUDA GPU is the present one of this thread. Does nothing for other devices.
+
+    Streams and CUDA graphs belong to the present GPU, also if the tensors of the work are on another one.
+    """
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        yield
 
 
 def part_dtype(part: PartName, dtype: torch.dtype) -> torch.dtype:
@@ -139,8 +152,8 @@ def place(
 
     offload: "none" moves all parts now. With "model", only one part at a time is on the device. "group" is like
         "model", but moves the transformer block by block and the text encoder layer by layer.
-    pinned: True if the weights that "group" moves to a CUDA GPU may be pinned in host memory. Then they are copied
-        about three times as fast. Otherwise each layer's weights are copied to a pinned buffer first.
+    pinned: True if the weights that are moved to a CUDA GPU may be pinned in host memory. Then they are copied about
+        three times as fast. Otherwise "group" copies each layer's weights to a pinned buffer first.
     """
     if offload == "none":
         for part in parts.values():
@@ -150,7 +163,7 @@ def place(
     grouped = [name for name in large if offload == "group" and name in parts]
     for name in grouped:
         _offload_groups(parts[name], device, by_block=name == "transformer", pinned=pinned)
-    share_device([part for name, part in parts.items() if name not in grouped], device)
+    share_device({name: part for name, part in parts.items() if name not in grouped}, device, pinned=pinned)
 
 
 def _offload_groups(part: torch.nn.Module, device: torch.device, *, by_block: bool, pinned: bool) -> None:
@@ -185,27 +198,60 @@ def _pin(part: torch.nn.Module) -> None:
         tensor.data = tensor.data.pin_memory()
 
 
-class _OnDevice(ModelHook):  # type: ignore[misc]
-    """A hook of a module: before each run, it moves the module to the device and the modules `others` to the host."""
+class _Weights(Protocol):
+    """The weights of a part, which are on the device between `onload` and `release`."""
 
-    def __init__(self, device: torch.device, others: Sequence[torch.nn.Module]) -> None:
-        self.device = device
+    def onload(self) -> None: ...
+    def release(self) -> None: ...
+
+
+class _ChangingWeights:
+    """The weights of a part that are moved, because they may change on the device or share its memory with the host."""
+
+    def __init__(self, part: torch.nn.Module, device: torch.device) -> None:
+        self._part = part
+        self._device = device
+
+    def onload(self) -> None:
+        self._part.to(self._device)
+
+    def release(self) -> None:
+        self._part.to("cpu")
+
+
+class _OnDevice(ModelHook):  # type: ignore[misc]
+    """A hook of a part: before each run, it moves the part's weights to the device, and those of other parts away."""
+
+    def __init__(self, own: _Weights, others: Sequence[_Weights]) -> None:
+        self.own = own
         self.others = others
 
     def pre_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         for other in self.others:
-            other.to("cpu")
-        module.to(self.device)
+            other.release()
+        self.own.onload()
         return args, kwargs
 
 
-def share_device(parts: Sequence[torch.nn.Module], device: torch.device) -> None:
+def share_device(parts: Mapping[PartName, torch.nn.Module], device: torch.device, *, pinned: bool = False) -> None:
     """Adds hooks so that only one of a model's parts (such as the VAE) is on the device at a time.
 
-    A call of a part's `forward`, `encode` or `decode` moves the part to the device and the other parts to the host.
+    A call of a part's `forward`, `encode` or `decode` moves the part to the device, and the other parts to the host.
+    Adapters may change the transformer's weights. Other weights never change, so those that go to a CUDA GPU also stay
+    in host memory, and are not copied back.
+
+    parts: they are in host memory now.
+    pinned: True if these other weights are pinned in host memory now.
     """
-    for part in parts:
-        add_hook_to_module(part, _OnDevice(device, [other for other in parts if other is not part]))
+
+    def weights_of(name: PartName) -> _Weights:
+        if name == "transformer" or device.type != "cuda":
+            return _ChangingWeights(parts[name], device)
+        return HostCopies(parts[name], device, pinned=pinned)
+
+    weights = {name: weights_of(name) for name in parts}
+    for name, part in parts.items():
+        add_hook_to_module(part, _OnDevice(weights[name], [each for other, each in weights.items() if other != name]))
 
 
 def bring(part: Any) -> None:

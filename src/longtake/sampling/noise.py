@@ -40,8 +40,12 @@ def seeded(seed: int, pass_number: int = 0, window: int = 0, device: torch.devic
     window: the number of the window, from 0.
     """
 
+    is_gpu = torch.device(device).type == "cuda"
+
     def draw(name: str, shape: tuple[int, ...]) -> Tensor:
         generator = np.random.Generator(np.random.Philox(key=noise_key(seed, name, pass_number, window)))
-        return torch.from_numpy(generator.standard_normal(shape, np.float32)).to(device)
+        values = torch.from_numpy(generator.standard_normal(shape, np.float32))
+        # The host need not wait for a copy from pinned memory, so it can start more work meanwhile.
+        return (values.pin_memory() if is_gpu else values).to(device, non_blocking=is_gpu)
 
     return draw

@@ -102,9 +102,10 @@ def trajectory(
     tokens, held = start, (mask > 1 - EPSILON)[..., None]
     known: list[tuple[float, Tensor]] = []
     ends = torch.cat([levels[1:], levels.new_zeros(1)])
+    is_disturbed = setup.conditioning_noise > 0 and bool(held.any())  # asked once, because a GPU must be waited for
     for step, (level, end) in enumerate(zip(levels.tolist(), ends.tolist(), strict=True)):
         on_step(step, len(levels))
-        if setup.conditioning_noise and bool(held.any()):
+        if is_disturbed:
             disturbance = noise(f"step.{step:03d}", tuple(tokens.shape)).to(tokens.dtype)
             tokens = torch.where(held, start + setup.conditioning_noise * level**2 * disturbance, tokens)
         time = (1 - mask).clamp(max=level)
