@@ -228,7 +228,7 @@ class ModelNotInstalled(BadCheckpoint):
     def body(self) -> dict[str, Any]:
         """Returns the JSON body of the HTTP response: {detail: the message, error_type: the `type` of this error}.
 
-        fal's clients expect this form for errors of the service, and a list only for errors of the request.
+        fal's clients expect this form for errors of the server, and a list only for errors of the request.
         """
         return {"detail": echo(self.message), "error_type": self.type}
 

@@ -15,8 +15,8 @@ from longtake.media.planes import Planes
 class ReversedFrames:
     """A temporary file of frames, which are written in order and read in reverse order.
 
-    `shape` and `dtype` are those of the array of one frame. The file is in `folder`, has no name, and exists only
-    within the `with` block.
+    `shape` and `dtype` are the shape and the dtype of the array of one frame. The file is in `folder`, has no name, and
+    exists only within the `with` block.
     """
 
     def __init__(self, folder: Path, shape: tuple[int, ...], dtype: type[np.uint8] | type[np.uint16]) -> None:

@@ -67,7 +67,7 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
             - `Gemma3ForConditionalGeneration` can expand prompts like that, and can look at a frame (see `can_see`).
         connectors: diffusers' module that turns hidden states into text tokens for video and for audio.
         tokenizer: Gemma's tokenizer. If it has no padding token, it gets one.
-        options: the keyword arguments of `TextEncoder`, such as device and dtype.
+        options: passed on to the constructor of `TextEncoder` by name, such as device and dtype.
         """
         keep_float64_on_host(connectors)
         super().__init__([encoder, connectors], tokenizer, **options)

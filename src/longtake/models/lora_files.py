@@ -67,7 +67,8 @@ It returns the path of the LoRA's file, or None if the file must be downloaded n
 
 
 def no_hub_file(lora: Lora) -> Path | None:
-    """Returns None for every LoRA: none was downloaded in advance. The default of `LoraSources.hub_file`."""
+    """Returns None for every LoRA: none was downloaded in advance. This function is the default of
+    `LoraSources.hub_file`."""
     return None
 
 

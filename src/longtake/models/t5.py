@@ -29,7 +29,7 @@ class T5TextEncoder(TextEncoder[EncodedPrompt]):
     def __init__(self, encoder: torch.nn.Module, tokenizer: Any, **options: Any) -> None:
         """Builds the encoder from T5 and its tokenizer, both of transformers.
 
-        options: the keyword arguments of `TextEncoder`, such as device and dtype.
+        options: passed on to the constructor of `TextEncoder` by name, such as device and dtype.
         """
         super().__init__([encoder], tokenizer, **options)
         self.encoder = encoder

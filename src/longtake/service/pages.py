@@ -178,7 +178,9 @@ def _imported(name: str, known: list[str], *, later: bool = False) -> list[str]:
 
 @cache
 def _imports(name: str, later: bool) -> tuple[str, ...]:
-    """Returns the names of the scripts that a script imports. The arguments are those of `_imported`."""
+    """Returns the names of the scripts that the script `name` imports itself.
+
+    later: True to include what is imported while the page is used already."""
     text = (FOLDER / "static" / name).read_text("utf-8")
     return (*_IMPORT.findall(text), *(_LATER.findall(text) if later else ()))
 

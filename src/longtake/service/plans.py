@@ -140,7 +140,12 @@ class Planner:
     ) -> tuple[Imported, VideoInfo]:
         """Fetches and probes the source of a request, whose URL is `url`. Returns the stored file and its facts.
 
-        The other arguments, and the errors, are those of `plan`.
+        request: the client's HTTP request.
+        endpoint: the endpoint to which the planned request would be sent.
+        key_id: the id of the client's API key.
+
+        Raises LongtakeError, whose `loc` is the field with the source's URL, if the source cannot be used. Raises
+        RequestFailed, NotFound and ClientDisconnect in the same cases as `plan`.
         """
         with errors_at(endpoint.source_field, url):
             file = await self.imports.stored(request, key_id, url)
