@@ -5,7 +5,15 @@ import os
 
 import pytest
 
-from longtake.errors import Cancelled, ContentPolicyViolation, InvalidRequest, LongtakeError, machine_error, os_reason
+from longtake.errors import (
+    Cancelled,
+    ContentPolicyViolation,
+    InvalidRequest,
+    LongtakeError,
+    is_out_of_memory,
+    machine_error,
+    os_reason,
+)
 
 
 def test_an_error_is_an_entry_of_the_detail_list() -> None:
@@ -70,3 +78,13 @@ def test_the_error_of_this_machine_is_found_behind_others() -> None:
     assert machine_error(outer) is ours
     inner.__cause__ = outer
     assert machine_error(outer) is None, "also if the errors lead back to the first"
+
+
+def test_memory_that_ran_out_is_known_by_type_or_words() -> None:
+    class OutOfMemoryError(RuntimeError):
+        """As torch's."""
+
+    cublas = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+    host = RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to")
+    assert all(map(is_out_of_memory, (MemoryError(), OutOfMemoryError(), cublas, host)))
+    assert not any(map(is_out_of_memory, (RuntimeError("CUDA error: misaligned address"), ValueError("out of memory"))))

@@ -258,12 +258,26 @@ class DecoderFailed(LongtakeError):
     """The process that decodes files failed, but not because of the file. A new process then tries once more."""
 
 
+OUT_OF_MEMORY = (
+    "CUDA error: out of memory",
+    "CUDA out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "DEVICE_ALLOCATION_FAILED",
+    "can't allocate memory",
+)
+"""Words in messages of torch's other errors when memory runs out: while memory is pinned, in NVIDIA's libraries, while
+code is compiled, and in host memory."""
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Returns True if the error says that the host's or the device's memory ran out.
 
     Torch's error is recognised by its name, so that torch need not be imported.
     """
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def machine_error(error: BaseException | None) -> OSError | None:

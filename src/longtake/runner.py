@@ -28,7 +28,7 @@ from longtake.models.budget import may_pin_adapters
 from longtake.models.choice import ModelChoice
 from longtake.models.lora_files import NO_SOURCES, LoraSources
 from longtake.models.loras import LoraCache, open_adapters, read_adapters
-from longtake.models.memory import low_memory, memories
+from longtake.models.memory import choose_device, low_memory, memories, present
 from longtake.models.registry import ModelCard
 from longtake.output.background import Background
 from longtake.output.joining import Joiner
@@ -152,7 +152,8 @@ class Runner:
             if self._model is not None:
                 self.release()
             on_progress(Progress("load", 0, 1))
-            self._model = self._load_model(card, self._settings, on_progress)
+            with present(choose_device(self._settings)):
+                self._model = self._load_model(card, self._settings, on_progress)
         return self._model
 
     def release(self) -> None:
@@ -192,7 +193,8 @@ class Runner:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                log.warning("The memory ran out; the request is made again with less memory. %s", error)
+                # A kept log record must not refer to the error, which refers to the tensors of the run that failed.
+                log.warning("The memory ran out; the request is made again with less memory. %s", str(error))
             # After the handler, nothing refers any more to the tensors of the run that failed.
             resume.set_low_memory()
             _free_memory()
@@ -203,7 +205,7 @@ class Runner:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            log.warning("The memory ran out again. %s", error)
+            log.warning("The memory ran out again. %s", str(error))
         finally:
             low_memory.reset(token)
         self.release()
@@ -245,6 +247,7 @@ class Runner:
             has_sound = plan.makes_sound or sound is not None
             carries = carries_detail(job, self._settings)
             with (
+                present(model.device),
                 applied(model.transformer, adapters, progress.repeat, model.originals) as set_pass,
                 torch.inference_mode(),
                 video_writer(path, plan, has_sound=has_sound, progress=progress, comment=job.label) as writer,

@@ -161,8 +161,8 @@ class Gpus:
         if host is not None and not host.numel():
             return target
         runs_ahead = host is not None and can_run_ahead and self.is_pinned(host)
+        waits = host is not None and not runs_ahead and not (can_run_ahead and target.is_cuda)
         if host is not None:
-            waits = not runs_ahead and not (can_run_ahead and target.is_cuda)
             kind: Kind = "to device" if target.is_cuda else "to host"
             self.crosses(kind, "copy_", index, waits=waits, num_bytes=host.nbytes)
         work = self._order(index, [(one, one is target) for one in (target, source) if one.is_cuda])
@@ -180,7 +180,7 @@ class Gpus:
         to.copy_(values)
         if runs_ahead:
             self.streams.copies_later(stream, work, partial(_unless_equal, kept, values))
-        elif host is not None and not can_run_ahead:
+        elif waits:
             self.streams.host_waits(self.streams.snapshot(stream))
         return target
 

@@ -1,0 +1,158 @@
+"""Requests on a simulated GPU: everything is where the work on it needs it, and the bits are those of the CPU."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from longtake.endpoints import ltx23, ltxv097, ltxv098
+from longtake.endpoints.validation import parse
+from longtake.families.ltx2.plan import LTX2Plan
+from longtake.models.choice import named_model
+from longtake.models.registry import LTXVCard, card, missing
+from longtake.planning import Overrides
+from longtake.prepare import Fetcher, prepare
+from longtake.runner import LOW_MEMORY_NOTE, Result, Runner
+from longtake.sampling.preview import Preview
+from longtake.sampling.resume import Resume
+from longtake.settings import Settings, settings
+from longtake.video import Progress
+from tests.simulated_gpu import Gpus, can_simulate, simulated_gpus
+from tests.test_runner_ltx2 import NEW, QUICK, film
+
+pytestmark = pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A request: its endpoint, its model and its fields, and the settings that differ from the defaults.
+
+    total: the bytes of the GPU's memory.
+    """
+
+    module: Any
+    model: str
+    fields: Mapping[str, Any]
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    total: int = 80 * 10**9
+
+    def but(self, fields: Mapping[str, Any], total: int = 80 * 10**9, **changes: Any) -> "Case":
+        return replace(self, fields={**self.fields, **fields}, changes=changes, total=total)
+
+
+DISTILLED = {"use_multiscale": True, "distill_lora_first_pass_scale": 0.3}
+GUIDED = {"video_cfg_scale": 3, "audio_cfg_scale": 7, "video_stg_scale": 1, "video_modality_scale": 3}
+BACKWARD = {"extend_direction": "backward", "end_image_url": "end.png"}
+LTX2 = Case(ltx23, "ltx2-tiny", QUICK)
+LTXV = Case(ltxv098, "ltxv-tiny", {"first_pass_num_inference_steps": 3})
+CASES = {
+    "2.3 in two passes, with a text encoder that leaves the GPU": LTX2.but(DISTILLED, offload="none", total=4 * 10**8),
+    "2.3 backward in bfloat16, streamed": LTX2.but({**BACKWARD, **DISTILLED}, dtype="bfloat16", offload="group"),
+    "2.3 with guidance in fp8": LTX2.but(GUIDED, quantise="fp8"),
+    "0.9.8 with the detail pass, one part at a time": LTXV.but({"enable_detail_pass": True}, offload="model"),
+    "0.9.8 in fp8, streamed": LTXV.but({}, quantise="fp8", offload="group"),
+    "0.9.7": Case(ltxv097, "ltxv-tiny", {"num_inference_steps": 3}),
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """More threads lose much where other work runs beside them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return film(tmp_path_factory.mktemp("source") / "clip.mov", sound=True)
+
+
+def _settings(case: Case, device: str) -> Settings:
+    return settings().model_copy(update={"device": device, **case.changes})
+
+
+def _run(case: Case, runner: Runner, here: Settings, clip: Path, folder: Path, **options: Any) -> Result:
+    if missing(card(case.model), here):
+        pytest.skip("the weights of the embedded models are not in the package")
+    own = {"video_url": str(clip)}
+    body = {"resolution": "480p", "video": own} if case.model == "ltxv-tiny" else own
+    fields = dict(case.fields)
+    if "end_image_url" in fields:
+        fields["end_image_url"] = str(folder / "end.png")
+        Image.new("RGB", (112, 64), (220, 40, 40)).save(fields["end_image_url"])
+    request = parse(case.module.Request, {"prompt": "a red circle", "seed": 3, **body, **fields})
+    overrides = Overrides(new_frames=NEW, output="X264 (.mp4)", quality="high", write_mode="fast")
+    chosen, local = named_model(case.model, here), Fetcher(allow_local=True)
+    if isinstance(chosen.card, LTXVCard):  # as the cards of the published models
+        chosen = replace(chosen, card=replace(chosen.card, conditioning_noise_scale=0.15))
+    with prepare(case.module.ENDPOINT, request, chosen, here, overrides=overrides, fetcher=local) as job:
+        plan = replace(job.plan, steps=3) if isinstance(job.plan, LTX2Plan) else job.plan
+        return runner.run(replace(job, plan=plan), folder / "out.mp4", **options)
+
+
+class FirstStep:
+    """Receives a preview of the first step, and counts how often the host has waited for a GPU before each step."""
+
+    def __init__(self, gpus: Gpus | None = None) -> None:
+        self.pictures: list[bytes] = []
+        self.waits: list[int] = []
+        self._gpus = gpus
+
+    def is_due(self) -> bool:
+        return not self.pictures
+
+    def show(self, preview: Preview, cost_s: float) -> None:
+        self.pictures.append(preview.pictures.tobytes())
+
+    def on_progress(self, progress: Progress) -> None:
+        if progress.kind == "sampling" and progress.pass_number == 1 and self._gpus is not None:
+            self.waits.append(sum(crossing.waits for crossing in self._gpus.crossings))
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_the_bits_are_those_of_the_cpu(case: Case, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second GPU does the work, and nothing happens on the first one. No step makes the host wait, except the first
+    one, of which a preview is made, and those with offloaded weights. Saved windows are read onto the GPU."""
+    here, resume = _settings(case, "cpu"), Resume(tmp_path)
+    expected = FirstStep()
+    video = _run(case, Runner(here), here, clip, tmp_path, previews=expected).path.read_bytes()
+    here = _settings(case, "cuda:1")
+    with simulated_gpus(monkeypatch, total=case.total, forbidden=frozenset({0})) as gpus:
+        runner, first = Runner(here), FirstStep(gpus)
+        options: dict[str, Any] = {"previews": first, "on_progress": first.on_progress, "resume": resume}
+        assert _run(case, runner, here, clip, tmp_path, **options).path.read_bytes() == video
+        assert first.pictures == expected.pictures
+        assert len(first.waits) > 1
+        assert case.changes.get("offload", "none") != "none" or len({*first.waits[1:]}) == 1
+        assert _run(case, runner, here, clip, tmp_path, resume=resume).path.read_bytes() == video
+        runner.release()
+        assert gpus.used < 10**4, "all weights have left the GPU"
+
+
+def test_a_request_that_runs_out_of_memory_is_made_again(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory runs out while a window is sampled with adapters merged into the weights."""
+    case = LTX2.but({"distill_lora_first_pass_scale": 0.3, "generate_audio": False})
+    here = _settings(case, "cpu")
+    expected = _run(case, Runner(here), here, clip, tmp_path).path.read_bytes()
+    here = _settings(case, "cuda:1")
+    with simulated_gpus(monkeypatch) as gpus:
+        runner = Runner(here)
+        runner.load(card(case.model))
+        before = gpus.allocations
+        assert _run(case, runner, here, clip, tmp_path).path.read_bytes() == expected
+        failing = gpus.allocations + (gpus.allocations - before) // 2
+        gpus.fails_at, used = lambda number: number == failing, gpus.used
+        result = _run(case, runner, here, clip, tmp_path)
+        assert gpus.allocations > failing
+        assert LOW_MEMORY_NOTE in result.notes
+        assert result.path.read_bytes() == expected
+        assert gpus.used == used, "nothing of the failed attempt is left"
+        runner.release()
