@@ -147,6 +147,7 @@ def test_four_requests_are_cancelled_at_once(served: Served, tab: "Page") -> Non
     assert again.id not in ids
     assert again.id in tab.url, "a reload shows it"
     finished(served, again)
+    assert again.id in str(tab.get_by_role("link", name="Compare").get_attribute("href"))
     tab.get_by_role("button", name="Pick seed 7").click()
     tab.wait_for_function(f"() => location.search === '?request={again.id}'")
 

@@ -48,7 +48,9 @@ function caption(entry) {
   const seed = seedOf(entry);
   const facts = [seed && `seed ${seed}`, when(entry.completed_at)].filter(Boolean).join(" · ");
   const link = el("a", { href: `${ROOT}models/${entry.endpoint}?request=${entry.id}` }, entry.prompt || entry.endpoint);
-  return el("figcaption", {}, link, el("span", { class: "quiet" }, ` ${facts}`));
+  const source = `${ROOT}models/${entry.endpoint}?source=${encodeURIComponent(entry.video.url)}`;
+  const extend = el("a", { href: source }, "Extend");
+  return el("figcaption", {}, link, el("span", { class: "quiet" }, ` ${facts} · `), extend);
 }
 
 // Returns the seed of a result as text; an empty one if neither the result nor the input has any.

@@ -1,5 +1,6 @@
 // Four requests beside each other, to pick one of their results.
 
+import { ROOT } from "./api.js";
 import { el, toast } from "./dom.js";
 import { playable } from "./playable.js";
 import { usualTimes } from "./progress.js";
@@ -49,7 +50,9 @@ export function four(endpoint, requests, { pick, onRerun, onEnd }, signal) {
     const label = { label: title };
     const looks = { loop: true, muted: true, autoplay: true, playsinline: true, controls: true, aria: label };
     const film = el("video", { src: address, ...looks });
-    tile.replaceChildren(film, el("button", { type: "button", onclick: () => pick(request) }, title));
+    const choose = el("button", { type: "button", class: "main", onclick: () => pick(request) }, title);
+    const compare = el("a", { class: "button", href: `${ROOT}compare?a=${request}` }, "Compare");
+    tile.replaceChildren(film, el("div", { class: "actions" }, choose, compare));
   }
 
   function showFailure(tile, place, { made, entry, error }) {
