@@ -8,7 +8,7 @@ import sqlite3
 import tarfile
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +84,12 @@ def old(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Path:
 
 
 def windows(data_dir: Path) -> dict[str, int]:
-    """Returns the finished windows of the running request: name of the file -> time of its last change."""
-    found = (data_dir / "work" / RUNNING).glob("steps-*/window-*.safetensors")
-    return {path.name: path.stat().st_mtime_ns for path in found}
+    """Returns the finished windows of the running request: folder and name of the file -> time of its last change."""
+    found = dict[str, int]()
+    for path in (data_dir / "work" / RUNNING).glob("steps-*/window-*.safetensors"):
+        with suppress(FileNotFoundError):  # the request has ended, and its folder is deleted
+            found[f"{path.parent.name}/{path.name}"] = path.stat().st_mtime_ns
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +100,7 @@ def server(old: Path) -> Iterator[Server]:
 
 def test_the_work_goes_on_with_the_finished_window(old: Path, request: pytest.FixtureRequest) -> None:
     before, seen = windows(old), dict[str, int]()
-    assert list(before) == ["window-000.safetensors"]
+    assert [name.partition("/")[2] for name in before] == ["window-000.safetensors"]
     server: Server = request.getfixturevalue("server")
 
     def has_ended() -> bool:
@@ -110,7 +113,8 @@ def test_the_work_goes_on_with_the_finished_window(old: Path, request: pytest.Fi
     plan = plan_from_json(row.plan or {})
     assert plan is not None
     assert server.get(f"/queue/{LTXV}/requests/{RUNNING}").json()["seed"] == plan.seed == 7
-    assert before.items() <= seen.items(), "it was not made again"
+    assert before.items() <= seen.items(), "it was not made again in its folder"
+    assert len({name.partition("/")[0] for name in seen}) == 1, "nor in another one"
 
 
 def test_an_upload_is_completed(server: Server) -> None:

@@ -169,7 +169,16 @@ def test_browsers_save_types_that_could_run_scripts(client: httpx.Client, kind: 
 
 @pytest.mark.parametrize(
     "kind",
-    ["text/javascript", "application/x-javascript; charset=utf-8", "text/ecmascript", "text/jscript", "text/css"],
+    [
+        "text/javascript",
+        "text/JavaScript1.5",
+        "application/x-javascript; charset=utf-8",
+        "text/ecmascript",
+        "text/jscript",
+        "text/livescript",
+        "text/css",
+        "text/css; charset=utf-8",
+    ],
 )
 def test_a_page_of_this_server_cannot_load_a_stored_file_as_code(client: httpx.Client, kind: str) -> None:
     found = client.get(stored(client, b"alert(1)", {"content-type": kind}))

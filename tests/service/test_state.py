@@ -3,18 +3,20 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 
 import pytest
 from starlette.requests import Request
 
 from longtake.access.keys import LOCAL
+from longtake.queue import payloads
 from longtake.service import state
 from longtake.service.auth import CHECKS, Authenticator
 from longtake.service.fair_semaphore import FairSemaphore
 from longtake.service.reports import report
-from longtake.service.state import BODY_THREADS, REPORT_THREADS
-from tests.service.serving import PATIENCE_S, Served
+from longtake.service.state import BODY_THREADS, REPORT_THREADS, SHORT_THREADS
+from tests.service.serving import PATIENCE_S, Served, submit
 
 
 def test_a_key_that_keeps_its_threads_busy_delays_no_other(served: Served) -> None:
@@ -50,6 +52,27 @@ def test_many_keys_leave_threads_for_other_calls(served: Served) -> None:
         await asyncio.gather(*waiting)
 
     asyncio.run(run())
+
+
+def test_results_that_open_slowly_delay_no_other_call(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large result is read from end to end, and a missing one is looked for again, before it is sent."""
+    end, opened = threading.Event(), threading.Semaphore(0)
+
+    def open_slowly(*_: object) -> None:
+        opened.release()
+        end.wait(PATIENCE_S)
+
+    monkeypatch.setattr(payloads, "open_result", open_slowly)
+    with served.client() as client, ThreadPoolExecutor() as threads:
+        submitted = submit(client)
+        served.finish(served.claim())
+        results = [threads.submit(client.get, submitted["response_url"]) for _ in range(SHORT_THREADS)]
+        try:
+            assert all(opened.acquire(timeout=PATIENCE_S) for _ in results)
+            assert asyncio.run(asyncio.wait_for(served.state.call(len, "x"), PATIENCE_S / 2)) == 1
+        finally:
+            end.set()
+        assert {result.result().status_code for result in results} == {404}
 
 
 def test_the_wait_for_a_permit_does_not_count_as_a_database_that_hangs(

@@ -11,6 +11,7 @@ import pytest
 from longtake.endpoints import ltxv098
 from longtake.worker.messages import (
     Done,
+    Failed,
     FileFound,
     FileWanted,
     Planned,
@@ -77,8 +78,10 @@ def kill_at(killed: Worker, stage: str, window: int | None, name: str) -> dict[s
                 killed.send(Proceed())
             case ProgressReport() as report if report.stage == stage and window in (None, report.window):
                 break
-            case Done():
-                raise AssertionError(f"the request ended before the stage {stage}")
+            case Done() | Failed() as end:
+                raise AssertionError(f"the request ended before the stage {stage}: {end}")
+    else:
+        raise AssertionError(f"the process ended before the stage {stage}")
     os.kill(killed.process.pid, signal.SIGKILL)
     killed.process.wait()
     return plan

@@ -17,9 +17,9 @@ INLINE = re.compile(r"(video|audio)/.+|image/(png|jpeg|gif|webp|avif|bmp)|text/p
 """MIME types of files that a browser may show. Files of other types are sent for saving, because HTML and SVG files
 could run scripts with the rights of this server's own pages."""
 
-CODE = re.compile(r"[^/]+/(.*script|css)\b.*")
-"""MIME types of scripts and style sheets. The server's own pages may load such files from it, so a stored file is never
-sent with such a type."""
+CODE = re.compile(r"[^/]+/(.*script|css\b)")
+"""Matches the beginning of the MIME types of scripts, also those with a version (`javascript1.5`), and of style sheets.
+The server's own pages may load such files from it, so a stored file is never sent with such a type."""
 
 RANGE = re.compile(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*", re.IGNORECASE | re.ASCII)
 

@@ -12,7 +12,7 @@ class FairSemaphore:
     - A key gets a further permit only if it holds fewer permits than are free. So one key has at most half of several
       permits, and a second key finds free ones.
     - Of the keys that wait, the one that holds the fewest permits is the next. Of several such keys, it is the one that
-      got its last permit first.
+      has waited longest since it began to wait or, if later, since it last got a permit.
     - The requests of one key get their permits in the order in which they came.
 
     Its methods may be called only in the thread of the event loop.
@@ -23,7 +23,7 @@ class FairSemaphore:
     def __init__(self, permits: int) -> None:
         self._free = permits
         self._used: Counter[str] = Counter()
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # the key whose last permit is the oldest is first
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # the key that has waited longest is first
 
     @asynccontextmanager
     async def permit(self, key_id: str) -> AsyncIterator[None]:

@@ -283,7 +283,9 @@ async def result_response(state: ServerState, row: RequestRow) -> Response:
     """
     if not row.has_ended or row.status_code is None:
         raise RequestFailed(400, "Request is still in progress", None, {"x-fal-request-id": row.id})
-    opened = await state.call_with_retries(payloads.open_result, state.engine, state.store.blobs, row.id)
+    opened = await state.call_for_with_retries(
+        row.key_id, payloads.open_result, state.engine, state.store.blobs, row.id
+    )
     if opened is None:
         return _deleted("The payload of this request was deleted.", row)
     headers = {
