@@ -47,7 +47,7 @@ def test_a_blurred_rendition_gets_the_source_s_detail_and_goes_on_as_the_source_
     source, truth = film[:17], film[17:]
     detail = Detail.of(codes(source[::-1]), blurred(source[-1:])[0])
     carried = carry_detail(np.repeat(blurred(source[-1:]), 12, axis=0), detail, range(12))
-    assert detail.trust.max() < 0.2
+    assert detail.fidelity < 0.2
     assert sharpness(blurred(truth)) < 0.2 * sharpness(truth)
     assert 0.85 < sharpness(carried) / sharpness(source) < 1.15
     inside = np.s_[:, 8:-8, 40:-40]
@@ -67,6 +67,32 @@ def test_motion_back_and_forth_is_not_steady() -> None:
     assert np.median(steady.steadiness[middle]) > 0.9 > 0.3 > np.median(shaking.steadiness[middle])
     assert np.median(steady.mean[middle][..., 0]) == pytest.approx(STEP, rel=0.3)
     assert np.median(shaking.reach[middle]) == pytest.approx(STEP, rel=0.3)
+
+
+def disc(at: float) -> NDArray[np.float32]:
+    """How much of each pixel is inside of a disc whose middle is `at` pixels from the left, [96, 160]."""
+    down, across = np.indices((HEIGHT, WIDTH))
+    cover: NDArray[np.float32] = np.clip(14.5 - np.hypot(across - at, down - HEIGHT / 2), 0, 1).astype(np.float32)
+    return cover
+
+
+def test_an_object_that_crosses_a_still_ground_keeps_its_shape_and_hides_the_ground_before_it() -> None:
+    ground, colour = 0.2 * moving(1)[0], np.array([1, 0.2, 0.2], np.float32)
+    covers = np.stack([disc(110 - at)[..., None] for at in range(25)])
+    film = ground + covers * (colour - ground)
+    detail = Detail.of(codes(film[4::-1]), blurred(film[4:5])[0])
+    carried = carry_detail(np.repeat(blurred(film[4:5]), 20, axis=0), detail, range(20))
+    drawn, true = (frames[-1, ..., 0] > 0.7 for frames in (carried, film))
+    assert (drawn & true).sum() > 0.6 * (drawn | true).sum()
+    assert 0.85 < drawn.sum() / true.sum() < 1.15
+
+
+def test_motion_is_known_where_the_pixels_have_arrived() -> None:
+    motion = SourceMotion.of(codes(moving(5)[::-1]))
+    now, later = motion.after(0), motion.after(500)
+    assert (now.mean == motion.mean).all()
+    assert (now.steadiness == motion.steadiness).all()
+    assert np.isfinite(later.mean).all()
 
 
 def test_without_known_motion_the_model_s_own_is_followed() -> None:

@@ -10,13 +10,14 @@ The new frames are blurred, but they show where things move. The source's pixels
 
 The new frame becomes S(x + f_t) + p * (M_t - R(x + f_t)):
 
-- p is near 1 if R looks like S and the pixel has not moved steadily in the source. The result is the model's frame with
-  the lost detail.
-- p is near 0 if R is blurred, or where the source has moved steadily. Its own motion then shows better than the new
-  frame where a pixel goes. The result is the source's frame, moved.
+- p is near 1 if R looks like S and nothing has moved steadily at this place. The result is the model's frame with the
+  lost detail.
+- p is near 0 if R is blurred, or where something moves steadily in the source or has moved to since, because the
+  source's motion then shows better than the model where the pixel goes. The result is the source's frame, moved.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ and w columns: [h, w, 2]."""
 FLOW_HEIGHT = 240
 """Frames with more rows than this are scaled down to this many rows before optical flow is computed."""
 
-SMOOTHING = 1 / 16
+SMOOTHING = 1 / 20
 """Standard deviation of the Gaussian that smooths the optical flow, as a share of the frame's height. Without smoothing
 the moved picture would look torn."""
 
@@ -57,8 +58,16 @@ LEAST_CONTRAST = 2.0
 """The motion of a pixel counts by the contrast around it. This much contrast, in 8-bit code values per pixel, is added
 everywhere, so that flat areas count a little, too."""
 
+LEAST_MOTION = 0.3
+"""Where the source's motion is smoothed, each displacement counts by its length plus this length in pixels. So an
+object that moves over a still ground keeps its motion up to its edge, instead of being held back by the ground."""
+
 MAX_LENGTHENING = 1.5
 """Smoothing makes displacements shorter. They are lengthened again afterwards, by at most this factor."""
+
+
+MAX_STRETCHING = 3.0
+"""Pixels whose motion stretches the area around them to more than this multiple do not hide what they move over."""
 
 
 @dataclass(frozen=True)
@@ -87,20 +96,31 @@ class SourceMotion:
             no motion is known, and all displacements of the result are 0.
 
         The displacements are smoothed, which makes them shorter where neighbouring pixels move differently. So all of
-        them are then multiplied by one factor, at most 1.5, that restores their mean length.
+        them are then multiplied by one factor, 1 to 1.5, that restores their mean length.
         """
         lumas = [_small_luma(frame.astype(np.float32) / 255) for frame in frames[: MOTION_STEPS + 1]]
         still = np.zeros(lumas[0].shape, np.float32)
         if len(lumas) < 2:
             return cls(np.stack([still, still], axis=-1), np.full_like(still, np.inf), still)
         weights = _contrast(lumas[0])
-        rough = [_rough_flow(near, far) for near, far in itertools.pairwise(lumas)]
-        smooth = np.stack([_smoothed(flow, weights) for flow in rough])
+        rough = _followed([_rough_flow(near, far) for near, far in itertools.pairwise(lumas)])
+        moving = weights * (_length(np.mean(rough, axis=0)) + LEAST_MOTION)
+        smooth = np.stack([_smoothed(flow, moving) for flow in rough])
         mean, reach = smooth.mean(axis=0), _length(smooth).mean(axis=0)
-        rough_length = np.average(_length(np.stack(rough)).mean(axis=0), weights=weights)
+        rough_length = np.average(_length(rough).mean(axis=0), weights=weights)
         smooth_length = max(float(np.average(reach, weights=weights)), 1e-6)
-        lengthening = np.float32(min(MAX_LENGTHENING, rough_length / smooth_length))
+        lengthening = np.float32(np.clip(rough_length / smooth_length, 1, MAX_LENGTHENING))
         return cls(mean * lengthening, reach * lengthening, _length(mean) / np.maximum(reach, 1e-6))
+
+    def after(self, steps: float) -> "SourceMotion":
+        """Returns the motion where its pixels are after they have moved on steadily by `steps` steps.
+
+        Where several pixels arrive at one place, the fastest one counts: a moving object hides the ground before it.
+        Where none arrives, the motion is that of the pixels around.
+        """
+        values = np.dstack([self.mean, self.reach, self.steadiness])
+        moved = _arrived(values, self.steadiness[..., None] * self.mean * np.float32(steps))
+        return SourceMotion(moved[..., :2], moved[..., 2], moved[..., 3])
 
 
 @dataclass(frozen=True)
@@ -111,14 +131,13 @@ class Detail:
     rendition: the same frame after the model's autoencoder has encoded and decoded it, [H, W, 3] in 0..1.
     motion: how far each pixel of the source moves from frame to frame where the source meets the new frames (see
         `SourceMotion`).
-    trust: how much of the model's own drawing is used at each pixel, from 0 (none) to 1 (all of it). Like `motion`, it
-        is for the frame scaled down to h rows (240 at most) and w columns: [h, w].
+    fidelity: how well the model draws the source, from 0 (badly) to 1 (without an error).
     """
 
     source: Pictures
     rendition: Pictures
     motion: SourceMotion
-    trust: NDArray[np.float32]
+    fidelity: float
 
     @classmethod
     def of(cls, frames: NDArray[np.uint8], rendition: Pictures) -> "Detail":
@@ -129,8 +148,7 @@ class Detail:
         rendition: `frames[0]` after the model's autoencoder has encoded and decoded it, [H, W, 3] in 0..1.
         """
         source = frames[0].astype(np.float32) / 255
-        motion = SourceMotion.of(frames)
-        return cls(source, rendition, motion, _fidelity(source, rendition) * (1 - motion.steadiness))
+        return cls(source, rendition, SourceMotion.of(frames), _fidelity(source, rendition))
 
 
 def carry_detail(new_frames: Pictures, detail: Detail, distances: Sequence[int]) -> Pictures:
@@ -141,13 +159,17 @@ def carry_detail(new_frames: Pictures, detail: Detail, distances: Sequence[int])
         frame next to the source.
     """
     rendition = _small_luma(detail.rendition)
-    trust = cv2.resize(detail.trust, (new_frames.shape[2], new_frames.shape[1]))[..., None]
+    size = (new_frames.shape[2], new_frames.shape[1])
     carried = np.empty_like(new_frames)
     for index, (frame, distance) in enumerate(zip(new_frames, distances, strict=True)):
-        displacement = _displacement(_model_flow(_small_luma(frame), rendition), detail, distance + 1)
-        places = _places(displacement, frame.shape[1::-1])
+        steps = MOTION_FRAMES * (1 - math.exp(-(distance + 1) / MOTION_FRAMES))
+        motion = detail.motion.after(steps)
+        unsteadiness = 1 - np.maximum(motion.steadiness, detail.motion.steadiness)
+        trust = (detail.fidelity * unsteadiness).astype(np.float32)
+        flow = _model_flow(_small_luma(frame), rendition)
+        places = _places(_displacement(flow, motion, trust, steps), size)
         drawn = _sampled(detail.source, places)
-        added = trust * (frame - _sampled(detail.rendition, places))
+        added = cv2.resize(trust, size)[..., None] * (frame - _sampled(detail.rendition, places))
         carried[index] = np.clip(drawn + added, 0, 1)
     return carried
 
@@ -168,24 +190,63 @@ def _fidelity(source: Pictures, rendition: Pictures) -> float:
     return float(1 / (1 + (mean**0.5 / BLUR_ERROR) ** 4))
 
 
-def _displacement(flow: Field, detail: Detail, distance: int) -> Field:
+def _displacement(flow: Field, motion: SourceMotion, trust: NDArray[np.float32], steps: float) -> Field:
     """Returns the displacement from each pixel of a new frame to its place in the source's frame next to the new ones.
 
     It is a weighted mean of three displacements:
-    - Where the model is trusted (`detail.trust`): `flow`.
-    - Where it is not trusted and the source moves steadily: the source's motion, continued more and more slowly.
+    - Where the model is trusted: `flow`.
+    - Where it is not trusted and the source moves steadily: the source's motion, continued.
     - Elsewhere: `flow`, shortened where it is longer than the source's continued motion.
 
     flow: the displacement according to the model's frames alone.
-    detail: contains the trust in the model, and the source's motion.
-    distance: 1 for the new frame next to the source, 2 for the next one, and so on.
+    motion: the source's motion, at the places of the new frame (see `SourceMotion.after`).
+    trust: how much of the model's own drawing is used at each pixel, from 0 (none) to 1 (all of it), [h, w].
+    steps: the length of the source's continued motion, in steps of `motion`.
     """
-    steps = MOTION_FRAMES * (1 - np.exp(-distance / MOTION_FRAMES))
-    motion, trust, steady = detail.motion, detail.trust[..., None], detail.motion.steadiness[..., None]
+    share, steady = trust[..., None], motion.steadiness[..., None]
     limit = np.minimum(1, motion.reach * steps / np.maximum(_length(flow), 1e-6))[..., None]
     going_on = steady * motion.mean * steps + (1 - steady) * limit * flow
-    displacement: Field = (trust * flow + (1 - trust) * going_on).astype(np.float32)
+    displacement: Field = (share * flow + (1 - share) * going_on).astype(np.float32)
     return displacement
+
+
+def _arrived(values: NDArray[np.float32], displacement: Field) -> NDArray[np.float32]:
+    """Returns values [h, w, n] of pixels at the places where the pixels go.
+
+    displacement: for each pixel, the displacement from the place where it goes back to where it is.
+    """
+    height, width = displacement.shape[:2]
+    goals = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1) - displacement
+    # Each pixel arrives at the four places around its goal, so that an object that is stretched a little has no holes.
+    x, y = (np.floor(axis).reshape(-1, 1).astype(int) for axis in (goals[..., 0], goals[..., 1]))
+    x, y = x + np.array([0, 1, 0, 1]), y + np.array([0, 0, 1, 1])
+    # Of the values that are assigned to one place, the last one stays. It is that of the fastest pixel. Pixels of an
+    # area that is stretched so far that they would leave holes come first: they hide nothing.
+    down, across = np.gradient(goals, axis=(0, 1))
+    area = np.abs(across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0])
+    order = np.argsort(_length(displacement) * (area < MAX_STRETCHING), axis=None, kind="stable")
+    x, y = x[order], y[order]
+    pixel, corner = np.nonzero((x >= 0) & (x < width) & (y >= 0) & (y < height))
+    target = y[pixel, corner], x[pixel, corner]
+    arrived, known = np.zeros_like(values), np.zeros((height, width), np.float32)
+    arrived[target] = values.reshape(height * width, -1)[order[pixel]]
+    known[target] = 1
+    return _filled(arrived, known)
+
+
+def _filled(values: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns values [h, w, n], with a mean of the known values around where a value is not known.
+
+    known: 1 for each pixel whose value is known, else 0, [h, w]. Without any known value, the result is 0.
+    """
+    height, width = known.shape
+    if known.all() or known.size == 1:
+        return values
+    half = ((width + 1) // 2, (height + 1) // 2)
+    share = cv2.resize(known, half, interpolation=cv2.INTER_AREA)
+    total = cv2.resize(values * known[..., None], half, interpolation=cv2.INTER_AREA)
+    coarse = _filled(total / np.maximum(share, 1e-6)[..., None], (share > 1e-6).astype(np.float32))
+    return np.where(known[..., None] > 0, values, cv2.resize(coarse, (width, height)))
 
 
 def _model_flow(luma: Luma, rendition: Luma) -> Field:
@@ -206,8 +267,24 @@ def _rough_flow(to: Luma, back: Luma) -> Field:
     It is found by dense inverse search (Kroeger 2016) and not smoothed.
     """
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    if len(to) <= FLOW_HEIGHT // 2:
+        search.setFinestScale(0)  # otherwise pictures are halved, which leaves too little of small ones
     flow: Field = search.calc(to, back, None)
     return flow
+
+
+def _followed(flows: Sequence[Field]) -> NDArray[np.float32]:
+    """Returns the displacements of each pixel in consecutive steps, [n, h, w, 2], from the optical flow of each step.
+
+    A pixel is followed: its second displacement is that of the place where the first one has brought it, and so on.
+    """
+    height, width = flows[0].shape[:2]
+    start = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
+    place, followed = start, []
+    for flow in flows:
+        followed.append(cv2.remap(flow, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+        place = place + followed[-1]
+    return np.stack(followed)
 
 
 def _contrast(luma: Luma) -> NDArray[np.float32]:
@@ -238,7 +315,10 @@ def _places(displacement: Field, size: tuple[int, int]) -> NDArray[np.float32]:
     """
     width, height = size
     scale = np.float32(height / displacement.shape[0])
-    moved = cv2.resize(displacement, size, interpolation=cv2.INTER_LINEAR) * scale
+    smooth = cv2.resize(displacement, size, interpolation=cv2.INTER_LINEAR)
+    nearest = cv2.resize(displacement, size, interpolation=cv2.INTER_NEAREST)
+    # At the edge of an object that moves over a ground, displacements between both would show what is between them.
+    moved = np.where(_length(smooth - nearest)[..., None] > 1, nearest, smooth) * scale
     pixels = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
     # Near the edges the displacement is made shorter, so that no place is outside the source's frame. Where the new
     # frame would show something that the source's frame does not have, it shows the edge of that frame, stretched.
