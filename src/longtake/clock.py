@@ -81,8 +81,9 @@ class Clock:
         Call it when a server starts. After such a gap, either no server ran for that long, or the system's clock is set
         wrong.
 
-        `is_steady` is True again when the clock has run for ten minutes (SETTLE_S) without a jump, or jumps to a time
-        at most a day after `known`. Until then `now` follows each jump at once, because somebody may correct the clock.
+        `is_steady` is True again when the system's clock has run for ten minutes (SETTLE_S) without a jump, or jumps to
+        a time at most a day after `known`. Until then `now` follows each jump at once, because somebody may correct the
+        system's clock.
         """
         ahead_s = self.now() - known
         if ahead_s <= DOUBT_S:
@@ -129,8 +130,8 @@ class Clock:
         """Updates this clock's offset from the monotonic clock, and always accepts the system's time.
 
         It is used after `doubt` found that the system's time may be wrong. The doubt ends in two cases:
-        - The clock jumps, by a minute (JUMP_S) or more, to a time at most a day after the newest stored time.
-        - The clock runs for ten minutes (SETTLE_S) without a jump.
+        - The system's clock jumps, by a minute (JUMP_S) or more, to a time at most a day after the newest stored time.
+        - The system's clock runs for ten minutes (SETTLE_S) without a jump.
 
         offset_s: the system's time minus `elapsed`, both at the same moment.
         elapsed: the present time of the monotonic clock in seconds.

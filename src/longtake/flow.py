@@ -29,8 +29,8 @@ class Flow:
         that ends by this is not checked.
 
         now: the present time in seconds, by the same clock as in the constructor.
-        moved: the number of bytes so far, counted from any moment. Later calls of `slow_period` must count from
-            the same moment.
+        moved: the count of moved bytes at this moment. It may be any number, such as 0. Later calls of `slow_period`
+            must go on with this count.
         """
         self._since, self._moved = now, moved
 
@@ -40,8 +40,8 @@ class Flow:
         If the present period is over, the next one begins.
 
         now: the present time in seconds.
-        moved: the number of bytes so far, counted from the creation of this object. If `restart` was called, it is
-            counted like the `moved` of the last call of `restart`.
+        moved: the count of moved bytes: the number that the last call of `restart` was given (0 if there was none),
+            plus all bytes that were moved since that call.
         """
         seconds = now - self._since
         if seconds < self._period_s:

@@ -79,7 +79,12 @@ def _own_groups(version: _Version) -> Iterator[Path]:
 
 
 def _of_group(folder: Path, version: _Version) -> HostMemory | None:
-    """Returns the memory that a group leaves to its processes. Returns None if it has no limit, or is no group."""
+    """Returns the memory that a control group (cgroup) of Linux leaves to its processes. Returns None if the group has
+    no limit, or if `folder` does not belong to a group.
+
+    folder: the group's folder in the file system.
+    version: the version of control groups, which has the names of the files in the folder.
+    """
     try:
         limit, used = (int((folder / name).read_text()) for name in (version.limit, version.used))
         numbers = _numbers(folder / "memory.stat")

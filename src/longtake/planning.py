@@ -21,7 +21,8 @@ from longtake.settings import Settings
 from longtake.video import VideoInfo
 
 LARGEST_SEED = 2**31 - 1
-"""Random seeds are below this number, so that they fit into a signed 32-bit integer of any client."""
+"""For a request without a seed, a seed is drawn from 0 up to, but not including, this number. So it fits into a signed
+32-bit integer of any client."""
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 

@@ -216,8 +216,8 @@ class Settings(BaseSettings):
     their headers X-Forwarded-For and X-Forwarded-Proto. If an address of this machine is listed, these headers are
     trusted from every program on this machine."""
     max_connections: Positive = 1000
-    """Largest number of open connections. It is smaller if the process may open fewer than about twice as many files.
-    When it is reached, the connection that has waited longest without a complete request is closed."""
+    """Largest number of open connections; at most about half as many as the files that the process may open. When it is
+    reached, the connection that has waited longest without a complete request is closed."""
     max_connections_per_peer: Positive = 500
     """Largest number of open connections of one client. An IPv4 address or a /64 IPv6 network counts as one client."""
     max_streams_per_key: Positive = 200

@@ -20,7 +20,8 @@ MAX_LIFE_S = 24 * 3600.0
 """Longest time in seconds for which a token is valid."""
 
 ANONYMOUS = Caller("proxy", "token", None)
-"""The caller in a proxy request without a key, which the setting `open_proxy` can allow."""
+"""The caller of a request without a key to /api/fal/proxy, to which fal's JavaScript client sends requests from
+browsers. The setting `open_proxy` can allow such requests."""
 
 
 @dataclass(frozen=True)

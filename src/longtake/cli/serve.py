@@ -89,7 +89,12 @@ def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | No
 
 
 def _listen_host(host: str | None, *, has_keys: bool) -> str:
-    """Returns the address at which the server listens (see `_serve`). Prints why it is not `host`, if it is another."""
+    """Returns the address at which the server listens. Prints the reason if it is not the wanted one.
+
+    host: the wanted address. None means all addresses if an API key exists, otherwise 127.0.0.1.
+    has_keys: True if an API key exists. If none exists, an address that other machines can reach is replaced by
+        127.0.0.1.
+    """
     from longtake.service.server import is_loopback
 
     wanted = host or ("0.0.0.0" if has_keys else LOOPBACK)

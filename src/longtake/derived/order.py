@@ -9,8 +9,8 @@ from typing import Any
 from longtake.media.limits import Limits
 
 PICTURE = "picture"
-"""The value of `Order.maker` with which the program `derived.program`, which makes files from stored videos, returns
-the size of a picture instead: {width, height}."""
+"""A value of `Order.maker`. With it, the program `derived.program` makes no file, but returns the size of a picture:
+{width, height}."""
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from longtake.plans import frames_on_clock, playable_rate
 from longtake.video import VideoInfo
 
 WINDOW_FRAMES = 505
-"""Largest sum of context frames (the source frames that the model continues) and new frames if the request's field
+"""The usual sum of context frames (the source frames that the model continues) and new frames if the request's field
 `context` is not set. fal publishes this number.
 
-The context has the frames that the new ones leave of this sum. If they leave fewer than 25 (DEFAULT_CONTEXT), it has 25
-nevertheless (or all frames of a shorter source), and the sum is larger.
+The number of context frames is 505 minus the number of new frames, but at least 25 (DEFAULT_CONTEXT). It is at most the
+number of source frames.
 """
 
 DIRECTIONS: Mapping[str, Direction] = {"end": "forward", "start": "backward"}

@@ -158,10 +158,12 @@ def confine() -> None:
 
 
 def call_filter(machine: str) -> bytes:
-    """Returns the seccomp filter for a machine type, a field of `Numbers`: a BPF program of 8 bytes per instruction.
+    """Returns the seccomp filter for a machine type: a BPF program of 8 bytes per instruction.
 
-    It decides on the process's system calls in this way:
-    - CALLS, and `clone` for new threads, are allowed.
+    machine: the name of the machine type: "x86_64" or "aarch64", as the fields of `Numbers` are named.
+
+    The filter decides on the process's system calls in this way:
+    - Those that decoding needs (the dictionary CALLS lists them), and `clone` for new threads, are allowed.
     - `clone3` fails with ENOSYS, because a filter cannot see its arguments. Libraries then use `clone`.
     - A call by the numbers of another machine type, such as a 32-bit one, ends the process with SIGSYS.
     - All others fail with EPERM.

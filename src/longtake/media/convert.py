@@ -110,9 +110,9 @@ class FrameConverter:
     def _resampled(self, frame: Any, pixel_format: str) -> Any:
         """Returns the decoded frame in FFmpeg's format `pixel_format`, scaled but neither rotated nor cropped.
 
-        The rotated result has the frame's aspect ratio, and is at least as wide and high as the converter's output, so
-        that it can be cropped to that size. A Y'CbCr result keeps the frame's own matrix and range; an RGB result has
-        the full range.
+        The caller rotates the result later. It then has the frame's aspect ratio, and is at least as wide and high as
+        the converter's output, so that it can be cropped to that size. A Y'CbCr result keeps the frame's own matrix and
+        range; an RGB result has the full range.
         """
         width, height = self._scaled_size(frame)
         if self._source.transposed:

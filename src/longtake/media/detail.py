@@ -12,8 +12,9 @@ The new frame becomes S(x + f_t) + p * (M_t - R(x + f_t)):
 
 - p is near 1 if R looks like S and nothing has moved steadily at this place. The result is the model's frame with the
   lost detail.
-- p is near 0 if R is blurred, or where something moves steadily in the source or has moved to since, because the
-  source's motion then shows better than the model where the pixel goes. The result is the source's frame, moved.
+- p is near 0 if R is blurred, or at a place where something moved steadily in the source, or to which it has moved on
+  since. There the motion measured in the source predicts the place of a pixel better than the new frame does. The
+  result is the source's frame, moved.
 """
 
 import itertools
@@ -46,7 +47,8 @@ MOTION_STEPS = 4
 """The source's motion is averaged over at most this many pairs of neighbouring frames, those next to the new frames."""
 
 MOTION_FRAMES = 60
-"""The number of new frames after which the source's own motion has slowed down to 1/e of its speed."""
+"""The number of new frames after which the source's motion, which is continued into the new frames more and more
+slowly, has 1/e of its speed. The continued motion tells where the source's fine detail belongs in a new frame."""
 
 BLUR_ERROR = 0.06
 """The error at which `_fidelity`, the measure of how well a model draws a picture, is 1/2. The error is the root mean
@@ -55,12 +57,12 @@ decoded it. Differences at contours weigh most. The small models in this package
 they were trained on, and 0.1 or more on real video."""
 
 LEAST_CONTRAST = 2.0
-"""The motion of a pixel counts by the contrast around it. This much contrast, in 8-bit code values per pixel, is added
-everywhere, so that flat areas count a little, too."""
+"""Where the motion of pixels is averaged, each pixel is weighted by the contrast around it. This much contrast, in
+8-bit code values per pixel, is added to every weight, so that flat areas count a little, too."""
 
 LEAST_MOTION = 0.3
-"""Where the source's motion is smoothed, each displacement counts by its length plus this length in pixels. So an
-object that moves over a still ground keeps its motion up to its edge, instead of being held back by the ground."""
+"""Where the source's motion is smoothed, each displacement is also weighted by its length plus this length in pixels.
+So an object that moves over a still ground keeps its motion up to its edge: the ground hardly changes the mean."""
 
 MAX_LENGTHENING = 1.5
 """Smoothing makes displacements shorter. They are lengthened again afterwards, by at most this factor."""
@@ -141,8 +143,9 @@ class Detail:
 
     @classmethod
     def of(cls, frames: NDArray[np.uint8], rendition: Pictures) -> "Detail":
-        """Measures the source's motion, and how well the model draws the source. Returns both, with `frames[0]` and
-        `rendition`, as what `carry_detail` needs to add the source's fine detail to new frames.
+        """Returns the `Detail` with which `carry_detail` adds the source's fine detail to new frames.
+
+        Its `motion` is measured in `frames`. Its `fidelity` is measured by comparing `frames[0]` with `rendition`.
 
         frames: the source's frames [T, H, W, 3], ordered by their distance from the new frames, the nearest one first.
         rendition: `frames[0]` after the model's autoencoder has encoded and decoded it, [H, W, 3] in 0..1.

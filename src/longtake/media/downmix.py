@@ -40,8 +40,8 @@ _DEFAULT_CHANNELS = {
 """Number of channels -> names of the channels, for files that do not name them (plain PCM in Matroska and AVI)."""
 
 REACH_S = 0.005
-"""Half of the time in seconds over which the limiter lowers the sound before a sample that would clip, and raises it
-again after it. A change of gain over this time is heard neither as a click nor as a change of loudness."""
+"""The limiter lowers the gain during the 2 x REACH_S seconds before a sample that would clip, and raises it again
+during the 2 x REACH_S seconds after it. Such a change is heard neither as a click nor as a change of loudness."""
 
 _BATCH = 28
 """The limiter processes at least `_BATCH` x reach samples at a time, plus 4 x reach samples around them, where reach is

@@ -245,7 +245,8 @@ def _start(run: Iterator[tuple[int, Any]], lead: int, first: int, accept_any: bo
     `lead`, or has a damaged frame.
 
     run: yields (index, decoded frame) with rising indices.
-    lead: index of the first frame that the caller needs: `first`, or the frame before it for the deinterlacing filter.
+    lead: index of the frame at which decoding must begin, at the latest: `first`, or the frame before it if a
+        deinterlacing filter needs that one to make frame `first`.
     first: index of the wanted frame.
     accept_any: True if decoding cannot start earlier. Then only a frame that `run` does not contain gives None.
     """

@@ -66,19 +66,28 @@ class _Unfinished(NamedTuple):
 
 
 _Place = tuple[int, int, int]
-"""What the packets of one table have in common: its kind, their size, and the remainder of their positions by the
-size."""
+"""(kind of table, packet size, position of the packet in the file modulo the packet size).
+
+The kind is the third byte of the packet: a key of _COUNTS. With the right packet size, all packets of one table have
+the same place, because their positions differ by multiples of this size.
+"""
 
 
 def _places(kind: int, position: int) -> Iterator[_Place]:
-    """Yields the places of a packet at `position`, one for each size that packets can have."""
+    """Yields (kind, size, position % size) for each size that packets can have: 188, 192 and 204 bytes (TS_PACKETS).
+
+    The size in this file is not known. Two packets that have one of these tuples in common may belong to one table.
+
+    kind: the third byte of the packet, which tells the kind of table that it contains: a key of _COUNTS.
+    position: the position of the packet's first byte in the file.
+    """
     return ((kind, size, position % size) for size in TS_PACKETS)
 
 
 class _Tables:
     """Collects the tables of programs from the packets of a file.
 
-    num_programs: the number of programs that all different tables so far list together.
+    num_programs: the sum of the numbers of programs in the tables so far. Equal tables count once.
     """
 
     def __init__(self) -> None:
@@ -103,8 +112,11 @@ class _Tables:
         """Finds the unfinished table that the packet at `position` continues, removes it, and returns its bytes so far.
         Returns no bytes if there is none.
 
-        It is a table whose last packet is a multiple of the packet size away. If there is none, and `by_place` is
-        False, it is the newest table, because other bytes may be between packets.
+        It is a table of the same kind whose last packet is a multiple of a possible packet size away.
+
+        kind: the third byte of the packet, which tells the kind of table that it contains: a key of _COUNTS.
+        by_place: False to take the newest unfinished table of this kind if there is no such table, because other bytes
+            may be between packets.
         """
         placed = (table for place in _places(kind, position) if (table := self._unfinished.get(place)) is not None)
         found = next(placed, None if by_place else self._newest.get(kind))

@@ -37,8 +37,8 @@ class FrameTimes:
     pts: presentation times of all frames in rising order; None if a frame has no time or two have the same. If the file
         is cut off, these are only the times before the first missing frame.
     keyframe_times: presentation times of the frames at which decoding can start, in rising order.
-    restart_times: the times in `keyframe_times` of the keyframes that are shown after all frames that are stored before
-        them.
+    restart_times: those of `keyframe_times` whose keyframe is an IDR picture of H.264. All frames that are stored
+        before such a keyframe are shown before it, and all that are stored after it are shown after it.
     last_duration: duration of the last packet; 0 if unknown.
     rising: True if the presentation times rise from packet to packet, in the order in which packets are stored.
     stated_end: None if the file is complete. If it is cut off, the time at which the last frame of the complete file
@@ -147,9 +147,9 @@ def _cut(
     file: the file itself.
     shown: the stream's packets with a frame that is shown.
 
-    `cut` is the decoding time of the first frame that is missing or may be incomplete. It is None in a file that is cut
-    off after the frames of `shown`, so that all of these are whole. `end` is the time at which the last frame of the
-    complete file would end, as the file states it; if the file does not, the end of the last frame that is left.
+    `cut` is the decoding time of the first frame that is missing or may be incomplete. It is None if the file is cut
+    off, but all frames of `shown` are whole. `end` is the time at which the last frame of the complete file would end,
+    if the file states it. Otherwise it is the end of the last frame of `shown`.
     """
     file_bytes = size_of(file)
     reached = max(packet.pts + packet.duration for packet in shown if packet.pts is not None)

@@ -149,8 +149,9 @@ def velocities(
     tokens: the noisy tokens of each modality, [1, n, C]: n tokens with C channels each.
     sigma: the step's noise level, 0..1. A token's own noise level is its share (`TrackInputs.levels`) of sigma.
     predictions: the conditions of each prediction. Row i of the result belongs to predictions[i]. The transformer
-        computes in the dtype of the encoded prompts. Isolated predictions must be the last ones, and those that disturb
-        a modality must follow one another.
+        computes in the dtype of the encoded prompts. Isolated predictions, in which video and audio do not attend to
+        each other, must be the last ones. Those that switch off the self-attention of the same modality (`disturbed`)
+        must follow one another.
     stg_blocks: numbers (from 0) of the blocks in which the `disturbed` modalities' self-attention is switched off.
     """
     found: dict[Stream, Tensor] = transformer(positioned, tokens, sigma, predictions, stg_blocks)

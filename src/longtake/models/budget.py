@@ -1,7 +1,7 @@
-"""Decides which memory holds the text encoder, and which the copies from which weights with merged adapters are
-restored.
+"""Decides which memory holds the text encoder, and which memory holds copies of a model's original weights.
 
-Also decides if weights may be in pinned host memory.
+After adapters were merged into weights, the original ones are restored from the copies. The module also decides if
+weights may be in pinned host memory.
 
 The decisions depend on the sizes of the weights and on the total sizes of the memories, but not on how much memory is
 free. So a request gives the same bits whatever else the machine does, also if it was interrupted and continues.
@@ -81,13 +81,16 @@ def may_pin_adapters(num_bytes: int, memories: Memories) -> bool:
 def copies_home(sizes: Mapping[str, int], copies: int, offload: str, memories: Memories) -> Home:
     """Returns where copies of a model's original weights are kept. Merged weights are restored from them.
 
-    A merged weight is one that adapters were merged into. The result is "device" (beside the weights), "pinned" (pinned
-    host memory), "host" (ordinary host memory) or "none". It is "none" if there is no room for copies, or if the
-    weights are streamed. Then adapters are never merged.
+    A merged weight is one that adapters were merged into. The result is one of these:
+    - "device": beside the weights, in the same memory.
+    - "pinned": in pinned host memory.
+    - "host": in ordinary host memory.
+    - "none": there are no copies, because there is no room for them or because the weights are streamed. Without copies
+      adapters are never merged into the weights, but computed beside them.
 
     sizes: the bytes of each part of the model.
     copies: the bytes of all weights that adapters could be merged into.
-    offload: where the model's weights are; see `memory.Offload`. Streamed weights ("group") are never merged into.
+    offload: where the model's weights are; see `memory.Offload`. "group" means that they are streamed.
     memories: the memory of the machine.
     """
     if offload == "group":
@@ -137,7 +140,8 @@ def _leaves_room(weights: int, on_device: int, memories: Memories) -> bool:
     """Returns True if the device's memory has room for activations beside what it already holds: weights, and copies of
     weights.
 
-    weights: the bytes of all the model's weights. A small model needs less room: at most 8 times these bytes.
+    weights: the bytes of all the model's weights. Activations need room for 8 times as many bytes, but for 16 GiB
+        (ACTIVATIONS) at most.
     on_device: the bytes of the weights and copies that are on the device.
     memories: the total memory of the device and of the host.
     """

@@ -83,7 +83,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Differences:
-    """The differences between a checkpoint's tensors and those of its class.
+    """The differences between a checkpoint's tensors and those of the module class into which it is loaded.
 
     missing: names that only the class has.
     unknown: names that only the checkpoint has.
@@ -256,7 +256,7 @@ def _names_of_part(part: PartName, file: Path, keys: Iterable[str], layout: Layo
 
 
 def _renamed(keys: Sequence[str], rename: Callable[[str], str | None]) -> dict[str, str]:
-    """Returns, for each tensor that the class loading the file needs, its name in the class -> its name in the file.
+    """Returns name in the module class -> name in the file, for each tensor that this class needs.
 
     keys: the tensors' names in the file.
     rename: takes such a name, and returns the name in the class, or None if the class does not need the tensor.

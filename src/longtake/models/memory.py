@@ -72,9 +72,10 @@ def choose_dtype(settings: Settings, device: torch.device, *, embedded: bool) ->
 
 @contextmanager
 def present(device: torch.device) -> Iterator[None]:
-    """Context manager: inside its block, a CUDA GPU is the present one of this thread. Does nothing for other devices.
+    """Context manager: inside its block, `device` is torch's current CUDA device in this thread. Does nothing for a
+    device that is no CUDA GPU.
 
-    Streams and CUDA graphs belong to the present GPU, also if the tensors of the work are on another one.
+    Streams and CUDA graphs belong to the current CUDA device, even if the tensors of the work are on another GPU.
     """
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
         yield
@@ -206,7 +207,11 @@ class _Weights(Protocol):
 
 
 class _ChangingWeights:
-    """The weights of a part that are moved, because they may change on the device or share its memory with the host."""
+    """The weights of a part that are moved from the host to the device and back, and are never in both.
+
+    They are used in place of `HostCopies`, which keeps weights in host memory all the time. That would be wrong for
+    weights that may change on the device, and useless if device and host share their memory.
+    """
 
     def __init__(self, part: torch.nn.Module, device: torch.device) -> None:
         self._part = part
@@ -241,7 +246,7 @@ def share_device(parts: Mapping[PartName, torch.nn.Module], device: torch.device
     in host memory, and are not copied back.
 
     parts: they are in host memory now.
-    pinned: True if these other weights are pinned in host memory now.
+    pinned: True to move the weights that stay in host memory to pinned memory, which a GPU reads fast.
     """
 
     def weights_of(name: PartName) -> _Weights:

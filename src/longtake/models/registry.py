@@ -271,7 +271,8 @@ def located(card: ModelCard, settings: Settings) -> dict[PartName, Path]:
     For example the VAE of a model is in the folder `models_dir/<name>/vae`. A model has one or two places, each a
     folder or a checkpoint file:
     - If `settings.model_sources[name]` is an existing path: that path, and then `models_dir/<name>`.
-    - Otherwise: `WEIGHTS/<name>` for a model in the package, `models_dir/<name>` for any other model.
+    - Otherwise: `models_dir/<name>`. For a small model that ships inside this package it is `WEIGHTS/<name>` instead,
+      where WEIGHTS is a folder of the package.
 
     A part's path is the first of these that exists:
     1. the part's folder (`FOLDERS` has its name) in one of these places;

@@ -103,9 +103,9 @@ class TextEncoder(ABC, Generic[EncodedT]):
             copies.onload()
 
     def release(self) -> None:
-        """Frees the device memory of weights that do not stay there, for the sampling.
+        """Frees device memory for the sampling: removes the encoder's weights from it, unless they always stay there.
 
-        The next prompt that is not in the cache moves them back.
+        The weights are moved back for the next prompt that is not in the cache.
         """
         for copies in self._copies:
             copies.release()

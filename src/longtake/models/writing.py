@@ -18,7 +18,8 @@ from longtake.errors import is_out_of_memory
 log = logging.getLogger(__name__)
 
 MEMORY_STEP = 64
-"""The number of tokens for which there is room in a `FixedMemory` is a multiple of this, which suits attention."""
+"""A `FixedMemory`, which stores the keys and values of tokens for attention, has room for a multiple of this number of
+tokens. Attention is faster with such sizes."""
 
 UNRECORDED = 2
 """The number of tokens that are computed before the work for one token is recorded as a CUDA graph, which is then

@@ -33,7 +33,8 @@ A client can send such a data URI back as the input of another request: it is be
 """
 
 DELETION_S = 1.0
-"""Seconds within which the row of a request changes after the blob of its result was deleted."""
+"""Most seconds that a reader waits if the blob of a request's result is missing. If the result was deleted, its row in
+the database says so within this time, because a deletion changes the row soon after the blob is gone."""
 
 _ENCODED_AT_ONCE = 3 * 2**18
 """Number of bytes that are encoded as base64 at once: a multiple of 3, so that only the last piece needs padding."""

@@ -18,7 +18,8 @@ long."""
 LONGEST_PAUSE_S = 300.0
 """Longest time in seconds for which no webhook is sent to a host that did not answer one in time."""
 REMEMBERED = 4096
-"""Maximum number of receivers (API key and host) whose missing answers are remembered, to pause them."""
+"""Maximum number of receivers of webhooks (API key and host) for which the server remembers that they did not answer a
+webhook in time. It pauses the webhooks to such a receiver."""
 
 
 @dataclass(frozen=True)

@@ -132,8 +132,7 @@ def pairs(latent: Tensor, frames: RGBFrames) -> tuple[Tensor, RGBFrames]:
     each, [n, H, W, 3].
 
     The picture is the middle one of the frames that the latent frame covers. The n latent frames are evenly spaced. n
-    is so large that they have at least 1500 latents (ENOUGH_CELLS), of which each has h x w; it is f if all latent
-    frames have fewer. Both results are copies.
+    is the least number with n * h * w >= 1500 (ENOUGH_CELLS), but at most f. Both results are copies.
 
     latent: normalised latents [1, C, f, h, w].
     frames: the frames [T, H, W, 3] that the VAE has turned into `latent`.

@@ -115,15 +115,15 @@ class Connections:
         return len(self._waiting) + len(self._busy)
 
     def admit(self, connection: Connection, peer: str) -> bool:
-        """Adds a new connection as a waiting one. Returns False if there is no room for it.
+        """Adds a new connection, which waits for a request now. Returns False, and adds nothing, if there is no room.
 
         If there is no room, the caller must close the new connection.
 
-        If the limit for one client or for all clients is reached, a waiting connection is closed to make room:
-        - If this client has as many connections as allowed: the one of them that has waited longest.
-        - If there are as many connections as allowed in all: the one that has waited longest of the client with the
-          most waiting connections.
-        There is no room if none of these connections waits.
+        If a limit is reached, a connection that waits for a request is closed to make room:
+        - If this client has as many connections as allowed: of its waiting ones, the one that has waited longest.
+        - If all clients together have as many connections as allowed: of the client with the most waiting ones, the one
+          that has waited longest.
+        There is no room if no connection waits that could be closed in this way, because all are busy with requests.
 
         peer: the name of the client: its IPv4 address, or its network of 64 bits for IPv6 (see `peer_of`).
         """

@@ -37,7 +37,8 @@ _IMPORT = re.compile(r"""^(?:import|\} from)\b[^"]*"\./([\w.]+)";""", re.MULTILI
 _SHEET = re.compile(r"""^@import "([\w.]+)";$""", re.MULTILINE)
 """Matches a line of a style sheet that imports another one. The group is the other one's name."""
 _LATER = re.compile(r'\bimport\("\./([\w.]+)"\)')
-"""Matches an import of a script that is loaded while the page is used already. The group is the script's name."""
+"""Matches a dynamic import, `import("./<name>")`: it loads a script only when the page needs it. The group is the
+script's name."""
 PACKED = ("image/jpeg", "video/mp4")
 """MIME types of files that are compressed already. All others are compressed with gzip for clients that accept it."""
 SECURITY_HEADERS = {
@@ -147,7 +148,7 @@ def _preloads(page: str, root: str) -> str:
     """Returns the HTML that lets the browser load all scripts of a page at once.
 
     Otherwise it would learn of each only from the file that imports it, and wait for the network again and again. The
-    scripts that the page needs first come first, and those that it imports later have a low priority.
+    scripts that the page needs first come first, and those that it imports dynamically have a low priority.
 
     page: the page's name.
     root: the relative URL of the server's root, such as `../`.
@@ -167,7 +168,7 @@ def _imported(name: str, known: list[str], *, later: bool = False) -> list[str]:
     their order. Returns this list.
 
     known: the names of the scripts that were found already. Their imports are not followed again.
-    later: True to include what is imported while the page is used already.
+    later: True to include dynamic imports, `import("./<name>")`, which load a script only when the page needs it.
     """
     if name not in known:
         known.append(name)
@@ -180,7 +181,8 @@ def _imported(name: str, known: list[str], *, later: bool = False) -> list[str]:
 def _imports(name: str, later: bool) -> tuple[str, ...]:
     """Returns the names of the scripts that the script `name` imports itself.
 
-    later: True to include what is imported while the page is used already."""
+    later: True to include dynamic imports, `import("./<name>")`, which load a script only when the page needs it.
+    """
     text = (FOLDER / "static" / name).read_text("utf-8")
     return (*_IMPORT.findall(text), *(_LATER.findall(text) if later else ()))
 

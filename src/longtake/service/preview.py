@@ -18,8 +18,8 @@ ASK_EVERY_S = 1.0
 """Minimum seconds between two writes to the database which record that a client asks for previews of a request."""
 
 MOST_WATCHED = 10_000
-"""When a client asks for previews of a request, the server writes this to the database. It remembers these writes, of
-at most this many requests, so as not to repeat one within a second. For more requests, writes are repeated."""
+"""Largest number of requests for which the server remembers when it last wrote to the database that a client asks for
+previews. It does not repeat such a write within a second (ASK_EVERY_S), except for requests beyond this number."""
 
 
 def routes(state: ServerState) -> list[BaseRoute]:

@@ -16,9 +16,10 @@ from longtake.service.reports import report
 from longtake.service.responses import FRESH, NotFound, to_json
 
 EVERYBODY = "everybody"
-"""The name of all callers who read shared results, which everybody with the link may see, in place of the id of an API
-key. Together they may have as many open reports (answers that are being made or sent; see `service.reports`) as one
-key."""
+"""Stands in place of an API key's id for all callers who read shared results, because they need no key.
+
+Together they may have as many open reports (answers that are being made or sent; see `service.reports`) as one key.
+"""
 
 _SHARED = ("endpoint", "completed_at", "model", "prompt", "seed", "video")
 """The facts about a request that everybody may see if its result is shared. The server's own pages also show others."""

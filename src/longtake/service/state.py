@@ -36,7 +36,8 @@ The time for which a call waits for a thread does not count.
 """
 
 SHORT_THREADS, BODY_THREADS, REPORT_THREADS = 4, 12, 4
-"""The numbers of threads for short work such as the check of a key, for bodies and uploads, and for reports.
+"""The numbers of threads for short work such as the check of a key, for bodies and uploads, and for reports (answers
+that need many reads of the database, such as pages of past requests).
 
 Only one thread of Python runs at a time. With more threads for short work, the event loop would wait too long while
 many new clients connect.

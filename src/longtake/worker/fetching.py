@@ -52,7 +52,7 @@ STOP_S = 2.0
 
 MOST_PAUSES = 1000
 """Maximum number of requests whose pauses are counted. A request's download pauses after each error of this machine,
-each time longer. Of more requests, the one that paused the longest time ago begins with short pauses again."""
+each time longer. If there are more requests, the count of the one that paused the longest time ago is forgotten."""
 
 HEAR_S = 1.0
 """Seconds after which a stopped download has usually ended. If one has not, another download may be stopped, so that a
@@ -233,9 +233,9 @@ class FetchPlaces:
     def _wait_for_machine(self, place: Place, error: Exception) -> DownloadEnding:
         """Waits some seconds after a temporary error in a download (`place`). Returns how the download ended:
 
-        "stopped": the database failed, or the disk is still full although the unfinished file was deleted. "failed":
-        this machine failed in another way. The attempt counts, because the file may be too large for this machine. An
-        `Outcome`: the same as "failed", but in the last attempt that is allowed. It is returned without a wait.
+        - "stopped": the database failed, or the disk is full even without the unfinished file. No attempt is counted.
+        - "failed": this machine failed in another way. The attempt counts: the file may be too large for this machine.
+        - An `Outcome`: the same as "failed", but in the last attempt that is allowed. It is returned without a wait.
 
         The disk is that of the path in `error`, or of the data folder if it has no path.
         """

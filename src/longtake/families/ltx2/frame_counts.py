@@ -104,9 +104,11 @@ def window_context(options: LTX2Options, counts: FrameCounts, available: int) ->
     - If `frame_counts` shortened the context to make room for new frames, it is the shortened number,
       `counts.context_frames`.
 
+    `frame_counts` has shortened the context if `counts.context_frames` is less than what `whole_latent_context` makes
+    of the number that the request asks for and of `available`.
+
     `counts`: the frame counts of the request, as `frame_counts` returns them.
-    `available`: the number of source frames. With it, this function finds out whether `frame_counts` shortened the
-        context: then `counts.context_frames` is less than the request asks for and the source has.
+    `available`: the number of source frames.
     """
     wanted = requested_context(options)
     if counts.context_frames < whole_latent_context(options.direction, wanted, available):

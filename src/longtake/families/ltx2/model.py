@@ -81,7 +81,8 @@ def load(
 
 
 BLOCK_FORWARD = BlockForward(block_forward, with_varying_sizes)
-"""How the blocks of the transformer compute, and which sizes of their inputs differ between requests."""
+"""What torch needs to compile the transformer's blocks (see `models.compiled`): a function that computes a block, and
+one that tells torch which sizes of a block's inputs differ between requests."""
 
 
 def _evaluate(card: LTX2Card, transformer: Any, device: torch.device, dtype: torch.dtype) -> None:
