@@ -1,6 +1,7 @@
 """Files come from a (local stand-in for the) hub whole, resumed and verified, or not at all."""
 
 import json
+import logging
 import signal
 import socket
 import subprocess
@@ -12,8 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from itertools import repeat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from huggingface_hub.utils._xet_progress_reporting import XetDownloadProgressReporter
 
 from longtake.errors import Cancelled, DownloadFailed
 from longtake.models import hub, hub_access
@@ -220,6 +223,27 @@ def test_a_list_elsewhere_inside_is_not_asked_for(stand_in: Hub) -> None:
         inside.setblocking(False)
         with pytest.raises(BlockingIOError):
             inside.accept()
+
+
+def test_each_byte_counts_once_where_the_library_has_a_second_bar_for_the_network() -> None:
+    """So it is for files in the hub's Xet storage, in which all large ones are."""
+    counts: list[int] = []
+    bars = hub._progress_class(counts.append)
+    with XetDownloadProgressReporter(
+        reconstruction_desc="", total=len(BIG), log_level=logging.WARNING, tqdm_class=bars
+    ) as reporter:
+        for share in (1, 2, 3, 4):
+            done = len(BIG) * share // 4
+            reporter.update_progress(
+                SimpleNamespace(
+                    total_bytes=len(BIG),
+                    total_bytes_completed=done,
+                    total_bytes_completion_rate=1.0,
+                    total_transfer_bytes_completed=done,
+                    total_transfer_bytes_completion_rate=1.0,
+                )
+            )
+    assert sum(counts) == len(BIG)
 
 
 def test_a_file_larger_than_stated_is_given_up(stand_in: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,7 +192,8 @@ def _belongs(path: str, published: str) -> bool:
 def pull(card: ModelCard, settings: Settings, on_progress: OnProgress = ignore_progress) -> Pull:
     """Downloads the files of a model that are not on this machine, and verifies their sizes and hashes.
 
-    Returns the `Pull`, which lists these files. After a failure, the next call continues the download.
+    Returns the `Pull`, which lists these files. After a failure, the next call downloads only the files that are not
+    complete, each from its beginning.
 
     on_progress: receives the bytes downloaded so far as `step`, and the bytes of the whole download as `steps`.
 

@@ -200,9 +200,13 @@ def _hidden(folder: Path, file: HubFile, suffix: str) -> Path:
 def _progress_class(on_bytes: OnBytes) -> type[Any]:
     """Returns a class of progress bars that draw nothing, and call `on_bytes` with the number of new bytes.
 
-    The hub's library takes a class, because it creates its progress bars itself.
+    The hub's library takes a class, because it creates its progress bars itself. It may create two for one file: one
+    for the file's bytes, and one for the same bytes on their way through the network. Only the first one counts bytes;
+    the others call `on_bytes` with 0.
     """
     from tqdm import tqdm  # type: ignore[import-untyped]
+
+    bars: list[Any] = []
 
     class BytesReported(tqdm):  # type: ignore[misc]
         """A progress bar that calls `on_bytes` and draws nothing."""
@@ -210,10 +214,11 @@ def _progress_class(on_bytes: OnBytes) -> type[Any]:
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             kwargs.pop("name", None)
             super().__init__(*args, **(kwargs | {"disable": True}))
-            on_bytes(kwargs.get("initial") or 0)
+            bars.append(self)
+            self.update(kwargs.get("initial") or 0)
 
         def update(self, n: float | None = 1) -> None:
-            on_bytes(int(n or 0))
+            on_bytes(int(n or 0) if self is bars[0] else 0)
 
     return BytesReported
 
