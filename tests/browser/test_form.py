@@ -48,6 +48,33 @@ def test_wrong_json_is_refused_with_its_line_and_unknown_fields_with_their_names
     assert tab.get_by_label("Prompt *").input_value() == "y"
 
 
+def test_a_text_in_the_json_view_is_planned_as_it_is_written_and_follows_the_form(served: Served, tab: "Page") -> None:
+    tab.goto(f"{served.url}/models/{LTX2}")
+    tab.locator("input[type=file]").first.set_input_files(CLIP)
+    tab.locator(".price").filter(has_text="on fal").wait_for()
+    tab.get_by_role("button", name="JSON").click()
+    box = tab.get_by_label("Request as JSON")
+    first = json.loads(box.input_value())
+    with tab.expect_response("**/plan") as answer:
+        box.fill(json.dumps({**first, "num_frames": 41}))  # in one line, as the page does not write it
+    planned = tab.locator("#form:not(.planning) .price").filter(
+        has_text=f"{answer.value.json()['context']['new_frames']} new"
+    )
+    planned.wait_for()
+    right = box.input_value()
+    box.fill(f"{right}x")
+    error = tab.get_by_role("alert").filter(has_text="This is no JSON yet.")
+    error.wait_for()
+    box.fill(right)
+    error.wait_for(state="detached")
+    planned.wait_for()
+    tab.locator("input[type=file]").first.set_input_files(CLIP)
+    tab.wait_for_function(
+        "old => JSON.parse(document.querySelector('textarea.code').value).video_url !== old", arg=first["video_url"]
+    )
+    planned.wait_for()
+
+
 def test_loras_of_the_server_are_offered_and_have_a_slider(tmp_path: Path, tab: "Page") -> None:
     (tmp_path / "loras").mkdir()
     (tmp_path / "loras" / "dolly.safetensors").write_bytes(b"x")
@@ -165,6 +192,31 @@ def test_a_file_stays_in_view_when_the_upload_of_another_one_fails(served: Serve
     source.locator(".error").filter(has_text="The upload failed").wait_for()
     assert source.get_by_label("The chosen video").is_visible()
     assert not source.get_by_role("button", name="Try again").is_visible(), "the chosen file has not failed"
+
+
+def test_the_copy_of_a_file_is_asked_for_no_longer_when_another_file_is_chosen(served: Served, tab: "Page") -> None:
+    held: list[Route] = []
+    facts = {"width": 64, "height": 64, "num_frames": 9, "duration": 1.0, "fps": 9.0, "has_audio": False}
+    tab.route("**/media/*/facts", lambda route: route.fulfill(json={**facts, "playable": False, "settings": None}))
+    tab.route("**/media/*/copy", lambda route: held.append(route))
+    tab.goto(f"{served.url}/models/{LTX2}")
+    with tab.expect_request("**/media/*/copy"):
+        tab.locator("input[type=file]").first.set_input_files(CLIP)
+    with tab.expect_event("requestfailed", lambda request: request.url.endswith("/copy")):
+        tab.get_by_role("button", name="Remove").click()
+    assert len(held) == 1
+
+
+def test_a_text_can_be_dropped_into_a_field_but_opens_nothing_elsewhere(served: Served, tab: "Page") -> None:
+    tab.goto(f"{served.url}/models/{LTX2}")
+    tab.get_by_label("Prompt *").wait_for()
+    drop = """node => {
+      const dataTransfer = new DataTransfer();
+      dataTransfer.setData("text/plain", "a cat");
+      return node.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+    }"""
+    assert tab.get_by_label("Prompt *").evaluate(drop), "the browser puts it there"
+    assert not tab.locator("#lead").evaluate(drop)
 
 
 def test_a_link_to_a_request_fills_the_form_and_a_reload_keeps_what_was_typed_since(

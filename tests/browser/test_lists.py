@@ -186,6 +186,40 @@ def test_a_deletion_is_sent_when_the_page_is_left(served: Served, tab: "Page") -
     wait_for(lambda: erased(served) == len(ids))
 
 
+def test_a_deletion_goes_on_when_the_page_is_left_between_its_calls(served: Served, tab: "Page") -> None:
+    ids = [result(served, f"prompt {number}.") for number in range(4)]
+    held: list[Route] = []
+    tab.route(f"**/requests/{ids[-1]}/payloads", lambda route: held.append(route))
+    tab.clock.install()
+    tab.goto(f"{served.url}/history")
+    tab.get_by_text("prompt 0.").wait_for()
+    tab.get_by_role("checkbox").first.check()
+    tab.get_by_role("button", name="Select all here").click()
+    tab.locator("#picked").get_by_role("button", name="Delete").click()
+    tab.get_by_text("Deleted 4 requests.").wait_for()
+    with tab.expect_request("**/payloads"):
+        tab.clock.run_for(9000)
+    tab.goto("about:blank")
+    wait_for(lambda: erased(served) >= 3)
+
+
+def test_a_deletion_can_be_undone_on_another_page_of_the_history(served: Served, tab: "Page") -> None:
+    for number in range(30):
+        submit(served, f"prompt {number}.", outcome=FAILED)
+    tab.goto(f"{served.url}/history")
+    tab.locator(".request").filter(has_text="prompt 29.").get_by_label("Select").check()
+    tab.get_by_role("button", name="Older").click()
+    tab.get_by_text("prompt 0.").wait_for()
+    tab.locator("#picked").get_by_role("button", name="Delete").click()
+    undo = tab.get_by_role("button", name="Undo")
+    assert undo.evaluate("button => button === document.activeElement")
+    tab.keyboard.press("Enter")
+    undo.wait_for(state="detached")
+    tab.get_by_role("button", name="Newest").click()
+    tab.get_by_text("prompt 29.").wait_for()
+    assert erased(served) == 0
+
+
 def test_a_deletion_is_sent_when_the_key_is_forgotten(served: Served, new_tab: Callable[[], "Page"]) -> None:
     key = served.state.keys.create("mine", "run")
     submit(served, "mine", key_id=key.partition(":")[0], outcome=FAILED)
@@ -231,6 +265,17 @@ def test_a_deleted_result_can_be_shown_again(served: Served, tab: "Page") -> Non
     tab.get_by_role("button", name="Undo").wait_for()
     tab.get_by_role("link", name="History").click()
     wait_for(lambda: erased(served) == 1)
+
+
+def test_the_focus_stays_at_a_result_that_was_deleted(served: Served, tab: "Page") -> None:
+    request_id = result(served, "a cat")
+    tab.clock.install()
+    tab.goto(f"{served.url}/models/{LTXV}?request={request_id}")
+    tab.get_by_role("button", name="Delete").click()
+    tab.get_by_role("button", name="Undo").wait_for()
+    tab.clock.run_for(9000)
+    tab.get_by_text("Deleted.", exact=True).wait_for()
+    assert tab.evaluate("() => document.activeElement.textContent") == "Deleted."
 
 
 def extended(served: Served, parent: str, prompt: str, outcome: Outcome | None = None) -> str:

@@ -12,7 +12,7 @@ from tests.service.finished import CLIP, finished, submit
 from tests.service.serving import LTX2, Served
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
 pytestmark = pytest.mark.browser
 
@@ -150,6 +150,46 @@ def test_four_requests_are_cancelled_at_once(served: Served, tab: "Page") -> Non
     assert again.id in str(tab.get_by_role("link", name="Compare").get_attribute("href"))
     tab.get_by_role("button", name="Pick seed 7").click()
     tab.wait_for_function(f"() => location.search === '?request={again.id}'")
+
+
+def test_those_of_four_that_the_server_takes_are_shown(served: Served, tab: "Page") -> None:
+    with served.client() as client:
+        source = client.post("/cdn/files/upload", content=CLIP.read_bytes()).json()["access_url"]
+    row = submit(served, "the disc", endpoint=LTX2, body={"video_url": source})
+    finished(served, served.claim())
+    sent: list[Route] = []
+
+    def answer(route: "Route") -> None:
+        sent.append(route)
+        if len(sent) < 3:
+            route.continue_()
+        else:
+            route.fulfill(status=429, json={"detail": "This key has 2 requests in flight."})
+
+    tab.goto(f"{served.url}/models/{LTX2}?request={row.id}")
+    tab.route(f"**/queue/{LTX2}", answer)
+    tab.get_by_role("button", name="Four seeds").click()
+    tab.get_by_text("This key has 2 requests in flight.").wait_for()
+    tab.get_by_text("Next in line").wait_for()
+    assert tab.locator(".four .tile").count() == 2
+    assert {served.claim().id, served.claim().id} == set(tab.url.partition("?four=")[2].split(","))
+
+
+def test_a_take_that_runs_again_does_not_change_the_address_of_a_newer_view(served: Served, tab: "Page") -> None:
+    ids = [submit(served, "take", endpoint=LTX2, body={"seed": seed}).id for seed in range(2)]
+    finished(served, served.claim())
+    served.finish(served.claim(), CANCELLED)
+    held: list[Route] = []
+    tab.route(f"**/queue/{LTX2}", lambda route: held.append(route))
+    tab.goto(f"{served.url}/models/{LTX2}?four={','.join(ids)}")
+    with tab.expect_request(f"**/queue/{LTX2}"):
+        tab.get_by_role("button", name="Run again").click()
+    tab.get_by_role("button", name="Pick seed 7").click()
+    tab.get_by_role("button", name="Extend again").wait_for()
+    with tab.expect_response(f"**/queue/{LTX2}"):
+        held[0].fulfill(json={"request_id": "another"})
+    tab.evaluate("() => fetch(location.href).then((answer) => answer.text())")
+    assert tab.url.endswith(f"?request={ids[0]}")
 
 
 def test_four_requests_ask_for_the_usual_times_once(served: Served, tab: "Page") -> None:

@@ -168,6 +168,28 @@ def test_the_first_used_frame_has_a_handle_where_it_is_the_only_limit(served: Se
     assert "last frames are used" in tab.locator(".reason").inner_text()
 
 
+@pytest.mark.parametrize("rate", [24000 / 1001, 30000 / 1001, 24.0])
+def test_a_handle_reaches_every_number_of_frames_at_a_rate_that_is_no_whole_number(
+    served: Served, tab: "Page", rate: float
+) -> None:
+    tab.goto(f"{served.url}/models/{LTX2}")
+    wrong = tab.evaluate(
+        """async (rate) => {
+          const { limitsOf } = await import(new URL("static/limits.js", location.origin));
+          const field = { label: "Frames", initial: 1, schema: { minimum: 0, maximum: 9999 } };
+          const [limit] = limitsOf({ field: (name) => (name === "num_context_frames" ? { field } : undefined) });
+          const counts = Array.from({ length: 180 }, (_, number) => 8 * number + 1);
+          return counts.filter((all) => {
+            const context = { rate, most_seen: 9999, counted: all, new_frames: 9, at_start: false, new_first: false };
+            const { value, edge } = limit.at(0, context, { num_frames: all, fps: rate });
+            return value !== all || edge !== 0;
+          });
+        }""",
+        rate,
+    )
+    assert wrong == []
+
+
 def test_a_strip_that_cannot_be_drawn_does_not_load_for_ever(served: Served, tab: "Page") -> None:
     tab.route("**/strip?*", lambda route: route.fulfill(status=500))
     tab.goto(f"{served.url}/models/{LTX2}")

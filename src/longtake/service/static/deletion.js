@@ -10,6 +10,9 @@ const deletions = new Map(); // id of a request -> the deletion that it belongs 
 // Returns the deletion that a request belongs to; undefined if there is none.
 export const deletionOf = (id) => deletions.get(id);
 
+// Returns the deletions that can still be undone.
+export const undoable = () => [...new Set(deletions.values())].filter(({ isWaiting }) => isWaiting());
+
 // Deletes the inputs, the results and the files of requests when UNDO_MS have passed, or when the page is left before.
 // Returns {node, undo}: an element with this tag that says so, and the button in it that undoes it.
 //
@@ -23,7 +26,8 @@ export function eraseSoon(entries, tag, onEnd) {
   const undo = el("button", { type: "button", onclick: () => end(entries), aria: { describedby: text.id } }, "Undo");
   const node = el(tag, { class: "deleted actions" }, text, undo);
   let timer = setTimeout(send, UNDO_MS);
-  const deletion = { node, undo, leave };
+  const open = new Set(entries.map(({ id }) => id)); // those that no answer came for
+  const deletion = { node, undo, leave, isWaiting: () => timer !== null };
   for (const { id } of entries) deletions.set(id, deletion);
 
   async function send() {
@@ -31,6 +35,7 @@ export function eraseSoon(entries, tag, onEnd) {
     const refused = [];
     for (const entry of entries) {
       const error = await refusal(entry.id);
+      open.delete(entry.id);
       if (error) refused.push({ entry, error });
     }
     if (refused.length) toast(complaint(refused, count), { failed: true });
@@ -38,21 +43,22 @@ export function eraseSoon(entries, tag, onEnd) {
   }
 
   async function end(kept) {
-    if (timer) clearTimeout(timer);
-    else if (kept === entries) return; // it has been sent and cannot be undone
+    if (timer === null && kept === entries) return; // it has been sent and cannot be undone
+    clearTimeout(timer);
+    timer = null;
     for (const { id } of kept) deletions.delete(id);
     await onEnd(kept);
     for (const { id } of entries) deletions.delete(id);
   }
 
-  // The browser sends these calls although the page is left.
+  // Sends what the server has not answered yet. The browser sends these calls although the page is left.
   function leave() {
-    if (!timer) return;
     clearTimeout(timer);
     timer = null;
     undo.remove();
     const options = { method: "DELETE", headers: headers(), keepalive: true };
-    for (const { id } of entries) fetch(ROOT + address(id), options).catch(() => {});
+    for (const id of open) fetch(ROOT + address(id), options).catch(() => {});
+    open.clear();
   }
   return deletion;
 }

@@ -75,7 +75,9 @@ export function fileControl(field, id) {
   // Shows the file. A stranger's one is shown from the copy that the server fetched and keeps.
   async function show(shown, isSent = false) {
     release();
-    release = () => {};
+    const leaving = new AbortController();
+    const { signal } = leaving;
+    release = () => leaving.abort();
     view.replaceChildren();
     say("");
     clear.hidden = shown === undefined;
@@ -84,11 +86,11 @@ export function fileControl(field, id) {
     say("Looking at the file");
     view.replaceChildren(el("div", { class: "screen loading" }));
     try {
-      const own = fileAddress(shown) ?? (await callJson("media/import", { json: { url: shown } })).file;
-      if (shown !== value) return;
-      if (!isImage) await tell(own, shown, isSent);
-      const media = await (isImage ? mediaAddress(own) : (await import("./playable.js")).playable(own));
-      if (shown !== value) {
+      const own = fileAddress(shown) ?? (await callJson("media/import", { json: { url: shown }, signal })).file;
+      if (!isImage) await tell(own, isSent, signal);
+      const load = isImage ? mediaAddress : (await import("./playable.js")).playable;
+      const media = await load(own, { signal });
+      if (signal.aborted) {
         media.release();
         return;
       }
@@ -96,7 +98,7 @@ export function fileControl(field, id) {
       view.replaceChildren(isImage ? image(media.address) : film(media.address));
       if (isImage) say("");
     } catch (error) {
-      if (shown !== value) return;
+      if (signal.aborted) return;
       view.replaceChildren();
       fail(error.message);
       again.hidden = false;
@@ -104,9 +106,8 @@ export function fileControl(field, id) {
   }
 
   // Writes the facts of a video, and passes them on.
-  async function tell(own, shown, isSent) {
-    const found = await callJson(`media/${fileKey(own)}/facts`);
-    if (shown !== value) return;
+  async function tell(own, isSent, signal) {
+    const found = await callJson(`media/${fileKey(own)}/facts`, { signal });
     const parts = [`${found.width} × ${found.height}`, `${found.num_frames} frames`, seconds(found.duration)];
     say([...parts, found.has_audio ? "with sound" : "no sound"].join(", "));
     tellFacts(found, own);

@@ -20,6 +20,8 @@ export function buildForm(node, fields) {
   const view = el("div", { class: "fields" }, boxes);
   const switcher = button("JSON", () => showJson(json.hidden));
   let typing = 0;
+  let read = ""; // the text of the JSON view that the form has read, or that was written of it
+  let held = null; // the form's request then, as JSON; null while the form is being filled
   json.hidden = true;
   node.prepend(el("div", { class: "panel-head" }, el("h2", {}, "Input"), switcher, button("Reset", reset)));
   node.append(view, json, jsonError, general);
@@ -36,9 +38,13 @@ export function buildForm(node, fields) {
   }
 
   // Fills the form with a request. A field that it does not have gets its default; the control `except` is left alone.
-  function set(request, { except } = {}) {
-    for (const one of controls) if (one !== except) one.set(at(request, one.field.path) ?? one.field.initial);
+  function set(request, options) {
+    fill(request, options);
     changed();
+  }
+
+  function fill(request, { except } = {}) {
+    for (const one of controls) if (one !== except) one.set(at(request, one.field.path) ?? one.field.initial);
   }
 
   // The prompt begins with the example of the schema, which fits any video or shows the style of a good one.
@@ -51,8 +57,7 @@ export function buildForm(node, fields) {
   function reset() {
     complain([]);
     begin();
-    json.value = stringify(value(), 2);
-    jsonError.textContent = "";
+    writeJson();
   }
 
   function changed() {
@@ -71,22 +76,36 @@ export function buildForm(node, fields) {
     json.hidden = !wanted;
     view.hidden = wanted;
     switcher.textContent = wanted ? "Form" : "JSON";
-    if (wanted) json.value = stringify(value(), 2);
+    if (wanted) writeJson();
   }
 
-  // Fills the form from the JSON view, or says there why that is not possible.
+  function writeJson() {
+    json.value = read = held = stringify(value(), 2);
+    jsonError.textContent = "";
+  }
+
+  // Shows in the JSON view what was changed elsewhere, such as a dropped file. A text that is being written stays.
+  function followForm() {
+    if (json.hidden || held === null || json.value !== read || jsonError.textContent) return;
+    if (stringify(value(), 2) !== held) writeJson();
+  }
+
+  // Fills the form from the JSON view, or says there why that is not possible. A text is read once.
   function readJson() {
     clearTimeout(typing);
-    if (json.value === stringify(value(), 2)) return;
+    if (json.value === read) return;
+    read = json.value;
+    held = null;
     try {
-      const request = parse(json.value);
+      const request = parse(read);
       const unknown = unknownNames(request);
       jsonError.textContent = unknown.length ? `This model has no field ${unknown.join(" or ")}.` : "";
-      if (!unknown.length) set(request);
+      if (!unknown.length) fill(request);
     } catch (error) {
-      jsonError.textContent = refusal(json.value, error);
+      jsonError.textContent = refusal(read, error);
     }
-    if (jsonError.textContent) changed(); // the plan is no longer of this
+    held = stringify(value(), 2);
+    changed(); // with an error, too: the plan is no longer of this
   }
 
   // Returns the names in a request, such as "video.strenght", that are the names of no field.
@@ -170,6 +189,7 @@ export function buildForm(node, fields) {
     readJson();
   });
   node.addEventListener("input", count);
+  node.addEventListener("input", followForm);
   begin();
   const field = (name) => controls.find(({ field: own }) => own.name === name);
   return { node, value, set, pending, isComplete, complain, hint, take, isInitial, field };

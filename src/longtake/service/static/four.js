@@ -1,4 +1,4 @@
-// Four requests beside each other, to pick one of their results.
+// Up to four requests beside each other, to pick one of their results.
 
 import { ROOT } from "./api.js";
 import { el, toast } from "./dom.js";
@@ -7,7 +7,7 @@ import { usualTimes } from "./progress.js";
 import { cancel, outcome, statuses, submit, withoutCut } from "./run.js";
 import { runningView } from "./running.js";
 
-// Returns {node, release}: the four views, and a function that frees their memory.
+// Returns {node, release}: the views of the requests, and a function that frees their memory.
 //
 // pick: called with the id of the chosen request.
 // onRerun: called with the ids of all when one of them runs again with the same settings, as a new request.
@@ -68,6 +68,7 @@ export function four(endpoint, requests, { pick, onRerun, onEnd }, signal) {
     button.disabled = true;
     try {
       ids[place] = await submit(endpoint, withoutCut(input));
+      if (signal.aborted) return; // the page shows something else by now
       onRerun(ids);
       follow(place);
     } catch (error) {

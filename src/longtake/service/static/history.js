@@ -2,7 +2,7 @@
 
 import { HOME, ROOT, callJson } from "./api.js";
 import { drawChain } from "./chain.js";
-import { deletionOf, eraseSoon } from "./deletion.js";
+import { deletionOf, eraseSoon, undoable } from "./deletion.js";
 import { by, copyText, el, toast } from "./dom.js";
 import { download, downloadName } from "./download.js";
 import { place } from "./list.js";
@@ -80,11 +80,13 @@ function draw(list, open) {
   drawRows();
 }
 
-// Shows the listed requests. Those that are being deleted together have one row, which can undo it.
+// Shows the listed requests. Those that are being deleted together have one row, which can undo it. It is on top if they
+// are on other pages or if the filters hide them.
 function drawRows() {
   const { ordered, now } = listed;
-  const rows = ordered.map((request) => deletionOf(request.id)?.node ?? row(request, now));
-  place(by("requests"), [...new Set(rows)]);
+  const rows = new Set(ordered.map((request) => deletionOf(request.id)?.node ?? row(request, now)));
+  const elsewhere = undoable().filter(({ node }) => !rows.has(node));
+  place(by("requests"), [...elsewhere.map(({ node }) => node), ...rows]);
   for (const [id, { node }] of shown) if (!node.isConnected) shown.delete(id);
 }
 

@@ -28,15 +28,18 @@ export function limitsOf(form) {
 export const used = ({ shown_first: first, shown_stop: stop, ...seen }) =>
   first < stop ? [first, stop] : [seen.first, seen.stop];
 
+// Returns a number of frames without the error of its division: 25 frames at 24000/1001 per second would be fewer than 25.
+const exact = (count) => Number(count.toFixed(6));
+
 const stride = ({ rate }, { fps }) => (STEP * fps) / rate;
 
 // Returns the number of frames from one frame of the source to the joint, at the rate at which the source is read, and
 // the frame that is so far from the joint.
 const countTo = (frame, { at_start: atStart, rate }, { num_frames: all, fps }) =>
-  ((atStart ? frame : all - frame) * rate) / fps;
+  exact(((atStart ? frame : all - frame) * rate) / fps);
 const frameOf = (count, { at_start: atStart, rate }, { num_frames: all, fps }) => {
   const around = Math.max(0, (fps / rate - 1) / 2); // frames of the source on each side of one at a lower rate
-  const own = Math.min(all, Math.ceil((count * fps) / rate - around));
+  const own = Math.min(all, Math.ceil(exact((count * fps) / rate - around)));
   return atStart ? own : all - own;
 };
 
@@ -124,7 +127,7 @@ function usedLimit(form) {
     const most = countTo(context.at_start ? facts.num_frames : begin, context, facts);
     const { count, stopped } = nearest(countTo(frame, context, facts), 1, 1, [[most, sentence]]);
     const isWhole = count === onGrid(most, 1, Math.floor);
-    const value = isWhole ? null : Math.ceil((count * facts.fps) / context.rate);
+    const value = isWhole ? null : Math.ceil(exact((count * facts.fps) / context.rate));
     return { edge: frameOf(count, context, facts), value, stopped };
   }
   function moved(context, frame) {

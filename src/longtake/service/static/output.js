@@ -106,7 +106,8 @@ export function outputPanel(endpoint, form, button, { hasDraft }) {
     if (location.search !== address) history.pushState(null, "", address || location.pathname);
   }
 
-  // Submits requests made of `value()`, unless something is not ready yet. Returns their ids, or null if refused.
+  // Submits the requests that `values()` returns, unless something is not ready yet. Returns the ids of those that the
+  // server took, or null if there are none.
   async function send(values) {
     const reason = form.pending();
     if (!reason && !form.isComplete()) return null;
@@ -118,17 +119,15 @@ export function outputPanel(endpoint, form, button, { hasDraft }) {
     button.setAttribute("aria-busy", "true");
     form.complain([]);
     allowNotifications();
-    try {
-      return await Promise.all(values().map((value) => submit(id, value)));
-    } catch (error) {
-      if (error instanceof Refused && error.detail.length) form.complain(error.detail);
-      else toast(error.message, { failed: true });
-      return null;
-    } finally {
-      isSending = false;
-      button.removeAttribute("aria-busy");
-      renew();
-    }
+    const ends = await Promise.allSettled(values().map((value) => submit(id, value)));
+    isSending = false;
+    button.removeAttribute("aria-busy");
+    renew();
+    const error = ends.find(({ reason }) => reason)?.reason;
+    if (error instanceof Refused && error.detail.length) form.complain(error.detail);
+    else if (error) toast(error.message, { failed: true });
+    const made = ends.flatMap(({ value }) => value ?? []);
+    return made.length ? made : null;
   }
 
   async function run(value) {

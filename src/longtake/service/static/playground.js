@@ -84,8 +84,12 @@ function listen(form, rest) {
     event.preventDefault();
     form.take(file);
   });
-  document.addEventListener("dragover", (event) => event.preventDefault());
+  // The browser itself puts a text into the field on which it is dropped.
+  const isForField = ({ target, dataTransfer }) =>
+    !dataTransfer.types.includes("Files") && target.matches("textarea, input:not([type=file])");
+  document.addEventListener("dragover", (event) => isForField(event) || event.preventDefault());
   document.addEventListener("drop", (event) => {
+    if (isForField(event)) return;
     event.preventDefault(); // the browser would leave the page and open the file
     const [file] = event.dataTransfer.files;
     if (file) form.take(file);

@@ -158,8 +158,11 @@ function inspection(about) {
 function remove(entry, node) {
   const { node: line, undo } = eraseSoon([entry], "p", (kept) => {
     const hadFocus = line.contains(document.activeElement);
-    if (!kept.length) line.textContent = "Deleted.";
-    else {
+    if (!kept.length) {
+      line.textContent = "Deleted.";
+      line.tabIndex = -1;
+      if (hadFocus) line.focus();
+    } else {
       line.replaceWith(node);
       if (hadFocus) node.querySelector(".delete").focus();
     }

@@ -30,6 +30,11 @@ setDoor((refusal) => {
 export function adopt(text, everywhere = false) {
   keep(text, everywhere);
   by("forget").hidden = false;
+  shut();
+}
+// Closes the door, if it is open, without the key that is being typed there.
+function shut() {
+  by("key").value = "";
   if (door.open) door.close();
 }
 // Uses a key no more, because it was revoked.
@@ -43,7 +48,7 @@ by("forget").addEventListener("click", forget);
 // A key that another tab remembers opens this one, too.
 addEventListener("storage", () => {
   by("forget").hidden = !key();
-  if (door.open && key()) door.close();
+  if (key()) shut();
 });
 
 for (const link of document.querySelectorAll(".top nav a")) {
