@@ -212,9 +212,9 @@ def test_one_of_three_servers_hangs_and_comes_back(
 ) -> None:
     one, two, three = (tmp_path / name for name in ("one", "two", "three"))
     with (
-        another_server(database_url, one, lease_s=2.0) as hanging,
-        another_server(database_url, two, lease_s=2.0),
-        another_server(database_url, three, lease_s=2.0),
+        another_server(database_url, one, lease_s=5.0) as hanging,
+        another_server(database_url, two, lease_s=5.0),
+        another_server(database_url, three, lease_s=5.0),
     ):
         rows = [submit(engine, effects=str(effects)) for _ in range(12)]
         eventually(lambda: effects_of(effects, "made"))
