@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.service.finished import CLIP
-from tests.service.serving import LTX2, LTXV, OLD, Served
+from tests.service.serving import LTX2, LTXV, OLD, SECONDS, Served
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Locator, Page, Route
 
 pytestmark = pytest.mark.browser
 
@@ -106,6 +106,42 @@ def test_a_handle_says_why_it_stops(served: Served, tab: "Page") -> None:
     drag(tab, knob, 0.1)
     assert tab.locator(".reason").inner_text() == "This model sees at most 17 frames of the source."
     assert frame(knob) == FRAMES - 17
+    tab.locator(".reason:empty").wait_for(state="attached")
+    tab.get_by_text("It stops at 0, 1, 9 or 17 frames,").wait_for()
+    knob.press("End")
+    knob.press("ArrowRight")
+    assert tab.locator(".reason").inner_text() == "The context is empty."
+    tab.get_by_role("button", name="Run", exact=True).click()
+    assert tab.locator(".reason").text_content() == "", "a run takes the reason away at once"
+
+
+def test_a_context_that_can_have_one_length_only_has_no_handle(served: Served, tab: "Page") -> None:
+    choose(served, tab, SECONDS)
+    tab.get_by_text("The context is fixed at 17 frames. This model sees at most 17 frames of the source.").wait_for()
+    assert tab.locator(".handle:visible").count() == 0
+
+
+def test_what_a_moved_handle_changes_is_not_told_before_it_is_planned(served: Served, tab: "Page") -> None:
+    choose(served, tab, LTXV)
+    held: list[Route] = []
+
+    def hold(route: "Route") -> None:
+        if is_open:
+            route.continue_()
+        else:
+            held.append(route)
+
+    is_open = False
+    tab.route("**/plan", hold)
+    drag(tab, tab.get_by_role("slider", name="Max number of frames", exact=True), 0.7)
+    assert tab.locator(".frames dd:visible").count() == 1
+    assert tab.locator(".added").inner_text() == "+…"
+    is_open = True
+    for route in held:
+        route.continue_()
+    replanned(tab)
+    assert tab.locator(".frames dd:visible").count() == 3
+    assert tab.locator(".added").inner_text() == "+112"
 
 
 def test_a_backward_context_is_at_the_beginning_and_has_whole_groups_of_frames(served: Served, tab: "Page") -> None:
@@ -116,6 +152,10 @@ def test_a_backward_context_is_at_the_beginning_and_has_whole_groups_of_frames(s
     assert drag(tab, knob, 0.2) == 8
     replanned(tab)
     assert (frame(knob), number(tab, "num_context_frames")) == (8, "8")
+    tab.get_by_text("It stops at 0, 8 or 16 frames, because the model takes 8 at a time.").wait_for()
+    knob.press("End")
+    reason = "This model sees at most 16 frames of the source when it extends backward."
+    assert (frame(knob), tab.locator(".reason").inner_text()) == (16, reason)
 
 
 def test_a_handle_that_cuts_the_source_says_which_fields_it_sets_and_what_is_left_out(
@@ -134,10 +174,13 @@ def test_a_handle_that_cuts_the_source_says_which_fields_it_sets_and_what_is_lef
     assert row(tab, "Result") == "121 frames: the last 9 of 33, then 112 new. 24 frames of the source are left out"
     knob.press("Home")
     assert tab.locator(".reason").inner_text() == "", "it did not stop before"
+    tab.get_by_text("It stops at 1, 9, 17, 25 or 33 frames,").wait_for()
     replanned(tab)
     assert number(tab, "max_num_frames") == "1441"
     assert tab.get_by_text("Limit number of frames is on").count() == 0
+    knob.press("End")
     knob.press("ArrowRight")
+    assert tab.locator(".reason").inner_text() == "At least 1 frame of the source is used."
     replanned(tab)
     tab.get_by_role("button", name="Use the whole source").click()
     replanned(tab)

@@ -33,6 +33,7 @@ from longtake.storage.files import open_store
 LTXV = "fal-ai/ltxv-13b-098-distilled/extend"
 LTX2 = "fal-ai/ltx-2.3-22b/extend-video"
 OLD = "fal-ai/ltx-video-v097/extend"
+SECONDS = "fal-ai/ltx-2.3/extend-video"
 INPUT: dict[str, Any] = {"prompt": "a cat", "video": {"video_url": "data:video/mp4;base64,AAAA"}}
 FLAT: dict[str, Any] = {"prompt": "a cat", "video_url": "data:video/mp4;base64,AAAA"}
 INPUTS: Mapping[str, dict[str, Any]] = {
@@ -43,7 +44,7 @@ INPUTS: Mapping[str, dict[str, Any]] = {
     "fal-ai/ltx-video-13b-distilled/extend": INPUT,
     "fal-ai/ltx-2.3-22b/extend-video/lora": {**FLAT, "loras": []},
     "fal-ai/ltx-2.3-quality/extend-video": FLAT,
-    "fal-ai/ltx-2.3/extend-video": FLAT,
+    SECONDS: FLAT,
 }
 """A valid input of every endpoint."""
 NO_HURRY = Bounds()

@@ -8,6 +8,7 @@ import { limitsOf, used } from "./limits.js";
 const HEIGHT = 72; // of the picture, in pixels; it is shown a little smaller
 const SHOWN_HEIGHT = 56;
 const [LEAST_FRAMES, MOST_FRAMES] = [3, 16];
+const REASON_MS = 4000; // for which the reason why a handle stopped stays after the gesture
 const KEYS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -4, PageUp: 4 };
 
 // Builds the strip below the source's control. Returns {node, show, mark}: `show(facts, file)` shows another source
@@ -37,13 +38,28 @@ export function contextStrip(form) {
   let context = null;
   let release = () => {};
   let isNew = false;
+  let isPlanned = true; // false from the move of a handle until the plan of it
+  let timer = 0;
+
+  form.node.addEventListener("submit", () => explain(""));
+
+  // Shows the reason why a handle stopped; "": none.
+  function explain(text) {
+    clearTimeout(timer);
+    reason.textContent = text;
+  }
+
+  function explainNoMore() {
+    clearTimeout(timer);
+    timer = setTimeout(explain, REASON_MS, "");
+  }
 
   async function show(found, own) {
     facts = found;
     node.hidden = !found;
     isNew = Boolean(found);
     picture.hidden = true;
-    reason.textContent = "";
+    explain("");
     line.classList.toggle("loading", Boolean(found));
     draw();
     release();
@@ -72,6 +88,7 @@ export function contextStrip(form) {
     counted?.tell(next ? countSentence(next, counted.field.name === "duration") : "");
     if (keepsOld) return;
     context = next;
+    isPlanned = true;
     draw();
     // Who has just chosen the source sees all of this, also on a phone, where it would be behind the line with "Run".
     if (isNew && context && node.parentElement.contains(document.activeElement)) node.scrollIntoView({ block: "nearest" });
@@ -82,9 +99,9 @@ export function contextStrip(form) {
   function draw() {
     const known = facts !== null && context !== null;
     const usable = known ? handles.filter(({ limit }) => limit.isOn(context)) : [];
-    for (const one of handles) one.knob.hidden = !usable.includes(one);
+    for (const one of handles) one.knob.hidden = !usable.includes(one) || one.limit.isFixed(context, facts);
     for (const one of [...zones, rows, helps, said, reason]) one.hidden = !known;
-    added.textContent = known ? `+${context.new_frames}` : "";
+    added.textContent = known ? `+${isPlanned ? context.new_frames : "…"}` : "";
     if (!known) return;
     const all = facts.num_frames;
     const share = (frame) => `${(100 * frame) / all}%`;
@@ -94,8 +111,10 @@ export function contextStrip(form) {
       zone.style.cssText = `left:${share(ends[place])};right:calc(100% - ${share(ends[place + 1])})`;
     });
     node.classList.toggle("backward", context.at_start);
-    rows.replaceChildren(...frameRows(context, all).flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]));
-    helps.textContent = usable.map(({ limit }) => limit.help(context)).join(" ");
+    node.classList.toggle("moved", !isPlanned);
+    const told = isPlanned ? context : { ...context, counted: 0 };
+    rows.replaceChildren(...frameRows(told, all).flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]));
+    helps.textContent = usable.map(({ limit }) => limit.help(context, facts)).join(" ");
     said.replaceChildren(...usable.flatMap(({ limit }) => notes(limit)));
     for (const { knob, limit } of usable) {
       const frame = limit.edge(context);
@@ -111,7 +130,7 @@ export function contextStrip(form) {
     const text = limit.said();
     if (!text) return [];
     const back = () => {
-      reason.textContent = "";
+      explain("");
       limit.clear();
       limit.control.node.dispatchEvent(new Event("input", { bubbles: true }));
     };
@@ -126,10 +145,11 @@ export function contextStrip(form) {
     function moveTo(frame) {
       if (!facts || !context) return;
       const { value, edge, stopped } = limit.at(frame, context, facts);
-      reason.textContent = stopped;
+      explain(stopped);
       if (edge === limit.edge(context)) return;
       limit.set(value);
       context = limit.moved(context, edge);
+      isPlanned = false;
       draw();
       limit.control.node.dispatchEvent(new Event("input", { bubbles: true }));
     }
@@ -143,6 +163,7 @@ export function contextStrip(form) {
       const box = line.getBoundingClientRect();
       moveTo(((event.clientX - box.left) / box.width) * facts.num_frames);
     });
+    knob.addEventListener("lostpointercapture", explainNoMore);
     knob.addEventListener("keydown", (event) => {
       if (!context) return;
       const ends = { Home: 0, End: facts.num_frames };
@@ -150,6 +171,7 @@ export function contextStrip(form) {
       if (!steps && !(event.key in ends)) return;
       event.preventDefault();
       moveTo(steps ? limit.edge(context) + steps * limit.stride(context, facts) : ends[event.key]);
+      explainNoMore();
     });
     return { knob, limit };
   }

@@ -1,11 +1,14 @@
 // The fields that limit which frames of the source are used, as the handles on the source's strip of frames set them.
 
+import { plural } from "./words.js";
+
 const STEP = 8;
 
 // Returns the limits of a form, one for each handle on the strip. A limit is an object with these members:
 //
 // control: the control of its field.
-// isOn(context): whether it has a handle for this context of a plan.
+// isOn(context): whether it counts for this context of a plan.
+// isFixed(context, facts): whether there is only one place for its handle, which is not shown then.
 // edge(context): the frame at which its handle is.
 // stride(context, facts): the frames by which its handle moves.
 // at(frame, context, facts): {edge, value, stopped} for a handle that is moved to a frame: the frame at which it stays,
@@ -13,7 +16,7 @@ const STEP = 8;
 // moved(context, edge): the context with the handle at another frame, until the server has planned it.
 // set(value), clear(): write the field and those that belong to it, and set them back.
 // said(): the sentence about fields that are not at their defaults, or null. `undo` names the button that calls `clear`.
-// help(context): the sentence about the handle.
+// help(context, facts): the sentence about the handle.
 export function limitsOf(form) {
   const has = (name) => form.field(name) !== undefined;
   return [
@@ -47,24 +50,38 @@ const frameOf = (count, { at_start: atStart, rate }, { num_frames: all, fps }) =
 const beginning = (context) => (context.at_start && context.new_first ? STEP : 1);
 const onGrid = (count, from, round) => (count < from / 2 ? 0 : Math.max(from, round((count - from) / STEP) * STEP + from));
 
-// Returns the sentence about the numbers of frames at which a handle stops.
-const stops = (from) =>
-  `It stops at ${[0, 1, 2, 3].map((number) => from + number * STEP).join(", ")}, … frames, because the model takes 8 at a ` +
-  `time${from === 1 ? " after the first" : ""}.`;
-
-// Returns {count, stopped} for a wanted number of frames: the nearest one that can be, and why it is not nearer. `bounds`
-// are the largest numbers, each with the sentence about it, and `least` is the smallest number.
-function nearest(wanted, from, least, bounds) {
-  const [most, sentence] = bounds.reduce((left, right) => (right[0] < left[0] ? right : left));
+// Returns the numbers of frames at which a handle stops: {from, lowest, highest, longest}. `bounds` are the largest
+// numbers, each with the sentence about it, and `least` is the smallest number. `longest` is the sentence of the bound
+// that counts.
+function lengths(from, least, bounds) {
+  const [most, longest] = bounds.reduce((left, right) => (right[0] < left[0] ? right : left));
   const highest = onGrid(most, from, Math.floor);
   const lowest = Math.min(highest, least === 0 ? 0 : onGrid(least, from, Math.ceil));
+  return { from, lowest, highest, longest };
+}
+
+const isSingle = ({ lowest, highest }) => lowest === highest;
+
+// Returns the sentence about the numbers of frames at which a handle stops.
+function stops({ from, lowest, highest }) {
+  const counts = lowest === 0 ? [0] : [];
+  for (let count = Math.max(lowest, from); count <= highest; count += STEP) counts.push(count);
+  const last = counts.pop();
+  const listed = counts.length > 4 ? [...counts.slice(0, 4), "…"] : counts;
+  const after = from === 1 ? " after the first" : "";
+  return `It stops at ${listed.join(", ")} or ${last} frames, because the model takes 8 at a time${after}.`;
+}
+
+// Returns {count, stopped} for a wanted number of frames: the nearest one that can be, and why it is not nearer.
+// `shortest` is the sentence about the smallest number.
+function nearest(wanted, { from, lowest, highest, longest }, shortest) {
   const count = Math.min(highest, Math.max(lowest, onGrid(wanted, from, Math.round)));
   const isLonger = wanted > highest + STEP / 2;
   const isShorter = wanted < lowest - STEP / 2;
-  return { count, stopped: isLonger ? sentence : isShorter ? `The context has at least ${lowest} frames.` : "" };
+  return { count, stopped: isLonger ? longest : isShorter ? shortest : "" };
 }
 
-const noMore = ({ num_frames: all }) => `The source has ${all} frames; the context has no more in steps of 8.`;
+const noMore = ({ num_frames: all }, what) => `The source has ${plural(all, "frame")}; ${what} in steps of 8.`;
 
 // The limit of a field with the length of the context. `valueOf(count, rate)` returns the field's value for a number of
 // frames.
@@ -74,22 +91,35 @@ function seenLimit(form, name, valueOf) {
   const perFrame = (rate) => valueOf(1000, rate) / 1000;
   const edge = ({ at_start: atStart, first, stop }) => (atStart ? stop : first);
 
-  function at(frame, context, facts) {
-    const { rate, most_seen: mostSeen, counted, new_frames: made } = context;
+  function possible(context, facts) {
+    const { at_start: atStart, rate, most_seen: mostSeen, counted, new_frames: made } = context;
+    const from = beginning(context);
+    const seen = `${plural(onGrid(mostSeen, from, Math.floor), "frame")} of the source`;
     const bounds = [
-      [countTo(context.at_start ? facts.num_frames : 0, context, facts), noMore(facts)],
-      [mostSeen, `This model sees at most ${mostSeen} frames of the source.`],
+      [countTo(atStart ? facts.num_frames : 0, context, facts), noMore(facts, "the context has no more")],
+      [mostSeen, `This model sees at most ${seen}${from === STEP ? " when it extends backward" : ""}.`],
       [schema.maximum / perFrame(rate), `${label} is at most ${schema.maximum}.`],
       ...(name === "context" ? [] : [[counted + made - 1, `Number of frames is ${counted + made}; some must be new.`]]),
     ];
-    const least = (schema.minimum ?? 0) / perFrame(rate);
-    const { count, stopped } = nearest(countTo(frame, context, facts), beginning(context), least, bounds);
+    return lengths(from, (schema.minimum ?? 0) / perFrame(rate), bounds);
+  }
+  function at(frame, context, facts) {
+    const { rate } = context;
+    const all = possible(context, facts);
+    const shortest = all.lowest ? `The context has at least ${plural(all.lowest, "frame")}.` : "The context is empty.";
+    const { count, stopped } = nearest(countTo(frame, context, facts), all, shortest);
     const value = Math.min(schema.maximum, Math.max(schema.minimum ?? 0, valueOf(count, rate)));
     return { edge: frameOf(count, context, facts), value, stopped };
+  }
+  function help(context, facts) {
+    const all = possible(context, facts);
+    if (isSingle(all)) return `The context is fixed at ${plural(all.highest, "frame")}. ${all.longest}`;
+    return `Drag the handle for a longer or shorter context. ${stops(all)}`;
   }
   return {
     control,
     isOn: () => true,
+    isFixed: (context, facts) => isSingle(possible(context, facts)),
     edge,
     stride,
     at,
@@ -98,7 +128,7 @@ function seenLimit(form, name, valueOf) {
     clear: () => control.set(initial),
     said: () => (form.isInitial(control.field.path) ? null : `${label} is ${control.get()}.`),
     undo: "Use the default",
-    help: (context) => `Drag the handle for a longer or shorter context. ${stops(beginning(context))}`,
+    help,
   };
 }
 
@@ -120,13 +150,18 @@ function usedLimit(form) {
       control.set(value);
     }
   }
-  function at(frame, context, facts) {
+  function possible(context, facts) {
     const begin = start.get() ?? 0;
     const isCut = begin > 0 && !context.at_start;
-    const sentence = isCut ? `${start.field.label} is ${begin}; frames before it are not used.` : noMore(facts);
+    const cut = `${start.field.label} is ${begin}; frames before it are not used.`;
     const most = countTo(context.at_start ? facts.num_frames : begin, context, facts);
-    const { count, stopped } = nearest(countTo(frame, context, facts), 1, 1, [[most, sentence]]);
-    const isWhole = count === onGrid(most, 1, Math.floor);
+    return lengths(1, 1, [[most, isCut ? cut : noMore(facts, "no more are used")]]);
+  }
+  function at(frame, context, facts) {
+    const all = possible(context, facts);
+    const shortest = "At least 1 frame of the source is used.";
+    const { count, stopped } = nearest(countTo(frame, context, facts), all, shortest);
+    const isWhole = count === all.highest;
     const value = isWhole ? null : Math.ceil(exact((count * facts.fps) / context.rate));
     return { edge: frameOf(count, context, facts), value, stopped };
   }
@@ -135,9 +170,16 @@ function usedLimit(form) {
     const inner = context.at_start ? Math.min : Math.max;
     return { ...context, [`shown_${name}`]: frame, [name]: inner(context[name], frame) };
   }
+  function help(context, facts) {
+    const all = possible(context, facts);
+    if (isSingle(all)) return "";
+    const which = context.at_start ? "right handle to leave out the frames after" : "handle to leave out the frames before";
+    return `Drag the ${which} it. ${stops(all)}`;
+  }
   return {
     control,
     isOn: () => true,
+    isFixed: (context, facts) => isSingle(possible(context, facts)),
     edge,
     stride,
     at,
@@ -146,9 +188,7 @@ function usedLimit(form) {
     clear,
     said: () => (toggle.get() ? `${toggle.field.label} is on, and ${label} is ${control.get()}.` : null),
     undo: "Use the whole source",
-    help: ({ at_start: atStart }) =>
-      `Drag the ${atStart ? "right handle to leave out the frames after" : "handle to leave out the frames before"} it. ` +
-      stops(1),
+    help,
   };
 }
 
@@ -157,9 +197,11 @@ function startLimit(form) {
   const control = form.field("start_frame_num");
   const { label, initial, schema } = control.field;
   const edge = () => control.get() ?? 0;
+  const lastStart = ({ num_frames: all }) => Math.floor((all - 1) / STEP) * STEP;
+  const isFixed = (_, facts) => lastStart(facts) === 0;
 
   function at(frame, _, facts) {
-    const last = Math.floor((facts.num_frames - 1) / STEP) * STEP;
+    const last = lastStart(facts);
     const most = Math.min(last, schema.maximum);
     const value = Math.min(most, Math.max(0, Math.round(frame / STEP) * STEP));
     const isLonger = frame > most + STEP / 2;
@@ -169,6 +211,7 @@ function startLimit(form) {
   return {
     control,
     isOn: ({ at_start: atStart }) => atStart || !form.field("max_num_frames"),
+    isFixed,
     edge,
     stride: () => STEP,
     at,
@@ -177,7 +220,9 @@ function startLimit(form) {
     clear: () => control.set(initial),
     said: () => (form.isInitial(control.field.path) ? null : `${label} is ${control.get()}.`),
     undo: "Use the whole source",
-    help: ({ at_start: atStart }) =>
-      `Drag the ${atStart ? "left handle" : "handle"} to leave out the frames before it, in steps of 8.`,
+    help: (context, facts) =>
+      isFixed(context, facts)
+        ? ""
+        : `Drag the ${context.at_start ? "left handle" : "handle"} to leave out the frames before it, in steps of 8.`,
   };
 }
