@@ -66,6 +66,9 @@ def test_one_key_shows_the_first_or_the_second_result_in_one_place(served: Serve
     heard = "() => [...document.querySelectorAll('video')].map((film) => !film.muted)"
     assert (first.is_visible(), second.is_visible()) == (True, True)
     assert tab.evaluate(heard) == [True, False]
+    keys = {"Side by side": "B", "First": "S", "Second": "S"}
+    for name, key in keys.items():
+        assert tab.get_by_title(f"{name} ({key})").get_attribute("aria-keyshortcuts") == key
     beside = first.bounding_box()
     tab.keyboard.press("ArrowRight")
     tab.keyboard.press("s")

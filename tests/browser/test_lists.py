@@ -1,5 +1,6 @@
 """The lists of requests in a browser: the gallery, the history with its deletions, and the chain of a result."""
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -140,7 +141,7 @@ def test_several_requests_are_deleted_at_once_and_leave_the_list(served: Served,
     assert undo.evaluate("button => button === document.activeElement"), "the keyboard can undo it at once"
     assert tab.locator("#requests li").first.inner_text().startswith("still waits") is False
     assert row.count() == 2
-    assert "Deleted 3 requests." in tab.locator(".deleted").inner_text()
+    assert "3 requests will be deleted in" in tab.locator(".deleted").inner_text()
     tab.keyboard.press("Enter")
     tab.wait_for_function("() => document.querySelectorAll('.request').length === 5")
     assert tab.evaluate("() => document.activeElement.closest('.request') !== null"), "the focus is at the row"
@@ -160,8 +161,9 @@ def test_what_was_deleted_leaves_the_list_when_nobody_undoes_it(served: Served, 
     tab.goto(f"{served.url}/history?endpoint={LTXV}")
     row = tab.locator(".request")
     row.filter(has_text="birch").get_by_role("button", name="Delete").click()
-    tab.get_by_text("Deleted, with its input and its file.").wait_for()
+    tab.get_by_text("Will be deleted in 8 s, with its input and its file.").wait_for()
     tab.clock.run_for(7000)
+    tab.get_by_text("Will be deleted in 1 s").wait_for()
     assert erased(served) == 0
     tab.clock.run_for(2000)
     tab.locator(".deleted").wait_for(state="detached")
@@ -174,6 +176,19 @@ def test_what_was_deleted_leaves_the_list_when_nobody_undoes_it(served: Served, 
     assert row.count() == 1
 
 
+def test_a_cancelled_request_shows_its_seed_and_runs_again(served: Served, tab: "Page") -> None:
+    with served.client() as client:
+        source = client.post("/cdn/files/upload", content=CLIP.read_bytes()).json()["access_url"]
+        row_id = submit(served, "a cat", endpoint=LTX2, body={"seed": 41, "video_url": source}).id
+        client.put(f"/queue/{LTX2}/requests/{row_id}/cancel").raise_for_status()
+    tab.goto(f"{served.url}/history")
+    row = tab.locator(".request.cancelled")
+    row.get_by_text("seed 41").wait_for()
+    row.get_by_role("button", name="Run again").click()
+    tab.locator(".request.waiting").get_by_text("seed 41").wait_for()
+    assert json.loads(served.claim().body)["seed"] == 41
+
+
 def test_a_deletion_is_sent_when_the_page_is_left(served: Served, tab: "Page") -> None:
     ids = [result(served, f"prompt {number}.") for number in range(24)]
     tab.goto(f"{served.url}/history")
@@ -181,7 +196,7 @@ def test_a_deletion_is_sent_when_the_page_is_left(served: Served, tab: "Page") -
     tab.get_by_role("checkbox").first.check()
     tab.get_by_role("button", name="Select all here").click()
     tab.locator("#picked").get_by_role("button", name="Delete").click()
-    tab.get_by_text("Deleted 24 requests.").wait_for()
+    tab.get_by_text("24 requests will be deleted in").wait_for()
     tab.goto("about:blank")
     wait_for(lambda: erased(served) == len(ids))
 
@@ -196,7 +211,7 @@ def test_a_deletion_goes_on_when_the_page_is_left_between_its_calls(served: Serv
     tab.get_by_role("checkbox").first.check()
     tab.get_by_role("button", name="Select all here").click()
     tab.locator("#picked").get_by_role("button", name="Delete").click()
-    tab.get_by_text("Deleted 4 requests.").wait_for()
+    tab.get_by_text("4 requests will be deleted in").wait_for()
     with tab.expect_request("**/payloads"):
         tab.clock.run_for(9000)
     tab.goto("about:blank")
@@ -245,7 +260,7 @@ def test_a_deletion_goes_on_after_one_that_is_refused_and_names_it(served: Serve
     tab.get_by_role("checkbox").first.check()
     tab.get_by_role("button", name="Select all here").click()
     tab.locator("#picked").get_by_role("button", name="Delete").click()
-    tab.get_by_text("Deleted 3 requests.").wait_for()
+    tab.get_by_text("3 requests will be deleted in").wait_for()
     tab.clock.run_for(9000)
     tab.get_by_text("1 of 3 were not deleted: “birch”. The disk is busy.").wait_for()
     tab.wait_for_function("() => document.querySelectorAll('.request').length === 1")

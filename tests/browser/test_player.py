@@ -127,6 +127,8 @@ def test_the_keys_work_outside_the_player_but_not_in_fields(served: Served, tab:
     with_source(served, tab, LTXV)
     source = tab.get_by_label("The source", exact=True)
     loop = tab.get_by_role("button", name="Loop the joint")
+    assert (loop.get_attribute("title"), loop.get_attribute("aria-keyshortcuts")) == ("Loop the joint (J)", "J")
+    assert tab.get_by_title("Source only (S)").get_attribute("aria-pressed") == "false"
     tab.evaluate("() => document.activeElement.blur()")
     tab.keyboard.press("s")
     source.wait_for()

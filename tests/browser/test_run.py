@@ -17,7 +17,7 @@ from tests.service.finished import CLIP
 from tests.service.serving import LTX2, LTXV
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
 pytestmark = pytest.mark.browser
 
@@ -192,8 +192,19 @@ def test_a_file_that_a_browser_cannot_play_is_shown_from_a_copy(
             frame.pts, frame.time_base = number, Fraction(1, 24)
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
+    asked: list[str] = []
+
+    def copy(route: "Route") -> None:
+        asked.append(route.request.url)
+        if len(asked) < 4:
+            route.fulfill(status=202, json={"share": 0.2})
+        else:
+            route.continue_()
+
+    tab.route("**/media/*/copy", copy)
     tab.goto(f"{real.http}/models/{LTX2}")
     tab.locator("input[type=file]").first.set_input_files(path)
+    tab.get_by_text("Making a copy that this browser can play").wait_for()
     tab.get_by_text("16 frames").first.wait_for()
     tab.locator(".strip img").wait_for()
     film = tab.locator(".view video")

@@ -130,6 +130,8 @@ def test_four_requests_are_cancelled_at_once(served: Served, tab: "Page") -> Non
     claimed = served.claim()
     tab.goto(f"{served.url}/models/{LTX2}?four={','.join(ids)}")
     tab.get_by_text("Next in line").wait_for()
+    for seed in range(4):
+        tab.locator(".tile").nth(seed).get_by_text(f"Seed {seed}", exact=True).wait_for()
     stop = tab.get_by_role("button", name="Cancel all")
     stop.click()
     tab.wait_for_function("() => document.querySelectorAll('.four [role=alert]').length === 3")

@@ -72,6 +72,7 @@ def test_only_admins_see_slots_models_and_keys(tmp_path: Path, tab: "Page") -> N
         tab.get_by_placeholder("id:secret").fill(keys["run"])
         tab.keyboard.press("Enter")
         tab.get_by_text("0 running, 0 waiting").wait_for()
+        tab.get_by_text("to a key that may manage everything").wait_for()
         assert not tab.locator("#about-slots, #models-panel, #keys-panel").locator("visible=true").count()
         tab.get_by_role("button", name="Forget key").click()
         tab.get_by_placeholder("id:secret").fill(keys["admin"])
@@ -81,6 +82,16 @@ def test_only_admins_see_slots_models_and_keys(tmp_path: Path, tab: "Page") -> N
         tab.get_by_text("of their disk are free").wait_for()
         tab.locator("#about-slots").wait_for()
         tab.locator("#keys tr").get_by_text("any number").first.wait_for()
+        assert not tab.get_by_text("to a key that may manage everything").is_visible()
+        tab.get_by_label("Name").fill("wrong")
+        most = tab.get_by_label("Most at once")
+        most.fill("-2")
+        tab.get_by_role("button", name="Create a key").click()
+        problem = tab.get_by_role("alert").filter(has_text="must be a whole number from 1 on")
+        problem.wait_for()
+        assert len(served.state.keys.list()) == 2
+        most.fill("2")
+        problem.wait_for(state="detached")
 
 
 def test_a_model_that_does_not_fit_is_not_offered_and_a_download_tells_its_speed(tmp_path: Path, tab: "Page") -> None:

@@ -21,7 +21,10 @@ def listed(served: Served, query: str = "", **headers: str) -> Any:
 
 
 def test_the_list_shows_requests_in_every_state(served: Served) -> None:
-    done, failed, running, waiting, cancelled = (submit(served, word) for word in ("a", "b", "c", "d", "e"))
+    done, failed, running, waiting, cancelled = (
+        submit(served, word, body=body)
+        for word, body in (("a", {}), ("b", {}), ("c", {}), ("d", {}), ("e", {"seed": 5}))
+    )
     key = finished(served, served.claim())
     served.finish(served.claim(), Outcome(422, {"detail": []}, error="The video is too long."))
     row = served.claim()
@@ -47,7 +50,7 @@ def test_the_list_shows_requests_in_every_state(served: Served) -> None:
     assert by_id[done.id]["model"] == "ltxv-tiny"
     assert by_id[done.id]["stand_in"] == "ltxv-tiny stands in."
     assert (by_id[failed.id]["model"], by_id[waiting.id]["stand_in"]) == (None, None)
-    assert by_id[done.id]["seed"] == 7
+    assert [by_id[one.id]["seed"] for one in (done, cancelled, waiting)] == [7, 5, None]
     assert served.client().get(by_id[done.id]["video"]["url"]).content == CLIP.read_bytes()
 
 

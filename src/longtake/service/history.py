@@ -170,7 +170,7 @@ class Entries:
 
         prompt: from the input; empty if it has none.
         end_image: the relative address of the file with the input's end image; None if it names no file of a server.
-        seed: from the result; None if it has none.
+        seed: from the result, or from the input while there is no result; None if neither has one.
         video: relative URL and properties, such as width and height, of the result's video; None if there is no video.
 
         These facts are cached. They are read again after the request has ended, and after its input and result have
@@ -199,7 +199,7 @@ class Entries:
         return {
             "prompt": str(body.get("prompt", ""))[:2000],
             "end_image": None if image is None else file_path(image),
-            "seed": result.get("seed"),
+            "seed": result["seed"] if result.get("seed") is not None else body.get("seed"),
             "video": None if key is None else {"url": file_path(key), **facts},
         }
 

@@ -7,7 +7,7 @@ import { stringify } from "./json.js";
 import { pair } from "./pair.js";
 import "./shell.js";
 import { picture } from "./thumbnail.js";
-import { STATES, dollars, seconds, when } from "./words.js";
+import { STATES, dollars, plural, seconds, when } from "./words.js";
 
 async function start() {
   const query = new URLSearchParams(location.search);
@@ -89,7 +89,7 @@ function table(entries) {
     ["Model", ({ model }) => model ?? ""],
     ["Seed", seedOf],
     ["Size", ({ video }) => `${video.width} × ${video.height}`],
-    ["Length", ({ video }) => `${video.num_frames} frames, ${seconds(video.duration)}`],
+    ["Length", ({ video }) => `${plural(video.num_frames, "frame")}, ${seconds(video.duration)}`],
     ["Took", (one) => seconds(one.completed_at - one.started_at)],
     ["Price on fal", (one) => dollars(one.price_usd)],
   ];

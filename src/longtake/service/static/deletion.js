@@ -21,10 +21,11 @@ export const undoable = () => [...new Set(deletions.values())].filter(({ isWaiti
 //     They count as deleted until its promise is fulfilled.
 export function eraseSoon(entries, tag, onEnd) {
   const count = entries.length;
-  const what = count === 1 ? "Deleted, with its input and its file." : `Deleted ${plural(count, "request")}.`;
-  const text = el("span", { id: newId("deleted") }, what);
+  const due = Date.now() + UNDO_MS;
+  const text = el("span", { id: newId("deleted") }, announcement(count, UNDO_MS));
   const undo = el("button", { type: "button", onclick: () => end(entries), aria: { describedby: text.id } }, "Undo");
   const node = el(tag, { class: "deleted actions" }, text, undo);
+  const clock = setInterval(() => (text.textContent = announcement(count, due - Date.now())), 1000);
   let timer = setTimeout(send, UNDO_MS);
   const open = new Set(entries.map(({ id }) => id)); // those that no answer came for
   const deletion = { node, undo, leave, isWaiting: () => timer !== null };
@@ -32,6 +33,8 @@ export function eraseSoon(entries, tag, onEnd) {
 
   async function send() {
     timer = null;
+    clearInterval(clock);
+    text.textContent = "Deleting…";
     const refused = [];
     for (const entry of entries) {
       const error = await refusal(entry.id);
@@ -39,12 +42,14 @@ export function eraseSoon(entries, tag, onEnd) {
       if (error) refused.push({ entry, error });
     }
     if (refused.length) toast(complaint(refused, count), { failed: true });
+    else text.textContent = "Deleted.";
     await end(refused.map(({ entry }) => entry));
   }
 
   async function end(kept) {
     if (timer === null && kept === entries) return; // it has been sent and cannot be undone
     clearTimeout(timer);
+    clearInterval(clock);
     timer = null;
     for (const { id } of kept) deletions.delete(id);
     await onEnd(kept);
@@ -54,7 +59,9 @@ export function eraseSoon(entries, tag, onEnd) {
   // Sends what the server has not answered yet. The browser sends these calls although the page is left.
   function leave() {
     clearTimeout(timer);
+    clearInterval(clock);
     timer = null;
+    text.textContent = "Deleting…";
     undo.remove();
     const options = { method: "DELETE", headers: headers(), keepalive: true };
     for (const id of open) fetch(ROOT + address(id), options).catch(() => {});
@@ -66,6 +73,13 @@ export function eraseSoon(entries, tag, onEnd) {
 addEventListener("pagehide", () => {
   for (const deletion of new Set(deletions.values())) deletion.leave();
 });
+
+// Returns what is said while a deletion can be undone, for `left` more milliseconds.
+function announcement(count, left) {
+  const time = `in ${Math.max(1, Math.ceil(left / 1000))} s`;
+  if (count === 1) return `Will be deleted ${time}, with its input and its file.`;
+  return `${plural(count, "request")} will be deleted ${time}.`;
+}
 
 const address = (id) => `v1/models/requests/${id}/payloads`;
 

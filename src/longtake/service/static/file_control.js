@@ -2,7 +2,7 @@
 
 import { callJson, fileAddress, fileKey, fileUrl, mediaAddress } from "./api.js";
 import { el } from "./dom.js";
-import { seconds } from "./words.js";
+import { plural, seconds } from "./words.js";
 
 const VIDEOS = "video/*,image/gif,image/webp,.mkv,.mov,.avi,.mts,.ts";
 
@@ -88,8 +88,10 @@ export function fileControl(field, id) {
     try {
       const own = fileAddress(shown) ?? (await callJson("media/import", { json: { url: shown }, signal })).file;
       if (!isImage) await tell(own, isSent, signal);
+      const waiting = making();
+      const onShare = () => !signal.aborted && !waiting.isConnected && view.replaceChildren(waiting);
       const load = isImage ? mediaAddress : (await import("./playable.js")).playable;
-      const media = await load(own, { signal });
+      const media = await load(own, { signal, onShare });
       if (signal.aborted) {
         media.release();
         return;
@@ -108,7 +110,7 @@ export function fileControl(field, id) {
   // Writes the facts of a video, and passes them on.
   async function tell(own, isSent, signal) {
     const found = await callJson(`media/${fileKey(own)}/facts`, { signal });
-    const parts = [`${found.width} × ${found.height}`, `${found.num_frames} frames`, seconds(found.duration)];
+    const parts = [`${found.width} × ${found.height}`, plural(found.num_frames, "frame"), seconds(found.duration)];
     say([...parts, found.has_audio ? "with sound" : "no sound"].join(", "));
     tellFacts(found, own);
     if (isSent && found.settings) tellSettings(found.settings);
@@ -205,6 +207,9 @@ export function fileControl(field, id) {
     onSettings,
   };
 }
+
+const making = () =>
+  el("div", { class: "screen loading" }, el("p", { role: "status" }, "Making a copy that this browser can play…"));
 
 const image = (address) => el("img", { src: address, alt: "The chosen image" });
 

@@ -1,6 +1,6 @@
 // Up to four requests beside each other, to pick one of their results.
 
-import { ROOT } from "./api.js";
+import { ROOT, callJson } from "./api.js";
 import { el, toast } from "./dom.js";
 import { playable } from "./playable.js";
 import { usualTimes } from "./progress.js";
@@ -24,7 +24,7 @@ export function four(endpoint, requests, { pick, onRerun, onEnd }, signal) {
     const request = ids[place];
     const tile = tiles[place];
     const view = runningView(endpoint, request, times);
-    tile.replaceChildren(view.node);
+    tile.replaceChildren(seedLine(request), view.node);
     open += 1;
     stop.hidden = false;
     try {
@@ -40,6 +40,19 @@ export function four(endpoint, requests, { pick, onRerun, onEnd }, signal) {
       stop.hidden = open === 0;
       if (!open && !signal.aborted) onEnd();
     }
+  }
+
+  // Returns a line that shows the seed in the request's input once that is known. Without a seed it stays hidden.
+  function seedLine(request) {
+    const line = el("p", { class: "quiet", hidden: true });
+    callJson(`page/requests/${request}`, { signal })
+      .then(({ input }) => {
+        if ((input?.seed ?? null) === null) return;
+        line.textContent = `Seed ${input.seed}`;
+        line.hidden = false;
+      })
+      .catch(() => {}); // whoever follows the request is told of an outage
+    return line;
   }
 
   async function showResult(tile, request, { made, entry }) {

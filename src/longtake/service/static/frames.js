@@ -45,7 +45,7 @@ function shown({ shown_first: first, shown_stop: stop, ...context }, all) {
 
 function span(first, stop, all) {
   const count = stop - first;
-  if (count === all) return `all ${plural(all, "frame")} of the source`;
+  if (count === all) return `${all === 1 ? "the only frame" : `all ${all} frames`} of the source`;
   const edge = stop === all ? "the last" : first === 0 ? "the first" : null;
   if (edge) return `${edge} ${count === 1 ? "frame" : count} of ${all}`;
   return count === 1 ? `frame ${stop} of ${all}` : `frames ${first + 1} to ${stop} of ${all}`;

@@ -7,7 +7,7 @@ import { place } from "./list.js";
 import { playable } from "./playable.js";
 import { onRequests } from "./shell.js";
 import { picture } from "./thumbnail.js";
-import { STATES, perUnit, seconds } from "./words.js";
+import { STATES, perUnit, seconds, soundWords } from "./words.js";
 
 const SHOWN = 8;
 const cards = new Map();
@@ -26,7 +26,7 @@ function card({ endpoint_id: id, metadata, longtake }, price) {
   badge.textContent = standsIn ? `${longtake.model} stands in` : longtake.model;
   const screen = el("div", { class: "newest" });
   cards.set(id, { screen, example: () => example(longtake.sound), shown: null });
-  const sound = el("span", { class: "badge" }, longtake.sound ? "with sound" : "no sound");
+  const sound = el("span", { class: "badge" }, soundWords(longtake.sound));
   const facts = el("p", { class: "badges" }, el("span", { class: "badge" }, perUnit(price)), sound, badge);
   return el(
     "li",

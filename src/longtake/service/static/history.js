@@ -7,7 +7,7 @@ import { by, copyText, el, toast } from "./dom.js";
 import { download, downloadName } from "./download.js";
 import { place } from "./list.js";
 import { overallShare } from "./progress.js";
-import { cancel } from "./run.js";
+import { cancel, submit, withoutCut } from "./run.js";
 import { onRequests, renew } from "./shell.js";
 import { picture } from "./thumbnail.js";
 import { STATES, dollars, plural, seconds, when } from "./words.js";
@@ -172,6 +172,7 @@ function drawn(request, now) {
           )
         : null,
       video ? action("Download", () => download(video.url, downloadName(request))) : null,
+      isRepeatable(request) ? action("Run again", () => rerun(request)) : null,
       request.shared ? action("Share", () => copyText(HOME + request.shared)) : null,
       request.erased_at ? null : end(request),
     ),
@@ -215,6 +216,20 @@ function pickAll(wanted) {
   }
   if (!wanted) picked.clear();
   showPicked();
+}
+
+// Requests without a result can be run again while their input is there.
+const isRepeatable = ({ state, erased_at: erased }) => ["cancelled", "failed"].includes(state) && !erased;
+
+async function rerun({ endpoint, id }) {
+  try {
+    const { input } = await callJson(`page/requests/${id}`);
+    if (!input) throw new Error("It cannot run again: its input is not here.");
+    await submit(endpoint, withoutCut(input));
+    await renew();
+  } catch (error) {
+    toast(error.message, { failed: true });
+  }
 }
 
 async function stop({ endpoint, id }) {

@@ -4,7 +4,7 @@ import { callJson } from "./api.js";
 import { el } from "./dom.js";
 import { showIn } from "./playable.js";
 import { loadSound } from "./timeline.js";
-import { follow, transport } from "./transport.js";
+import { follow, keyed, transport } from "./transport.js";
 
 const NAMES = ["First", "Second"];
 const SAME_S = 0.02;
@@ -30,7 +30,7 @@ export function pair(entries, captions) {
   let heard = 0; // the number of the one whose sound is heard, or null
 
   const each = NAMES.map((name, index) => [name, index]);
-  const views = choice("Show", [["Side by side", null], ...each], setView);
+  const views = choice("Show", [["Side by side", null, "B"], ...each.map((one) => [...one, "S"])], setView);
   const tracks = choice("Sound", [...each, ["None", null]], setSound);
   const more = [
     { key: "s", text: "S changes between first and second", act: () => setView(view === 0 ? 1 : 0) },
@@ -94,9 +94,12 @@ async function load(film, path, caption, signal) {
   }
 }
 
-// Returns {node, show} for buttons of which one is chosen. `options` are a text and a value for each.
+// Returns {node, show} for buttons of which one is chosen. `options` are a text and a value for each, and the key that
+// chooses it, if there is one.
 function choice(label, options, choose) {
-  const buttons = options.map(([text, value]) => el("button", { type: "button", onclick: () => choose(value) }, text));
+  const buttons = options.map(([text, value, key]) =>
+    el("button", { type: "button", onclick: () => choose(value), ...(key ? keyed(text, key) : {}) }, text),
+  );
   const name = el("span", { class: "quiet" }, label);
   const node = el("div", { class: "choice", role: "group", aria: { label } }, name, buttons);
   const show = (value) =>

@@ -2,7 +2,7 @@
 
 import { Refused, callJson } from "./api.js";
 import { el } from "./dom.js";
-import { dollars } from "./words.js";
+import { dollars, plural } from "./words.js";
 
 const QUIET_MS = 500;
 
@@ -66,7 +66,7 @@ export function followPlan(endpoint, form, { node, price }, source, onPlan) {
 }
 
 const summary = ({ price_usd: price, context }) =>
-  `${dollars(price)} on fal, nothing here · ${context.num_frames} frames, ${context.new_frames} new`;
+  `${dollars(price)} on fal, nothing here · ${plural(context.num_frames, "frame")}, ${context.new_frames} new`;
 
 // Returns the elements of a plan. Without a seed in the form, each run draws another one than the plan.
 function drawn({ prompt, notes, sections }, form) {

@@ -4,7 +4,7 @@
 import { el } from "./dom.js";
 import { showIn } from "./playable.js";
 import { loadSound } from "./timeline.js";
-import { follow, pressable, transport } from "./transport.js";
+import { follow, keyed, pressable, transport } from "./transport.js";
 
 // Returns {node, setJoint, release} for the file at `path`, an address of this server. `source` is the address of the
 // source's file or null, and `video` has the result's duration in seconds, its width and its height in pixels.
@@ -27,7 +27,7 @@ export function player(path, { source, video: { duration, width, height } }) {
   let view = "result";
 
   const beside = pressable("Beside the source", () => setView(view === "beside" ? "result" : "beside"));
-  const swap = pressable("Source only", toggleSource);
+  const swap = pressable("Source only", toggleSource, keyed("Source only", "S"));
   const sound = pressable("Mute", () => {
     film.muted = !film.muted;
     sound.setAttribute("aria-pressed", String(film.muted));

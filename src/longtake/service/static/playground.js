@@ -5,7 +5,7 @@ import { by, el } from "./dom.js";
 import { keepDraft } from "./draft.js";
 import { buildForm } from "./form.js";
 import { followPlan } from "./plan.js";
-import { perUnit } from "./words.js";
+import { perUnit, soundWords } from "./words.js";
 
 const later = Promise.all([import("./context.js"), import("./output.js")]);
 const keys = { title: "Ctrl + Enter", aria: { keyshortcuts: "Control+Enter" } };
@@ -49,7 +49,7 @@ function badges({ model, standsInFor, note, price, sound }) {
   return [
     el("span", { class: standsInFor ? "badge warn" : "badge", title: note ?? "" }, made),
     el("span", { class: "badge" }, `${perUnit(price)}, nothing here`),
-    el("span", { class: "badge" }, sound ? "with sound" : "no sound"),
+    el("span", { class: "badge" }, soundWords(sound)),
   ];
 }
 

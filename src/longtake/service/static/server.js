@@ -15,6 +15,7 @@ let isPulling = false;
 
 onRequests(({ slots, running, waiting, admin }) => {
   by("about-slots").hidden = !admin;
+  by("needs-admin").hidden = admin;
   by("slots").replaceChildren(
     el(
       "dl",
@@ -171,6 +172,19 @@ function keyRow({ id, alias, scope, max_in_flight: most, own, created_at: at, re
     el("td", {}, gone ? `revoked ${when(gone)}` : button),
   );
 }
+
+// Says at the field why a number is refused. The browser's own bubble is easily missed.
+const mostField = by("new-key").elements.max_in_flight;
+mostField.addEventListener("invalid", (event) => {
+  event.preventDefault();
+  by("most-problem").textContent = "“Most at once” must be a whole number from 1 on. Leave it empty for any number.";
+  mostField.setAttribute("aria-invalid", "true");
+  mostField.focus();
+});
+mostField.addEventListener("input", () => {
+  by("most-problem").textContent = "";
+  mostField.removeAttribute("aria-invalid");
+});
 
 by("new-key").addEventListener("submit", async (event) => {
   event.preventDefault();

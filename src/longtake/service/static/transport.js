@@ -23,11 +23,12 @@ const PRESSED = "input, button, a, summary, video, [role=tab], [role=slider]";
 // changed, and `tick` once when the player is complete.
 export function transport(node, film, duration, { onTick, more, signal }) {
   const line = timeline(duration, (at) => (film.currentTime = at));
-  const clock = el("span", { class: "clock" });
+  const clock = el("span", { class: "clock", title: "The arrow keys step a frame" });
   const keys = el("p", { class: "quiet keys" });
-  const play = el("button", { type: "button", onclick: toggle }, "Play");
-  const loop = pressable("Loop the joint", () => setAround(!isAround));
-  const full = el("button", { type: "button", class: "plain", onclick: () => fill(node, film) }, "Full screen");
+  const play = el("button", { type: "button", onclick: toggle, ...keyed("Play or pause", "Space") }, "Play");
+  const loop = pressable("Loop the joint", () => setAround(!isAround), keyed("Loop the joint", "J"));
+  const filling = { onclick: () => fill(node, film), ...keyed("Full screen", "F") };
+  const full = el("button", { type: "button", class: "plain", ...filling }, "Full screen");
   let joints = [];
   let isAround = false;
   loop.hidden = true;
@@ -103,9 +104,12 @@ export function transport(node, film, duration, { onTick, more, signal }) {
   return { line, play, clock, loop, full, keys, setJoints, nameKeys, tick };
 }
 
-// Returns a button that is pressed or not, which it is not at first.
-export const pressable = (text, onclick) =>
-  el("button", { type: "button", class: "plain", aria: { pressed: "false" }, onclick }, text);
+// Returns the attributes of a button that says which key does the same.
+export const keyed = (text, key) => ({ title: `${text} (${key})`, "aria-keyshortcuts": key });
+
+// Returns a button that is pressed or not, which it is not at first. `more` are further attributes.
+export const pressable = (text, onclick, more = {}) =>
+  el("button", { type: "button", class: "plain", aria: { pressed: "false" }, onclick, ...more }, text);
 
 // Lets a video show its frame at `wanted` seconds, and play on from there while `leader` plays. It stands still before its
 // beginning and after its end. This must be called again when the video has sought.

@@ -1,6 +1,7 @@
 // Numbers, times and states as text for people.
 
 const number = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
+const fine = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
 
 export const STATES = {
@@ -16,9 +17,9 @@ export const plural = (count, word) => `${number.format(count)} ${word}${count =
 // "megapixels" -> "megapixel"
 const singular = (word) => word.replace(/s$/, "");
 
-// 75 -> "1 min 15 s"
+// 75 -> "1 min 15 s", 0.04 -> "0.04 s"
 export function seconds(value) {
-  if (value < 60) return `${number.format(value)} s`;
+  if (value < 60) return `${(value < 1 ? fine : number).format(value)} s`;
   const whole = Math.round(value);
   const minutes = Math.floor(whole / 60);
   const rest = (count, unit) => (count ? ` ${count} ${unit}` : "");
@@ -46,6 +47,9 @@ export function rangeText({ minimum, maximum }) {
   if (minimum !== undefined) return `at least ${minimum}`;
   return maximum === undefined ? "" : `at most ${maximum}`;
 }
+
+// Returns what a badge says about a model's sound.
+export const soundWords = (makesSound) => (makesSound ? "with sound" : "keeps the source's sound, makes none");
 
 export const when = (unix) => moment.format(new Date(unix * 1000));
 
