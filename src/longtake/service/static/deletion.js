@@ -28,6 +28,7 @@ export function eraseSoon(entries, tag, onEnd) {
   const clock = setInterval(() => (text.textContent = announcement(count, due - Date.now())), 1000);
   let timer = setTimeout(send, UNDO_MS);
   const open = new Set(entries.map(({ id }) => id)); // those that no answer came for
+  const permit = headers(); // another tab that forgets the key may be quicker than this one
   const deletion = { node, undo, leave, isWaiting: () => timer !== null };
   for (const { id } of entries) deletions.set(id, deletion);
 
@@ -63,7 +64,7 @@ export function eraseSoon(entries, tag, onEnd) {
     timer = null;
     text.textContent = "Deleting…";
     undo.remove();
-    const options = { method: "DELETE", headers: headers(), keepalive: true };
+    const options = { method: "DELETE", headers: permit, keepalive: true };
     for (const id of open) fetch(ROOT + address(id), options).catch(() => {});
     open.clear();
   }
