@@ -51,11 +51,13 @@ LTX2 = Case(ltx23, "ltx2-tiny", QUICK)
 LTXV = Case(ltxv098, "ltxv-tiny", {"first_pass_num_inference_steps": 3})
 CASES = {
     "2.3 in two passes, with a text encoder that leaves the GPU": LTX2.but(DISTILLED, offload="none", total=4 * 10**8),
-    "2.3 backward in bfloat16, streamed": LTX2.but({**BACKWARD, **DISTILLED}, dtype="bfloat16", offload="group"),
     "2.3 with guidance in fp8": LTX2.but(GUIDED, quantise="fp8"),
     "0.9.8 with the detail pass, one part at a time": LTXV.but({"enable_detail_pass": True}, offload="model"),
     "0.9.8 in fp8, streamed": LTXV.but({}, quantise="fp8", offload="group"),
     "0.9.7": Case(ltxv097, "ltxv-tiny", {"num_inference_steps": 3}),
+}
+LONG = {
+    "2.3 backward in bfloat16, streamed": LTX2.but({**BACKWARD, **DISTILLED}, dtype="bfloat16", offload="group"),
 }
 
 
@@ -115,7 +117,13 @@ class FirstStep:
             self.waits.append(sum(crossing.waits for crossing in self._gpus.crossings))
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize(
+    "case",
+    [
+        *(pytest.param(case, id=name) for name, case in CASES.items()),
+        *(pytest.param(case, id=name, marks=pytest.mark.soak) for name, case in LONG.items()),
+    ],
+)
 def test_the_bits_are_those_of_the_cpu(case: Case, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second GPU does the work, and nothing happens on the first one. No step makes the host wait, except the first
     one, of which a preview is made, and those with offloaded weights. Saved windows are read onto the GPU."""
