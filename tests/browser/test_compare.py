@@ -41,7 +41,7 @@ def compared(served: Served, tab: "Page") -> None:
 
     def joint(route: "Route") -> None:
         at = 0.5 if ids[0] in route.request.url else 1.0
-        route.fulfill(json={"seconds": at, "sound_seconds": at, "new_first": False, "fps": 24.0})
+        route.fulfill(json={"seconds": at, "sound_seconds": at, "new_first": False, "fps": 12.0})
 
     tab.route("**/joint?figures=0", joint)
     tab.goto(f"{served.url}/compare?a={ids[0]}&b={ids[1]}")
@@ -89,6 +89,12 @@ def test_one_key_shows_the_first_or_the_second_result_in_one_place(served: Serve
     tab.keyboard.press("b")
     assert (first.is_visible(), second.is_visible()) == (True, True)
     assert tab.evaluate(heard) == [False, False]
+
+
+def test_an_arrow_key_steps_a_frame_of_the_film_that_leads(served: Served, tab: "Page") -> None:
+    compared(served, tab)
+    tab.keyboard.press("ArrowRight")
+    tab.wait_for_function("() => Math.abs(document.querySelector('video').currentTime - 1 / 24) < 0.001")
 
 
 def test_a_comparison_fits_the_full_screen(served: Served, tab: "Page") -> None:

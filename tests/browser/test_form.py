@@ -165,6 +165,19 @@ def test_a_draft_that_is_too_large_to_keep_does_not_bring_back_an_older_one(serv
     assert prompt.input_value() != "an older draft"
 
 
+def test_the_page_works_in_a_browser_that_stores_nothing(served: Served, tab: "Page") -> None:
+    refuse = "get() { throw new DOMException('no', 'SecurityError'); }"
+    for name in ("sessionStorage", "localStorage"):
+        tab.add_init_script(f"Object.defineProperty(window, '{name}', {{ {refuse} }})")
+    tab.goto(f"{served.url}/models/{LTXV}")
+    tab.get_by_label("Prompt *").fill("not kept")
+    tab.get_by_role("tab", name="Code").click()
+    tab.get_by_role("tab", name="cURL").click()
+    tab.locator("#code pre").filter(has_text="not kept").wait_for()
+    tab.reload()
+    tab.get_by_text("Drop a video, write what happens next").wait_for()
+
+
 def test_an_error_of_a_file_is_told_once(served: Served, tab: "Page") -> None:
     tab.goto(f"{served.url}/models/{LTX2}")
     source, image = tab.locator(".of-video"), tab.locator(".of-image")

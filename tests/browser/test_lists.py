@@ -189,6 +189,15 @@ def test_a_cancelled_request_shows_its_seed_and_runs_again(served: Served, tab: 
     assert json.loads(served.claim().body)["seed"] == 41
 
 
+def test_a_row_with_the_focus_shows_that_its_request_was_cancelled(served: Served, tab: "Page") -> None:
+    submit(served, "a cat")
+    tab.goto(f"{served.url}/history")
+    tab.get_by_role("button", name="Cancel", exact=True).focus()
+    tab.keyboard.press("Enter")
+    tab.locator(".request.cancelled").wait_for()
+    assert tab.evaluate("() => document.activeElement.closest('.request') !== null")
+
+
 def test_a_deletion_is_sent_when_the_page_is_left(served: Served, tab: "Page") -> None:
     ids = [result(served, f"prompt {number}.") for number in range(24)]
     tab.goto(f"{served.url}/history")

@@ -154,7 +154,7 @@ def test_four_requests_are_cancelled_at_once(served: Served, tab: "Page") -> Non
     tab.wait_for_function(f"() => location.search === '?request={again.id}'")
 
 
-def test_those_of_four_that_the_server_takes_are_shown(served: Served, tab: "Page") -> None:
+def test_those_of_four_that_the_server_takes_are_shown_whatever_the_form_has(served: Served, tab: "Page") -> None:
     with served.client() as client:
         source = client.post("/cdn/files/upload", content=CLIP.read_bytes()).json()["access_url"]
     row = submit(served, "the disc", endpoint=LTX2, body={"video_url": source})
@@ -170,6 +170,8 @@ def test_those_of_four_that_the_server_takes_are_shown(served: Served, tab: "Pag
 
     tab.goto(f"{served.url}/models/{LTX2}?request={row.id}")
     tab.route(f"**/queue/{LTX2}", answer)
+    tab.get_by_role("button", name="Four seeds").wait_for()
+    tab.get_by_label("Prompt *").fill("")
     tab.get_by_role("button", name="Four seeds").click()
     tab.get_by_text("This key has 2 requests in flight.").wait_for()
     tab.get_by_text("Next in line").wait_for()

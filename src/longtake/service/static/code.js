@@ -4,6 +4,7 @@
 import { HOME } from "./api.js";
 import { copyText, el } from "./dom.js";
 import { stringify } from "./json.js";
+import { ofAllTabs } from "./storage.js";
 import { tabList } from "./tabs.js";
 
 const SERVER = HOME.replace(/\/$/, "");
@@ -177,7 +178,7 @@ export function codePanel(endpoint) {
   let chosen = null;
   const tabs = tabList("Form of the code", Object.keys(FORMS), [pre], (name) => {
     chosen = name;
-    localStorage.setItem("longtake.code", name);
+    ofAllTabs.set("longtake.code", name);
     write();
   });
   const write = () => (text.textContent = FORMS[chosen](endpoint, shown, planned));
@@ -189,7 +190,7 @@ export function codePanel(endpoint) {
     pre,
     el("p", { class: "quiet" }, "A server without keys accepts any FAL_KEY of the form id:secret."),
   );
-  tabs.choose(localStorage.getItem("longtake.code"));
+  tabs.choose(ofAllTabs.get("longtake.code"));
   return {
     node,
     show: (request, plan = null) => {

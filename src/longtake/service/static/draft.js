@@ -1,6 +1,7 @@
 // Keeps what a person has entered, in the browser's tab, so that leaving the page and coming back does not lose it.
 
 import { parse, stringify } from "./json.js";
+import { ofTab } from "./storage.js";
 
 const WAIT_MS = 200;
 // A longer request contains a whole file, for which a browser's storage may have no room.
@@ -11,7 +12,7 @@ const MOST_CHARACTERS = 100_000;
 export function keepDraft(endpoint, form) {
   const name = `longtake.draft.${endpoint}`;
   const isLink = performance.getEntriesByType("navigation")[0]?.type === "navigate";
-  const kept = isLink && location.search.includes("request=") ? null : sessionStorage.getItem(name);
+  const kept = isLink && location.search.includes("request=") ? null : ofTab.get(name);
   if (kept) form.set(parse(kept));
   const beginning = stringify(form.value());
   let timer = 0;
@@ -22,8 +23,8 @@ export function keepDraft(endpoint, form) {
     const text = stringify(form.value());
     isOwn ||= text !== beginning;
     if (!isOwn) return;
-    if (text.length < MOST_CHARACTERS) sessionStorage.setItem(name, text);
-    else sessionStorage.removeItem(name); // an older one would come back in its place
+    if (text.length < MOST_CHARACTERS) ofTab.set(name, text);
+    else ofTab.remove(name); // an older one would come back in its place
   }
   form.node.addEventListener("input", () => {
     clearTimeout(timer);

@@ -85,20 +85,30 @@ function draw(list, open) {
 function drawRows() {
   const { ordered, now } = listed;
   const rows = new Set(ordered.map((request) => deletionOf(request.id)?.node ?? row(request, now)));
+  const focused = document.activeElement;
+  const id = focused?.closest(".request")?.dataset.id;
   const elsewhere = undoable().filter(({ node }) => !rows.has(node));
   place(by("requests"), [...elsewhere.map(({ node }) => node), ...rows]);
-  for (const [id, { node }] of shown) if (!node.isConnected) shown.delete(id);
+  for (const [key, { node }] of shown) if (!node.isConnected) shown.delete(key);
+  if (id && !focused.isConnected) focusIn(shown.get(id)?.node, focused.textContent);
 }
 
-// Returns the row of a request. A row that is shown already is kept while its request has not changed,
-// and while it has the focus.
+// Gives the focus to the control of a row that has this text, or to the row's first one.
+function focusIn(row, text = "") {
+  const controls = [...(row?.querySelectorAll("button, a[href]:not([tabindex])") ?? [])];
+  (controls.find((one) => one.textContent === text) ?? controls[0] ?? by("title")).focus();
+}
+
+// Returns the row of a request. A row that is shown already is kept while its request has not changed. One that has the
+// focus is kept while the request's state is the same.
 function row(request, now) {
   const text =
     JSON.stringify([request.state, request.progress, request.position, request.video?.url, request.erased_at]) +
     (request.completed_at ? "" : now);
   const known = shown.get(request.id);
   if (known?.text === text) return known.node;
-  if (known?.node.contains(document.activeElement)) return known.node;
+  const isSame = known?.request.state === request.state && known.request.erased_at === request.erased_at;
+  if (isSame && known.node.contains(document.activeElement)) return known.node;
   const node = drawn(request, now);
   shown.set(request.id, { node, text, request });
   return node;
@@ -245,8 +255,7 @@ function remove(entries) {
     if (kept.length) drawRows();
     else await renew();
     if (!hadFocus) return;
-    const next = list.children[Math.min(index, list.children.length - 1)];
-    (next?.querySelector("button, a[href]:not([tabindex])") ?? by("title")).focus();
+    focusIn(list.children[Math.min(index, list.children.length - 1)]);
   });
   for (const { id } of entries) picked.delete(id);
   showPicked();

@@ -1,21 +1,23 @@
 // The API key of this page. It is sent in a header, never in an address. It stays in the browser: in the storage of the
 // tab, or, if the person wants that, in the storage of all tabs.
 
+import { ofAllTabs, ofTab } from "./storage.js";
+
 const NAME = "longtake.key";
 const FORGET = "forget";
 
 // Returns the key, or null if there is none.
-export const key = () => sessionStorage.getItem(NAME) ?? localStorage.getItem(NAME);
+export const key = () => ofTab.get(NAME) ?? ofAllTabs.get(NAME);
 
 // Keeps a key for this tab, and for all tabs if `everywhere` is true.
 export function keep(text, everywhere) {
-  sessionStorage.setItem(NAME, text);
-  if (everywhere) localStorage.setItem(NAME, text);
+  ofTab.set(NAME, text);
+  if (everywhere) ofAllTabs.set(NAME, text);
 }
 
 // Drops a key that opens nothing. Another one that is kept stays.
 export function drop(text) {
-  for (const storage of [sessionStorage, localStorage]) if (storage.getItem(NAME) === text) storage.removeItem(NAME);
+  for (const storage of [ofTab, ofAllTabs]) if (storage.get(NAME) === text) storage.remove(NAME);
 }
 
 const tabs = new BroadcastChannel(NAME);
@@ -30,8 +32,8 @@ export function forget() {
 function forgetHere() {
   // A page that is left keeps what was entered, and sends its last calls with the key. All is forgotten after that.
   addEventListener("pagehide", () => {
-    sessionStorage.clear();
-    localStorage.removeItem(NAME);
+    ofTab.clear();
+    ofAllTabs.remove(NAME);
   });
   location.reload();
 }

@@ -106,32 +106,40 @@ export function outputPanel(endpoint, form, button, { hasDraft }) {
     if (location.search !== address) history.pushState(null, "", address || location.pathname);
   }
 
-  // Submits the requests that `values()` returns, unless something is not ready yet. Returns the ids of those that the
-  // server took, or null if there are none.
-  async function send(values) {
+  // Returns whether the form's request can be sent. If not, the page says why.
+  function isReady() {
     const reason = form.pending();
-    if (!reason && !form.isComplete()) return null;
-    if (reason || isSending) {
-      if (reason) toast(reason, { failed: true });
-      return null;
-    }
+    if (reason) toast(reason, { failed: true });
+    return !reason && form.isComplete();
+  }
+
+  // Submits requests, unless others are being sent. Calls `refuse` with the first error. Returns the ids of those that
+  // the server took, or null if there are none.
+  async function send(requests, refuse) {
+    if (isSending) return null;
     isSending = true; // the button is not disabled, because it would lose the focus
     button.setAttribute("aria-busy", "true");
-    form.complain([]);
     allowNotifications();
-    const ends = await Promise.allSettled(values().map((value) => submit(id, value)));
+    const ends = await Promise.allSettled(requests.map((request) => submit(id, request)));
     isSending = false;
     button.removeAttribute("aria-busy");
     renew();
     const error = ends.find(({ reason }) => reason)?.reason;
-    if (error instanceof Refused && error.detail.length) form.complain(error.detail);
-    else if (error) toast(error.message, { failed: true });
+    if (error) refuse(error);
     const made = ends.flatMap(({ value }) => value ?? []);
     return made.length ? made : null;
   }
 
-  async function run(value) {
-    const made = await send(() => [value()]);
+  const complain = (error) => toast(error.message, { failed: true });
+  function complainInForm(error) {
+    if (error instanceof Refused && error.detail.length) form.complain(error.detail);
+    else complain(error);
+  }
+
+  async function run() {
+    if (!isReady()) return;
+    form.complain([]);
+    const made = await send([form.value()], complainInForm);
     if (!made) return;
     tabs.choose("Result");
     go(`?request=${made[0]}`);
@@ -222,14 +230,14 @@ export function outputPanel(endpoint, form, button, { hasDraft }) {
 
   function again(input) {
     form.set(input);
-    run(form.value);
+    run();
   }
 
   // Runs a request four times: with four seeds, or, if the endpoint takes none, simply four times.
   async function runFour(input) {
     const first = Math.floor(Math.random() * 2 ** 30);
     const seeded = (number) => (form.field("seed") ? { ...input, seed: first + number } : input);
-    const made = await send(() => [0, 1, 2, 3].map(seeded));
+    const made = await send([0, 1, 2, 3].map(seeded), complain);
     if (!made) return;
     tabs.choose("Result");
     go(`?four=${made.join(",")}`);
@@ -251,5 +259,5 @@ export function outputPanel(endpoint, form, button, { hasDraft }) {
   }
 
   addEventListener("popstate", open);
-  return { open, run: () => run(form.value), offerSettings, showCode };
+  return { open, run, offerSettings, showCode };
 }

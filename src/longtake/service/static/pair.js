@@ -38,7 +38,7 @@ export function pair(entries, captions) {
   ];
   leader.loop = true;
   const showOther = () => follow(leader, other, leader.currentTime);
-  const control = transport(node, leader, durations[longer], { onTick: showOther, more, signal });
+  const control = transport(node, leader, entries[longer].video, { onTick: showOther, more, signal });
   const { line, play, clock, loop, full, keys } = control;
   play.classList.add("main");
   const buttons = el("div", { class: "actions" }, play, clock, loop, views.node, tracks.node, full);

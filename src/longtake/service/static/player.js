@@ -7,10 +7,12 @@ import { loadSound } from "./timeline.js";
 import { follow, keyed, pressable, transport } from "./transport.js";
 
 // Returns {node, setJoint, release} for the file at `path`, an address of this server. `source` is the address of the
-// source's file or null, and `video` has the result's duration in seconds, its width and its height in pixels.
-// `setJoint` marks the joint: {seconds, sound_seconds, new_first, fps}. `release` frees memory.
+// source's file or null. `video` has the result's duration in seconds, its number of frames, and its width and height in
+// pixels.
+// `setJoint` marks the joint: {seconds, sound_seconds, new_first}. `release` frees memory.
 // The player can be shown at once: the videos come into it when the browser may play them.
-export function player(path, { source, video: { duration, width, height } }) {
+export function player(path, { source, video }) {
+  const { duration, width, height } = video;
   const leaving = new AbortController();
   const { signal } = leaving;
   const releases = [];
@@ -34,7 +36,7 @@ export function player(path, { source, video: { duration, width, height } }) {
   });
   beside.hidden = swap.hidden = true;
   const sourceKey = { key: "s", text: "S shows the source", act: toggleSource, isThere: () => !swap.hidden };
-  const control = transport(node, film, duration, { onTick: showSource, more: [sourceKey], signal });
+  const control = transport(node, film, video, { onTick: showSource, more: [sourceKey], signal });
   const { line, play, clock, loop, full, keys } = control;
   node.append(line.node, el("div", { class: "actions" }, play, clock, loop, beside, swap, sound, full), keys);
 

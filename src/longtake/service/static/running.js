@@ -124,7 +124,7 @@ export function runningView(endpoint, id, times = usualTimes(endpoint)) {
         picture.hidden = false;
       }
     } catch (error) {
-      if (error instanceof Refused && error.status < 500) return;
+      if (error instanceof Refused && error.status < 500 && error.status !== 429) return;
     }
     if (stopped) stop();
     else setTimeout(() => stopped || preview(), PREVIEW_MS);

@@ -14,14 +14,16 @@ const PRESSED = "input, button, a, summary, video, [role=tab], [role=slider]";
 // player, among them the paragraph that names its keys, and functions.
 //
 // node: the element of the player, which fills the screen. The keys work while it is shown.
-// film: the video that they move, `duration` seconds long.
+// film: the element of the video that they move.
+// video: its duration in seconds and its number of frames.
 // onTick: called whenever the film may show another frame.
 // more: further keys, each {key, text, act, isThere}; `text` says what the key does.
 // signal: ends the keys.
 //
-// setJoints(joints) marks the joints, each {seconds, name, fps}. `nameKeys` must be called when `isThere` of a key has
+// setJoints(joints) marks the joints, each {seconds, name}. `nameKeys` must be called when `isThere` of a key has
 // changed, and `tick` once when the player is complete.
-export function transport(node, film, duration, { onTick, more, signal }) {
+export function transport(node, film, video, { onTick, more, signal }) {
+  const { duration, num_frames: count } = video;
   const line = timeline(duration, (at) => (film.currentTime = at));
   const clock = el("span", { class: "clock", title: "The arrow keys step a frame" });
   const keys = el("p", { class: "quiet keys" });
@@ -31,6 +33,7 @@ export function transport(node, film, duration, { onTick, more, signal }) {
   const full = el("button", { type: "button", class: "plain", ...filling }, "Full screen");
   let joints = [];
   let isAround = false;
+  let next = 0; // the number of the next animation frame, for which `tick` waits
   loop.hidden = true;
 
   function toggle() {
@@ -54,15 +57,16 @@ export function transport(node, film, duration, { onTick, more, signal }) {
   }
   function step(frames) {
     film.pause();
-    film.currentTime = Math.max(0, film.currentTime + frames / (joints[0]?.fps ?? 25));
+    film.currentTime = Math.max(0, film.currentTime + (frames * duration) / count);
   }
   function tick() {
+    cancelAnimationFrame(next); // a film that is paused and plays on at once would be followed twice
     const at = film.currentTime;
     if (isAround && (at > last() || at < first() - 0.25)) film.currentTime = first();
     line.show(film.currentTime);
     clock.textContent = `${film.currentTime.toFixed(2)} of ${seconds(duration)}`;
     onTick();
-    if (!film.paused) requestAnimationFrame(tick);
+    if (!film.paused) next = requestAnimationFrame(tick);
   }
   film.addEventListener("play", () => {
     play.textContent = "Pause";
