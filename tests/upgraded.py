@@ -14,6 +14,7 @@ import httpx
 
 from longtake.database.connection import connect, file_url
 from longtake.queue.requests import RequestRow
+from tests.commands import terminated
 from tests.worker.requests import whole_row
 
 FOLDERS = Path(__file__).parent / "data" / "upgrade"
@@ -81,15 +82,8 @@ def serving(data_dir: Path, key: str, settings: Mapping[str, str]) -> Iterator[S
     log = data_dir.parent / "log"
     with log.open("wb") as out:
         process = subprocess.Popen([*command, "--host", "127.0.0.1"], stdout=out, stderr=out, env=environment)
-    try:
+    with terminated(process):
         yield Server(_address(process, log), data_dir, log, key, process.pid)
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _address(process: "subprocess.Popen[bytes]", log: Path) -> str:

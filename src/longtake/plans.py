@@ -150,7 +150,7 @@ def adapters_of_passes(adapters: tuple[PlannedAdapter, ...], passes: int) -> tup
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions:
-    """What the plan of a video takes unchanged from the request, for all model families.
+    """The options of a request that its plan contains unchanged, for all model families.
 
     prompt, negative_prompt: what the new frames should show, and what they should not.
     expand_prompt: True if a language model first rewrites the prompt as a detailed scene.

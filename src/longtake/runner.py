@@ -28,7 +28,7 @@ from longtake.models.budget import may_pin_adapters
 from longtake.models.choice import ModelChoice
 from longtake.models.lora_files import NO_SOURCES, LoraSources
 from longtake.models.loras import LoraCache, open_adapters, read_adapters
-from longtake.models.memory import choose_device, low_memory, memories, present
+from longtake.models.memory import choose_device, current_gpu, low_memory, memories
 from longtake.models.registry import ModelCard
 from longtake.output.background import Background
 from longtake.output.joining import Joiner
@@ -152,7 +152,7 @@ class Runner:
             if self._model is not None:
                 self.release()
             on_progress(Progress("load", 0, 1))
-            with present(choose_device(self._settings)):
+            with current_gpu(choose_device(self._settings)):
                 self._model = self._load_model(card, self._settings, on_progress)
         return self._model
 
@@ -247,7 +247,7 @@ class Runner:
             has_sound = plan.makes_sound or sound is not None
             carries = carries_detail(job, self._settings)
             with (
-                present(model.device),
+                current_gpu(model.device),
                 applied(model.transformer, adapters, progress.repeat, model.originals) as set_pass,
                 torch.inference_mode(),
                 video_writer(path, plan, has_sound=has_sound, progress=progress, comment=job.label) as writer,

@@ -154,6 +154,12 @@ def erased(served: Served, key: str = "") -> int:
         return len(client.get("/page/requests?erased=yes").json()["requests"])
 
 
+def delete_all(tab: "Page") -> None:
+    tab.get_by_role("checkbox").first.check()
+    tab.get_by_role("button", name="Select all here").click()
+    tab.locator("#picked").get_by_role("button", name="Delete").click()
+
+
 def test_what_was_deleted_leaves_the_list_when_nobody_undoes_it(served: Served, tab: "Page") -> None:
     for prompt in ("apple", "birch", "cedar"):
         result(served, prompt)
@@ -202,9 +208,7 @@ def test_a_deletion_is_sent_when_the_page_is_left(served: Served, tab: "Page") -
     ids = [result(served, f"prompt {number}.") for number in range(24)]
     tab.goto(f"{served.url}/history")
     tab.get_by_text("prompt 0.").wait_for()
-    tab.get_by_role("checkbox").first.check()
-    tab.get_by_role("button", name="Select all here").click()
-    tab.locator("#picked").get_by_role("button", name="Delete").click()
+    delete_all(tab)
     tab.get_by_text("24 requests will be deleted in").wait_for()
     tab.goto("about:blank")
     wait_for(lambda: erased(served) == len(ids))
@@ -217,9 +221,7 @@ def test_a_deletion_goes_on_when_the_page_is_left_between_its_calls(served: Serv
     tab.clock.install()
     tab.goto(f"{served.url}/history")
     tab.get_by_text("prompt 0.").wait_for()
-    tab.get_by_role("checkbox").first.check()
-    tab.get_by_role("button", name="Select all here").click()
-    tab.locator("#picked").get_by_role("button", name="Delete").click()
+    delete_all(tab)
     tab.get_by_text("4 requests will be deleted in").wait_for()
     with tab.expect_request("**/payloads"):
         tab.clock.run_for(9000)
@@ -267,9 +269,7 @@ def test_a_deletion_goes_on_after_one_that_is_refused_and_names_it(served: Serve
     tab.route(f"**/requests/{ids['birch']}/payloads", lambda route: route.fulfill(**refusal))
     tab.clock.install()
     tab.goto(f"{served.url}/history")
-    tab.get_by_role("checkbox").first.check()
-    tab.get_by_role("button", name="Select all here").click()
-    tab.locator("#picked").get_by_role("button", name="Delete").click()
+    delete_all(tab)
     tab.get_by_text("3 requests will be deleted in").wait_for()
     tab.clock.run_for(9000)
     tab.get_by_text("1 of 3 were not deleted: “birch”. The disk is busy.").wait_for()

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from longtake.service.client_env import SHIM
+from tests.commands import terminated
 from tests.contract.conftest import ROOT, Node, Running
 from tests.service.serving import LTX2, LTXV, OLD
 
@@ -98,15 +99,8 @@ def server_process(home: Path) -> Iterator[Running]:
     }
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, cwd=ROOT, env=os.environ | settings)
-    try:
+    with terminated(process):
         yield _started(process, log, folder)
-    finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _started(process: subprocess.Popen[bytes], log: Path, folder: Path) -> Running:

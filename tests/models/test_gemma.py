@@ -13,7 +13,7 @@ from longtake.errors import Cancelled
 from longtake.models import gemma
 from longtake.models.checkpoints import load, open_part
 from longtake.models.gemma import GemmaTextEncoder
-from longtake.models.memory import present
+from longtake.models.memory import current_gpu
 from longtake.models.parts import tokenizer
 from longtake.video import Progress
 from tests.conftest import load_case
@@ -256,7 +256,7 @@ def test_weights_that_leave_a_gpu_give_the_same_text(seeing: Path, place: Any, m
     _write_varied_words(monkeypatch)
     expected = _text(seeing)
     words, encoded = [expected.expand("a ball", FRAME, seed) for seed in range(2)], expected.encode("a red ball")
-    with simulated_gpus(monkeypatch, forbidden=frozenset({0})) as gpus, present(GPU):
+    with simulated_gpus(monkeypatch, forbidden=frozenset({0})) as gpus, current_gpu(GPU):
         text = _text(seeing, device=GPU, place=place)
         for _ in range(2):
             with torch.inference_mode():

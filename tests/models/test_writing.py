@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from longtake.models.checkpoints import load, open_part
-from longtake.models.memory import present
+from longtake.models.memory import current_gpu
 from longtake.models.writing import MEMORY_STEP, UNRECORDED, Choice, FixedMemory, write
 from tests.models import small_ltx2
 from tests.simulated_gpu import can_simulate, simulated_gpus
@@ -144,7 +144,7 @@ def test_a_recorded_graph_writes_the_same_text(model: Any, device: str, monkeypa
     """Also on a GPU that is not the first one. The host waits once for each token."""
     seeds = range(3)
     expected = [_written(model, PROMPTS[0], seed, is_fixed=False) for seed in seeds]
-    with simulated_gpus(monkeypatch) as gpus, present(torch.device(device)), torch.no_grad():
+    with simulated_gpus(monkeypatch) as gpus, current_gpu(torch.device(device)), torch.no_grad():
         on_gpu = copy.deepcopy(model).to(device)
         prompt = {name: tensor.to(device) for name, tensor in _prompt(PROMPTS[0]).items()}
         waits = list[int]()

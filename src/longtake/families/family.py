@@ -32,8 +32,8 @@ Rows = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, kw_only=True)
 class Options(PlanOptions):
-    """What a request asks for, in the form that model families read. Each family, such as LTX-2, has a subclass, and an
-    endpoint turns its request into an object of the subclass.
+    """The options of a request that all model families share. Each family, such as LTX-2, has a subclass with its own
+    options, and each endpoint makes an object of the subclass from its request.
 
     `seed`: the seed of the noise; None for a random seed.
     `num_frames`: the requested number of frames. The family's subclass says whether it includes source frames.
@@ -150,7 +150,7 @@ class PlanRun(Generic[PlanT, ModelT]):
 
 @dataclass(frozen=True)
 class Description:
-    """What only a model family can say in the text that tells people how a video is or will be made (its plan). Each
+    """The lines that a model family adds to the text form of a plan, which tells people how a video will be made. Each
     field is a list of lines (name, value).
 
     `goes_in`: what the model sees and hears of the source.

@@ -64,14 +64,14 @@ def choose_dtype(settings: Settings, device: torch.device, *, embedded: bool) ->
         return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[settings.dtype]
     if embedded or device.type == "cpu":
         return torch.float32
-    with present(device):
+    with current_gpu(device):
         if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.float16
     return torch.bfloat16
 
 
 @contextmanager
-def present(device: torch.device) -> Iterator[None]:
+def current_gpu(device: torch.device) -> Iterator[None]:
     """Context manager: inside its block, `device` is torch's current CUDA device in this thread. Does nothing for a
     device that is no CUDA GPU.
 

@@ -81,8 +81,8 @@ def load(
 
 
 BLOCK_FORWARD = BlockForward(block_forward, with_varying_sizes)
-"""What torch needs to compile the transformer's blocks (see `models.compiled`): a function that computes a block, and
-one that tells torch which sizes of a block's inputs differ between requests."""
+"""Two functions with which torch compiles the transformer's blocks (see `models.compiled`). The first computes a block.
+The second tells torch which sizes of a block's inputs differ between requests."""
 
 
 def _evaluate(card: LTX2Card, transformer: Any, device: torch.device, dtype: torch.dtype) -> None:

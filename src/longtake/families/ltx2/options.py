@@ -1,4 +1,4 @@
-"""What a request asks of LTX-2.3: an endpoint turns the fields of its request into these options."""
+"""The options of a request to LTX-2.3. An endpoint makes them from the fields of its request."""
 
 from dataclasses import dataclass
 from typing import Literal

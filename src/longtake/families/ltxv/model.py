@@ -72,7 +72,8 @@ def load(
 
 
 BLOCK_FORWARD = BlockForward(block_forward, with_varying_sizes)
-"""How the blocks of the transformer compute, and which sizes of their inputs differ between requests."""
+"""Two functions with which torch compiles the transformer's blocks (see `models.compiled`). The first computes a block.
+The second tells torch which sizes of a block's inputs differ between requests."""
 
 WARM_UP_TOKENS = 64
 """The number of tokens of the trial evaluation of the transformer that makes `torch.compile` compile its blocks."""

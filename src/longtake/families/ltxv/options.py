@@ -1,4 +1,4 @@
-"""What a request asks of LTX-Video 0.9.x: an endpoint turns the fields of its request into these options."""
+"""The options of a request to LTX-Video 0.9.x. An endpoint makes them from the fields of its request."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -45,7 +45,7 @@ class LTXVPlanOptions(PlanOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class LTXVOptions(LTXVPlanOptions, Options):
-    """What a request asks of LTX-Video 0.9.x. An endpoint turns the fields of its request into these options.
+    """The options of a request to LTX-Video 0.9.x. An endpoint makes them from the fields of its request.
 
     The inherited option `num_frames` counts source frames and new frames together. If the source is only a guide (the
     output follows it, but does not show it), `num_frames` counts new frames.

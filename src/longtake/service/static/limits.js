@@ -83,6 +83,15 @@ function nearest(wanted, { from, lowest, highest, longest }, shortest) {
 
 const noMore = ({ num_frames: all }, what) => `The source has ${plural(all, "frame")}; ${what} in steps of 8.`;
 
+// What the limits have in common whose handle sets a number of frames: one that has no choice has no handle.
+const common = (control, edge, possible) => ({
+  control,
+  edge,
+  stride,
+  isOn: () => true,
+  isFixed: (context, facts) => isSingle(possible(context, facts)),
+});
+
 // The limit of a field with the length of the context. `valueOf(count, rate)` returns the field's value for a number of
 // frames.
 function seenLimit(form, name, valueOf) {
@@ -117,11 +126,7 @@ function seenLimit(form, name, valueOf) {
     return `Drag the handle for a longer or shorter context. ${stops(all)}`;
   }
   return {
-    control,
-    isOn: () => true,
-    isFixed: (context, facts) => isSingle(possible(context, facts)),
-    edge,
-    stride,
+    ...common(control, edge, possible),
     at,
     moved: (context, frame) => ({ ...context, [context.at_start ? "stop" : "first"]: frame }),
     set: control.set,
@@ -177,11 +182,7 @@ function usedLimit(form) {
     return `Drag the ${which} it. ${stops(all)}`;
   }
   return {
-    control,
-    isOn: () => true,
-    isFixed: (context, facts) => isSingle(possible(context, facts)),
-    edge,
-    stride,
+    ...common(control, edge, possible),
     at,
     moved,
     set,

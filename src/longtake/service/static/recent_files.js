@@ -1,9 +1,9 @@
 // The recent files of this server: videos as a source; end images and last frames of videos as an end image.
 
-import { callJson, fileKey, mediaAddress } from "./api.js";
+import { callJson, fileKey } from "./api.js";
 import { el } from "./dom.js";
 import { playable } from "./playable.js";
-import { picture } from "./thumbnail.js";
+import { picture, still } from "./thumbnail.js";
 
 const SHOWN = 6;
 
@@ -63,21 +63,6 @@ const group = ({ name, files, thumbnail, isFrame }, take) =>
 const item = (text, shown, act) =>
   el("button", { type: "button", class: "plain", onclick: act }, shown, el("span", {}, text));
 
-// Returns a box with a stored picture.
-function still(path) {
-  const box = el("span", { class: "screen loading", aria: { hidden: "true" } });
-  const ended = () => box.classList.remove("loading");
-  mediaAddress(path)
-    .then(({ address, release }) => {
-      const end = () => {
-        release();
-        ended();
-      };
-      box.append(el("img", { src: address, alt: "", loading: "lazy", onload: end, onerror: end }));
-    })
-    .catch(ended);
-  return box;
-}
 // Returns the last frame of a stored video as a PNG file.
 export async function lastFrame(path) {
   const [{ fps }, { address, release }] = await Promise.all([callJson(`media/${fileKey(path)}/facts`), playable(path)]);
