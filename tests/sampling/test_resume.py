@@ -53,6 +53,15 @@ def test_a_saved_prompt_is_not_made_again(tmp_path: Path) -> None:
     assert resume.prompt(lambda: pytest.fail("done before")) == ("a boat", None)
 
 
+@pytest.mark.parametrize("name", ["low_memory", "sparing"])
+def test_a_run_that_ran_out_of_memory_is_remembered_under_both_names(tmp_path: Path, name: str) -> None:
+    """An attempt before an upgrade wrote the second name. The next attempt must give the same bits."""
+    resume = Resume(tmp_path)
+    assert not resume.is_low_memory
+    (tmp_path / name).touch()
+    assert resume.is_low_memory
+
+
 def test_windows_that_were_computed_otherwise_are_found(tmp_path: Path) -> None:
     def window(number: int) -> dict[str, Tensor]:
         return {"x": torch.full((1,), float(number))}

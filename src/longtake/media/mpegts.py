@@ -23,8 +23,15 @@ _HEAD = re.compile(
 )
 """Matches the head of a packet with a part of the PAT (its third byte is 0) or of the SDT (0x11)."""
 
+_EMPTY_TABLES = re.compile(b"\\A(?:[^\xff][%b]\0)+" % bytes(range(0, 256, 16)), re.DOTALL)
+"""Matches tables without content, such as the zeros with which some programs fill a packet."""
+
 _LONGEST_TABLE = 4096
 """The size in bytes of the longest table that FFmpeg reads."""
+
+_SPARE_PARTS = 2000
+"""How many more parts of tables a file may have than two in each of its packets: a packet and the table that it
+contains. Other bytes that only look like the head of a packet are among them."""
 
 _CHUNK_BYTES = 1 << 20
 
@@ -32,12 +39,16 @@ _CHUNK_BYTES = 1 << 20
 def check_programs(file: Openable) -> None:
     """Raises UnsupportedVideo if the tables of an MPEG transport stream list more than MOST_PROGRAMS programs.
 
-    Equal tables count once, because a stream repeats its table several times a second.
+    Equal tables count once, because a stream repeats its table several times a second. A file with more tables, and
+    more packets that contain them, than fit into its bytes is refused, too: in such a file they overlap, and reading
+    them would take half an hour for a gigabyte.
     """
     tables = _Tables()
     with file.open("rb") as opened:
         for position, packet in _packets(opened):
             tables.add(position, packet)
+            if tables.num_parts > 2 * position // _PACKET_BYTES + _SPARE_PARTS:
+                raise UnsupportedVideo("The file's tables of programs overlap; the file is broken or hostile.")
             if tables.num_programs > MOST_PROGRAMS:
                 raise UnsupportedVideo(f"The file has more than {MOST_PROGRAMS} programs, the most that can be read.")
 
@@ -88,16 +99,19 @@ class _Tables:
     """Collects the tables of programs from the packets of a file.
 
     num_programs: the sum of the numbers of programs in the tables so far. Equal tables count once.
+    num_parts: the number of packets and of tables so far, which is proportional to the time that they took.
     """
 
     def __init__(self) -> None:
         self.num_programs = 0
+        self.num_parts = 0
         self._finished: set[bytes] = set()
         self._unfinished: dict[_Place, _Unfinished] = {}
         self._newest: dict[int, _Unfinished] = {}
 
     def add(self, position: int, packet: bytes) -> None:
         """Reads one packet. `position` is its position in the file, which must be behind those of earlier packets."""
+        self.num_parts += 1
         kind, payload = packet[2], _payload(packet)
         if not packet[1] & 0x40:  # no table begins at its first byte
             if payload and (content := self._continued(kind, position, by_place=False)):
@@ -135,7 +149,7 @@ class _Tables:
         kind: a key of _COUNTS.
         position: the position of the packet with the last byte, if later packets may continue the last table.
         """
-        while content and content[0] != 0xFF:  # such bytes fill the rest of a packet
+        while (content := _EMPTY_TABLES.sub(b"", content)) and content[0] != 0xFF:  # it fills the rest of a packet
             size = 3 + (int.from_bytes(content[1:3], "big") & 0x0FFF) if len(content) >= 3 else 3
             if size > _LONGEST_TABLE:
                 return
@@ -145,8 +159,8 @@ class _Tables:
                     self._unfinished.update(dict.fromkeys(_places(kind, position), table))
                 return
             finished, content = content[:size], content[size:]
-            num_programs = _COUNTS[kind](finished)
-            if num_programs and finished not in self._finished:
+            self.num_parts += 1
+            if finished not in self._finished and (num_programs := _COUNTS[kind](finished)):
                 self._finished.add(finished)
                 self.num_programs += num_programs
 

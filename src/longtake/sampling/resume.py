@@ -14,6 +14,10 @@ from torch import Tensor
 
 from longtake.atomic import replacing
 
+_LOW_MEMORY = ("low_memory", "sparing")
+"""Names of the file that says that an attempt ran out of memory. The second one was written until 2026-11-29 and can go
+on 2027-03-01, because no request from before that day is unfinished then."""
+
 
 @dataclass(frozen=True)
 class Resume:
@@ -33,13 +37,13 @@ class Resume:
     def is_low_memory(self) -> bool:
         """True if an earlier attempt at this video ran out of memory. The present run must then use as little memory as
         possible."""
-        return self.folder is not None and (self.folder / "low_memory").exists()
+        return self.folder is not None and any((self.folder / name).exists() for name in _LOW_MEMORY)
 
     def set_low_memory(self) -> None:
         """Saves that this run ran out of memory. All later runs of the same plan then use less memory, so their results
         are identical bit for bit."""
         if self.folder is not None:
-            (self.folder / "low_memory").touch()
+            (self.folder / _LOW_MEMORY[0]).touch()
 
     def tensors(self, name: str, make: Callable[[], Mapping[str, Tensor]], device: torch.device) -> dict[str, Tensor]:
         """Returns the dict of tensors that `make` makes, or made in an earlier run of the same plan.
