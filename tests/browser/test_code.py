@@ -88,7 +88,7 @@ def test_the_local_forms_ask_for_what_the_api_makes(served: Served, tab: "Page")
 
     def forms(endpoint: str, request: dict[str, Any], plan: dict[str, Any] | None = None) -> list[str]:
         made = """async ([id, request, plan]) => {
-          const { FORMS } = await import("/static/code.js");
+          const { FORMS } = await import("/static/code_forms.js");
           const { loadEndpoint } = await import("/static/schema.js");
           const endpoint = await loadEndpoint(id);
           return ["Command line", "Library"].map((form) => FORMS[form](endpoint, request, plan));
@@ -119,7 +119,7 @@ def test_the_local_forms_of_a_trimmed_source_make_the_same_video(served: Served,
     tab.goto(f"{served.url}/history")
     command = tab.evaluate(
         """async ([id, request, plan]) => {
-          const { FORMS } = await import("/static/code.js");
+          const { FORMS } = await import("/static/code_forms.js");
           const { loadEndpoint } = await import("/static/schema.js");
           return FORMS["Command line"](await loadEndpoint(id), request, plan);
         }""",

@@ -109,6 +109,21 @@ def test_static_files_are_small_and_readable() -> None:
         assert path.suffix == ".css" or max(map(len, lines)) <= 300, path
 
 
+def test_every_export_of_a_script_is_used_by_another_one() -> None:
+    scripts = {path: path.read_text("utf-8") for path in (FOLDER / "static").glob("*.js")}
+    for path, text in scripts.items():
+        others = "\n".join(other for one, other in scripts.items() if one != path)
+        for name in re.findall(r"^export (?:async )?(?:const|class|function\*?) (\w+)", text, re.MULTILINE):
+            assert re.search(rf"\b{name}\b", others), f"{path.name}: {name}"
+
+
+def test_one_script_makes_the_addresses_of_blobs_and_none_makes_html_from_text() -> None:
+    scripts = {path.name: path.read_text("utf-8") for path in (FOLDER / "static").glob("*.js")}
+    assert [name for name, text in scripts.items() if "createObjectURL" in text] == ["object_urls.js"]
+    html = re.compile(r"\b(?:innerHTML|outerHTML|insertAdjacentHTML|srcdoc|createContextualFragment|DOMParser|eval)\b")
+    assert [name for name, text in scripts.items() if html.search(text)] == []
+
+
 def test_texts_are_sent_compressed_to_clients_that_accept_it(served: Served) -> None:
     for path in ("/static/playground.js", f"/models/{LTX2}", "/static/examples.json"):
         packed, plain = (served.client().get(path, headers={"accept-encoding": kind}) for kind in ("gzip", "identity"))

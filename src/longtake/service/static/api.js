@@ -1,11 +1,10 @@
-// Calls the server. Every address is relative to the page, so that the pages work behind a path prefix.
+// Calls the server, and the addresses of its files.
 
+import { ROOT } from "./addresses.js";
 import { parse, stringify } from "./json.js";
 import { drop, key } from "./key.js";
+import { objectUrl } from "./object_urls.js";
 
-export const ROOT = document.documentElement.dataset.root;
-// The address of the server's first page, which is also that of the server for programs.
-export const HOME = new URL(ROOT || ".", location.href).href;
 export const headers = () => (key() ? { Authorization: `Key ${key()}` } : {});
 
 // A refusal of the server: `status`, `message` for people, and fal's list of problems in `detail`, if there is one.
@@ -60,11 +59,10 @@ export async function call(path, { json, ...options } = {}) {
 export const callJson = async (path, options) => parse(await (await call(path, options)).text());
 
 // Returns an address for a picture or a video. With a key the file is loaded with the key and becomes a blob, because
-// an element's own address cannot carry a header. `release` frees it.
-export async function mediaAddress(path, options) {
+// an element's own address cannot carry a header. `release`, or the end of `signal`, frees it.
+export async function mediaAddress(path, { signal } = {}) {
   if (!key()) return { address: ROOT + path, release: () => {} };
-  const address = URL.createObjectURL(await (await call(path, options)).blob());
-  return { address, release: () => URL.revokeObjectURL(address) };
+  return objectUrl(await (await call(path, { signal })).blob(), signal);
 }
 
 const FILE = /(?:^|\/)cdn\/files\/([\w-]{32}(?:\.[a-z0-9]{1,8})?)$/;

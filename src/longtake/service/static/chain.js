@@ -1,7 +1,8 @@
 // The chain that a request belongs to, as a tree: the source, the request that extends it, the requests that extend its
 // result, and so on. The file of each request is the whole video up to there.
 
-import { ROOT, callJson, fileKey } from "./api.js";
+import { requestPage } from "./addresses.js";
+import { callJson, fileKey } from "./api.js";
 import { el } from "./dom.js";
 import { download, downloadName } from "./download.js";
 import { picture } from "./thumbnail.js";
@@ -32,7 +33,7 @@ async function wholeTree(id) {
   const entries = [];
   let before = null;
   do {
-    const list = await callJson(`page/requests?tree=${id}${before === null ? "" : `&before=${before}`}`);
+    const list = await callJson(`page/requests?${new URLSearchParams({ tree: id, ...(before === null ? {} : { before }) })}`);
     entries.push(...list.requests);
     before = list.older;
   } while (before !== null);
@@ -65,7 +66,7 @@ function items(entry, entries, chosen) {
 
 function item(entry, children, isChosen) {
   const { video, seed, model, error, state } = entry;
-  const place = `${ROOT}models/${entry.endpoint}?request=${entry.id}`;
+  const place = requestPage(entry);
   const facts = [
     state !== "done" && STATES[state],
     video?.duration && seconds(video.duration),

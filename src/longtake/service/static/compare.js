@@ -1,7 +1,8 @@
 // Two results that play together, and a table of what differs between their requests. As long as one is missing, the
 // newest results are offered.
 
-import { ROOT, callJson } from "./api.js";
+import { comparePage, entryPath, extendPage, requestPage } from "./addresses.js";
+import { callJson } from "./api.js";
 import { by, el } from "./dom.js";
 import { stringify } from "./json.js";
 import { pair } from "./pair.js";
@@ -24,7 +25,7 @@ async function start() {
 
 // Returns the entry of a request; one with no more than an error and the id if the request is unknown.
 async function described(id) {
-  return callJson(`page/requests/${id}`).catch((error) => ({
+  return callJson(entryPath(id)).catch((error) => ({
     id,
     video: null,
     missing: error.status === 404 ? `There is no request ${id}.` : error.message,
@@ -47,8 +48,8 @@ function single(entry) {
 function caption(entry) {
   const seed = seedOf(entry);
   const facts = [seed && `seed ${seed}`, when(entry.completed_at)].filter(Boolean).join(" · ");
-  const link = el("a", { href: `${ROOT}models/${entry.endpoint}?request=${entry.id}` }, entry.prompt || entry.endpoint);
-  const source = `${ROOT}models/${entry.endpoint}?source=${encodeURIComponent(entry.video.url)}`;
+  const link = el("a", { href: requestPage(entry) }, entry.prompt || entry.endpoint);
+  const source = extendPage(entry.endpoint, entry.video.url);
   const extend = el("a", { href: source }, "Extend");
   return el("figcaption", {}, link, el("span", { class: "quiet" }, ` ${facts} · `), extend);
 }
@@ -63,13 +64,12 @@ async function offer(first) {
   const choice = (entry) => {
     const { id, video, prompt, endpoint, completed_at: at } = entry;
     const seed = seedOf(entry);
-    const query = new URLSearchParams(first ? { a: first.id, b: id } : { a: id });
     return el(
       "li",
       {},
       el(
         "a",
-        { href: `${ROOT}compare?${query}` },
+        { href: first ? comparePage(first.id, id) : comparePage(id) },
         picture(video.url),
         el("span", {}, prompt || endpoint),
         el("span", { class: "quiet" }, seed && `seed ${seed}`),
@@ -107,7 +107,7 @@ function table(entries) {
     ...facts.map(([name, text]) => [name, ...entries.map(text)]),
     ...names.map((name) => [name, ...inputs.map((one) => one.get(name) ?? "default")]),
   ];
-  const head = ["", "First", "Second"].map((name) => el("th", { scope: "col" }, name));
+  const head = [el("span", { class: "unseen" }, "What"), "First", "Second"].map((name) => el("th", { scope: "col" }, name));
   const row = ([name, ...cells]) =>
     el(
       "tr",

@@ -20,7 +20,7 @@ export function contextStrip(form) {
   const handles = limitsOf(form).map(handle);
   const added = el("div", { class: "added" });
   const line = el("div", { class: "strip" }, picture, zones, ...handles.map(({ knob }) => knob));
-  const rows = el("dl", { class: "frames", role: "status" });
+  const rows = el("dl", { class: "frames" });
   const helps = el("p", { class: "help" });
   const reason = el("p", { class: "reason", role: "status" });
   const said = el("div", { class: "said" });
@@ -36,7 +36,6 @@ export function contextStrip(form) {
   const counted = form.field("num_frames") ?? form.field("duration");
   let facts = null;
   let context = null;
-  let release = () => {};
   let isNew = false;
   let isPlanned = true; // false from the move of a handle until the plan of it
   let timer = 0;
@@ -62,20 +61,15 @@ export function contextStrip(form) {
     explain("");
     line.classList.toggle("loading", Boolean(found));
     draw();
-    release();
-    release = () => {};
     if (!found) return;
     try {
       const fitting = Math.round((line.clientWidth * found.height) / (found.width * SHOWN_HEIGHT));
       const frames = Math.min(MOST_FRAMES, Math.max(LEAST_FRAMES, fitting));
       const strip = await mediaAddress(`media/${fileKey(own)}/strip?frames=${frames}&height=${HEIGHT}`);
-      if (facts !== found) {
-        strip.release();
-        return;
-      }
-      ({ release } = strip);
-      picture.src = strip.address;
-      await picture.decode();
+      if (facts === found) {
+        picture.src = strip.address;
+        await picture.decode().finally(strip.release);
+      } else strip.release();
       if (facts === found) picture.hidden = false;
     } catch {
       // The handles and the words say the same without the picture.

@@ -17,6 +17,41 @@ export function el(tag, properties = {}, ...children) {
   return node;
 }
 
+// Returns a button that calls `act`, as `press` does.
+export function button(text, act, properties = {}) {
+  const node = el("button", { type: "button", onclick: () => press(node, act), ...properties }, text);
+  return node;
+}
+
+// Calls `act` for a button that was pressed, unless the promise of an earlier call is still pending. Shows its error. The
+// button is not disabled meanwhile, because it would lose the focus.
+export async function press(node, act) {
+  if (node.hasAttribute("aria-busy")) return;
+  node.setAttribute("aria-busy", "true");
+  try {
+    await act();
+  } catch (error) {
+    toast(error.message, { failed: true });
+  } finally {
+    node.removeAttribute("aria-busy");
+  }
+}
+
+const CONTROLS = "button, a[href]:not([tabindex]), input, select, textarea, summary";
+
+// Returns the controls in a node that the Tab key reaches and that are shown.
+export const controlsIn = (node) => [...node.querySelectorAll(CONTROLS)].filter((one) => one.checkVisibility());
+
+// Replaces the children of a node. If one of them had the focus, the first control of the new ones gets it, or the node.
+export function refill(node, ...children) {
+  const hadFocus = node.contains(document.activeElement);
+  node.replaceChildren(...children);
+  if (!hadFocus || node === document.activeElement) return;
+  const [first] = controlsIn(node);
+  if (!first) node.tabIndex = -1;
+  (first ?? node).focus({ preventScroll: true });
+}
+
 export const by = (id) => document.getElementById(id);
 
 let counter = 0;
@@ -34,11 +69,13 @@ export function toast(text, { failed = false } = {}) {
 export async function copyText(text) {
   if (navigator.clipboard && window.isSecureContext) await navigator.clipboard.writeText(text);
   else {
+    const focused = document.activeElement;
     const area = el("textarea", { value: text, class: "unseen", aria: { hidden: "true" } });
     document.body.append(area);
     area.select();
     document.execCommand("copy");
     area.remove();
+    focused.focus({ preventScroll: true });
   }
   toast("Copied");
 }

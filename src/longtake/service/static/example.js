@@ -1,7 +1,8 @@
 // The example that the playground shows before the first request: a source, a prompt, and what a miniature made of them.
 
-import { ROOT } from "./api.js";
-import { el, toast } from "./dom.js";
+import { ROOT } from "./addresses.js";
+import { button, el } from "./dom.js";
+import { objectUrl } from "./object_urls.js";
 import { plural } from "./words.js";
 
 const file = async (name) => {
@@ -27,21 +28,14 @@ export function exampleView(sound, tryIt) {
   const parts = el("div", { class: "parts", aria: { hidden: "true" } });
   const prompt = el("p", {});
   const note = el("p", { class: "note" });
-  const button = el("button", { type: "button", onclick: act, hidden: true }, "Try it with this source");
-  let address = null;
-  let left = false;
+  const trying = button("Try it with this source", act, { hidden: true });
+  const leaving = new AbortController();
+  const { signal } = leaving;
   let words = "";
 
   async function act() {
-    button.disabled = true;
-    try {
-      const source = await (await file("example_source.mp4")).blob();
-      tryIt(new File([source], "city.mp4", { type: "video/mp4" }), words);
-    } catch (error) {
-      toast(error.message, { failed: true });
-    } finally {
-      button.disabled = false;
-    }
+    const source = await (await file("example_source.mp4")).blob();
+    tryIt(new File([source], "city.mp4", { type: "video/mp4" }), words);
   }
 
   async function load() {
@@ -54,12 +48,11 @@ export function exampleView(sound, tryIt) {
       `The last ${count} were made by ${made.model}, a miniature in the package. The models that it stands in for are ` +
       "far larger.";
     parts.append(part("source", share), part("new", 1 - share));
-    button.hidden = false;
+    trying.hidden = false;
     // A video that comes as a whole can be sought in, also where the server sends no parts of it.
     const content = await (await file(`example_${name}.mp4`)).blob();
-    if (left) return;
-    address = URL.createObjectURL(content);
-    film.src = address;
+    if (signal.aborted) return;
+    film.src = objectUrl(content, signal).address;
     if (!isCalm) film.play().catch(() => {});
   }
 
@@ -71,13 +64,9 @@ export function exampleView(sound, tryIt) {
     parts,
     prompt,
     note,
-    el("div", { class: "actions" }, button),
+    el("div", { class: "actions" }, trying),
   );
-  const release = () => {
-    left = true;
-    if (address) URL.revokeObjectURL(address);
-  };
-  return { node, release };
+  return { node, release: () => leaving.abort() };
 }
 
 // Returns a part of the line below the film, as long as its share of the film.

@@ -15,7 +15,7 @@ export function fileControl(field, id) {
   const isImage = field.kind === "image";
   let value;
   let sending = null;
-  let release = () => {};
+  let leaving = new AbortController(); // its end frees what is shown
   let failure = null;
   let tellFailure = () => {};
   let told = [null]; // the newest facts
@@ -74,10 +74,9 @@ export function fileControl(field, id) {
 
   // Shows the file. A stranger's one is shown from the copy that the server fetched and keeps.
   async function show(shown, isSent = false) {
-    release();
-    const leaving = new AbortController();
+    leaving.abort();
+    leaving = new AbortController();
     const { signal } = leaving;
-    release = () => leaving.abort();
     view.replaceChildren();
     say("");
     clear.hidden = shown === undefined;
@@ -91,13 +90,9 @@ export function fileControl(field, id) {
       const waiting = making();
       const onShare = () => !signal.aborted && !waiting.isConnected && view.replaceChildren(waiting);
       const load = isImage ? mediaAddress : (await import("./playable.js")).playable;
-      const media = await load(own, { signal, onShare });
-      if (signal.aborted) {
-        media.release();
-        return;
-      }
-      ({ release } = media);
-      view.replaceChildren(isImage ? image(media.address) : film(media.address));
+      const { address } = await load(own, { signal, onShare });
+      if (signal.aborted) return;
+      view.replaceChildren(isImage ? image(address) : film(address));
       if (isImage) say("");
     } catch (error) {
       if (signal.aborted) return;

@@ -1,7 +1,8 @@
 // The gallery: the models of this server, each with its newest result among the last 24 requests or else an example, and
 // the newest results of all.
 
-import { ROOT, callJson } from "./api.js";
+import { ROOT, requestPage } from "./addresses.js";
+import { callJson } from "./api.js";
 import { by, el, toast } from "./dom.js";
 import { place } from "./list.js";
 import { playable } from "./playable.js";
@@ -85,24 +86,19 @@ function tile(request) {
 }
 
 function emptyTile(request) {
-  const node = el("li", {}, el("a", { href: `${ROOT}models/${request.endpoint}?request=${request.id}` }));
+  const node = el("li", {}, el("a", { href: requestPage(request) }));
   return { node, state: null, stop: () => {} };
 }
 
 // Puts the video in the place of its picture when the pointer first comes over it. It plays while the pointer is there.
-// Returns a function that ends this and frees the video.
+// Returns a function that ends this, which frees the video.
 function playsUnderPointer(node, screen, path) {
   const leaving = new AbortController();
   const { signal } = leaving;
-  let release = () => {};
   async function begin() {
-    const own = await playable(path, { signal });
-    if (signal.aborted) {
-      own.release();
-      return;
-    }
-    ({ release } = own);
-    const film = el("video", { src: own.address, muted: true, loop: true, playsinline: true });
+    const { address } = await playable(path, { signal });
+    if (signal.aborted) return;
+    const film = el("video", { src: address, muted: true, loop: true, playsinline: true });
     const play = () => film.play().catch(() => {});
     screen.replaceChildren(film);
     node.addEventListener("pointerenter", play, { signal });
@@ -110,10 +106,7 @@ function playsUnderPointer(node, screen, path) {
     if (node.matches(":hover")) play();
   }
   node.addEventListener("pointerenter", () => begin().catch(() => {}), { once: true, signal });
-  return () => {
-    leaving.abort();
-    release();
-  };
+  return () => leaving.abort();
 }
 
 start().catch((error) => toast(error.message, { failed: true }));

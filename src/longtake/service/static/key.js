@@ -1,9 +1,11 @@
 // The API key of this page. It is sent in a header, never in an address. It stays in the browser: in the storage of the
-// tab, or, if the person wants that, in the storage of all tabs.
+// tab, or, if the person wants that, in the storage of all tabs. Another server on the same host, behind another path
+// prefix, shares that storage, so the server's address is part of the name.
 
+import { HOME } from "./addresses.js";
 import { ofAllTabs, ofTab } from "./storage.js";
 
-const NAME = "longtake.key";
+const NAME = `longtake.key ${HOME}`;
 const FORGET = "forget";
 
 // Returns the key, or null if there is none.
@@ -23,7 +25,8 @@ export function drop(text) {
 const tabs = new BroadcastChannel(NAME);
 tabs.addEventListener("message", ({ data }) => data === FORGET && forgetHere());
 
-// Forgets the key and what was entered, in this tab and in all others of this server, and loads their pages again.
+// Forgets the key and what was entered, in this tab and in all others with this address of the server, and loads their
+// pages again. A browser keeps other addresses apart, also those that lead to the same server.
 export function forget() {
   tabs.postMessage(FORGET);
   forgetHere();
@@ -37,3 +40,8 @@ function forgetHere() {
   });
   location.reload();
 }
+
+// A page that the browser has kept and shows again, as "Back" does, may show what another key opened.
+let left = null;
+addEventListener("pagehide", () => (left = key()));
+addEventListener("pageshow", ({ persisted }) => persisted && key() !== left && location.reload());

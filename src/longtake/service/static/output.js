@@ -1,5 +1,6 @@
 // The output of the playground: an example, the running request, its result, or the code of the request in the form.
 
+import { entryPath } from "./addresses.js";
 import { Refused, callJson, fileUrl } from "./api.js";
 import { codePanel } from "./code.js";
 import { by, el, toast } from "./dom.js";
@@ -69,10 +70,10 @@ export function outputPanel(endpoint, form, button, { hasDraft }) {
     const keeps = keepsForm;
     keepsForm = false;
     if (query.has("source")) source.set(fileUrl(query.get("source")));
-    if (query.has("four")) showFour(query.get("four").split(","));
+    if (query.has("four")) showFour(query.get("four").split(",").slice(0, 4));
     else if (query.has("request")) {
       const request = query.get("request");
-      const entry = await callJson(`page/requests/${request}`, { signal }).catch(() => null);
+      const entry = await callJson(entryPath(request), { signal }).catch(() => null);
       if (signal.aborted) return;
       // What a person has typed while the request was on its way is not replaced.
       if (entry?.input && !keeps && stringify(form.value()) === typed) form.set(withoutCut(entry.input));
@@ -252,9 +253,7 @@ export function outputPanel(endpoint, form, button, { hasDraft }) {
     };
     const onRerun = (ids) => history.replaceState(null, "", `?four=${ids.join(",")}`);
     const onEnd = () => notify("Your four takes have ended.");
-    const { node, release: free } = four(id, requests, { pick, onRerun, onEnd }, signal);
-    show("Four takes", node);
-    release = free;
+    show("Four takes", four(id, requests, { pick, onRerun, onEnd }, signal));
     bringIntoView();
   }
 

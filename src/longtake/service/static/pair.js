@@ -1,5 +1,6 @@
 // Two results that play together: beside each other, or one at a time in the same place.
 
+import { aboutPath } from "./addresses.js";
 import { callJson } from "./api.js";
 import { el } from "./dom.js";
 import { showIn } from "./playable.js";
@@ -66,7 +67,7 @@ export function pair(entries, captions) {
   }
   entries.forEach(async ({ id, endpoint, video }, index) => {
     const [joint, sound] = await Promise.all([
-      callJson(`models/${endpoint}/requests/${id}/joint?figures=0`).catch(() => null), // an older request has no plan
+      callJson(`${aboutPath(endpoint, id)}/joint?figures=0`).catch(() => null), // an older request has no plan
       loadSound(video.url, video.duration).catch(() => null),
     ]);
     joints[index] = joint;

@@ -1,7 +1,8 @@
 // The plan and the price of the request in the form, before it runs.
 
+import { announcer } from "./announcer.js";
 import { Refused, callJson } from "./api.js";
-import { el } from "./dom.js";
+import { button, el } from "./dom.js";
 import { dollars, plural } from "./words.js";
 
 const QUIET_MS = 500;
@@ -12,6 +13,7 @@ const QUIET_MS = 500;
 // Returns a function that returns the problems for which the server refuses the form's request; none while that is not
 // known.
 export function followPlan(endpoint, form, { node, price }, source, onPlan) {
+  const speech = announcer();
   let timer = 0;
   let asking = new AbortController();
   let planned = source.get(); // the source of the plan that is shown
@@ -41,6 +43,7 @@ export function followPlan(endpoint, form, { node, price }, source, onPlan) {
     setStale(false);
     node.replaceChildren(...nodes);
     price.textContent = plan ? summary(plan) : "";
+    if (plan) speech.say(price.textContent);
     onPlan(plan, isSameSource);
   }
 
@@ -60,6 +63,7 @@ export function followPlan(endpoint, form, { node, price }, source, onPlan) {
     if (planned && !price.textContent) price.textContent = "Planning…";
     timer = setTimeout(ask, QUIET_MS);
   }
+  price.after(speech.node);
   form.node.addEventListener("input", later);
   later();
   return () => problems;
@@ -92,6 +96,6 @@ function expansion({ expands, expanded }, form) {
     form.node.dispatchEvent(new Event("input", { bubbles: true }));
     form.field("prompt").focus();
   };
-  const button = el("button", { type: "button", class: "plain", onclick: edit }, "Edit it and do not expand it again");
-  return [el("div", { class: "expanded" }, el("h3", {}, "Expanded prompt"), el("p", { class: "quiet" }, expanded), button)];
+  const editing = button("Edit it and do not expand it again", edit, { class: "plain" });
+  return [el("div", { class: "expanded" }, el("h3", {}, "Expanded prompt"), el("p", { class: "quiet" }, expanded), editing)];
 }

@@ -6,21 +6,22 @@ const ASK_MS = 700;
 const USUAL = /\.(mp4|webm)$/;
 
 // Returns {address, release} of a file that the browser can play: the file itself, or a copy that the server makes of
-// it. `onShare(share)` is called while the copy is made, with the share (0..1) that is done. `signal` ends the waiting.
+// it. `onShare(share)` is called while the copy is made, with the share (0..1) that is done. `signal` ends the waiting,
+// and frees the file.
 export async function playable(path, options = {}) {
   return mediaAddress((await copyOf(path, options)) ?? path, options);
 }
 
 // Puts the file at `path` into a video element. A usual file is there at once, because nearly every one can be played; a
-// copy takes its place if the browser cannot play it. `onLoad(release)` gets the function that frees what was loaded. The
-// other options are those of `playable`.
-export async function showIn(film, path, { signal, onShare, onLoad = () => {} }) {
-  const show = ({ address, release }) => {
-    if (signal.aborted) release();
-    else {
-      onLoad(release);
-      film.src = address;
-    }
+// copy takes its place if the browser cannot play it. The end of `signal` frees what was loaded. The other options are
+// those of `playable`.
+export async function showIn(film, path, { signal, onShare }) {
+  let release = () => {};
+  const show = (media) => {
+    if (signal.aborted) return;
+    film.src = media.address;
+    release();
+    ({ release } = media);
   };
   const isUsual = USUAL.test(path);
   const [copy] = await Promise.all([

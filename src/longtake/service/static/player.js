@@ -15,7 +15,6 @@ export function player(path, { source, video }) {
   const { duration, width, height } = video;
   const leaving = new AbortController();
   const { signal } = leaving;
-  const releases = [];
   const common = { playsinline: true, preload: "auto" };
   const film = el("video", { class: "film", width, height, loop: true, ...common, aria: { label: "The result" } });
   const origin = el("video", { class: "film origin", muted: true, ...common, aria: { label: "The source" } });
@@ -66,14 +65,13 @@ export function player(path, { source, video }) {
     if (!signal.aborted) waiting.textContent = error.message;
   }
   const onShare = (share) => (waiting.textContent = `Preparing a copy, ${Math.round(100 * share)} %`);
-  const onLoad = (release) => releases.push(release);
-  showIn(film, path, { signal, onShare, onLoad })
+  showIn(film, path, { signal, onShare })
     .then(() => {
       waiting.textContent = "";
     })
     .catch(failed);
   if (source)
-    showIn(origin, source, { signal, onLoad })
+    showIn(origin, source, { signal })
       .then(() => {
         if (signal.aborted) return;
         beside.hidden = swap.hidden = false;
@@ -88,12 +86,5 @@ export function player(path, { source, video }) {
     })
     .catch(() => {});
   control.tick();
-  return {
-    node,
-    setJoint,
-    release: () => {
-      leaving.abort();
-      for (const release of releases) release();
-    },
-  };
+  return { node, setJoint, release: () => leaving.abort() };
 }

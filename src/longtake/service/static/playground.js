@@ -16,7 +16,7 @@ async function start() {
   by("loading").remove();
   by("badges").append(...badges(endpoint));
   const form = buildForm(by("form"), endpoint.fields);
-  const price = el("strong", { class: "price", role: "status" });
+  const price = el("strong", { class: "price" });
   const plan = el("div", { class: "plan" });
   by("form").append(plan, el("div", { class: "run" }, button, price));
   const hasDraft = keepDraft(endpoint.id, form);

@@ -1,7 +1,7 @@
 // The API page of one endpoint: code, addresses, and all fields, from the endpoint's own schema.
 
 import "./shell.js";
-import { HOME } from "./api.js";
+import { HOME } from "./addresses.js";
 import { codePanel } from "./code.js";
 import { by, el } from "./dom.js";
 import { loadEndpoint } from "./schema.js";

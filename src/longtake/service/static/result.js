@@ -1,6 +1,7 @@
 // The view of a finished request: its player, its facts and figures, and what can be done next.
 
-import { HOME, ROOT, callJson, mediaAddress } from "./api.js";
+import { HOME, aboutPath, comparePage } from "./addresses.js";
+import { callJson, mediaAddress } from "./api.js";
 import { drawChain } from "./chain.js";
 import { eraseSoon } from "./deletion.js";
 import { copyText, el } from "./dom.js";
@@ -28,7 +29,7 @@ export function resultView(entry, made, then) {
       ),
       release: () => {},
     };
-  const about = `models/${entry.endpoint}/requests/${entry.id}`;
+  const about = aboutPath(entry.endpoint, entry.id);
   const { node: film, setJoint, release } = player(path, { source: entry.source, video });
   callJson(`${about}/joint?figures=0`)
     .then(setJoint)
@@ -86,7 +87,7 @@ export function resultView(entry, made, then) {
     el(
       "div",
       { class: "actions" },
-      el("a", { class: "button", href: `${ROOT}compare?a=${entry.id}` }, "Compare"),
+      el("a", { class: "button", href: comparePage(entry.id) }, "Compare"),
       entry.shared
         ? el(
             "button",
@@ -145,6 +146,7 @@ function inspection(about) {
           src: sheet.address,
           alt: "The frames around the joint, and the sound's spectrogram",
           onload: sheet.release,
+          onerror: sheet.release,
         }),
       );
     } catch (error) {

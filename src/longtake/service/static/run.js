@@ -1,5 +1,6 @@
 // Submits a request and follows it to its end, through the queue that all clients use.
 
+import { entryPath, queuePath } from "./addresses.js";
 import { Refused, call, callJson } from "./api.js";
 
 const POLL_MS = 500;
@@ -8,14 +9,17 @@ const MOST_PAUSE_MS = 10_000;
 // Submits a request. Returns its id.
 export const submit = async (endpoint, request) => (await callJson(`queue/${endpoint}`, { json: request })).request_id;
 
-export const cancel = (endpoint, id) => call(`queue/${endpoint}/requests/${id}/cancel`, { method: "PUT" });
+// Cancels a request. It is no error that the request has ended already.
+export const cancel = (endpoint, id) => call(`${queuePath(endpoint, id)}/cancel`, { method: "PUT" }).catch((error) => {
+    if (error.status !== 400) throw error;
+  });
 
 // Yields the status of a request again and again until it has ended. Goes on after an outage of the server.
 export async function* statuses(endpoint, id, signal) {
   let pause = POLL_MS;
   while (!signal.aborted) {
     try {
-      const status = await callJson(`queue/${endpoint}/requests/${id}/status?logs=1`, { signal });
+      const status = await callJson(`${queuePath(endpoint, id)}/status?logs=1`, { signal });
       pause = POLL_MS;
       yield status;
       if (status.status === "COMPLETED") return;
@@ -33,8 +37,8 @@ export async function* statuses(endpoint, id, signal) {
 export async function outcome(endpoint, id, signal) {
   for (;;) {
     try {
-      const entry = await callJson(`page/requests/${id}`, { signal });
-      const [made, error] = await callJson(`queue/${endpoint}/requests/${id}`, { signal }).then(
+      const entry = await callJson(entryPath(id), { signal });
+      const [made, error] = await callJson(queuePath(endpoint, id), { signal }).then(
         (one) => [one, null],
         (one) => [null, one],
       );

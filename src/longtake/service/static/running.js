@@ -1,7 +1,9 @@
 // The view of a waiting or running request: its place, all of its work on one bar, and the frames being made.
 
+import { aboutPath, entryPath } from "./addresses.js";
 import { Refused, call, callJson, serverTime } from "./api.js";
-import { el, toast } from "./dom.js";
+import { button, el } from "./dom.js";
+import { objectUrl } from "./object_urls.js";
 import { at, estimate, usualTimes } from "./progress.js";
 import { cancel } from "./run.js";
 import { plural, roughly, seconds } from "./words.js";
@@ -21,7 +23,7 @@ export function runningView(endpoint, id, times = usualTimes(endpoint)) {
   const clock = el("p", { class: "quiet times" });
   const picture = el("img", { class: "preview", alt: "The frames being made, coarse", hidden: true });
   const log = el("ol", { class: "log" });
-  const button = el("button", { type: "button", onclick: end }, "Cancel");
+  const stopping = button("Cancel", end);
   const folded = el("details", {}, el("summary", {}, "Log"), log);
   const node = el(
     "div",
@@ -31,7 +33,7 @@ export function runningView(endpoint, id, times = usualTimes(endpoint)) {
     stage,
     step,
     clock,
-    el("div", { class: "actions" }, button),
+    el("div", { class: "actions" }, stopping),
     folded,
   );
   const work = estimate();
@@ -40,7 +42,7 @@ export function runningView(endpoint, id, times = usualTimes(endpoint)) {
   let began = null; // the server's time in seconds
   let left = null;
   let previewing = false;
-  let address = null;
+  let release = () => {};
   let stopped = false;
   times
     .then(work.setTimes)
@@ -48,14 +50,8 @@ export function runningView(endpoint, id, times = usualTimes(endpoint)) {
   const timer = setInterval(tick, 1000);
 
   async function end() {
-    button.disabled = true;
     say("Cancelling");
-    try {
-      await cancel(endpoint, id);
-    } catch (error) {
-      button.disabled = false;
-      toast(error.message, { failed: true });
-    }
+    await cancel(endpoint, id);
   }
 
   // Changes the stage's text. A screen reader speaks it, so it changes only with the stage and not with each step.
@@ -79,7 +75,7 @@ export function runningView(endpoint, id, times = usualTimes(endpoint)) {
   async function look() {
     if (performance.now() - looked < LOOK_MS) return;
     looked = performance.now();
-    const { downloading } = await callJson(`page/requests/${id}`).catch(() => ({ downloading: false }));
+    const { downloading } = await callJson(entryPath(id)).catch(() => ({ downloading: false }));
     isDownloading = downloading;
   }
 
@@ -115,12 +111,12 @@ export function runningView(endpoint, id, times = usualTimes(endpoint)) {
   // Shows a new preview each second until the view stops. A hidden page asks for none, so that none is made.
   async function preview() {
     try {
-      const response = document.hidden ? null : await call(`models/${endpoint}/requests/${id}/preview`);
+      const response = document.hidden ? null : await call(`${aboutPath(endpoint, id)}/preview`);
       if (response?.status === 200) {
-        const next = URL.createObjectURL(await response.blob());
-        if (address) URL.revokeObjectURL(address);
-        address = next;
-        picture.src = next;
+        const next = objectUrl(await response.blob());
+        release();
+        ({ release } = next);
+        picture.src = next.address;
         picture.hidden = false;
       }
     } catch (error) {
@@ -133,8 +129,7 @@ export function runningView(endpoint, id, times = usualTimes(endpoint)) {
   function stop() {
     stopped = true;
     clearInterval(timer);
-    if (address) URL.revokeObjectURL(address);
-    address = null;
+    release();
   }
   return { node, update, stop, log: folded };
 }

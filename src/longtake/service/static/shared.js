@@ -1,6 +1,7 @@
 // A shared result: the video and what everybody who has its address may see of the request that made it.
 
-import { ROOT, callJson } from "./api.js";
+import { ROOT } from "./addresses.js";
+import { callJson } from "./api.js";
 import { by, el } from "./dom.js";
 import { player } from "./player.js";
 import { plural, seconds, when } from "./words.js";

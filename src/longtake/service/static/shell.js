@@ -1,6 +1,7 @@
 // What all pages share: the key door, the line about the queue, and the mark at the current page's link.
 
-import { HOME, callJson, setDoor } from "./api.js";
+import { HOME } from "./addresses.js";
+import { callJson, setDoor } from "./api.js";
 import { by } from "./dom.js";
 import { drop, forget, keep, key } from "./key.js";
 

@@ -1,39 +1,55 @@
-// Small pictures of stored videos and images.
+// Small pictures of stored videos and images. Each is loaded when it is nearly in view, and is no blob from then on.
 
 import { fileKey, mediaAddress } from "./api.js";
 import { el } from "./dom.js";
 
+const NEAR = "300px";
+const paths = new WeakMap(); // box -> the address of its picture
+
+const seen = new IntersectionObserver(
+  (entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (!isIntersecting) continue;
+      seen.unobserve(target);
+      fill(target, paths.get(target));
+    }
+  },
+  { rootMargin: NEAR },
+);
+
 // Returns a box with the middle frame of the file at `path` (an address of this server, or null). With `place` it is a
 // link to that address.
 export function picture(path, place) {
-  const box = el(place ? "a" : "span", {
-    class: fileKey(path) ? "screen loading" : "screen",
+  const key = fileKey(path);
+  return box(key && `media/${key}/strip?frames=1&height=108`, place);
+}
+
+// Returns a box with the image at `path`, an address of this server.
+export const still = (path) => box(path);
+
+function box(path, place) {
+  const node = el(place ? "a" : "span", {
+    class: path ? "screen loading" : "screen",
     href: place,
     tabindex: place && -1,
     aria: { hidden: "true" },
   });
-  const key = fileKey(path);
-  if (key) fill(box, `media/${key}/strip?frames=1&height=108`);
-  return box;
+  if (path) {
+    paths.set(node, path);
+    seen.observe(node);
+  }
+  return node;
 }
 
-// Returns a box with the image at `path`, an address of this server.
-export function still(path) {
-  const box = el("span", { class: "screen loading", aria: { hidden: "true" } });
-  fill(box, path);
-  return box;
-}
-
-// Shows the image at `path` in a box. The image is loaded when the box is nearly in view.
-async function fill(box, path) {
-  const ended = () => box.classList.remove("loading");
+async function fill(node, path) {
+  const ended = () => node.classList.remove("loading");
   try {
     const { address, release } = await mediaAddress(path);
     const end = () => {
       release();
       ended();
     };
-    box.append(el("img", { src: address, alt: "", loading: "lazy", onload: end, onerror: end }));
+    node.append(el("img", { src: address, alt: "", onload: end, onerror: end }));
   } catch {
     ended();
   }

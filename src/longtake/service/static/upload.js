@@ -1,6 +1,7 @@
 // Uploads a file as fal's clients do: the server names an address, and the bytes are sent to it.
 
-import { ROOT, callJson, headers } from "./api.js";
+import { ROOT } from "./addresses.js";
+import { callJson, headers } from "./api.js";
 
 // Uploads `file` and returns its URL on the server. `onProgress` is called with the sent share, 0..1.
 export async function upload(file, onProgress, signal) {
