@@ -210,3 +210,40 @@ def test_a_key_that_is_remembered_for_another_server_of_the_host_is_not_sent(ser
     tab.get_by_role("button", name="Forget key").click()
     tab.get_by_placeholder("id:secret").wait_for()
     assert tab.evaluate("() => Object.keys(localStorage)") == [f"longtake.key {served.url}/other/"]
+
+
+def test_the_focus_goes_to_the_heading_of_what_takes_the_place_of_a_result(served: Served, tab: "Page") -> None:
+    with served.client() as client:
+        source = client.post("/cdn/files/upload", content=CLIP.read_bytes()).json()["access_url"]
+    row = submit(served, "the disc", endpoint=LTX2, body={"video_url": source})
+    finished(served, served.claim())
+    tab.goto(f"{served.url}/models/{LTX2}?request={row.id}")
+    tab.get_by_role("button", name="Another seed").focus()
+    tab.keyboard.press("Enter")
+    tab.get_by_text("Next in line").wait_for()
+    assert tab.evaluate("() => document.activeElement.textContent") == "Waiting"
+    finished(served, served.claim())
+    tab.get_by_role("heading", name="Result", exact=True).wait_for()
+    assert tab.evaluate("() => document.activeElement.textContent") == "Result"
+
+
+def test_a_page_waits_for_the_list_that_is_on_its_way(served: Served, tab: "Page") -> None:
+    submit(served, "still here")
+    held: list[Route] = []
+    tab.route("**/page/requests", lambda route: held.append(route))
+    for page in ("", "history"):
+        held.clear()
+        with tab.expect_response("**/v1/models"), tab.expect_request("**/page/requests"):
+            tab.goto(f"{served.url}/{page}")
+        tab.evaluate("() => fetch('health').then((answer) => answer.text())")
+        assert len(held) == 1
+        held[0].continue_()
+        tab.get_by_text("still here").first.wait_for()
+
+
+def test_an_outage_is_spoken_once(served: Served, tab: "Page") -> None:
+    submit(served, "still here")
+    tab.route("**/page/requests*", lambda route: route.abort())
+    tab.goto(f"{served.url}/history")
+    tab.get_by_role("status").get_by_text("The server does not answer; trying again").wait_for()
+    assert tab.locator("#queue").get_attribute("role") is None

@@ -203,7 +203,7 @@ def test_a_file_stays_in_view_when_the_upload_of_another_one_fails(served: Serve
     tab.route("**/cdn/uploads/*", lambda route: route.abort())
     source.locator("input[type=file]").set_input_files(CLIP)
     source.locator(".error").filter(has_text="The upload failed").wait_for()
-    assert source.get_by_label("The chosen video").is_visible()
+    source.get_by_label("The chosen video").wait_for()
     assert not source.get_by_role("button", name="Try again").is_visible(), "the chosen file has not failed"
 
 

@@ -9,9 +9,12 @@ const REST_MS = 1500;
 export function announcer() {
   const node = el("p", { class: "unseen", role: "status" });
   let timer = 0;
+  let newest = "";
   function say(text) {
+    if (text === newest) return;
+    newest = text;
     clearTimeout(timer);
-    timer = setTimeout(() => node.textContent !== text && (node.textContent = text), REST_MS);
+    timer = setTimeout(() => node.textContent !== newest && (node.textContent = newest), REST_MS);
   }
   return { node, say };
 }

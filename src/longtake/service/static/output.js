@@ -3,7 +3,7 @@
 import { entryPath } from "./addresses.js";
 import { Refused, callJson, fileUrl } from "./api.js";
 import { codePanel } from "./code.js";
-import { by, el, toast } from "./dom.js";
+import { button, by, el, toast } from "./dom.js";
 import { exampleView } from "./example.js";
 import { four } from "./four.js";
 import { stringify } from "./json.js";
@@ -18,9 +18,9 @@ const HOW = "Drop a video, write what happens next, and run. The plan and the pr
 
 // Builds the output beside a form. Returns {open, run, offerSettings, showCode}: `open` shows what the page's address
 // names, `run` submits the form's request, `offerSettings(settings)` offers those of a dropped file, and
-// `showCode(request, plan)` writes the code. `button` runs the request. `hasDraft` tells whether the form has what was
-// entered before.
-export function outputPanel(endpoint, form, button, { hasDraft }) {
+// `showCode(request, plan)` writes the code. `submitter` is the button that runs the request. `hasDraft` tells whether the
+// form has what was entered before.
+export function outputPanel(endpoint, form, submitter, { hasDraft }) {
   const { id } = endpoint;
   const source = form.field("video_url");
   const output = by("output");
@@ -45,7 +45,7 @@ export function outputPanel(endpoint, form, button, { hasDraft }) {
     const link = el("a", { href: `../${other}` }, other);
     if (other !== id) source.note(el("span", {}, "This file was made with ", link, "."));
     else if (isUntouched()) fill();
-    else source.note(el("button", { type: "button", class: "plain", onclick: fill }, "Use the settings in the file"));
+    else source.note(button("Use the settings in the file", fill, { class: "plain" }));
   }
 
   // Whether the form has only its beginning and a source.
@@ -94,12 +94,14 @@ export function outputPanel(endpoint, form, button, { hasDraft }) {
     form.field("prompt").focus();
   }
 
-  // Shows a view with its heading. A screen reader speaks the heading of a result, which gets the focus.
+  // Shows a view with its heading, which gets the focus if what was shown before had it. Returns the heading.
   function show(title, ...nodes) {
     release();
     release = () => {};
     const heading = el("h2", { tabindex: -1 }, title);
+    const hadFocus = view.contains(document.activeElement);
     view.replaceChildren(heading, ...nodes);
+    if (hadFocus) heading.focus({ preventScroll: true });
     return heading;
   }
 
@@ -119,11 +121,11 @@ export function outputPanel(endpoint, form, button, { hasDraft }) {
   async function send(requests, refuse) {
     if (isSending) return null;
     isSending = true; // the button is not disabled, because it would lose the focus
-    button.setAttribute("aria-busy", "true");
+    submitter.setAttribute("aria-busy", "true");
     allowNotifications();
     const ends = await Promise.allSettled(requests.map((request) => submit(id, request)));
     isSending = false;
-    button.removeAttribute("aria-busy");
+    submitter.removeAttribute("aria-busy");
     renew();
     const error = ends.find(({ reason }) => reason)?.reason;
     if (error) refuse(error);
@@ -206,8 +208,7 @@ export function outputPanel(endpoint, form, button, { hasDraft }) {
     if (error instanceof Refused && error.detail.length) form.complain(error.detail);
     const isCancelled = entry.state === "cancelled";
     const text = isCancelled ? "The request was cancelled." : (error?.message ?? entry.error ?? "It failed.");
-    const retry =
-      entry.input && el("button", { type: "button", onclick: () => again(withoutCut(entry.input)) }, "Run again");
+    const retry = entry.input && button("Run again", () => again(withoutCut(entry.input)));
     const message = el("p", { class: isCancelled ? "quiet" : "error", role: "alert" }, text);
     const title = isCancelled ? "Cancelled" : "It failed";
     const heading = show(title, message, el("div", { class: "actions" }, retry), view.log);
@@ -231,7 +232,7 @@ export function outputPanel(endpoint, form, button, { hasDraft }) {
 
   function again(input) {
     form.set(input);
-    run();
+    return run();
   }
 
   // Runs a request four times: with four seeds, or, if the endpoint takes none, simply four times.

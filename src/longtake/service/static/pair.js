@@ -1,8 +1,9 @@
 // Two results that play together: beside each other, or one at a time in the same place.
 
 import { aboutPath } from "./addresses.js";
+import { announcer } from "./announcer.js";
 import { callJson } from "./api.js";
-import { el } from "./dom.js";
+import { button, el } from "./dom.js";
 import { showIn } from "./playable.js";
 import { loadSound } from "./timeline.js";
 import { follow, keyed, transport } from "./transport.js";
@@ -84,14 +85,19 @@ export function pair(entries, captions) {
 
 // Puts a file into a video element. The caption tells how much is done of a copy that the browser can play.
 async function load(film, path, caption, signal) {
-  const waiting = el("span", { class: "quiet", role: "status" });
-  caption.append(waiting);
-  const onShare = (share) => (waiting.textContent = ` Preparing a copy, ${Math.round(100 * share)} %`);
+  const waiting = el("span", { class: "quiet" });
+  const speech = announcer();
+  caption.append(waiting, speech.node);
+  const onShare = (share) => {
+    waiting.textContent = ` Preparing a copy, ${Math.round(100 * share)} %`;
+    speech.say("Preparing a copy");
+  };
   try {
     await showIn(film, path, { signal, onShare });
     waiting.textContent = "";
   } catch (error) {
     waiting.textContent = ` ${error.message}`;
+    speech.say(error.message);
   }
 }
 
@@ -99,7 +105,7 @@ async function load(film, path, caption, signal) {
 // chooses it, if there is one.
 function choice(label, options, choose) {
   const buttons = options.map(([text, value, key]) =>
-    el("button", { type: "button", onclick: () => choose(value), ...(key ? keyed(text, key) : {}) }, text),
+    button(text, () => choose(value), key ? keyed(text, key) : {}),
   );
   const name = el("span", { class: "quiet" }, label);
   const node = el("div", { class: "choice", role: "group", aria: { label } }, name, buttons);

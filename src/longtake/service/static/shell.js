@@ -1,6 +1,7 @@
 // What all pages share: the key door, the line about the queue, and the mark at the current page's link.
 
 import { HOME } from "./addresses.js";
+import { announcer } from "./announcer.js";
 import { callJson, setDoor } from "./api.js";
 import { by } from "./dom.js";
 import { drop, forget, keep, key } from "./key.js";
@@ -63,37 +64,58 @@ for (const link of document.querySelectorAll(".top nav a")) {
 }
 
 const listeners = new Set();
+const speech = announcer();
+let newest = null; // the newest list of requests
+let timer = setTimeout(renew);
+let renewing = new AbortController();
+by("queue").after(speech.node);
+
 // Calls `listener(list, signal)` with the list of requests now and again: each second while something waits or runs,
 // otherwise every three seconds, and not while the page is hidden. The signal is aborted when a newer list is on its way.
 export function onRequests(listener) {
   listeners.add(listener);
-  renew();
+  if (newest) tell([listener], renewing.signal);
 }
 
-let timer = setTimeout(renew);
-let renewing = new AbortController();
 // Loads the list of requests at once. An older answer that is still on its way counts no more.
 export async function renew() {
   clearTimeout(timer);
   renewing.abort();
   renewing = new AbortController();
   const { signal } = renewing;
-  let pause = 3000;
   try {
     const list = await callJson("page/requests", { signal });
     if (signal.aborted) return;
-    const words = [list.running && `${list.running} running`, list.waiting && `${list.waiting} waiting`].filter(
-      Boolean,
-    );
-    by("queue").textContent = words.join(", ");
-    if (words.length) pause = 1000;
-    for (const listener of listeners) await listener(list, signal);
+    newest = list;
+    const words = [list.running && `${list.running} running`, list.waiting && `${list.waiting} waiting`];
+    say(words.filter(Boolean).join(", "));
+    await tell(listeners, signal);
   } catch (error) {
-    if (signal.aborted) return;
-    by("queue").textContent = error instanceof TypeError ? "The server does not answer; trying again" : error.message;
+    complain(error, signal);
   }
+  const pause = newest?.running || newest?.waiting ? 1000 : 3000;
   if (!signal.aborted && !document.hidden) timer = setTimeout(renew, pause);
 }
+
+async function tell(some, signal) {
+  try {
+    for (const listener of some) await listener(newest, signal);
+  } catch (error) {
+    complain(error, signal);
+  }
+}
+
+// Says in the page's head why its lists are not renewed, unless newer ones are on their way.
+function complain(error, signal) {
+  if (signal.aborted) return;
+  say(error instanceof TypeError ? "The server does not answer; trying again" : error.message);
+}
+
+function say(text) {
+  by("queue").textContent = text;
+  speech.say(text);
+}
+
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) renew();
 });
