@@ -18,6 +18,7 @@ BENCHES = (
     "threads",
     "queue",
     "server",
+    "health",
 )
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def test_an_error_without_a_field_is_about_the_body() -> None:
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        (errno.EEXIST, "there is a file of that name, where a folder is needed"),
+        (errno.EEXIST, "there is already a file or folder of that name"),
         (errno.ENOTDIR, "a part of this path is a file, where a folder is needed"),
         (errno.EISDIR, "it is a folder, where a file is needed"),
         (errno.EACCES, "Permission denied"),

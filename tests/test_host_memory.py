@@ -1,5 +1,6 @@
 """The memory of a container is its own: its limit, and what is left of it."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,6 +66,29 @@ def test_groups_of_version_1_count_too(files: Path) -> None:
     (files / "cgroup").write_text("9:cpu:/other\n4:memory:/named/by/the/machine\n0::/\n")
     old_group(files / "v1", 16 * GB, 10 * GB, 2 * GB)
     assert host_memory.host_memory() == HostMemory(8 * GB, 16 * GB)
+
+
+def test_a_group_may_slow_its_processes_down_before_its_limit(files: Path) -> None:
+    group(files / "v2", "max", 5 * GB, 0)
+    (files / "v2/memory.high").write_text(f"{8 * GB}\n")
+    assert host_memory.host_memory() == HostMemory(3 * GB, 8 * GB)
+    group(files / "v2", 6 * GB, 5 * GB, 0)
+    assert host_memory.host_memory() == HostMemory(GB, 6 * GB)
+
+
+def test_the_name_of_a_group_need_not_be_utf_8(files: Path) -> None:
+    (files / "cgroup").write_bytes(b"0::/caf\xe9\n")
+    group(Path(os.fsdecode(os.fsencode(files / "v2") + b"/caf\xe9")), 8 * GB, GB, 0)
+    assert host_memory.host_memory() == HostMemory(7 * GB, 8 * GB)
+
+
+@pytest.mark.parametrize(
+    ("controllers", "folder"), [("cpu,memory", "v1"), ("memory,hugetlb", "v1"), ("cpu,memory", "cpu,memory")]
+)
+def test_version_1_may_join_controllers(files: Path, controllers: str, folder: str) -> None:
+    (files / "cgroup").write_text(f"5:blkio:/other\n4:{controllers}:/job\n")
+    old_group(files / folder / "job", 4 * GB, GB, 0)
+    assert host_memory.host_memory() == HostMemory(3 * GB, 4 * GB)
 
 
 def test_a_system_without_these_files_says_nothing(files: Path) -> None:

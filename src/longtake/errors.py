@@ -301,7 +301,7 @@ def os_reason(error: OSError) -> str:
 
 
 _REASONS: Mapping[int, str] = {
-    errno.EEXIST: "there is a file of that name, where a folder is needed",
+    errno.EEXIST: "there is already a file or folder of that name",
     errno.ENOTDIR: "a part of this path is a file, where a folder is needed",
     errno.EISDIR: "it is a folder, where a file is needed",
 }

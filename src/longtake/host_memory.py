@@ -1,5 +1,6 @@
 """Reads how much memory the machine has for this process, with the limits of the process's container."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,25 +24,29 @@ class HostMemory:
 class _Version:
     """A version of Linux's control groups. The limits of containers and of services are those of control groups.
 
-    root: the folder of the outermost group that this process sees. Below it, each group has a folder.
-    controller: the name in the line of /proc/self/cgroup that has this process's group.
-    limit, used: the files in a group's folder with its limit and its used memory, in bytes.
+    root: the folder of the outermost group that this process sees. Below it, each group has a folder. Of controllers
+        that are joined, its name may be that of all of them, such as `cpu,memory`.
+    controller: the name in the line of /proc/self/cgroup that has this process's group. The line may name others, too.
+    limits: the files in a group's folder with its limits in bytes. Beyond any of them, processes wait or are killed.
+    used: the file with its used memory in bytes.
     caches: the names in its file `memory.stat` of the memory that caches files, in bytes.
     """
 
     root: Path
     controller: str
-    limit: str
+    limits: tuple[str, ...]
     used: str
     caches: tuple[str, str]
 
 
 _VERSIONS = (
-    _Version(Path("/sys/fs/cgroup"), "", "memory.max", "memory.current", ("active_file", "inactive_file")),
+    _Version(
+        Path("/sys/fs/cgroup"), "", ("memory.max", "memory.high"), "memory.current", ("active_file", "inactive_file")
+    ),
     _Version(
         Path("/sys/fs/cgroup/memory"),
         "memory",
-        "memory.limit_in_bytes",
+        ("memory.limit_in_bytes",),
         "memory.usage_in_bytes",
         ("total_active_file", "total_inactive_file"),
     ),
@@ -67,13 +72,16 @@ def _own_groups(version: _Version) -> Iterator[Path]:
     In a container, the process's group may be named as the machine sees it, and have no folder. The outermost folder is
     the container's own then.
     """
-    folder = version.root
-    yield folder
     try:
-        lines = [line.split(":", 2) for line in _OWN_GROUPS.read_text().splitlines()]
+        # The names of groups are bytes, and need not be UTF-8.
+        lines = [os.fsdecode(line).split(":", 2) for line in _OWN_GROUPS.read_bytes().splitlines()]
     except OSError:
-        return
-    for name in next((Path(path).parts[1:] for _, controller, path in lines if controller == version.controller), ()):
+        lines = []
+    found = ((names, path) for _, names, path in lines if version.controller in names.split(","))
+    controllers, path = next(found, (version.controller, "/"))
+    folder = version.root if version.root.is_dir() else version.root.parent / controllers
+    yield folder
+    for name in Path(path).parts[1:]:
         folder /= name
         yield folder
 
@@ -86,7 +94,9 @@ def _of_group(folder: Path, version: _Version) -> HostMemory | None:
     version: the version of control groups, which has the names of the files in the folder.
     """
     try:
-        limit, used = (int((folder / name).read_text()) for name in (version.limit, version.used))
+        texts = [(folder / name).read_text().strip() for name in version.limits if (folder / name).exists()]
+        limit = min(int(text) for text in texts if text != "max")  # a ValueError if there is none
+        used = int((folder / version.used).read_text())
         numbers = _numbers(folder / "memory.stat")
         return HostMemory(max(0, limit - used + sum(numbers[name] for name in version.caches)), limit)
     except (OSError, KeyError, ValueError):

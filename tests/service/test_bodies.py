@@ -17,6 +17,7 @@ from starlette.requests import Request
 from longtake.endpoints.body_check import CheckedBody, check
 from longtake.endpoints.fields import MOST_LORAS
 from longtake.queue.payloads import input_and_result
+from longtake.queue.requests import SEARCHED_CHARACTERS, search_text
 from longtake.service import bodies
 from longtake.service.bodies import MOST_STRUCTURE_BYTES, SPOOL_BYTES, Structure, received_body
 from tests.service.serving import INPUT, LTXV, PATIENCE_S, Served, serving, submit, wait_for
@@ -106,6 +107,14 @@ def test_large_bodies_are_on_the_disk(served: Served, size: int, is_on_disk: boo
             assert len(body.read()) == size
 
     asyncio.run(run())
+
+
+def test_only_the_beginning_of_a_prompt_is_searched_for() -> None:
+    prompt = "\u0130" * 5000  # its small letter is two characters
+    found = check(LTXV, json.dumps({**INPUT, "prompt": prompt}).encode())
+    assert found.prompt == prompt[:SEARCHED_CHARACTERS]
+    assert search_text(found.prompt) == search_text(prompt)
+    assert json.loads(found.compact)["prompt"] == prompt
 
 
 def test_a_process_that_takes_too_long_is_a_503(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,6 +211,14 @@ def test_a_slow_body_is_a_408(quick: int) -> None:
     assert b"body" in answer
 
 
+def test_a_body_that_takes_too_long_is_a_408_at_any_rate() -> None:
+    with served(Ports.http, replace(PATIENT, body_s=0.2)) as port, connected(port) as line:
+        line.sendall(b"POST /count HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n")
+        answer = drip(line, b"x" * 3000, 0.02)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"must arrive within" in answer
+
+
 def test_a_body_at_the_least_rate_is_served(quick: int) -> None:
     with connected(quick) as line:
         line.sendall(b"POST /count HTTP/1.1\r\nContent-Length: 1000000\r\nConnection: close\r\n\r\n")

@@ -226,10 +226,10 @@ def test_the_source_and_the_end_image_are_fetched_at_the_same_time(tmp_path: Pat
     site.shutdown()
 
 
-def test_of_two_files_that_cannot_be_used_the_source_is_named(server: tuple[Served, httpx.Client]) -> None:
+def test_all_files_that_cannot_be_used_are_named(server: tuple[Served, httpx.Client], elsewhere: Elsewhere) -> None:
     _, client = server
-    answer = planned(client, LTX2, "file:///etc/passwd", end_image_url="data:image/png;base64,AAAA")
-    assert [one["loc"] for one in answer.json()["detail"]] == [["body", "video_url"]]
+    answer = planned(client, LTX2, elsewhere.url("/missing/too"), end_image_url="data:image/png;base64,AAAA")
+    assert [one["loc"] for one in answer.json()["detail"]] == [["body", "video_url"], ["body", "end_image_url"]]
 
 
 def test_a_field_that_the_source_does_not_allow_is_named(server: tuple[Served, httpx.Client]) -> None:
@@ -276,6 +276,8 @@ def test_plans_and_imports_are_limited_per_key(tmp_path: Path, elsewhere: Elsewh
             assert client.post("/media/import", json={"url": elsewhere.url(name)}).status_code == 200
         answer = client.post("/media/import", json={"url": elsewhere.url("/c.mp4")})
         assert (answer.status_code, "retry-after" in answer.headers) == (429, True)
+        two = planned(client, LTX2, elsewhere.url("/a.mp4"), end_image_url=elsewhere.url("/d.png"))
+        assert two.status_code == 429, "each file that is fetched for a plan counts"
         large = {"video_url": "x" * plans.MOST_BYTES, "prompt": "x"}
         assert client.post(f"/models/{LTX2}/plan", json=large).status_code == 413
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from longtake.errors import FileLost, FileTooLarge, InvalidRequest
 from longtake.storage import uploads
 from longtake.storage.blobs import Blobs
-from longtake.storage.files import FileStore, NewFile
+from longtake.storage.files import FileStore, NewFile, StoredFile
 from longtake.storage.uploads import AlreadyUploaded, Part, TooManyParts, Upload
 from tests.storage.fixtures import read
 
@@ -96,6 +96,25 @@ def test_a_lost_file_can_be_sent_again(store: FileStore, left: bytes | None) -> 
     assert read(store.blobs, file.blob) == b"frames"
     with pytest.raises(AlreadyUploaded):
         uploads.finish(store, upload, written(store, b"others"))
+
+
+def test_of_two_calls_that_replace_a_lost_file_one_wins(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload, find_whole, others = new_upload(store), FileStore.find_whole, [b"first"]
+    key = uploads.finish(store, upload, written(store, b"frames"))
+    lose(store, key, None)
+
+    def find_and_let_another_call_finish(self: FileStore, key: str) -> StoredFile | None:
+        found = find_whole(self, key)
+        if others:
+            assert uploads.finish(store, upload, written(store, others.pop())) == key
+        return found
+
+    monkeypatch.setattr(FileStore, "find_whole", find_and_let_another_call_finish)
+    with pytest.raises(AlreadyUploaded):
+        uploads.finish(store, upload, written(store, b"second"))
+    file = store.find(key)
+    assert file is not None
+    assert read(store.blobs, file.blob) == b"first"
 
 
 def test_a_lost_file_is_joined_again_while_its_parts_are_stored(store: FileStore) -> None:

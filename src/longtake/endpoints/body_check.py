@@ -24,6 +24,9 @@ from longtake.models.lora_names import Lora, hub_url, is_hub_url, may_be_reposit
 MOST_URL = 10_000
 """The largest number of characters of a URL that `CheckedBody.urls` contains. Longer ones are data URIs, or refused."""
 
+MOST_PROMPT = 2000
+"""The largest number of characters of `CheckedBody.prompt`, by which past requests are found."""
+
 
 @dataclass(frozen=True)
 class CheckedBody:
@@ -34,7 +37,7 @@ class CheckedBody:
     urls: (path of the field, URL) for each field that names a file: the source video, the end image and the LoRAs. The
         name of a hub repository is replaced by the address of the LoRA in it (see `models.lora_names`). URLs of more
         than 10,000 characters (MOST_URL) are left out. The list is empty if there are problems.
-    prompt: the input's prompt, or an empty text if there is none.
+    prompt: the first 2000 characters (MOST_PROMPT) of the input's prompt, or an empty text if there is none.
     """
 
     compact: bytes
@@ -74,7 +77,8 @@ def check(endpoint_id: str, raw: bytes) -> CheckedBody:
         return CheckedBody(b"null", [json_problem(error)], [])
     endpoint = ENDPOINTS[endpoint_id]
     found = problems(endpoint.Request, value) or _source_problems(endpoint, value)
-    return CheckedBody(compact, found, [] if found else named_files(endpoint, value), _text_at(value, ("prompt",)))
+    prompt = _text_at(value, ("prompt",))[:MOST_PROMPT]
+    return CheckedBody(compact, found, [] if found else named_files(endpoint, value), prompt)
 
 
 def _source_problems(endpoint: Endpoint[Any, Any], value: Mapping[str, Any]) -> list[dict[str, Any]]:

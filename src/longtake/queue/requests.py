@@ -87,7 +87,8 @@ def search_text(text: str) -> str:
 
     Capital letters become small ones. NUL characters are removed, because PostgreSQL cannot store them.
     """
-    return text.replace("\0", "").casefold()[:SEARCHED_CHARACTERS]
+    beginning = text.replace("\0", "")[:SEARCHED_CHARACTERS]
+    return beginning.casefold()[:SEARCHED_CHARACTERS]  # small letters can be more than the capital ones
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ class Bounds:
     idle_s: the longest time between two requests.
     bytes_per_s, period_s: in each period of `period_s`, a client has to send a body, or receive an answer, with at
         least `bytes_per_s` bytes per second on average. Time in which the server itself is not ready does not count.
+    body_s: the longest time from the end of a request's head to the end of its body.
     linger_s, linger_bytes: after a refusal, the server receives and drops what the client still sends, for at most this
         time and at most this many bytes. Then it closes the connection. If it closed the connection at once, a client
         that still sends would not see the answer.
@@ -61,6 +62,7 @@ class Bounds:
     idle_s: float = 75.0
     bytes_per_s: float = 1024.0
     period_s: float = 30.0
+    body_s: float = 24 * 3600.0
     linger_s: float = 2.0
     linger_bytes: int = 1024 * 1024
     check_s: float = 1.0

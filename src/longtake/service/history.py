@@ -197,7 +197,7 @@ class Entries:
         image = _file_key(body.get(str(ENDPOINTS[row.endpoint].end_image_field))) if row.endpoint in ENDPOINTS else None
         facts = {name: video.get(name) for name in ("width", "height", "duration", "num_frames", "content_type")}
         return {
-            "prompt": str(body.get("prompt", ""))[:2000],
+            "prompt": str(body.get("prompt") or "")[:2000],
             "end_image": None if image is None else file_path(image),
             "seed": result["seed"] if result.get("seed") is not None else body.get("seed"),
             "video": None if key is None else {"url": file_path(key), **facts},

@@ -99,6 +99,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._received = bytearray()  # What is not parsed yet
         self._unparsed_bytes = 0  # received since the parser finished a head, a piece of a body or a chunk's size
         self._body_bytes = 0
+        self._body_since = 0.0
         self._chunks = 0.0  # received, less those that the time and the bytes since then allow
         self._received_at = 0.0
         self._body_flow = Flow(self._bounds.bytes_per_s, self._bounds.period_s)
@@ -182,7 +183,8 @@ class HttpProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         self._is_chunked = any(name == b"transfer-encoding" for name, _ in self.headers)
         self._in_body, self._had_request, self._body_bytes = True, True, 0
-        self._body_flow.restart(self.loop.time(), 0)
+        self._body_since = self.loop.time()
+        self._body_flow.restart(self._body_since, 0)
 
     def on_chunk_header(self) -> None:
         """Called by the parser when it has read the size of a body's next chunk. Resets the count of unparsed bytes.
@@ -259,7 +261,10 @@ class HttpProtocol(HttpToolsProtocol):
             elif self._answer_flow.slow_period(now, self._received_bytes()):
                 self.abort()
         elif self._in_body and not self.cycle.response_complete:
-            if self.flow.read_paused or self.cycle.waiting_for_100_continue:
+            if now - self._body_since > self._bounds.body_s:
+                hours = self._bounds.body_s / 3600
+                self._refuse(_error(408, f"A body must arrive within {hours:g} hours; this one has not."))
+            elif self.flow.read_paused or self.cycle.waiting_for_100_continue:
                 self._body_flow.restart(now, self._body_bytes)
             elif self._body_flow.slow_period(now, self._body_bytes):
                 self._refuse(_error(408, "The body of the request arrives too slowly."))

@@ -22,7 +22,7 @@ from longtake.derived.order import PICTURE
 from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.endpoints.body_check import CheckedBody
 from longtake.endpoints.validation import errors_at, parse
-from longtake.errors import ExpansionFailed
+from longtake.errors import ExpansionFailed, LongtakeError
 from longtake.models.choice import ModelChoice
 from longtake.plan_text import plan_document, plan_sections
 from longtake.planning import planned
@@ -103,25 +103,27 @@ class Planner:
         """Returns the plan of a valid request (how it would be carried out, and its price) as the JSON object that the
         client gets.
 
-        The source and the end image are fetched at the same time. If both cannot be used, the error is the source's.
+        The source and the end image are fetched at the same time.
 
         request, endpoint: the client's HTTP request, and the endpoint to which the planned request would be sent.
         key_id: the id of the client's API key.
         checked: the request to plan.
 
-        Raises LongtakeError, whose `loc` is the field at fault, RequestFailed with status 429 if the key has reached a
-        limit, NotFound if the stored source video is deleted meanwhile, and ClientDisconnect if the client has gone.
+        Raises LongtakeError, whose `loc` is the field at fault, ModelFailed if both files cannot be used, RequestFailed
+        with status 429 if the key has reached a limit, NotFound if the stored source video is deleted meanwhile, and
+        ClientDisconnect if the client has gone.
         """
         state = self.state
         wanted = await state.call_for(key_id, lambda: parse(endpoint.Request, from_json(checked.compact)))
         url = endpoint.source_url(wanted)
-        end_image = asyncio.create_task(self._open_end_image(request, endpoint, key_id, wanted))
-        try:
-            file, facts = await self._open_source(request, endpoint, key_id, url)
-            await end_image
-        finally:
-            end_image.cancel()
-            await asyncio.gather(end_image, return_exceptions=True)  # an error of the source is the one that is told
+        source, end_image = await asyncio.gather(
+            self._open_source(request, endpoint, key_id, url),
+            self._open_end_image(request, endpoint, key_id, wanted),
+            return_exceptions=True,
+        )
+        _raise_all(source, end_image)
+        assert not isinstance(source, BaseException)
+        file, facts = source
 
         def make() -> tuple[Plan, ModelChoice]:
             model = endpoint.model_choice(state.settings)
@@ -170,6 +172,17 @@ class Planner:
         with errors_at((str(endpoint.end_image_field),), url):
             key, file = await self.imports.stored(request, key_id, url)
             await self.state.derivations.made(request, Wanted(Derivation(key, PICTURE), file, key_id))
+
+
+def _raise_all(*results: object) -> None:
+    """Raises the errors among `results`: one ModelFailed if several files of a request cannot be used, otherwise the
+    first error. Does nothing without errors."""
+    errors = [result for result in results if isinstance(result, BaseException)]
+    problems = [error.detail() for error in errors if isinstance(error, LongtakeError) and error.status == 422]
+    if len(problems) > 1:
+        raise ModelFailed(problems)
+    if errors:
+        raise errors[0]
 
 
 def document(

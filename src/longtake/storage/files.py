@@ -175,8 +175,7 @@ class FileStore:
         """
         signed = hmac.digest(self._secret, f"{request_id}/{file.name}".encode(), "sha256")
         key = signed.hex()[:32] + suffix(file.name, file.content_type)
-        if self.find_whole(key) is None:
-            self.delete(key)  # it has expired, or is lost
+        if self.delete_unreadable(key):
             self.add(key, file, path, request_id=request_id)
         return key
 
@@ -216,6 +215,18 @@ class FileStore:
     def delete(self, key: str) -> None:
         """Deletes the file of this key, if it exists."""
         self._delete_where(files.c.key == key)
+
+    def delete_unreadable(self, key: str) -> bool:
+        """Deletes the file of this key if it has expired or its bytes are lost. Returns False if it can be read.
+
+        A readable file that another call stores under the key meanwhile is not deleted.
+        """
+        row = self._row(key)
+        if self.find_whole(key) is not None:
+            return False
+        if row is not None:
+            self._delete_where(sa.and_(files.c.key == key, files.c.blob == row.blob))
+        return True
 
     def delete_of_request(self, request_id: str) -> list[str]:
         """Deletes the result files of a request and returns their keys."""

@@ -105,12 +105,11 @@ def finish(store: FileStore, upload: Upload, path: Path) -> str:
     Raises AlreadyUploaded if the upload was finished with different bytes, and DiskFull if a disk is full.
     """
     file, key = NewFile(upload.key_id, upload.name, upload.content_type, upload.lifecycle), upload.file_key
-    if not store.add(key, file, path):
-        if store.find_whole(key) is not None:
-            raise AlreadyUploaded
-        store.delete(key)
-        if not store.add(key, file, path):  # another call has just stored other bytes
-            raise AlreadyUploaded
+    if store.add(key, file, path):
+        return key
+    # The second `add` fails if another call has stored other bytes since the deletion.
+    if not store.delete_unreadable(key) or not store.add(key, file, path):
+        raise AlreadyUploaded
     return key
 
 
