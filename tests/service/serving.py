@@ -144,7 +144,7 @@ def serving_with(chosen: Settings, blobs: Blobs | None = None, bounds: Bounds = 
     def serve() -> None:
         server.run(sockets=[bound])
         status_cache.stop()
-        for executor in (state.short_executor, state.executor):
+        for executor in (state.short_executor, state.executor, state.read_executor):
             executor.shutdown(wait=False, cancel_futures=True)
         engine.dispose()
 

@@ -46,7 +46,7 @@ async def download(request: Request, state: ServerState, file: StoredFile) -> Re
         pieces = await state.call(state.store.blobs.open, file.blob, start, stop)
     except FileNotFoundError:
         raise NotFound from None
-    return StreamingResponse(pieces, status, headers, media_type=_sent_type(file))
+    return StreamingResponse(state.read_in_threads(pieces), status, headers, media_type=_sent_type(file))
 
 
 def restricted(file: StoredFile) -> dict[str, str]:

@@ -298,7 +298,7 @@ async def result_response(state: ServerState, row: RequestRow) -> Response:
     }
     if has_video_inside(opened.first):  # many clients that read slowly must not hold many videos in memory
         headers["content-length"] = str(opened.size)
-        pieces = chain((opened.first,), opened.rest)
+        pieces = state.read_in_threads(chain((opened.first,), opened.rest))
         return StreamingResponse(pieces, row.status_code, headers, "application/json")
     body = await state.call(opened.read_all)
     if row.status_code == 200 and await state.call_with_retries(_is_file_deleted, state, row, body):

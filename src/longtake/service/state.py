@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -35,12 +35,12 @@ ANSWER_S = 30.0
 The time for which a call waits for a thread does not count.
 """
 
-SHORT_THREADS, BODY_THREADS, REPORT_THREADS = 4, 12, 4
-"""The numbers of threads for short work such as the check of a key, for bodies and uploads, and for reports (answers
-that need many reads of the database, such as pages of past requests).
+SHORT_THREADS, BODY_THREADS, REPORT_THREADS, READ_THREADS = 4, 12, 4, 4
+"""The numbers of threads for short work such as the check of a key, for bodies and uploads, for reports (answers that
+need many reads of the database, such as pages of past requests), and for the reading of files that are being sent.
 
-Only one thread of Python runs at a time. With more threads for short work, the event loop would wait too long while
-many new clients connect.
+Only one thread of Python runs at a time. With more threads for short work or for reading, the event loop would wait too
+long while many new clients connect or fetch files.
 """
 
 
@@ -51,6 +51,10 @@ def _short_executor() -> ThreadPoolExecutor:
 def _executor() -> ThreadPoolExecutor:
     others = 2 + PLACES + COPY_PLACES  # for `large_bodies`, `parsing` and the programs of `derivations`
     return ThreadPoolExecutor(BODY_THREADS + REPORT_THREADS + others, "work")
+
+
+def _read_executor() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(READ_THREADS, "read")
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ class ServerState:
     draining: set when the server begins to shut down.
     short_executor: the threads in which the method `call` runs blocking functions.
     executor: the threads in which the method `call_long` runs blocking functions that may take long.
+    read_executor: the threads in which stored files are read while they are sent.
     """
 
     settings: Settings
@@ -98,6 +103,7 @@ class ServerState:
     draining: threading.Event = field(default_factory=threading.Event)
     short_executor: ThreadPoolExecutor = field(default_factory=_short_executor)
     executor: ThreadPoolExecutor = field(default_factory=_executor)
+    read_executor: ThreadPoolExecutor = field(default_factory=_read_executor)
 
     @cached_property
     def budgets(self) -> Budgets:
@@ -148,6 +154,15 @@ class ServerState:
         The caller must hold a permit of one of this object's fair semaphores, which limit the number of such calls.
         """
         return await asyncio.get_running_loop().run_in_executor(self.executor, lambda: work(*args, **kwargs))
+
+    async def read_in_threads(self, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+        """Yields the pieces of a stored file. Each is read in a thread when the one before it was sent.
+
+        At most four (READ_THREADS) are read at the same time.
+        """
+        loop = asyncio.get_running_loop()
+        while piece := await loop.run_in_executor(self.read_executor, next, pieces, b""):
+            yield piece
 
     async def call_with_retries(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Returns the result of `work(*args, **kwargs)`, called in a thread. Repeats the call after a temporary error.
