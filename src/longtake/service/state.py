@@ -40,7 +40,8 @@ SHORT_THREADS, BODY_THREADS, REPORT_THREADS, READ_THREADS = 4, 12, 4, 4
 need many reads of the database, such as pages of past requests), and for the reading of files that are being sent.
 
 Only one thread of Python runs at a time. With more threads for short work or for reading, the event loop would wait too
-long while many new clients connect or fetch files.
+long while many new clients connect or fetch files. For the same reason no such work waits in a thread's queue: the
+event loop starts the next when one has ended.
 """
 
 
@@ -83,6 +84,8 @@ class ServerState:
     short_executor: the threads in which the method `call` runs blocking functions.
     executor: the threads in which the method `call_long` runs blocking functions that may take long.
     read_executor: the threads in which stored files are read while they are sent.
+    free_short_threads, free_read_threads: their values are the numbers of free threads in `short_executor` and
+        `read_executor`.
     """
 
     settings: Settings
@@ -104,6 +107,8 @@ class ServerState:
     short_executor: ThreadPoolExecutor = field(default_factory=_short_executor)
     executor: ThreadPoolExecutor = field(default_factory=_executor)
     read_executor: ThreadPoolExecutor = field(default_factory=_read_executor)
+    free_short_threads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SHORT_THREADS))
+    free_read_threads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(READ_THREADS))
 
     @cached_property
     def budgets(self) -> Budgets:
@@ -146,7 +151,8 @@ class ServerState:
         Use it for functions that read a little from the database or the disk. At most four (SHORT_THREADS) run at the
         same time.
         """
-        return await asyncio.get_running_loop().run_in_executor(self.short_executor, lambda: work(*args, **kwargs))
+        async with self.free_short_threads:
+            return await asyncio.get_running_loop().run_in_executor(self.short_executor, lambda: work(*args, **kwargs))
 
     async def call_long(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Returns the result of `work(*args, **kwargs)`, called in a thread. Use it for functions that may take long.
@@ -161,7 +167,11 @@ class ServerState:
         At most four (READ_THREADS) are read at the same time.
         """
         loop = asyncio.get_running_loop()
-        while piece := await loop.run_in_executor(self.read_executor, next, pieces, b""):
+        while True:
+            async with self.free_read_threads:
+                piece = await loop.run_in_executor(self.read_executor, next, pieces, b"")
+            if not piece:
+                return
             yield piece
 
     async def call_with_retries(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
