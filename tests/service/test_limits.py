@@ -70,6 +70,7 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "time to the first byte": (BOUNDS.head_s,),
     "time between two requests": (BOUNDS.idle_s,),
     "rate at which a client sends": (BOUNDS.bytes_per_s, BOUNDS.period_s),
+    "pieces of stored files": (state.READ_THREADS,),
     "time from the end of a request's head": (BOUNDS.body_s,),
     "rate at which a client reads": (BOUNDS.bytes_per_s, BOUNDS.period_s),
     "time to send the rest": (BOUNDS.head_s,),

@@ -3,8 +3,10 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from starlette.requests import Request
@@ -15,7 +17,7 @@ from longtake.service import state
 from longtake.service.auth import CHECKS, Authenticator
 from longtake.service.fair_semaphore import FairSemaphore
 from longtake.service.reports import report
-from longtake.service.state import BODY_THREADS, REPORT_THREADS, SHORT_THREADS
+from longtake.service.state import BODY_THREADS, READ_THREADS, REPORT_THREADS, SHORT_THREADS
 from tests.service.serving import PATIENCE_S, Served, submit
 
 
@@ -52,6 +54,42 @@ def test_many_keys_leave_threads_for_other_calls(served: Served) -> None:
         await asyncio.gather(*waiting)
 
     asyncio.run(run())
+
+
+class CountingExecutor(ThreadPoolExecutor):
+    """Counts the calls that wait or run. `most`: the largest number of them at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__(8)
+        self.now = self.most = 0
+
+    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        future = super().submit(*args, **kwargs)
+        future.add_done_callback(lambda _: self._ended())
+        return future
+
+    def _ended(self) -> None:
+        self.now -= 1
+
+
+def test_no_short_work_and_no_read_waits_in_the_queue_of_a_thread(served: Served) -> None:
+    short, read = CountingExecutor(), CountingExecutor()
+    counted = replace(served.state, short_executor=short, read_executor=read)
+
+    async def all_pieces() -> list[bytes]:
+        return [piece async for piece in counted.read_in_threads(iter([b"a", b"b", b"c"]))]
+
+    async def run() -> None:
+        calls = asyncio.gather(*(counted.call(len, "x" * length) for length in range(50)))
+        reads = asyncio.gather(*(all_pieces() for _ in range(50)))
+        assert await calls == list(range(50))
+        assert await reads == [[b"a", b"b", b"c"]] * 50
+
+    asyncio.run(run())
+    assert 1 <= short.most <= SHORT_THREADS
+    assert 1 <= read.most <= READ_THREADS
 
 
 def test_results_that_open_slowly_delay_no_other_call(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
