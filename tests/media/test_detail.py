@@ -76,9 +76,10 @@ def disc(at: float) -> NDArray[np.float32]:
     return cover
 
 
-def test_an_object_that_crosses_a_still_ground_keeps_its_shape_and_hides_the_ground_before_it() -> None:
-    ground, colour = 0.2 * moving(1)[0], np.array([1, 0.2, 0.2], np.float32)
-    covers = np.stack([disc(110 - at)[..., None] for at in range(25)])
+@pytest.mark.parametrize(("camera", "step"), [("still", 1), ("moving", 0)])
+def test_an_object_that_crosses_the_ground_keeps_its_shape_and_hides_the_ground(camera: str, step: int) -> None:
+    ground, colour = 0.2 * moving(1 if camera == "still" else 25), np.array([1, 0.2, 0.2], np.float32)
+    covers = np.stack([disc(110 - step * at)[..., None] for at in range(25)])
     film = ground + covers * (colour - ground)
     detail = Detail.of(codes(film[4::-1]), blurred(film[4:5])[0])
     carried = carry_detail(np.repeat(blurred(film[4:5]), 20, axis=0), detail, range(20))

@@ -61,8 +61,9 @@ LEAST_CONTRAST = 2.0
 8-bit code values per pixel, is added to every weight, so that flat areas count a little, too."""
 
 LEAST_MOTION = 0.3
-"""Where the source's motion is smoothed, each displacement is also weighted by its length plus this length in pixels.
-So an object that moves over a still ground keeps its motion up to its edge: the ground hardly changes the mean."""
+"""Where the source's motion is smoothed, each displacement is also weighted by its distance from the motion of the
+ground plus this length in pixels. So an object that moves over the ground keeps its motion up to its edge: the ground
+hardly changes the mean, even where the camera moves."""
 
 MAX_LENGTHENING = 1.5
 """Smoothing makes displacements shorter. They are lengthened again afterwards, by at most this factor."""
@@ -84,11 +85,13 @@ class SourceMotion:
         cancels out in `mean`. Infinite if the source has only one frame.
     steadiness: the length of `mean` divided by `reach`, [h, w]: 1 where a pixel moves in one direction, 0 where it
         moves back and forth or the motion is not known.
+    ground: the displacement (x, y) of the ground in one step, [2]: the median of all pixels.
     """
 
     mean: Field
     reach: NDArray[np.float32]
     steadiness: NDArray[np.float32]
+    ground: NDArray[np.float32]
 
     @classmethod
     def of(cls, frames: NDArray[np.uint8]) -> "SourceMotion":
@@ -103,26 +106,30 @@ class SourceMotion:
         lumas = [_small_luma(frame.astype(np.float32) / 255) for frame in frames[: MOTION_STEPS + 1]]
         still = np.zeros(lumas[0].shape, np.float32)
         if len(lumas) < 2:
-            return cls(np.stack([still, still], axis=-1), np.full_like(still, np.inf), still)
+            return cls(np.stack([still, still], axis=-1), np.full_like(still, np.inf), still, np.zeros(2, np.float32))
         weights = _contrast(lumas[0])
         rough = _followed([_rough_flow(near, far) for near, far in itertools.pairwise(lumas)])
-        moving = weights * (_length(np.mean(rough, axis=0)) + LEAST_MOTION)
+        step = np.mean(rough, axis=0)
+        ground: NDArray[np.float32] = np.median(step, axis=(0, 1))
+        moving = weights * (_length(step - ground) + LEAST_MOTION)
         smooth = np.stack([_smoothed(flow, moving) for flow in rough])
         mean, reach = smooth.mean(axis=0), _length(smooth).mean(axis=0)
         rough_length = np.average(_length(rough).mean(axis=0), weights=weights)
         smooth_length = max(float(np.average(reach, weights=weights)), 1e-6)
         lengthening = np.float32(np.clip(rough_length / smooth_length, 1, MAX_LENGTHENING))
-        return cls(mean * lengthening, reach * lengthening, _length(mean) / np.maximum(reach, 1e-6))
+        mean, reach = mean * lengthening, reach * lengthening
+        return cls(mean, reach, _length(mean) / np.maximum(reach, 1e-6), ground)
 
     def after(self, steps: float) -> "SourceMotion":
         """Returns the motion where its pixels are after they have moved on steadily by `steps` steps.
 
-        Where several pixels arrive at one place, the fastest one counts: a moving object hides the ground before it.
-        Where none arrives, the motion is that of the pixels around.
+        Where several pixels arrive at one place, the one counts whose motion differs most from that of the ground: a
+        moving object hides the ground before it. Where none arrives, the motion is that of the pixels around.
         """
         values = np.dstack([self.mean, self.reach, self.steadiness])
-        moved = _arrived(values, self.steadiness[..., None] * self.mean * np.float32(steps))
-        return SourceMotion(moved[..., :2], moved[..., 2], moved[..., 3])
+        length = np.float32(steps)
+        moved = _arrived(values, self.steadiness[..., None] * self.mean * length, self.ground * length)
+        return SourceMotion(moved[..., :2], moved[..., 2], moved[..., 3], self.ground)
 
 
 @dataclass(frozen=True)
@@ -213,21 +220,22 @@ def _displacement(flow: Field, motion: SourceMotion, trust: NDArray[np.float32],
     return displacement
 
 
-def _arrived(values: NDArray[np.float32], displacement: Field) -> NDArray[np.float32]:
+def _arrived(values: NDArray[np.float32], displacement: Field, ground: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns values [h, w, n] of pixels at the places where the pixels go.
 
     displacement: for each pixel, the displacement from the place where it goes back to where it is.
+    ground: the same displacement (x, y) of the ground.
     """
     height, width = displacement.shape[:2]
     goals = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1) - displacement
     # Each pixel arrives at the four places around its goal, so that an object that is stretched a little has no holes.
     x, y = (np.floor(axis).reshape(-1, 1).astype(int) for axis in (goals[..., 0], goals[..., 1]))
     x, y = x + np.array([0, 1, 0, 1]), y + np.array([0, 0, 1, 1])
-    # Of the values that are assigned to one place, the last one stays. It is that of the fastest pixel. Pixels of an
-    # area that is stretched so far that they would leave holes come first: they hide nothing.
+    # Of the values that are assigned to one place, the last one stays. It is that of the pixel that moves fastest over
+    # the ground. Pixels of an area that is stretched so far that they would leave holes come first: they hide nothing.
     down, across = np.gradient(goals, axis=(0, 1))
     area = np.abs(across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0])
-    order = np.argsort(_length(displacement) * (area < MAX_STRETCHING), axis=None, kind="stable")
+    order = np.argsort(_length(displacement - ground) * (area < MAX_STRETCHING), axis=None, kind="stable")
     x, y = x[order], y[order]
     pixel, corner = np.nonzero((x >= 0) & (x < width) & (y >= 0) & (y < height))
     target = y[pixel, corner], x[pixel, corner]
