@@ -1,8 +1,10 @@
 """The pages in other places: behind a path prefix, with keys, over a slow network, with a keyboard alone."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from tests.browser.prefix import prefixed
@@ -56,6 +58,19 @@ def test_with_keys_files_are_fetched_with_the_key(served: Served, tab: "Page") -
     secret = key.partition(":")[2]
     assert not any(secret in address for address in addresses)
     assert tab.locator(".player video").first.get_attribute("src", timeout=1000).startswith("blob:")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("page", [f"models/{LTX2}?request=", "compare?a=", f"models/{LTX2}?four="])
+def test_a_link_leads_to_no_file_in_place_of_a_request(served: Served, tab: "Page", page: str) -> None:
+    forged = {"id": "x", "state": "failed", "input": {"prompt": "forged", "video_url": "https://127.0.0.1:1/a.mp4"}}
+    sent = httpx.post(f"{served.url}/cdn/files/upload", json=forged, headers={"x-fal-file-name": "x.json"})
+    file = sent.json()["access_url"].rpartition("/")[2]
+    asked: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(f"{served.url}/{page}../../cdn/files/{file}")
+    tab.get_by_text(re.compile("There is no|answered 404")).first.wait_for()
+    tab.wait_for_load_state("networkidle")
+    assert not any("/cdn/files/" in url.partition("?")[0] or url.endswith("/media/import") for url in asked)
 
 
 def test_over_a_slow_network(served: Served, tab: "Page") -> None:

@@ -146,6 +146,24 @@ def test_a_dropped_result_fills_the_form(real: Running, tab: "Page") -> None:
     assert written["video_url"].startswith(f"{real.http}/cdn/files/")
 
 
+def test_a_dropped_file_makes_the_server_fetch_nothing(real: Running, tab: "Page") -> None:
+    elsewhere = "https://127.0.0.1:1/end.png"
+    made = {"longtake": "1.0", "endpoint": LTX2, "input": {"prompt": "a disc", "end_image_url": elsewhere}}
+    imported: list[str] = []
+    tab.on("request", lambda one: imported.append(one.post_data or "") if one.url.endswith("/media/import") else None)
+    tab.route("**/facts", lambda route: route.fulfill(json={**route.fetch().json(), "settings": made}))
+    tab.goto(f"{real.http}/models/{LTX2}")
+    drop(tab, CLIP.read_bytes())
+    fill = tab.get_by_role("button", name="Use the settings in the file")
+    fill.wait_for()
+    tab.locator(".price").wait_for()
+    assert imported == []
+    fill.click()
+    tab.get_by_text("The settings in the file fill the form").wait_for()
+    tab.locator(".of-image .error, .of-image .facts").filter(has_text="127.0.0.1").first.wait_for()
+    assert [json.loads(body)["url"] for body in imported] == [elsewhere]
+
+
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 def test_every_field_has_a_control_and_keeps_its_value(real: Running, tab: "Page", endpoint: str) -> None:
     """A request that is entered as JSON, shown as a form and read again is the same."""

@@ -1,4 +1,7 @@
-"""A program in place of the one that makes derived files. It notes its start and waits before it answers."""
+"""A program in place of the one that makes derived files. It notes its start and waits before it answers.
+
+The order may have an error as its argument `error`, which the program then answers.
+"""
 
 import json
 import os
@@ -12,4 +15,6 @@ if __name__ == "__main__":
         log.write(f"{os.getpid()}\n")
     print(json.dumps({"share": 0.5}), flush=True)
     time.sleep(order["arguments"]["seconds"])
-    print(json.dumps({"facts": {"made": True}}), flush=True)
+    error = order["arguments"].get("error")
+    answer = {"error": "UnsupportedVideo", "message": error} if error else {"facts": {"made": True}}
+    print(json.dumps(answer), flush=True)

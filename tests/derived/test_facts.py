@@ -1,6 +1,7 @@
 """The facts about videos: whether a browser plays them, and the settings in their comments."""
 
 import json
+import math
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,8 @@ def test_what_browsers_play(container: str, codec: str, pixel_format: str, sound
         (json.dumps({**SETTINGS, "input": []}), None),
         (json.dumps({**SETTINGS, "endpoint": None}), None),
         (json.dumps({"longtake": "1.0"}), None),
+        *((json.dumps({**SETTINGS, "input": {"a": bad}}), None) for bad in (math.nan, math.inf, "\ud800")),
+        (json.dumps({**SETTINGS, "input": {"a": 1.5}}).replace("1.5", "1e999"), None),
     ],
 )
 def test_the_settings_in_a_comment(comment: str, settings: dict[str, Any] | None) -> None:

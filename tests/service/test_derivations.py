@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,9 +168,13 @@ async def refused(attempt: Awaitable[object], status: int) -> None:
     assert caught.value.status == status
 
 
-def test_nothing_is_made_from_a_file_that_is_deleted_meanwhile(store: FileStore, tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [None, "The file cannot be opened."])
+def test_nothing_is_made_from_a_file_that_is_deleted_meanwhile(
+    store: FileStore, tmp_path: Path, error: str | None
+) -> None:
     log = tmp_path / "log"
     what = wanted(store, log, 0.2)
+    what = replace(what, arguments={**what.arguments, "error": error})
 
     async def ask() -> None:
         making = maker(store)
@@ -194,3 +199,43 @@ def test_the_programs_end_with_the_server(store: FileStore, tmp_path: Path) -> N
 
     asyncio.run(ask())
     asyncio.run(ends(pids(log)[0]))
+
+
+def test_one_key_does_not_wait_for_the_turns_of_another(store: FileStore, tmp_path: Path) -> None:
+    log, shared = tmp_path / "log", stored(store)
+
+    async def ask() -> None:
+        making = maker(store)
+        others = [wanted(store, log, 60) for _ in range(2)]  # as many as one key has programs
+        late = replace(wanted(store, log, key=shared), key_id="me")
+        clients = [Client() for _ in range(3)]
+        wait = [
+            asyncio.create_task(making.made(client.request, what))
+            for client, what in zip(clients, (*others, late), strict=True)
+        ]
+        await until(lambda: len(pids(log)) == 2)
+        assert await making.made(Client().request, replace(late, key_id="another")) == MADE
+        for client in clients[:2]:
+            client.gone.set()
+        assert await wait[2] == MADE
+        await asyncio.gather(*wait, return_exceptions=True)
+
+    asyncio.run(ask())
+    assert len(pids(log)) == 3  # it was made once, for the other key
+
+
+def test_a_failure_for_one_key_holds_for_another_that_waits(store: FileStore, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    what = wanted(store, log, 60)
+
+    async def ask() -> None:
+        making = maker(store, program_s=0.3)
+        async with making._semaphore.permit("me"), making._semaphore.permit("me"):
+            waiting = asyncio.create_task(making.made(Client().request, what))
+            with pytest.raises(UnsupportedVideo):
+                await making.made(Client().request, replace(what, key_id="another"))
+        with pytest.raises(UnsupportedVideo):
+            await waiting
+
+    asyncio.run(ask())
+    assert len(pids(log)) == 1

@@ -160,7 +160,10 @@ def test_head_sends_the_headers_of_get(client: httpx.Client) -> None:
             assert head.headers.get(name) == got.headers.get(name), name
 
 
-@pytest.mark.parametrize("kind", ["text/html", "image/svg+xml", "application/pdf", "text/html; charset=utf-8", "x"])
+@pytest.mark.parametrize(
+    "kind",
+    ["text/html", "image/svg+xml", "video/a+xml", "text/plainer", "application/pdf", "text/html; charset=utf-8", "x"],
+)
 def test_browsers_save_types_that_could_run_scripts(client: httpx.Client, kind: str) -> None:
     found = client.get(stored(client, b"<script>", {"content-type": kind}))
     assert found.headers["content-disposition"].startswith("attachment;")

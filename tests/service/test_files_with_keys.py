@@ -105,3 +105,16 @@ def test_run_tokens_are_issued_for_keys_only(locked: tuple[Served, str, str]) ->
         for asked in (*wrong, []):
             answer = client.post("/rest/tokens/", json=asked)
             assert (answer.status_code, answer.json()["error_type"]) == (400, "bad_request")
+
+
+@pytest.mark.parametrize("kind", ["initiate", "initiate-multipart"])
+def test_the_address_of_an_upload_ends_with_its_key(locked: tuple[Served, str, str], kind: str) -> None:
+    served = locked[0]
+    key = served.state.keys.create("leaving", "run")
+    with served.client() as client:
+        headers = {"authorization": f"Key {key}"}
+        address = client.post(f"/rest/storage/upload/{kind}", json={}, headers=headers).json()["upload_url"]
+        if kind == "initiate-multipart":
+            address += "/1"
+        served.state.keys.revoke(key.partition(":")[0])
+        assert client.put(address, content=b"frames").status_code == 404

@@ -102,9 +102,11 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "reports of one key": (reports.MOST_OPEN,),
     "reports that are made": (state.REPORT_THREADS, state.REPORT_THREADS // 2),
     "bytes of a body that is planned": (service_plans.MOST_BYTES,),
+    "characters that the answer with a plan": (service_plans.MOST_PROMPT,),
     "files that are imported": (imports.PLACES, imports.PLACES // 2, imports.MOST_OPEN, stored_imports.FRESH_S),
     "time for which a failed import": (imports.FAILED_S,),
     "pictures of a preview": (preview.MOST_PICTURES, preview.MOST_PIXELS),
+    "prompts that the operator": (service_plans.EXPANDED_AT_ONCE, service_plans.EXPANDED_AT_ONCE // 2),
     "time between two previews": (
         1000 * previews.PAUSE_S,
         100 * previews.MOST_SHARE,

@@ -1,9 +1,13 @@
 """Plans of requests before they are submitted, and files that the server imports for them."""
 
+import asyncio
 import base64
+import gc
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +17,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from PIL import Image
+from starlette.requests import ClientDisconnect
 
 from longtake.database.tables import derived_files
 from longtake.derived.order import PICTURE
@@ -20,9 +25,12 @@ from longtake.endpoints import ENDPOINTS
 from longtake.service import plans
 from longtake.service.reports import MOST_OPEN
 from longtake.service.responses import to_json
+from longtake.settings import Settings
 from longtake.storage import imports
+from tests.cli.test_inspection import make_plan
 from tests.service.serving import INPUTS, LTX2, LTXV, PATIENCE_S, Served, serving, wait_for
 from tests.service.small_server import connected
+from tests.service.test_derivations import Client, until
 from tests.worker.site import Site
 
 CLIP = (Path(__file__).parents[2] / "examples" / "clip.mp4").read_bytes()
@@ -239,6 +247,12 @@ def test_a_field_that_the_source_does_not_allow_is_named(server: tuple[Served, h
     assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body", "video", "start_frame_num"])
 
 
+def test_a_long_prompt_is_cut_in_the_answer(server: tuple[Served, httpx.Client]) -> None:
+    answer = planned(server[1], LTX2, DATA_URI, prompt="x" * 100_000, negative_prompt="y" * 100_000)
+    assert answer.json()["plan"]["prompt"] == "x" * plans.MOST_PROMPT + "..."
+    assert len(answer.content) < 5 * plans.MOST_PROMPT
+
+
 def test_what_is_not_public_is_not_fetched(tmp_path: Path, elsewhere: Elsewhere) -> None:
     with serving(tmp_path) as served, served.client() as client:
         answer = client.post("/media/import", json={"url": elsewhere.url("/private.mp4")})
@@ -291,6 +305,19 @@ def test_a_failure_is_remembered_for_a_moment(tmp_path: Path, elsewhere: Elsewhe
     assert elsewhere.paths.count("/missing/again") == 1
 
 
+def test_a_failed_import_is_remembered_without_its_data_uri(tmp_path: Path) -> None:
+    large = "data:video/mp4;base64," + "!" * 1_000_000
+    with served_to(tmp_path) as (_, client):
+        client.post("/media/import", json={"url": "data:"})
+        tracemalloc.start()
+        for number in range(10):
+            assert client.post("/media/import", json={"url": f"{large}{number}"}).status_code == 422
+        gc.collect()
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert kept < 5_000_000  # 10 MB with the data
+
+
 def test_an_import_ends_when_its_client_has_gone(tmp_path: Path) -> None:
     site = Site()
     body = to_json({"url": site.url("/endless.mp4")})
@@ -319,6 +346,42 @@ def test_the_operator_s_language_model_expands_the_prompt_once(tmp_path: Path, m
         answer = planned(client, LTX2, DATA_URI, enable_prompt_expansion=False).json()
         assert answer["prompt"] == {"expands": False, "expanded": None}
     assert calls == ["a cat"]
+
+
+def test_keys_take_turns_at_the_language_model_and_a_client_that_has_gone_gets_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[str] = []
+    goes_on = threading.Event()
+
+    def expand(prompt: str, settings: Any) -> tuple[str, None]:
+        calls.append(prompt)
+        assert goes_on.wait(PATIENCE_S)
+        return f"{prompt}, in detail", None
+
+    async def ask() -> None:
+        expansions = plans.Expansions(Settings(expansion_url="http://127.0.0.1:1/v1", expansion_model="m"))
+        plan = replace(make_plan("forward"), expand_prompt=True)
+
+        def asked(client: Client, key: str, prompt: str) -> "asyncio.Task[tuple[str | None, str | None]]":
+            return asyncio.create_task(expansions.expanded(client.request, key, replace(plan, prompt=prompt)))
+
+        here, gone = Client(), Client()
+        gone.gone.set()
+        mine = [asked(here, "mine", "first"), asked(here, "mine", "second"), asked(gone, "mine", "third")]
+        await until(lambda: calls)
+        theirs = asked(here, "theirs", "their first")
+        await until(lambda: len(calls) == 2)
+        assert calls == ["first", "their first"]
+        goes_on.set()
+        assert await theirs == ("their first, in detail", None)
+        assert [await one for one in mine[:2]] == [("first, in detail", None), ("second, in detail", None)]
+        with pytest.raises(ClientDisconnect):
+            await mine[2]
+
+    monkeypatch.setattr("longtake.prompts.expand", expand)
+    asyncio.run(ask())
+    assert calls == ["first", "their first", "second"]
 
 
 def test_without_a_language_model_no_prompt_is_expanded(server: tuple[Served, httpx.Client]) -> None:

@@ -64,10 +64,12 @@ def settings_in(comment: str) -> dict[str, Any] | None:
     """Reads the comment that longtake writes into its videos (see `endpoints.label`): {longtake, endpoint, input}.
 
     These are the version of longtake, the id of the endpoint and the input of the request. Returns None for any other
-    comment. Only the types (text, text, object) are checked: anybody can write such a comment with wrong values.
+    comment, also for one with numbers or characters that JSON in UTF-8 does not have, such as `NaN`. Only the types
+    (text, text, object) are checked: anybody can write such a comment with wrong values.
     """
     try:
         found = json.loads(comment)
+        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()  # finds infinity, also as 1e999, and surrogates
     except (ValueError, RecursionError):
         return None
     if not isinstance(found, dict):

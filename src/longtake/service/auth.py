@@ -9,6 +9,7 @@ from starlette.types import Scope
 
 from longtake.access.keys import LOCAL, Caller
 from longtake.access.tokens import ANONYMOUS, Tokens
+from longtake.database.connection import is_temporary
 from longtake.queue.requests import RequestRow
 from longtake.service.budgets import MINUTE_S, Budget
 from longtake.service.connections import peer_of
@@ -252,6 +253,21 @@ def visible_row(caller: Caller, row: RequestRow | None) -> RequestRow:
     if row is None or not (caller.is_admin or owns(caller, row)):
         raise NotFound
     return row
+
+
+async def is_revoked(state: ServerState, key_id: str) -> bool:
+    """Returns True if the API key with this id was revoked.
+
+    Returns False while the database does not answer, and for the ids that stand for callers without a key.
+    """
+    if key_id in (LOCAL.key_id, ANONYMOUS.key_id):
+        return False
+    try:
+        return await state.call(state.keys.caller, key_id) is None
+    except Exception as error:
+        if is_temporary(error):
+            return False
+        raise
 
 
 def owns(caller: Caller, row: RequestRow) -> bool:

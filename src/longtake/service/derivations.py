@@ -1,8 +1,8 @@
 """Makes derived files: files made from stored videos for the server's pages, such as a strip of frames.
 
 A child process makes each derived file, which is then stored with its video (see `storage.derived`), so that it is made
-only once. Clients who ask for the same derived file at the same time wait for the same process. The process is killed
-when all of them have gone.
+only once. Clients with the same API key who ask for the same derived file at the same time wait for the same process.
+The process is killed when all of them have gone.
 """
 
 import asyncio
@@ -55,7 +55,7 @@ class Wanted:
 
     derivation: the kind of the derived file, and the key of the stored file.
     file: the facts about the stored file.
-    key_id: the id of the API key for which the work counts.
+    key_id: the id of the API key for which the work counts; for a client without a key, what `visitors_of` returns.
     arguments: the arguments of the function that makes this kind (see `derived.program`), such as a number of frames.
     """
 
@@ -63,6 +63,23 @@ class Wanted:
     file: StoredFile
     key_id: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def job(self) -> "_JobName":
+        """The name of the work. Each API key has work of its own, so that none waits for the turns of another one."""
+        return self.derivation, self.key_id
+
+
+_JobName = tuple[Derivation, str]
+"""The derived file that is made, and the id of the API key for which the work counts."""
+
+
+def visitors_of(file: StoredFile) -> str:
+    """Returns what takes the place of an API key's id for all clients without a key who read the files of one owner.
+
+    So they share turns among them, and take none from the owner or from other keys.
+    """
+    return f"visitors of {file.owner}"
 
 
 @dataclass
@@ -114,7 +131,7 @@ class Derivations:
         self._call, self._call_long = call, call_long
         self._semaphore, self._copy_semaphore = FairSemaphore(PLACES), FairSemaphore(COPY_PLACES)
         self._open = OpenAnswers("answers that are made from files")
-        self._jobs: dict[Derivation, _Job] = {}
+        self._jobs: dict[_JobName, _Job] = {}
         self._failures: TTLCache[Derivation, LongtakeError] = TTLCache(1000, FAILED_S)
 
     async def made(self, request: Request, wanted: Wanted) -> DerivedFile:
@@ -140,7 +157,7 @@ class Derivations:
             finally:
                 job.waiting -= 1
                 if not job.waiting:
-                    self._give_up(wanted.derivation, job)
+                    self._give_up(wanted.job, job)
 
     async def copied(self, wanted: Wanted) -> DerivedFile | float:
         """Returns the copy of a stored video that browsers can play if it is finished, otherwise the share (0..1) that
@@ -155,7 +172,7 @@ class Derivations:
         found: DerivedFile | None = await self._call(derived.find, self._store, wanted.derivation)
         if found is not None:
             return found
-        job = self._jobs.get(wanted.derivation)
+        job = self._jobs.get(wanted.job)
         if job is None:
             with ExitStack() as stack:
                 stack.enter_context(self._open.opened(wanted.key_id, MOST_OPEN))
@@ -163,7 +180,7 @@ class Derivations:
                 job.on_end.push(stack.pop_all())
         if job.giving_up is not None:
             job.giving_up.cancel()
-        job.giving_up = asyncio.get_running_loop().call_later(self._unasked_s, self._give_up, wanted.derivation, job)
+        job.giving_up = asyncio.get_running_loop().call_later(self._unasked_s, self._give_up, wanted.job, job)
         return job.share
 
     def _begun(self, wanted: Wanted) -> _Job:
@@ -172,43 +189,53 @@ class Derivations:
 
         If the work failed within the last minute (FAILED_S), raises the same error again.
         """
-        key = wanted.derivation
-        if key in self._jobs:
-            return self._jobs[key]
-        if (failure := self._failures.get(key)) is not None:
-            raise copy(failure)
-        job = self._jobs[key] = _Job(asyncio.create_task(self._make(wanted)))
+        name = wanted.job
+        if name in self._jobs:
+            return self._jobs[name]
+        self._raise_failure(wanted.derivation)
+        job = self._jobs[name] = _Job(asyncio.create_task(self._make(wanted)))
 
         def ended(task: "asyncio.Task[DerivedFile]") -> None:
-            self._give_up(key, job)
+            self._give_up(name, job)
             job.on_end.close()
             error = None if task.cancelled() else task.exception()
             if isinstance(error, LongtakeError):
-                self._failures[key] = copy(error)
+                self._failures[wanted.derivation] = copy(error)
 
         job.task.add_done_callback(ended)
         return job
 
-    def _give_up(self, key: Derivation, job: _Job) -> None:
+    def _raise_failure(self, derivation: Derivation) -> None:
+        """Raises the error with which the work on a derived file (such as a strip of a video's frames) has failed, if
+        it has failed within the last minute (FAILED_S)."""
+        if (failure := self._failures.get(derivation)) is not None:
+            raise copy(failure)
+
+    def _give_up(self, name: _JobName, job: _Job) -> None:
         """Stops the work on a derived file (such as a strip of a video's frames), if it has not ended. It begins again
         when a client asks for the file again."""
-        if self._jobs.get(key) is job:
-            del self._jobs[key]
+        if self._jobs.get(name) is job:
+            del self._jobs[name]
         if job.giving_up is not None:
             job.giving_up.cancel()
         job.task.cancel()
 
     async def _make(self, wanted: Wanted) -> DerivedFile:
         """Waits until the client's API key may start a child process, then makes the derived file (such as a strip of a
-        video's frames) that `wanted` describes, and stores it."""
+        video's frames) that `wanted` describes, and stores it. Nothing is made if the file has been made for another
+        key meanwhile."""
         is_copy, execution = wanted.derivation.kind == COPY, Execution()
         loop = asyncio.get_running_loop()
 
         def report(share: float) -> None:
-            loop.call_soon_threadsafe(self._report, wanted.derivation, share)
+            loop.call_soon_threadsafe(self._report, wanted.job, share)
 
         semaphore, most_s = (self._copy_semaphore, self._copy_s) if is_copy else (self._semaphore, self._program_s)
         async with semaphore.permit(wanted.key_id):
+            found: DerivedFile | None = await self._call(derived.find, self._store, wanted.derivation)
+            if found is not None:
+                return found
+            self._raise_failure(wanted.derivation)
             try:
                 async with asyncio.timeout(most_s):
                     made: DerivedFile = await self._call_long(self._carry_out, wanted, execution, report)
@@ -218,9 +245,9 @@ class Derivations:
             finally:
                 execution.kill()
 
-    def _report(self, key: Derivation, share: float) -> None:
-        if key in self._jobs:
-            self._jobs[key].share = share
+    def _report(self, name: _JobName, share: float) -> None:
+        if name in self._jobs:
+            self._jobs[name].share = share
 
     def _carry_out(self, wanted: Wanted, execution: Execution, report: Callable[[float], None]) -> DerivedFile:
         """Runs the child process that makes a derived file (such as a strip of a video's frames), and stores the file.
@@ -240,6 +267,10 @@ class Derivations:
             stored = derived.add(self._store, wanted.derivation, facts, out if out.exists() else None)
         except FileNotFoundError:
             raise NotFound from None
+        except LongtakeError:
+            if self._store.facts(wanted.derivation.file_key) is None:
+                raise NotFound from None
+            raise
         finally:
             out.unlink(missing_ok=True)
         if stored is None:

@@ -13,9 +13,10 @@ from longtake.service.responses import NotFound
 from longtake.service.state import ServerState
 from longtake.storage.files import StoredFile
 
-INLINE = re.compile(r"(video|audio)/.+|image/(png|jpeg|gif|webp|avif|bmp)|text/plain.*")
+INLINE = re.compile(r"(video|audio)/[^+]+|image/(png|jpeg|gif|webp|avif|bmp)|text/plain(;.*)?")
 """MIME types of files that a browser may show. Files of other types are sent for saving, because HTML and SVG files
-could run scripts with the rights of this server's own pages."""
+could run scripts with the rights of this server's own pages. So could every type that ends with `+xml`, also a type of
+video, in browsers that show all of them as XML."""
 
 CODE = re.compile(r"[^/]+/(.*script|css\b)")
 """Matches the beginning of the MIME types of scripts, also those with a version (`javascript1.5`), and of style sheets.

@@ -17,7 +17,7 @@ from longtake.access.keys import Caller
 from longtake.access.tokens import Tokens
 from longtake.endpoints import ENDPOINTS
 from longtake.queue.addresses import file_url, sibling_url
-from longtake.service.auth import caller_if_valid, caller_of, caller_with_key, owns
+from longtake.service.auth import caller_if_valid, caller_of, caller_with_key, is_revoked, owns
 from longtake.service.bodies import SMALL_BYTES, read_json
 from longtake.service.download import download
 from longtake.service.queue import status_of
@@ -208,7 +208,8 @@ async def _create_upload(state: ServerState, file: NewFile, *, multipart: bool) 
 async def _find_upload(request: Request, state: ServerState, *, multipart: bool) -> Upload:
     upload = await state.call_with_retries(uploads.find, state.store, request.path_params["token"])
     key = request.path_params.get("key")
-    if upload is None or upload.multipart != multipart or key not in (None, upload.file_key):
+    is_found = upload is not None and upload.multipart == multipart and key in (None, upload.file_key)
+    if upload is None or not is_found or await is_revoked(state, upload.key_id):
         raise RequestFailed(404, "There is no such upload, or its time is over.", "not_found")
     return upload
 

@@ -78,7 +78,9 @@ class Imports:
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(PLACES, "import"))
     _open: OpenAnswers = field(default_factory=lambda: OpenAnswers("imports"))
     _jobs: dict[tuple[str, str], _Import] = field(default_factory=dict)
+    """(API key id, hash of the URL) -> the import that is going on."""
     _failures: TTLCache[tuple[str, str], LongtakeError] = field(default_factory=lambda: TTLCache(1000, FAILED_S))
+    """(API key id, hash of the URL) -> the error with which the import failed."""
 
     async def stored(self, request: Request, key_id: str, url: str) -> Imported:
         """Returns the stored file with the content of a URL or a data URI.
@@ -116,7 +118,7 @@ class Imports:
         If it failed within the last half minute (FAILED_S), raises the same error again. Raises RequestFailed with
         status 429 if the key may not submit a request now.
         """
-        name = (key_id, url)
+        name = (key_id, imports.url_hash(url))
         going_on = self._jobs.get(name)
         if going_on is not None and not going_on.stopped.is_set():
             return going_on

@@ -6,14 +6,14 @@ A plan says how a request would be carried out, and its price. The source is pro
 """
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil, floor
 from typing import Any
 
 from cachetools import TTLCache
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import from_json
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
@@ -31,6 +31,7 @@ from longtake.queue.addresses import file_path, file_url
 from longtake.service.auth import caller_with_key
 from longtake.service.bodies import PROCESS_BYTES, checked_body, read_json, received_body
 from longtake.service.derivations import Wanted
+from longtake.service.fair_semaphore import FairSemaphore
 from longtake.service.imports import Imported, Imports
 from longtake.service.origins import refuse_other_pages
 from longtake.service.reports import MOST_OPEN
@@ -44,8 +45,12 @@ from longtake.video import VideoInfo
 MOST_BYTES = PROCESS_BYTES
 """Maximum size in bytes of the JSON body of a request that asks how a video would be made (its plan), or that lets the
 server download a file (an import). A larger body contains a file as a data URI, which the client can upload instead."""
+MOST_PROMPT = 10_000
+"""Maximum number of characters of a prompt, or of a negative prompt, in the answer with a plan. The rest is cut."""
 EXPANDED_S = 600.0
 """Seconds for which an expanded prompt is cached."""
+EXPANDED_AT_ONCE = 2
+"""Maximum number of prompts that are expanded for plans at the same time."""
 
 _FACTS: TypeAdapter[VideoInfo] = TypeAdapter(VideoInfo)
 
@@ -131,7 +136,7 @@ class Planner:
 
         async with state.report_threads.permit(key_id):
             plan, model = await state.call_long(make)
-        expanded, failure = await self.expansions.expanded(key_id, plan)
+        expanded, failure = await self.expansions.expanded(request, key_id, plan)
         notes = [*plan.notes, *([failure] if failure else [])]
         has_writer = self.expansions.is_configured or (model.installed and model.card.writes_prompts)
         prompt = {"prompt": {"expands": plan.expand_prompt and has_writer, "expanded": expanded}}
@@ -197,9 +202,10 @@ def document(
     file: the stored file with the source's bytes.
     notes: sentences for people about the plan.
     """
+    shown = replace(plan, prompt=shortened_prompt(plan.prompt), negative_prompt=shortened_prompt(plan.negative_prompt))
     return {
-        "plan": plan_document(plan),
-        "sections": [{"title": title, "rows": rows} for title, rows in plan_sections(plan, facts, shortened_url(url))],
+        "plan": plan_document(shown),
+        "sections": [{"title": title, "rows": rows} for title, rows in plan_sections(shown, facts, shortened_url(url))],
         "price_usd": float(plan.price_usd),
         "billed_units": float(plan.billed_units),
         "unit": plan.unit,
@@ -219,6 +225,14 @@ def document(
         },
         "context": context_document(plan, model, facts),
     }
+
+
+def shortened_prompt(text: str) -> str:
+    """Returns a prompt as the answer with a plan has it: after 10,000 characters (MOST_PROMPT) it ends with `...`.
+
+    A client has the whole prompt. Answers with prompts of megabytes, read slowly, would use much memory.
+    """
+    return text if len(text) <= MOST_PROMPT else f"{text[:MOST_PROMPT]}..."
 
 
 def context_document(plan: Plan, model: ModelChoice, facts: VideoInfo) -> dict[str, Any]:
@@ -269,29 +283,38 @@ def joined_frames(plan: Plan, facts: VideoInfo, count: int) -> tuple[int, int]:
 class Expansions:
     """Expands prompts with the language model of the operator. Its method may be called only in the event loop.
 
+    At most two prompts (EXPANDED_AT_ONCE) are expanded at the same time. The API keys take turns.
+
     settings: name the server of the language model, if there is one.
     """
 
     settings: Settings
     _known: TTLCache[tuple[str, str], str] = field(default_factory=lambda: TTLCache(1000, EXPANDED_S))
-    _free: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    _semaphore: FairSemaphore = field(default_factory=lambda: FairSemaphore(EXPANDED_AT_ONCE))
 
     @property
     def is_configured(self) -> bool:
         return self.settings.expansion_url is not None
 
-    async def expanded(self, key_id: str, plan: Plan) -> tuple[str | None, str | None]:
+    async def expanded(self, request: Request, key_id: str, plan: Plan) -> tuple[str | None, str | None]:
         """Returns (the expanded prompt, a sentence about a failure). Each is None if there is none.
 
         No prompt is expanded if the plan does not ask for it, the prompt is empty, or there is no language model. An
         expanded prompt is remembered for ten minutes (EXPANDED_S).
+
+        request: the client's HTTP request.
+        key_id: the id of the client's API key.
+
+        Raises ClientDisconnect if the client has gone before its turn.
         """
         if not (self.is_configured and plan.expand_prompt and plan.prompt.strip()):
             return None, None
         known = self._known.get((key_id, plan.prompt))
         if known is not None:
             return known, None
-        async with self._free:
+        async with self._semaphore.permit(key_id):
+            if await request.is_disconnected():
+                raise ClientDisconnect
             try:
                 text, note = await asyncio.to_thread(prompts.expand, plan.prompt, self.settings)
             except ExpansionFailed as error:

@@ -23,7 +23,7 @@ from longtake.queue.addresses import REQUEST_ID, app_name, is_file_url, names_en
 from longtake.queue.payloads import has_video_inside
 from longtake.queue.requests import RequestRow, StoredLogLine
 from longtake.queue.status_cache import RequestStatus
-from longtake.service.auth import caller_of, visible_row
+from longtake.service.auth import caller_of, is_revoked, visible_row
 from longtake.service.responses import (
     NotFound,
     RequestFailed,
@@ -44,6 +44,9 @@ CANCEL_ANSWERS = {
     "unknown": (404, "NOT_FOUND"),
 }
 """Result of `longtake.queue.engine.cancel` -> the HTTP status and fal's status word of the answer."""
+
+CHECK_EVERY_S = 5.0
+"""Seconds between two looks at whether the key of a client that follows a request was revoked."""
 
 TRUE = ("1", "true", "yes", "on")
 """Values of a query parameter that mean yes. fal's Python client sends `true`, its JavaScript client sends `1`."""
@@ -71,7 +74,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         status, caller = await find_status(state, request), await caller_of(request)
         with ExitStack() as stack:
             stack.enter_context(state.streams.opened(caller.key_id, state.settings.max_streams_per_key))
-            events = _status_events(state, status, logs=wants_logs(request.url.query))
+            events = _status_events(state, status, caller, logs=wants_logs(request.url.query))
             return EventStream(events, status.row.id, stack.pop_all())
 
     async def result(request: Request) -> Response:
@@ -216,17 +219,23 @@ def wants_logs(query: str) -> bool:
 # Following a request
 
 
-async def follow(state: ServerState, status: RequestStatus) -> AsyncIterator[RequestStatus | None]:
+async def follow(state: ServerState, status: RequestStatus, caller: Caller) -> AsyncIterator[RequestStatus | None]:
     """Yields the status of a request whenever it changes, beginning with `status`.
 
-    Ends when the request has ended, after its last status, or when its row is deleted. Yields None after each
-    `settings.ping_s` seconds without a change, so that the caller can send something to keep its connection open.
+    Ends when the request has ended, after its last status, or when its row is deleted. Also ends when the key of
+    `caller`, who follows the request, is revoked: that is looked up every 5 seconds (CHECK_EVERY_S). Yields None after
+    each `settings.ping_s` seconds without a change, so that the caller can send something to keep its connection open.
     """
     yield status
-    yielded_at = time.monotonic()
+    yielded_at = checked_at = time.monotonic()
     while not status.row.has_ended:
-        silence_left = state.settings.ping_s - (time.monotonic() - yielded_at)
-        await state.statuses.wait_for_change(status.row.id, status.row.version, max(0.05, silence_left))
+        now = time.monotonic()
+        left_s = min(yielded_at + state.settings.ping_s, checked_at + CHECK_EVERY_S) - now
+        await state.statuses.wait_for_change(status.row.id, status.row.version, max(0.05, left_s))
+        if time.monotonic() - checked_at >= CHECK_EVERY_S:
+            if await is_revoked(state, caller.key_id):
+                return
+            checked_at = time.monotonic()
         later = await status_of(state, status.row.id)
         if later is None:
             return
@@ -238,16 +247,19 @@ async def follow(state: ServerState, status: RequestStatus) -> AsyncIterator[Req
             yielded_at = time.monotonic()
 
 
-async def _status_events(state: ServerState, status: RequestStatus, *, logs: bool) -> AsyncIterator[bytes]:
+async def _status_events(
+    state: ServerState, status: RequestStatus, caller: Caller, *, logs: bool
+) -> AsyncIterator[bytes]:
     """Yields an encoded event of an event stream for each change of a request's status, beginning with `status`.
 
     With `logs` each event has the log lines since the previous event. After each `settings.ping_s` seconds without a
     change, a comment that keeps the connection open is yielded (PING).
 
-    Ends after the event of the request's last status, or when the request's row is deleted.
+    Ends after the event of the request's last status, when the request's row is deleted, or when the key of `caller`,
+    to whom the events are sent, is revoked.
     """
     last, lines_sent = b"", 0
-    async for current in follow(state, status):
+    async for current in follow(state, status, caller):
         if current is None:
             yield PING
             continue

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from longtake.access.keys import Caller
 from longtake.endpoints import ENDPOINTS
 from longtake.endpoints.validation import problems
 from longtake.queue.requests import StoredLogLine
@@ -36,21 +37,27 @@ def routes(state: ServerState) -> list[BaseRoute]:
     """Returns the routes of fal's service `run`, with which a client submits a request and waits for its result."""
 
     async def run(request: Request) -> Response:
+        caller = await caller_of(request)
         status = (await submit(state, request, request.path_params["name"])).status
-        last = await _unless_disconnected(state, request, status, _wait_for_end(state, status))
-        return Response(status_code=499) if last is None else await result_response(state, last.row)
+        last = await _unless_disconnected(state, request, status, _wait_for_end(state, status, caller))
+        if last is None:
+            return Response(status_code=499)
+        if not last.row.has_ended:  # the caller's key was revoked, or the row was deleted
+            await cancel(state, last.row)
+            await caller_of(request)
+        return await result_response(state, last.row)
 
     async def stream(request: Request) -> Response:
         caller = await caller_of(request)
         with ExitStack() as stack:
             stack.enter_context(state.streams.opened(caller.key_id, state.settings.max_streams_per_key))
             status = (await submit(state, request, request.path_params["name"])).status
-            first = await _unless_disconnected(state, request, status, _wait_for_start(state, status))
+            first = await _unless_disconnected(state, request, status, _wait_for_start(state, status, caller))
             if first is None:
                 return Response(status_code=499)
             if first.row.has_ended and first.row.status_code != 200:
                 return await result_response(state, first.row)
-            return EventStream(_progress_events(state, first), first.row.id, stack.pop_all())
+            return EventStream(_progress_events(state, first, caller), first.row.id, stack.pop_all())
 
     async def without_input(request: Request) -> Response:
         await caller_of(request)
@@ -82,42 +89,45 @@ async def _unless_disconnected(
         waiting.cancel()
 
 
-async def _wait_for_end(state: ServerState, status: RequestStatus) -> RequestStatus:
-    """Waits until the queued request has ended or its row is deleted. Returns the last known status of the request.
+async def _wait_for_end(state: ServerState, status: RequestStatus, caller: Caller) -> RequestStatus:
+    """Waits until the queued request has ended, its row is deleted or the key of `caller`, who waits for it, is
+    revoked. Returns the last known status of the request.
 
     `status` is the status that is known before the wait.
     """
     last = status
-    async for current in follow(state, status):
+    async for current in follow(state, status, caller):
         last = current or last
     return last
 
 
-async def _wait_for_start(state: ServerState, status: RequestStatus) -> RequestStatus:
+async def _wait_for_start(state: ServerState, status: RequestStatus, caller: Caller) -> RequestStatus:
     """Waits until the queued request has a log line or progress, or has ended, but at most one second (FIRST_EVENT_S).
 
-    Returns the last known status of the request. `status` is the status that is known before the wait.
+    Returns the last known status of the request. `status` is the status that is known before the wait, and `caller` is
+    who waits.
     """
     last = status
     with suppress(TimeoutError):
         async with asyncio.timeout(FIRST_EVENT_S):
-            async for current in follow(state, status):
+            async for current in follow(state, status, caller):
                 last = current or last
                 if last.log_lines or last.row.progress or last.row.has_ended:
                     break
     return last
 
 
-async def _progress_events(state: ServerState, status: RequestStatus) -> AsyncIterator[bytes]:
+async def _progress_events(state: ServerState, status: RequestStatus, caller: Caller) -> AsyncIterator[bytes]:
     """Yields an encoded event for each log line and each change of the progress of the queued request, then one for its
     result.
 
     After each `settings.ping_s` seconds without a change, a comment that keeps the connection open is yielded (PING).
-    If the client disconnects, the request is cancelled. `status` is the first known status of the request.
+    If the client disconnects, or the key of `caller`, to whom the events are sent, is revoked, the request is
+    cancelled. `status` is the first known status of the request.
     """
     lines_sent, sent, last = 0, None, status
     try:
-        async for current in follow(state, status):
+        async for current in follow(state, status, caller):
             if current is None:
                 yield PING
                 continue
@@ -128,7 +138,8 @@ async def _progress_events(state: ServerState, status: RequestStatus) -> AsyncIt
             if now is not None and now != sent:
                 yield event({"type": "progress", **now})
             lines_sent, sent, last = len(current.log_lines), now, current
-        yield await _result_event(state, last)
+        if last.row.has_ended:
+            yield await _result_event(state, last)
     finally:
         if not last.row.has_ended:
             with CancelScope(shield=True):  # A disconnect also cancels this task. The shield lets the next call finish.

@@ -33,7 +33,7 @@ def find(store: FileStore, key_id: str, url: str) -> tuple[str, StoredFile] | No
 
 def add(store: FileStore, key_id: str, url: str, file_key: str) -> None:
     """Records that the stored file `file_key` was imported from a URL for an API key. It replaces an earlier record."""
-    row = {"key_id": key_id, "url_hash": _hash(url), "file_key": file_key, "imported_at": clock.now()}
+    row = {"key_id": key_id, "url_hash": url_hash(url), "file_key": file_key, "imported_at": clock.now()}
     try:
         with store.engine.begin() as connection:
             connection.execute(sa.delete(imports).where(*_is(key_id, url)))
@@ -42,9 +42,13 @@ def add(store: FileStore, key_id: str, url: str, file_key: str) -> None:
         pass  # another server has recorded the same in the same moment, or the file is deleted already
 
 
-def _is(key_id: str, url: str) -> list[sa.ColumnElement[bool]]:
-    return [imports.c.key_id == key_id, imports.c.url_hash == _hash(url)]
+def url_hash(url: str) -> str:
+    """Returns the SHA-256 of a URL in hex, under which its import is remembered. Blanks around the URL do not count.
 
-
-def _hash(url: str) -> str:
+    A URL can be a data URI of several megabytes, too large to be remembered itself.
+    """
     return hashlib.sha256(url.strip().encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _is(key_id: str, url: str) -> list[sa.ColumnElement[bool]]:
+    return [imports.c.key_id == key_id, imports.c.url_hash == url_hash(url)]

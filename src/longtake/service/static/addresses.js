@@ -6,6 +6,7 @@ export const ROOT = document.documentElement.dataset.root;
 // The address of the server's first page, which is also that of the server for programs.
 export const HOME = new URL(ROOT || ".", location.href).href;
 
+// Without this, an id in a link, such as "../../cdn/files/x.json", would lead to a file that somebody has uploaded.
 const part = encodeURIComponent;
 
 // Addresses for `call` and `callJson`, of the request with this id: its entry in the history, its own address in the

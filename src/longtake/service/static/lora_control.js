@@ -63,7 +63,7 @@ export function loraControl(field, id) {
 
   function set(value) {
     rows.replaceChildren();
-    if (Array.isArray(value)) value.forEach((one) => add(one));
+    if (Array.isArray(value)) value.forEach((one) => add(one ?? {}));
   }
   return { node, get, set };
 }

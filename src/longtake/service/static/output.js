@@ -36,7 +36,8 @@ export function outputPanel(endpoint, form, submitter, { hasDraft }) {
   output.replaceChildren(tabs.node, view, code);
   tabs.choose("Result");
 
-  // Offers the settings that a dropped result has in its metadata. They fill the form at once if nobody changed it.
+  // Offers the settings that a dropped result has in its metadata. They fill the form at once if nobody changed it, and if
+  // they name no file elsewhere: the server would fetch that for the plan, and anybody can write such settings.
   function offerSettings({ endpoint: other, input }) {
     const fill = () => {
       form.set(withoutCut(input), { except: source });
@@ -44,7 +45,7 @@ export function outputPanel(endpoint, form, submitter, { hasDraft }) {
     };
     const link = el("a", { href: `../${other}` }, other);
     if (other !== id) source.note(el("span", {}, "This file was made with ", link, "."));
-    else if (isUntouched()) fill();
+    else if (isUntouched() && !namesFiles(input)) fill();
     else source.note(button("Use the settings in the file", fill, { class: "plain" }));
   }
 
@@ -261,3 +262,6 @@ export function outputPanel(endpoint, form, submitter, { hasDraft }) {
   addEventListener("popstate", open);
   return { open, run, offerSettings, showCode };
 }
+
+// Returns whether settings name files by addresses elsewhere.
+const namesFiles = (settings) => /"\s*https?:/i.test(stringify(settings));
