@@ -46,6 +46,12 @@ it."""
 MAX_URL_LENGTH = 8000
 """Largest number of characters of a URL to which a request is sent."""
 
+NO_HOST = "there is no host {host} on the public internet"
+"""Reason for which a request fails if its host's name leads nowhere, or into the internal network.
+
+It is the same for both, so that nobody can find out which names the internal network has.
+"""
+
 _TURN = threading.Lock()
 """The lock that lets one connection of the process at a time process the bytes that it has received, so that other
 threads can run (see `CheckedStream`)."""
@@ -280,7 +286,7 @@ class _PublicNetwork(httpcore.NetworkBackend):
                 if ":" in address and ours is not None and ours.errno == errno.EADDRNOTAVAIL:
                     failure = httpcore.ConnectError(str(failure))  # without IPv6; no port of this machine is lacking
                 error = error or failure  # the system prefers the first address, so its failure says the most
-        raise error or httpcore.ConnectError(f"there is no host {host}")
+        raise error or httpcore.ConnectError(NO_HOST.format(host=host))
 
     def _addresses(self, host: str, port: int, deadline: float) -> Sequence[str]:
         """Returns at most 8 (MAX_ADDRESSES) IP addresses of the host; an empty list if the name cannot be resolved.
@@ -302,7 +308,7 @@ class _PublicNetwork(httpcore.NetworkBackend):
                 raise
             addresses = []
         if not all(map(is_public, addresses)):
-            raise AddressRefused(f"the host {host} is not of the public internet")
+            raise AddressRefused(NO_HOST.format(host=host))
         return addresses[:MAX_ADDRESSES]
 
 

@@ -43,6 +43,10 @@ Imported = tuple[str, StoredFile]
 """The key of a stored file, and the facts about it."""
 
 
+_JobName = tuple[str, str]
+"""The name of an import: the id of the API key for which a file is fetched, and the hash of the URL."""
+
+
 @dataclass
 class _Import:
     """The import of one file.
@@ -77,10 +81,8 @@ class Imports:
     _semaphore: FairSemaphore = field(default_factory=lambda: FairSemaphore(PLACES))
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(PLACES, "import"))
     _open: OpenAnswers = field(default_factory=lambda: OpenAnswers("imports"))
-    _jobs: dict[tuple[str, str], _Import] = field(default_factory=dict)
-    """(API key id, hash of the URL) -> the import that is going on."""
-    _failures: TTLCache[tuple[str, str], LongtakeError] = field(default_factory=lambda: TTLCache(1000, FAILED_S))
-    """(API key id, hash of the URL) -> the error with which the import failed."""
+    _jobs: dict[_JobName, _Import] = field(default_factory=dict)
+    _failures: TTLCache[_JobName, LongtakeError] = field(default_factory=lambda: TTLCache(1000, FAILED_S))
 
     async def stored(self, request: Request, key_id: str, url: str) -> Imported:
         """Returns the stored file with the content of a URL or a data URI.
@@ -99,7 +101,9 @@ class Imports:
         if found is not None:
             return found
         with self._open.opened(key_id, MOST_OPEN):
-            job = self._begun(key_id, url)
+            # In a thread, because a URL can be a data URI of megabytes.
+            name: _JobName = (key_id, await self.call(imports.url_hash, url))
+            job = self._begun(name, url)
             job.waiting += 1
             try:
                 return await result_for(request, job.task)
@@ -112,13 +116,13 @@ class Imports:
         own = find_own(self.store, url, key_id) if is_http(url) else None
         return own or imports.find(self.store, key_id, url)
 
-    def _begun(self, key_id: str, url: str) -> _Import:
-        """Returns the import of a URL, which is begun if it is not going on already.
+    def _begun(self, name: _JobName, url: str) -> _Import:
+        """Returns the import of a URL, which is begun if it is not going on already. `name` is the import's name.
 
         If it failed within the last half minute (FAILED_S), raises the same error again. Raises RequestFailed with
         status 429 if the key may not submit a request now.
         """
-        name = (key_id, imports.url_hash(url))
+        key_id, _ = name
         going_on = self._jobs.get(name)
         if going_on is not None and not going_on.stopped.is_set():
             return going_on
