@@ -42,6 +42,12 @@ CHECKS = 3
 """Maximum number of Authorization headers that are checked at the same time, each in a thread. With many more threads,
 the event loop would wait too long for Python's global lock."""
 
+EVERYBODY = "everybody"
+"""Stands in place of an API key's id for all callers without a key.
+
+Together they take turns, and may have open answers, like one key: so they use up none of those of the keys.
+"""
+
 MALFORMED = "Invalid Key Authorization header format. Expected '<key_id>:<key_secret>'."
 UNKNOWN = "No user found for Key ID and Secret"
 MISSING = "Authentication is required to access this application"

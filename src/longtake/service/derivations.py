@@ -55,7 +55,7 @@ class Wanted:
 
     derivation: the kind of the derived file, and the key of the stored file.
     file: the facts about the stored file.
-    key_id: the id of the API key for which the work counts; for a client without a key, what `visitors_of` returns.
+    key_id: the id of the API key for which the work counts; `auth.EVERYBODY` for a client without a key.
     arguments: the arguments of the function that makes this kind (see `derived.program`), such as a number of frames.
     """
 
@@ -72,14 +72,6 @@ class Wanted:
 
 _JobName = tuple[Derivation, str]
 """The derived file that is made, and the id of the API key for which the work counts."""
-
-
-def visitors_of(file: StoredFile) -> str:
-    """Returns what takes the place of an API key's id for all clients without a key who read the files of one owner.
-
-    So they share turns among them, and take none from the owner or from other keys.
-    """
-    return f"visitors of {file.owner}"
 
 
 @dataclass

@@ -16,8 +16,8 @@ from longtake.endpoints import ENDPOINTS
 from longtake.families import plan_from_json
 from longtake.plans import Plan
 from longtake.queue.engine import stored_plan
-from longtake.service.auth import caller_if_valid, caller_of
-from longtake.service.derivations import COPY, Wanted, visitors_of
+from longtake.service.auth import EVERYBODY, caller_if_valid, caller_of
+from longtake.service.derivations import COPY, Wanted
 from longtake.service.download import download, restricted
 from longtake.service.files import readable_file
 from longtake.service.origins import refuse_other_pages
@@ -45,7 +45,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
         key = request.path_params["key"]
         file = await readable_file(request, state, key)
         caller = await caller_if_valid(request)
-        key_id = visitors_of(file) if caller is None else caller.key_id
+        key_id = EVERYBODY if caller is None else caller.key_id
         return Wanted(Derivation(key, kind, form), file, key_id, arguments)
 
     async def facts(request: Request) -> Response:

@@ -10,16 +10,11 @@ from longtake.derived.place import joint_place
 from longtake.families import plan_from_json
 from longtake.queue import recent
 from longtake.queue.engine import stored_plan
+from longtake.service.auth import EVERYBODY
 from longtake.service.history import COLUMNS, Entries
 from longtake.service.origins import refuse_other_pages
 from longtake.service.reports import report
 from longtake.service.responses import FRESH, NotFound, to_json
-
-EVERYBODY = "everybody"
-"""Stands in place of an API key's id for all callers who read shared results, because they need no key.
-
-Together they may have as many open reports (answers that are being made or sent; see `service.reports`) as one key.
-"""
 
 _SHARED = ("endpoint", "completed_at", "model", "prompt", "seed", "video")
 """The facts about a request that everybody may see if its result is shared. The server's own pages also show others."""
