@@ -32,6 +32,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from bench.attacks import ATTACKS, Answers, Target, head, sent
+from longtake.system import cpu_seconds
 
 POLL_S = 0.02
 TICK_S = 0.005
@@ -145,17 +146,12 @@ def _measured(
     while ends is None or time.monotonic() < ends:
         if ends is None and attacking.done():
             ends = time.monotonic() + min(0.5, target.seconds)
-        asked, used = time.monotonic(), _processor_seconds(server.pid)
+        asked, used = time.monotonic(), cpu_seconds(server.pid) or 0.0
         status = sent(target, head("GET", "/health"))
         seconds = time.monotonic() - asked
-        health.append(Health(status, seconds, min(seconds, _processor_seconds(server.pid) - used)))
+        health.append(Health(status, seconds, min(seconds, (cpu_seconds(server.pid) or 0.0) - used)))
         time.sleep(max(0.0, asked + POLL_S - time.monotonic()))
     return Figures(attacking.result(), tuple(health), tuple(one for one in list(server.rounds) if one.ended > began))
-
-
-def _processor_seconds(pid: int) -> float:
-    """Returns the processor time of all threads of a process so far, in seconds."""
-    return time.clock_gettime(~pid << 3 | 2)  # Linux numbers the processor clocks of processes in this way
 
 
 @contextmanager
