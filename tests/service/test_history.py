@@ -10,7 +10,7 @@ from longtake.queue.requests import Outcome, Submission
 from longtake.service import history
 from longtake.service.history import MOST_LOGS, MOST_SEARCHED
 from tests.service.finished import CLIP, finished, submit
-from tests.service.serving import DONE, LTX2, LTXV, Served
+from tests.service.serving import DONE, INPUT, LTX2, LTXV, Served
 from tests.service.serving import submit as post
 
 
@@ -52,6 +52,13 @@ def test_the_list_shows_requests_in_every_state(served: Served) -> None:
     assert (by_id[failed.id]["model"], by_id[waiting.id]["stand_in"]) == (None, None)
     assert [by_id[one.id]["seed"] for one in (done, cancelled, waiting)] == [7, 5, None]
     assert served.client().get(by_id[done.id]["video"]["url"]).content == CLIP.read_bytes()
+
+
+@pytest.mark.parametrize(("prompt", "shown"), [(None, ""), (7, "7"), ("", "")])
+def test_a_prompt_that_is_no_text_is_shown(served: Served, prompt: object, shown: str) -> None:
+    post(served.client(), {**INPUT, "prompt": prompt})
+    (only,) = listed(served)["requests"]
+    assert only["prompt"] == shown
 
 
 def test_requests_whose_payloads_were_deleted_have_a_filter(served: Served) -> None:
