@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from longtake.errors import FileTooLarge, InvalidRequest
 from longtake.media import fetch
-from longtake.media.fetch import Pace
+from longtake.media.pace import Pace
 
 fetch_file = partial(fetch.fetch_file, pace=Pace(min_rate=256 * 1024, window_s=30, total_s=60))
 

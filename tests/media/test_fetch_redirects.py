@@ -6,7 +6,8 @@ import httpx
 import pytest
 
 from longtake.errors import DownloadFailed
-from longtake.media.fetch import Pace, fetch_file
+from longtake.media.fetch import fetch_file
+from longtake.media.pace import Pace
 
 PACE = Pace(min_rate=1, window_s=30, total_s=60)
 

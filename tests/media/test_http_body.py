@@ -9,8 +9,9 @@ import httpx
 import pytest
 
 from longtake.errors import DownloadFailed, FileTooLarge
-from longtake.media.fetch import Pace, fetch_file
+from longtake.media.fetch import fetch_file
 from longtake.media.http_body import MOST_DECODED, decoded
+from longtake.media.pace import Pace
 
 BODY = bytes(range(256)) * 4000
 PACKED = gzip.compress(BODY)

@@ -1,7 +1,7 @@
 """Files come from a (local stand-in for the) hub whole, resumed and verified, or not at all."""
 
 import json
-import logging
+import re
 import signal
 import socket
 import subprocess
@@ -13,12 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from itertools import repeat
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from huggingface_hub.utils._xet_progress_reporting import XetDownloadProgressReporter
 
 from longtake.errors import Cancelled, DownloadFailed
+from longtake.media import download
 from longtake.models import hub, hub_access
 from longtake.models.hub import HubFile
 from longtake.settings import Settings
@@ -44,7 +43,7 @@ def _big(stand_in: Hub) -> HubFile:
 
 def _arrived(folder: Path) -> Path:
     """Where the file is while it is verified."""
-    return folder / ".cache" / "longtake" / "big.safetensors.part" / "big.safetensors"
+    return hub._hidden(folder, HubFile("some/model", "big.safetensors", 0, None), ".part")
 
 
 def test_lists_files_with_sizes_and_hashes(stand_in: Hub) -> None:
@@ -74,7 +73,7 @@ def test_fetches_once_and_tells_of_every_byte(stand_in: Hub, tmp_path: Path) -> 
 
 
 def test_goes_on_where_it_stopped(stand_in: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)
+    monkeypatch.setattr(download, "RETRY_PAUSES_S", (0.0,))
     stand_in.cut["big.safetensors"] = 5000
     reported: list[int] = []
     got = hub.fetch(_big(stand_in), tmp_path, _settings(stand_in), reported.append)
@@ -115,16 +114,16 @@ from longtake.settings import Settings
 folder, settings = Path(sys.argv[1]), Settings(hf_endpoint=sys.argv[2])
 (file,) = (file for file in hub.files("some/model", settings) if file.path == "big.safetensors")
 def kill(count):
-    if bool(count) == {at == "download"} and (count or any(folder.rglob("big.safetensors"))):
+    if bool(count) == {at == "download"} and (count or any(folder.rglob("*.part"))):
         os.kill(os.getpid(), signal.SIGKILL)
 hub.fetch(file, folder, settings, kill)
 """
     command = [sys.executable, "-c", program, str(tmp_path), stand_in.url]
     assert subprocess.run(command, timeout=60).returncode == -signal.SIGKILL
     assert not (tmp_path / "big.safetensors").exists()
-    assert _arrived(tmp_path).parent.exists()
+    assert _arrived(tmp_path).exists()
     assert hub.fetch(_big(stand_in), tmp_path, _settings(stand_in)).read_bytes() == BIG
-    assert not _arrived(tmp_path).parent.exists()
+    assert not _arrived(tmp_path).exists()
 
 
 def test_two_calls_for_one_file_download_it_once(stand_in: Hub, tmp_path: Path) -> None:
@@ -225,30 +224,7 @@ def test_a_list_elsewhere_inside_is_not_asked_for(stand_in: Hub) -> None:
             inside.accept()
 
 
-def test_each_byte_counts_once_where_the_library_has_a_second_bar_for_the_network() -> None:
-    """So it is for files in the hub's Xet storage, in which all large ones are."""
-    counts: list[int] = []
-    bars = hub._progress_class(counts.append)
-    with XetDownloadProgressReporter(
-        reconstruction_desc="", total=len(BIG), log_level=logging.WARNING, tqdm_class=bars
-    ) as reporter:
-        for share in (1, 2, 3, 4):
-            done = len(BIG) * share // 4
-            reporter.update_progress(
-                SimpleNamespace(
-                    total_bytes=len(BIG),
-                    total_bytes_completed=done,
-                    total_bytes_completion_rate=1.0,
-                    total_transfer_bytes_completed=done,
-                    total_transfer_bytes_completion_rate=1.0,
-                )
-            )
-    assert sum(counts) == len(BIG)
-
-
-def test_a_file_larger_than_stated_is_given_up(stand_in: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)
-    monkeypatch.setattr(hub, "_PIECE_BYTES", 1000)
+def test_a_file_larger_than_stated_is_given_up(stand_in: Hub, tmp_path: Path) -> None:
     file = _big(stand_in)
     stand_in.damage["big.safetensors"] = BIG * 100
     reported: list[int] = []
@@ -256,6 +232,115 @@ def test_a_file_larger_than_stated_is_given_up(stand_in: Hub, tmp_path: Path, mo
         hub.fetch(file, tmp_path, _settings(stand_in), reported.append)
     assert sum(reported) < 4 * len(BIG)
     assert not (tmp_path / "big.safetensors").exists()
+
+
+def test_no_other_library_downloads_files() -> None:
+    """Libraries of the hub follow redirects to any host, and cannot always be cancelled."""
+    others = re.compile(r"hf_hub_download|snapshot_download|HfApi|hf_xet|HfFileSystem|urlopen")
+    source = Path(hub.__file__).parents[1]
+    assert [path.name for path in source.rglob("*.py") if others.search(path.read_text())] == []
+
+
+def test_a_file_that_drips_is_given_up(stand_in: Hub, tmp_path: Path) -> None:
+    stand_in.drips.add("big.safetensors")
+    slow = _settings(stand_in, fetch_min_rate=10_000, fetch_window_s=0.3)
+    with pytest.raises(
+        DownloadFailed, match=r"delivered [\d.]+ KB/s over 0\.\d* s; a download needs at least 9\.8 KB/s"
+    ):
+        hub.fetch(_big(stand_in), tmp_path, slow)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+@pytest.mark.parametrize("cancelled", ["dripping", "silent"])
+def test_a_cancellation_reaches_a_slow_download_at_once(stand_in: Hub, tmp_path: Path, cancelled: str) -> None:
+    goes_on = threading.Event()
+    if cancelled == "silent":
+        stand_in.waits["big.safetensors"] = goes_on
+    else:
+        stand_in.drips.add("big.safetensors")
+    until = time.monotonic() + 0.5
+
+    def cancel(count: int) -> None:
+        if time.monotonic() > until:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        hub.fetch(_big(stand_in), tmp_path, _settings(stand_in), cancel)
+    assert time.monotonic() - until < 2, "a quarter of a second, and more on a busy machine"
+    goes_on.set()
+
+
+def test_a_download_is_redirected_to_public_and_trusted_hosts_only(stand_in: Hub, tmp_path: Path) -> None:
+    """The hub itself may be inside, but what it redirects to may not, unless the operator trusts it."""
+    file = _big(stand_in)
+    with serving(Hub({"some/model": {"big.safetensors": BIG}}), "127.0.0.2") as elsewhere:
+        stand_in.elsewhere = elsewhere.url
+        secret = _settings(stand_in, hf_token="hf_secret")
+        with pytest.raises(DownloadFailed, match="does not lead to the public internet"):
+            hub.fetch(file, tmp_path, secret)
+        assert not elsewhere.requests
+        trusting = secret.model_copy(update={"trusted_hosts": ["127.0.0.2"]})
+        assert hub.fetch(file, tmp_path, trusting).read_bytes() == BIG
+        assert elsewhere.tokens == {None}, "the token is for the hub alone"
+
+
+def test_files_whose_names_look_like_those_of_helper_files(tmp_path: Path) -> None:
+    names = ["a", "a.part", "a.lock", "b.part/a", "b", "b.lock/a", "b.part/b.lock/a"]
+    contents = {name: name.encode() * 1000 for name in names}
+    with serving(Hub({"some/model": contents})) as running:
+        files = hub.files("some/model", _settings(running))
+        running.waits = {name: threading.Event() for name in ("a", "b")}
+        with ThreadPoolExecutor() as threads:
+            fetched = [threads.submit(hub.fetch, file, tmp_path, _settings(running)) for file in files]
+            others = [one.result() for one, file in zip(fetched, files, strict=True) if file.path not in ("a", "b")]
+            for event in running.waits.values():
+                event.set()
+            assert len([one.result() for one in fetched]) == len(others) + 2
+    assert {name: (tmp_path / name).read_bytes() for name in names} == contents
+
+
+def test_a_file_in_the_place_of_a_folder_is_told(stand_in: Hub, tmp_path: Path) -> None:
+    (tmp_path / "vae").touch()
+    (config,) = (file for file in hub.files("some/model", _settings(stand_in)) if file.path == "vae/config.json")
+    with pytest.raises(DownloadFailed, match="some/model cannot be fetched: there is"):
+        hub.fetch(config, tmp_path, _settings(stand_in))
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        (BIG[::-1], "its SHA-256 is not the hub's"),
+        (BIG[1:], "came with 102399 bytes instead of 102400"),
+        (BIG + b"!", "sends more than the 102400 bytes"),
+        (None, "the hub lists the file big.safetensors, but does not have it"),
+    ],
+    ids=["other", "shorter", "longer", "deleted"],
+)
+def test_a_file_that_was_changed_since_it_was_listed(
+    stand_in: Hub, tmp_path: Path, now: bytes | None, words: str
+) -> None:
+    file = _big(stand_in)
+    if now is None:
+        del stand_in.repos["some/model"]["big.safetensors"]
+    else:
+        stand_in.repos["some/model"]["big.safetensors"] = now
+    with pytest.raises(DownloadFailed, match=words):
+        hub.fetch(file, tmp_path, _settings(stand_in))
+    assert not (tmp_path / "big.safetensors").exists()
+
+
+def test_a_disk_that_fills_during_a_download_is_no_error_of_the_hub(stand_in: Hub, tmp_path: Path) -> None:
+    """A limit on the size of new files stands for the full disk."""
+    resource = pytest.importorskip("resource")
+    file, (soft, hard) = _big(stand_in), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(BIG) // 2, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            hub.fetch(file, tmp_path, _settings(stand_in))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.rglob("*.part"))
+    assert hub.fetch(file, tmp_path, _settings(stand_in)).read_bytes() == BIG
 
 
 def test_a_damaged_file_is_not_kept(stand_in: Hub, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from longtake.errors import Cancelled, DownloadFailed, FileTooLarge, InvalidRequest
-from longtake.media import fetch
+from longtake.media import download
 from longtake.models import hub_access
 from longtake.models.hub_access import hub_transport
 from longtake.models.lora_downloads import FETCHED, public_folder
@@ -188,7 +188,7 @@ def test_a_hub_that_drips_is_given_up(hub: Hub, settings: Settings) -> None:
 def test_a_hub_that_breaks_off_is_tried_again_and_a_damaged_file_is_not_kept(
     hub: Hub, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "RETRY_PAUSES_S", (0.01,))
+    monkeypatch.setattr(download, "RETRY_PAUSES_S", (0.01,))
     hub.cut["s.safetensors"] = 100
     got = get(LARGE, settings)
     assert got.read_bytes() == bytes(500)

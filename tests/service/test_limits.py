@@ -17,7 +17,7 @@ from longtake.access import tokens
 from longtake.database import connection as database
 from longtake.derived import copies, program
 from longtake.endpoints import fields, validation
-from longtake.media import fetch, frame_reader, matroska, mpegts, probe, sandbox, tags
+from longtake.media import download, frame_reader, matroska, mpegts, probe, sandbox, tags
 from longtake.media.limits import Limits
 from longtake.models import hub, hub_access, lora_downloads, lora_files, lora_header, lora_hub, lora_names, safe, text
 from longtake.outbound import PublicTransport
@@ -149,8 +149,8 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "disk space of downloaded files": (SETTINGS.fetched_bytes,),
     "rate of a download": (SETTINGS.fetch_min_rate, SETTINGS.fetch_window_s),
     "time of a download": (SETTINGS.fetch_s,),
-    "time until a host": (fetch.ANSWER_S,),
-    "time to resolve": (outbound.CONNECT_S, outbound.MAX_ADDRESSES, fetch._MAX_REDIRECTS),
+    "time until a host": (download.ANSWER_S,),
+    "time to resolve": (outbound.CONNECT_S, outbound.MAX_ADDRESSES, download._MAX_REDIRECTS),
     "size of a file": (SETTINGS.max_source_bytes,),
     "time without a change": (temporary.OLD_S,),
     "bytes of the head of an answer": (outbound.MAX_HEAD_BYTES,),

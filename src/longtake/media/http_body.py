@@ -15,7 +15,7 @@ from longtake.media.data_uri import check_bytes
 MOST_DECODED = 2**18
 """A compressed body is decompressed in parts of at most this many bytes."""
 
-_WHOLE = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18}|\*)", re.ASCII)
+_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII)
 
 _WINDOW_BITS = {"gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
 """Encoding in the header `Content-Encoding` -> the argument `wbits` of zlib's decompressor."""
@@ -35,18 +35,19 @@ def check_declared(num_bytes: int, max_bytes: int, folder: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
-def is_whole(headers: httpx.Headers) -> bool:
-    """Returns True if a response with status 206 (partial content) holds the whole file nevertheless.
+def is_whole(headers: httpx.Headers, start: int = 0) -> bool:
+    """Returns True if a response with status 206 (partial content) holds the whole file from the byte `start` on.
 
-    That is so if the range in its headers (`content-range`) goes from byte 0 to the last byte of the file. If the
+    That is so if the range in its headers (`content-range`) goes from this byte to the last byte of the file. If the
     server does not state the file's size there (`bytes 0-99/*`), the range must be as long as the header
     `content-length` says.
     """
-    found = _WHOLE.fullmatch(headers.get("content-range", ""))
-    if found is None:
+    found = _RANGE.fullmatch(headers.get("content-range", ""))
+    if found is None or int(found[1]) != start:
         return False
-    size = headers.get("content-length", "") if found[2] == "*" else found[2]
-    return size == str(int(found[1]) + 1)
+    if found[3] == "*":
+        return str(headers.get("content-length", "")) == str(int(found[2]) + 1 - start)
+    return int(found[3]) == int(found[2]) + 1
 
 
 def decoded(response: httpx.Response) -> Iterator[bytes]:

@@ -5,15 +5,17 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any
+from urllib.parse import quote
 
-from longtake.errors import DownloadFailed, FileTooLarge, LongtakeError, machine_error, os_reason
-from longtake.media.fetch import environment_proxy
-from longtake.models.hub_access import GATED, NO_REPOSITORY, HubAccess, hub_transport, is_plain
+from longtake.errors import DownloadFailed, FileTooLarge, machine_error, os_reason
+from longtake.media.download import Download, Hooks
+from longtake.media.fetch import pace_of
+from longtake.models.hub_access import HubAccess, NoSuchFile, hub_endpoint, hub_transport, is_plain
 from longtake.settings import Settings
-from longtake.video import CHECK_EVERY_S, Check
+from longtake.video import CHECK_EVERY_S, Check, no_check
 
 MOST_LISTED = 2**23
 """The largest number of bytes of the Hugging Face hub's list of a repository's files. A list of 20,000 files has
@@ -44,12 +46,13 @@ class HubFile:
     sha256: str | None
 
 
-def _token(settings: Settings) -> str | Literal[False]:
-    """Returns the access token for the hub from the settings, or False if they have none.
+def _access(repo: str, settings: Settings, check: Check = no_check) -> HubAccess:
+    """Returns how a repository is asked for its files, with the access token of the settings.
 
-    False tells the hub's library to send no access token, not even one that is stored on this machine.
+    check: called again and again. It may raise an exception to end the work.
     """
-    return settings.hf_token.get_secret_value() if settings.hf_token else False
+    token = settings.hf_token.get_secret_value() if settings.hf_token else None
+    return HubAccess(repo, settings, token, hub_transport(settings), check)
 
 
 def files(repo: str, settings: Settings) -> list[HubFile]:
@@ -59,7 +62,7 @@ def files(repo: str, settings: Settings) -> list[HubFile]:
     if `settings.offline` is True. Raises OSError if this machine is at fault (see `errors.TEMPORARY`), for example
     because too many files are open.
     """
-    access = HubAccess(repo, settings, _token(settings) or None, hub_transport(settings))
+    access = _access(repo, settings)
     access.check_online()
     try:
         entries = access.listed(MOST_LISTED, with_sizes=True)
@@ -93,30 +96,31 @@ def fetch(
     A file of the right size that is there already is not downloaded again. If the connection breaks, this call
     continues the download; but if the call fails, the next one begins anew. After a download, the size is verified, and
     also the SHA-256 if the Hugging Face hub states one. While one call downloads or verifies the file, other calls for
-    the same file wait, in this process and in others.
+    the same file wait, in this process and in others. The hosts to which the hub redirects the download must be public,
+    or trusted by the settings, and not slower than the settings allow.
 
-    on_bytes: a callback that gets the number of bytes that have arrived since its last call. While the file is
-        verified, or another call has it, it gets 0. For a file that is there already, it gets the file's size, once.
-        It may raise a `LongtakeError` to end the work.
+    on_bytes: a callback that gets the number of bytes that have arrived since its last call. It is called several times
+        a second, also with 0: while nothing arrives, the file is verified, or another call has it. For a file that is
+        there already, it gets the file's size, once. It may raise a `LongtakeError` to end the work.
     Raises `DownloadFailed` if the file cannot be downloaded, does not fit on the disk or is damaged. Raises OSError if
     this machine is at fault (see `errors.TEMPORARY`), for example because its disk fails.
     """
     if not is_plain(file.path):
         raise DownloadFailed(f"{file.repo} names the file {file.path[:200]!r}, which is no plain path.")
-    target = folder / file.path
-    if settings.offline and not _is_here(target, file):
-        raise DownloadFailed(f"{file.path} of {file.repo} is not here, and LONGTAKE_OFFLINE is set.")
-    folder.mkdir(parents=True, exist_ok=True)
+    access, target = _access(file.repo, settings, lambda: on_bytes(0)), folder / file.path
+    if not _is_here(target, file):
+        access.check_online()
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with _lock(_hidden(folder, file, ".lock"), on_bytes):
             if _is_here(target, file):
                 on_bytes(file.num_bytes)
             else:
-                _download(file, folder, settings, on_bytes)
-    except LongtakeError:
-        raise
-    except Exception as error:  # transport, access and disk errors of several libraries
-        _raise_failed(file.repo, error)
+                _download(file, folder, access, on_bytes)
+    except OSError as error:
+        if (ours := machine_error(error)) is not None:
+            raise ours from None
+        raise access.failed(os_reason(error)) from error  # the error's own text names a path of this machine
     return target
 
 
@@ -146,81 +150,45 @@ def _lock(path: Path, on_bytes: OnBytes) -> Iterator[None]:
         yield
 
 
-def _download(file: HubFile, folder: Path, settings: Settings, on_bytes: OnBytes) -> None:
+def _download(file: HubFile, folder: Path, access: HubAccess, on_bytes: OnBytes) -> None:
     """Downloads a file, verifies its size and its SHA-256, and then moves it to `folder` / `file.path`.
 
-    Until then the file is in a folder of its own. A killed process leaves that folder, and the next call deletes it.
+    Until then the file has another path. A killed process leaves it there, and the next call deletes it.
 
     on_bytes: a callback that gets the number of bytes that have arrived since its last call. It may raise an error to
         end the work.
     Raises `DownloadFailed` if the file cannot be downloaded, does not fit on the disk or is damaged, and OSError if
     this machine is at fault.
     """
-    from huggingface_hub import hf_hub_download
-
-    unfinished = _hidden(folder, file, ".part")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished, target = _hidden(folder, file, ".part"), folder / file.path
+    unfinished.unlink(missing_ok=True)
     free = shutil.disk_usage(folder).free
     if free < file.num_bytes:
         raise DownloadFailed(
             f"The disk for downloads has {free} bytes free; {file.path} of {file.repo} needs {file.num_bytes}."
         )
-    arrived = 0
-
-    def count(num_bytes: int) -> None:
-        nonlocal arrived
-        arrived += num_bytes
-        if arrived > file.num_bytes + _PIECE_BYTES:
-            raise DownloadFailed(f"The hub sends more than the {file.num_bytes} bytes of {file.path} of {file.repo}.")
-        on_bytes(num_bytes)
-
-    target = folder / file.path
+    address = f"{hub_endpoint(access.settings)}/{quote(file.repo)}/resolve/main/{quote(file.path)}"
+    hooks: Hooks = {"request": [access.authorise], "response": [access.check_answer]}
+    pace = pace_of(access.settings)
+    # At the lowest rate a large file takes longer than other downloads may last.
+    pace = replace(pace, total_s=pace.total_s + file.num_bytes / pace.min_rate)
     try:
-        hf_hub_download(
-            file.repo,
-            file.path,
-            local_dir=unfinished,
-            endpoint=settings.hf_endpoint,
-            token=_token(settings),
-            tqdm_class=_progress_class(count),
-        )
-        _verify(unfinished / file.path, file, on_bytes)
+        Download(address, unfinished, file.num_bytes, pace, access.transport, access.check, hooks, on_bytes).run()
+        _verify(unfinished, file, on_bytes)
         target.parent.mkdir(parents=True, exist_ok=True)
-        (unfinished / file.path).replace(target)
+        unfinished.replace(target)
+    except NoSuchFile:
+        raise access.failed(f"the hub lists the file {file.path}, but does not have it") from None
+    except FileTooLarge:
+        raise access.failed(f"the hub sends more than the {file.num_bytes} bytes of {file.path}") from None
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.unlink(missing_ok=True)
 
 
 def _hidden(folder: Path, file: HubFile, suffix: str) -> Path:
     """Returns the path of a helper file of the download of `file`, in a hidden folder of `folder`. It ends with
-    `suffix`."""
-    return folder / ".cache" / "longtake" / f"{file.path}{suffix}"
-
-
-def _progress_class(on_bytes: OnBytes) -> type[Any]:
-    """Returns a class of progress bars that draw nothing, and call `on_bytes` with the number of new bytes.
-
-    The hub's library takes a class, because it creates its progress bars itself. It may create two for one file: one
-    for the file's bytes, and one for the same bytes on their way through the network. Only the first one counts bytes;
-    the others call `on_bytes` with 0.
-    """
-    from tqdm import tqdm  # type: ignore[import-untyped]
-
-    bars: list[Any] = []
-
-    class BytesReported(tqdm):  # type: ignore[misc]
-        """A progress bar that calls `on_bytes` and draws nothing."""
-
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            kwargs.pop("name", None)
-            super().__init__(*args, **(kwargs | {"disable": True}))
-            bars.append(self)
-            self.update(kwargs.get("initial") or 0)
-
-        def update(self, n: float | None = 1) -> None:
-            on_bytes(int(n or 0) if self is bars[0] else 0)
-
-    return BytesReported
+    `suffix`. Its name is a hash, so that no two files of a repository (such as `a` and `a.part/b`) get the same one."""
+    return folder / ".cache" / "longtake" / f"{hashlib.sha256(file.path.encode()).hexdigest()[:32]}{suffix}"
 
 
 def _verify(path: Path, file: HubFile, on_bytes: OnBytes) -> None:
@@ -246,30 +214,3 @@ def sha256(path: Path, check: Check) -> str:
             digest.update(piece)
             check()
     return digest.hexdigest()
-
-
-def _raise_failed(repo: str, error: Exception) -> NoReturn:
-    """Raises `DownloadFailed`, with a sentence that tells users why `repo` could not be read or downloaded.
-
-    If this machine is at fault, for example because its disk is full, raises the error of the operating system instead.
-
-    error: the exception of the hub's library.
-    """
-    ours = machine_error(error)
-    if ours is not None:
-        raise ours from None
-    from huggingface_hub import constants
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    if isinstance(error, GatedRepoError):
-        reason = GATED
-    elif isinstance(error, RepositoryNotFoundError):
-        reason = NO_REPOSITORY
-    elif isinstance(error, OSError) and error.strerror:
-        reason = os_reason(error)  # the error's own text names a path of this machine
-    else:
-        first_line = str(error).partition("\n")[0][:150]
-        proxy = environment_proxy(constants.ENDPOINT)
-        through = "" if proxy is None else f" through the proxy {proxy} (set in the environment)"
-        reason = f"the hub did not answer{through} ({type(error).__name__}: {first_line})"
-    raise DownloadFailed(f"{repo} cannot be fetched: {reason}.", value=repo) from error

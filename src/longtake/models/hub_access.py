@@ -12,7 +12,8 @@ from urllib.parse import quote
 import httpx
 
 from longtake.errors import DownloadFailed
-from longtake.media.fetch import ANSWER_S, environment_proxy, fetch_file, pace_of
+from longtake.media.download import ANSWER_S, environment_proxy
+from longtake.media.fetch import fetch_file, pace_of
 from longtake.models.lora_names import MOST_NAME
 from longtake.outbound import PublicTransport, http_url
 from longtake.settings import Settings
