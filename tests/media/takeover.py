@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from longtake.media import sandbox
+from longtake.media import confinement, sandbox
 from longtake.media.limits import Limits
 from longtake.media.messages import receive_request, send_message
 from longtake.media.sandbox import DecodeProcess, start_child
@@ -28,6 +28,20 @@ from longtake.media.sandbox import DecodeProcess, start_child
 ROOT = Path(__file__).parents[2]
 
 LIBC = ctypes.CDLL(None, use_errno=True)
+
+MACHINE = os.uname().machine
+CLONE = getattr(confinement._CLONE, MACHINE, 0)
+LARGEST_CALL = 480
+X32_GETPID = 0x4000_0000 | 39
+"""The number of a system call of the third machine type that Linux runs on x86_64 processors."""
+
+_ALLOWED = {getattr(numbers, MACHINE, 0) for numbers in (*confinement.CALLS.values(), confinement._CLONE)}
+_NOT_TRIED = {"x86_64": {34, 57, 58, 153, 335, 336}, "aarch64": {58}}.get(MACHINE, set())
+"""System calls that would stop or end this process or the terminal if they were allowed: pause, fork, vfork, vhangup.
+Also uretprobe and uprobe, which no filter can refuse. They work only where the kernel itself has put them into code;
+otherwise they fail or end the process."""
+
+FORBIDDEN_CALLS = sorted({*range(LARGEST_CALL)} - _ALLOWED - _NOT_TRIED)
 
 
 @contextlib.contextmanager
@@ -49,7 +63,7 @@ def taken_over(
         yield process
 
 
-def call(name: str, *arguments: int | bytes | None) -> int:
+def call(name: str, *arguments: int | bytes | ctypes.c_long | None) -> int:
     """Calls a function of libc. Raises OSError if it fails."""
     result = int(getattr(LIBC, name)(*arguments))
     if result < 0:
@@ -123,9 +137,17 @@ def attempts(folder: Path, port: int) -> dict[str, Callable[[], object]]:
     }
     for name, kind in kinds.items():
         ways[f"raise the limit {name}"] = lambda kind=kind: resource.setrlimit(kind, (infinity, infinity))  # type: ignore[misc]
-    # From number 424 on, system calls have the same number on each machine type: 425 is io_uring, 434 pidfd_open.
-    for number in range(424, 480):
-        ways[f"system call {number}"] = lambda number=number: call("syscall", ctypes.c_long(number), 0, 0, 0, 0, 0, 0)  # type: ignore[misc, arg-type]
+    for number in (*FORBIDDEN_CALLS, X32_GETPID):
+        values = [ctypes.c_long(value) for value in (number, *(-1,) * 6)]  # no call does any harm with such arguments
+        ways[f"system call {number}"] = lambda values=values: call("syscall", *values)  # type: ignore[misc]
+    # The ways to start a process that a thread may not use, and those to put a thread into other namespaces.
+    for name, flags in {
+        "process": 17,
+        "process with this memory": 0x100 | 17,
+        "process that is a sibling": 0x8000,
+    }.items():
+        values = [ctypes.c_long(value) for value in (CLONE, flags, 0, 0, 0, 0)]
+        ways[f"clone a {name}"] = lambda values=values: call("syscall", *values)  # type: ignore[misc]
     return ways
 
 

@@ -110,8 +110,10 @@ def test_facts_of_another_form_are_refused(fields: object) -> None:
         message({"facts": [1]}),
         message({"error": "UnsupportedVideo"}),
         message({"error": "VideoTooLong", "message": "x", "ctx": "y"}),
+        message({"error": "VideoTooLong", "message": "x", "ctx": {"a": {"b": 1}}}),
+        message({"error": "VideoTooLong", "message": "x", "ctx": {"a": ["b", ["c"]]}}),
     ],
-    ids=["facts", "error", "context"],
+    ids=["facts", "error", "context", "nested context", "nested list"],
 )
 def test_nonsense_in_place_of_facts_is_one_error_and_the_end_of_the_process(file: Path, answer: bytes) -> None:
     with taken_over(file, answers=(*CHECKED, answer)) as process:

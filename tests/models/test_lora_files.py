@@ -12,9 +12,10 @@ import pytest
 from safetensors.numpy import save
 
 from longtake.errors import BadCheckpoint, DownloadFailed, FileTooLarge, InvalidRequest
-from longtake.media.fetch import Pace, fetch_file
+from longtake.media.fetch import fetch_file
+from longtake.media.pace import Pace
 from longtake.models.lora_downloads import FETCHED, last_use, private_folder
-from longtake.models.lora_files import Fetch, LoraSources, needs_download, open_lora
+from longtake.models.lora_files import Fetch, LoraSources, installed_names, needs_download, open_lora
 from longtake.models.lora_names import Lora
 from longtake.settings import Settings
 
@@ -60,6 +61,28 @@ def guarded(folder: Path) -> Path:
         (folder / name).write_bytes(b"private")
     (folder / "visible").symlink_to(folder / ".fetched" / "urls")
     return folder
+
+
+def test_only_names_that_requests_may_use_are_listed(guarded: Path, tmp_path: Path) -> None:
+    """Not hidden ones, links out of the folder, the server's own data and pipes."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "x.safetensors").write_bytes(b"secret")
+    (guarded / "way-out").symlink_to(tmp_path / "elsewhere")
+    (guarded / "data" / "x.safetensors").write_bytes(b"private")
+    os.mkfifo(guarded / "pipe.safetensors")
+    (guarded / "loop.safetensors").symlink_to(guarded / "loop.safetensors")
+    settings = Settings(loras_dir=guarded, data_dir=guarded / "data")
+    names = installed_names(settings)
+    assert names == ["a.safetensors", "one/x.safetensors", "two/x.safetensors", "two/y.safetensors"]
+    assert [resolve(Lora(name), settings).name for name in names] == [name.rpartition("/")[2] for name in names]
+
+
+def test_links_that_lead_to_each_other_are_no_path(folder: Path) -> None:
+    (folder / "loop").symlink_to(folder / "loop")
+    for path in ("loop", "loop/x", "loop/x.safetensors"):
+        with pytest.raises(InvalidRequest, match="LoRA"):
+            resolve(Lora(path), Settings(loras_dir=folder))
+    assert not needs_download("hf://loop/x", Settings(loras_dir=folder), "me")
 
 
 @pytest.mark.parametrize(

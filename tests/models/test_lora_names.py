@@ -13,6 +13,7 @@ from longtake.models.lora_names import MOST_NAME, Lora, hub_url, is_hub_url, lor
         ("owner/style.safetensors", False),
         ("owner/a/b", False),
         ("owner/..x", False),
+        ("owner--style/x", False),
         ("/style", False),
         ("style", False),
         ("https://example.com/a", False),

@@ -29,9 +29,18 @@ def sent_error(header: dict[str, Any]) -> LongtakeError | None:
         for kind in (UnsupportedVideo, UnsupportedImage, VideoTooLong, VideoTooLarge, InvalidRequest)
     }
     message, ctx = header.get("message"), header.get("ctx")
-    if type(message) is not str or type(ctx) not in (dict, type(None)):
+    if type(message) is not str or not _is_context(ctx):
         return None
     return kinds.get(str(header["error"]), UnsupportedVideo)(message, ctx=ctx)
+
+
+def _is_context(value: Any) -> bool:
+    """Returns True if a JSON value has the form of an error's `ctx`: null, or numbers, texts and lists of texts by
+    name."""
+    if type(value) is not dict:
+        return value is None
+    items = [item for field in value.values() for item in (field if type(field) is list else [field])]
+    return all(type(item) in (str, int, float) for item in items)
 
 
 def timeout_error(was_ready: bool, wall_s: float, used_s: float | None) -> LongtakeError:

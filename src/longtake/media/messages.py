@@ -5,6 +5,7 @@ the header has the fields `shape` and `dtype`, the bytes of an array follow.
 """
 
 import json
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from longtake.errors import LongtakeError, UnsupportedVideo
 
 _MAX_HEADER_BYTES = 1 << 16
 _LENGTH = struct.Struct(">I")
+_LARGEST_INTEGER = 1 << 64
 
 Answer = tuple[dict[str, Any], NDArray[Any] | None]
 """A reply of the child process: (header, array). The header is a JSON object; the array is None if there is none."""
@@ -88,7 +90,8 @@ def receive_answer(pipe: IO[bytes], form: ArrayForm | None) -> Answer:
     (length,) = _LENGTH.unpack(_read(pipe, np.empty(_LENGTH.size, np.uint8)).tobytes())
     if length > _MAX_HEADER_BYTES:
         raise ValueError(f"a header of {length} bytes")
-    header = json.loads(_read(pipe, np.empty(length, np.uint8)).tobytes(), parse_constant=_refuse)
+    text = _read(pipe, np.empty(length, np.uint8)).tobytes()
+    header = json.loads(text, parse_constant=_refuse, parse_float=_float, parse_int=_integer)
     if type(header) is not dict:
         raise TypeError(f"a header of the type {type(header).__name__}")
     if not all(text.isprintable() for text in _texts(header)):
@@ -124,6 +127,20 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _refuse(name: str) -> float:
     raise ValueError(f"{name} in place of a number")
+
+
+def _float(text: str) -> float:
+    """Returns the number that a JSON text has. Raises ValueError if it is too large for a float, such as 1e999."""
+    return number if math.isfinite(number := float(text)) else _refuse(text)
+
+
+def _integer(text: str) -> int:
+    """Returns the integer that a JSON text has. Raises ValueError if it has more than 64 bits: databases and clients
+    do not know such numbers."""
+    number = int(text)
+    if abs(number) >= _LARGEST_INTEGER:
+        raise ValueError("an integer of more than 64 bits")
+    return number
 
 
 def _read(pipe: IO[bytes], buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -6,16 +6,16 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import httpx
 
 from longtake.errors import BadCheckpoint, DownloadFailed, FileTooLarge, InvalidRequest, machine_error
-from longtake.media.fetch import local_path, shown_url
+from longtake.media.download import shown_url
+from longtake.media.fetch import local_path
 from longtake.models import lora_hub
 from longtake.models.lora_downloads import (
-    FETCHED,
     delete_oldest,
     mark_used,
     private_folder,
@@ -150,7 +150,8 @@ def _local_or_from_hub(lora: Lora, settings: Settings, sources: LoraSources) -> 
     any_path = sources.any_path
     try:
         local = _local(lora, settings, any_path=any_path)
-    except (ValueError, OSError) as error:  # raised for a NUL byte or a name that is too long, for example
+    # A NUL byte, a name that is too long, or (until Python 3.12) links that lead to each other.
+    except (ValueError, OSError, RuntimeError) as error:
         if machine_error(error) is not None:
             raise
         surrogate = "it has half a character in it (a lone surrogate)"
@@ -216,13 +217,22 @@ def _local(lora: Lora, settings: Settings, *, any_path: bool) -> Path | None:
 def installed_names(settings: Settings) -> list[str]:
     """Returns the names by which requests can name the LoRA files in the LoRA folder and its subfolders, sorted.
 
-    Downloaded LoRAs are left out. At most 200 (MOST_NAMES) names are returned.
+    Left out are downloaded LoRAs, and all other files that requests may not name, such as links that lead out of the
+    folder. At most 200 (MOST_NAMES) names are returned.
     """
     folder = settings.loras_dir
     files = chain(folder.glob(f"*{SUFFIX}"), folder.glob(f"*/*{SUFFIX}"))
-    names = (path.relative_to(folder) for path in files)
-    own = sorted(name.as_posix() for name in names if name.parts[0] != FETCHED)
-    return own[:MOST_NAMES]
+    names = sorted(path.relative_to(folder).as_posix() for path in files)
+    return list(islice((name for name in names if _is_usable(name, settings)), MOST_NAMES))
+
+
+def _is_usable(name: str, settings: Settings) -> bool:
+    """Returns True if a request may name this file, whose path is relative to the LoRA folder."""
+    try:
+        place = _local(Lora(name), settings, any_path=False)
+    except (InvalidRequest, OSError, RuntimeError):
+        return False
+    return place is not None and place.suffix == SUFFIX
 
 
 def _check_reachable(path: str, settings: Settings) -> None:
@@ -304,7 +314,7 @@ def needs_download(url: str, settings: Settings, caller: str) -> bool:
     if is_hub_url(url):
         try:
             return _local(lora_at(url), settings, any_path=False) is None
-        except (InvalidRequest, ValueError, OSError):
+        except (InvalidRequest, ValueError, OSError, RuntimeError):
             return False
     try:
         _check_encrypted(http_url(url), settings, NO_SOURCES)

@@ -44,7 +44,9 @@ def scheme_of(path: str) -> str:
 def may_be_repository(path: str) -> bool:
     """Returns True if a LoRA's path has the form of a repository's name on the Hugging Face hub, `owner/name`. Such a
     path can also name a local folder."""
-    return _REPO.fullmatch(path) is not None and ".." not in path and not path.lower().endswith(SUFFIX)
+    # The hub allows no "--" in names, which stands for the slash in the names of folders here.
+    is_name = _REPO.fullmatch(path) is not None and ".." not in path and "--" not in path
+    return is_name and not path.lower().endswith(SUFFIX)
 
 
 def hub_url(lora: Lora) -> str:
