@@ -66,11 +66,19 @@ def test_a_long_prompt_is_not_sent() -> None:
 @pytest.mark.parametrize(
     ("status", "answer"), [(500, {}), (200, b"not json"), (200, {"choices": []}), (200, {"choices": None})]
 )
-def test_a_failing_server_is_an_error_that_names_it(status: int, answer: Any) -> None:
+def test_a_failing_server_is_an_error_that_does_not_tell_its_address(status: int, answer: Any) -> None:
     with server(status, answer) as (url, _):
-        configured = settings(expansion_url=url, expansion_model="m")
-        with pytest.raises(ExpansionFailed, match="The prompt could not be expanded by http"):
+        configured = settings(expansion_url=url.replace("//", "//me:secret@"), expansion_model="m")
+        with pytest.raises(ExpansionFailed, match=r"LONGTAKE_EXPANSION_URL answered (500|in another)") as caught:
             expand("a cat", configured)
+    assert "secret" not in caught.value.message
+    assert "127.0.0.1" not in caught.value.message
+
+
+def test_a_server_that_cannot_be_reached_is_an_error() -> None:
+    configured = settings(expansion_url="http://127.0.0.1:1/v1", expansion_model="m")
+    with pytest.raises(ExpansionFailed, match=r"cannot be reached \(ConnectError\)"):
+        expand("a cat", configured)
 
 
 def test_an_empty_answer_leaves_the_prompt() -> None:

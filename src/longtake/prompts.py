@@ -56,7 +56,21 @@ def expand(prompt: str, settings: Settings) -> tuple[str, str | None]:
         expanded = str(answer.json()["choices"][0]["message"]["content"]).strip()
     except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
         raise ExpansionFailed(
-            f"The prompt could not be expanded by {settings.expansion_url}: {type(error).__name__}: {error}",
+            f"The prompt could not be expanded: the language model at LONGTAKE_EXPANSION_URL {_failure(error)}.",
             loc=("body", "expand_prompt"),
         ) from error
     return (expanded, None) if expanded else (prompt, "The prompt was not expanded: the language model said nothing.")
+
+
+def _failure(error: Exception) -> str:
+    """Returns what the server of the language model has done wrong, for an error message.
+
+    The text has no address, because clients of a server read it. The address is the operator's, and may have a
+    password.
+    """
+    match error:
+        case httpx.HTTPStatusError():
+            return f"answered {error.response.status_code}"
+        case httpx.HTTPError():
+            return f"cannot be reached ({type(error).__name__})"
+    return "answered in another format than OpenAI's"
