@@ -52,6 +52,31 @@ def test_a_pasted_url_is_opened_at_once(served: Served, tab: "Page") -> None:
     assert source.locator("input[type=url]").evaluate("one => one === document.activeElement")
 
 
+def test_a_url_that_is_pasted_or_dropped_anywhere_fills_the_field_that_fits(served: Served, tab: "Page") -> None:
+    tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    tab.goto(f"{served.url}/models/{LTX2}")
+    source, image = tab.locator(".of-video input[type=url]"), tab.locator(".of-image input[type=url]")
+    source.wait_for()
+    tab.evaluate(COPY, [" https://127.0.0.1:1/clip.mp4\n", False])
+    tab.get_by_label("Prompt *").fill("")
+    tab.keyboard.press("Control+V")
+    assert source.input_value() == "", "a field for text takes it itself"
+    tab.get_by_role("heading", name="Input").click()
+    tab.locator("body").press("Control+V")
+    tab.locator(".of-video .error").filter(has_text="127.0.0.1").wait_for()
+    assert source.input_value() == "https://127.0.0.1:1/clip.mp4"
+    data = tab.evaluate_handle(
+        """() => {
+          const data = new DataTransfer();
+          data.setData("text/uri-list", "https://127.0.0.1:1/end.png?size=large");
+          return data;
+        }"""
+    )
+    tab.locator("#output").dispatch_event("drop", {"dataTransfer": data})
+    tab.locator(".of-image .error").filter(has_text="127.0.0.1").wait_for()
+    assert image.input_value() == "https://127.0.0.1:1/end.png?size=large"
+
+
 def test_the_expanded_prompt_can_be_read_and_edited_before_the_run(tmp_path: Path, tab: "Page") -> None:
     longer = "A white disc rolls over a dark table, slowly, in warm light."
     with (

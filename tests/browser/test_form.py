@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
@@ -286,6 +286,28 @@ def test_a_number_outside_its_range_is_told_with_the_name_and_the_range(served: 
     text = field.locator(".error").filter(has_text="must be")
     text.wait_for()
     assert text.inner_text() == "Number of frames must be 9 to 481."
+
+
+def test_problems_are_told_in_sentences(served: Served, tab: "Page") -> None:
+    """The server's own answer is that of pydantic, as fal's clients expect it."""
+    tab.goto(f"{served.url}/history")
+    wrong: dict[str, dict[str, Any]] = {
+        "Number of frames must be a whole number.": {"num_frames": "many"},
+        "LoRAs, 2, scale must be at most 4.": {"loras": [{"path": "a"}, {"path": "b", "scale": 9}]},
+        "Generate audio must be on or off.": {"generate_audio": "loud"},
+        "Extend direction must be one of these: 'forward' or 'backward'.": {"extend_direction": "up"},
+        "Video must be a text.": {"video_url": None},
+    }
+    told = tab.evaluate(
+        """async (requests) => {
+          const { callJson } = await import("/static/api.js");
+          const address = "models/fal-ai/ltx-2.3-22b/extend-video/lora/plan";
+          const ask = (json) => callJson(address, { json }).catch(({ message }) => message);
+          return Promise.all(requests.map(ask));
+        }""",
+        [{"prompt": "x", "video_url": "https://example.com/x.mp4", "loras": [], **one} for one in wrong.values()],
+    )
+    assert told == list(wrong)
 
 
 def test_the_plan_of_another_source_is_gone_at_once(served: Served, tab: "Page") -> None:

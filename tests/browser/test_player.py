@@ -90,7 +90,7 @@ def test_the_source_is_shown_beside_the_result_and_in_its_place(served: Served, 
     with_source(served, tab, endpoint)
     film, source = tab.get_by_label("The result", exact=True), tab.get_by_label("The source", exact=True)
     assert not source.is_visible()
-    for name, shows_film in [("Beside the source", True), ("Source only", False)]:
+    for name, shows_film in [("Side by side", True), ("Source only", False)]:
         button = tab.get_by_role("button", name=name)
         button.click()
         for at in (0.4, JOINT_S + 0.25):
@@ -141,6 +141,15 @@ def test_the_keys_work_outside_the_player_but_not_in_fields(served: Served, tab:
     assert prompt.input_value() == "js"
     assert loop.get_attribute("aria-pressed") == "true"
     assert source.is_visible()
+
+
+def test_the_buttons_fit_in_two_rows_on_a_phone(served: Served, tab: "Page") -> None:
+    tab.set_viewport_size({"width": 360, "height": 740})
+    with_source(served, tab, LTXV)
+    buttons = tab.locator(".player .controls button:visible")
+    assert buttons.count() == 6
+    rows = {round(box["y"] + box["height"] / 2) for one in buttons.all() if (box := one.bounding_box())}
+    assert len(rows) <= 2
 
 
 def test_the_result_is_shown_until_its_extension_begins(served: Served, tab: "Page") -> None:

@@ -105,8 +105,8 @@ def test_an_error_is_shown_at_its_field(real: Running, tab: "Page") -> None:
     tab.get_by_label("Prompt *").fill("")
     tab.get_by_role("button", name="Run", exact=True).click()
     field = tab.locator('[data-path="video.video_url"]')
-    field.locator(".error").filter(has_text="required").wait_for()
-    tab.locator('[data-path="prompt"] .error').filter(has_text="required").wait_for()
+    field.locator(".error").filter(has_text="Video is needed.").wait_for()
+    tab.locator('[data-path="prompt"] .error').filter(has_text="Prompt is needed.").wait_for()
     field.locator("input[type=url]").fill("https://127.0.0.1:1/no.mp4")
     field.locator("input[type=url]").press("Tab")
     field.get_by_text("could not be downloaded").or_(field.get_by_text("127.0.0.1")).first.wait_for()
@@ -238,5 +238,5 @@ def test_enter_in_a_field_does_not_run(real: Running, tab: "Page") -> None:
     field.fill("97")
     field.press("Enter")
     tab.get_by_role("button", name="Run", exact=True).click()
-    tab.locator('[data-path="video_url"] .error').filter(has_text="required").wait_for()
+    tab.locator('[data-path="video_url"] .error').filter(has_text="is needed").wait_for()
     assert "request=" not in tab.url, "an empty form is not sent"

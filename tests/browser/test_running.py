@@ -62,7 +62,7 @@ def test_the_bar_never_goes_back_and_grows_with_every_part_of_the_work(
         """async (reports) => {
           const { estimate } = await import("/static/progress.js");
           const { read } = estimate();
-          return reports.map((report, second) => read(report, [], second).share);
+          return reports.map((report, second) => read(report, [], second));
         }""",
         reports,
     )
@@ -77,14 +77,41 @@ def test_the_time_left_follows_the_pace_and_the_times_of_an_earlier_request(serv
     left = tab.evaluate(
         """async (reports) => {
           const { estimate } = await import("/static/progress.js");
-          const { read, setTimes } = estimate();
+          const { read, left, setTimes } = estimate();
           setTimes({ sampling: 10 });
-          return reports.map((report, place) => read(report, [], 2 * place).left);
+          return reports.map((report, place) => {
+            read(report, [], 2 * place);
+            return left(2 * place);
+          });
         }""",
         [report("sampling", step, STEPS) for step in range(STEPS)],
     )
     assert left[0] is None, "nothing is known yet"
     assert left[1:] == pytest.approx([18, 16, 14, 12, 10, 8, 6, 4, 2])
+
+
+def test_the_time_left_counts_down_during_a_step_and_ends_with_the_work(served: Served, tab: "Page") -> None:
+    """The fourth of ten steps lasts 20 times as long as the others."""
+    tab.goto(f"{served.url}/server")
+    left = tab.evaluate(
+        """async ([reports, ends]) => {
+          const { estimate } = await import("/static/progress.js");
+          const { read, left, setTimes } = estimate();
+          setTimes({ sampling: 10 });
+          const told = [];
+          for (const [place, report] of reports.entries())
+            for (let second = ends[place]; second < ends[place + 1]; second += 1) {
+              read(report, [], second);
+              told.push(left(second));
+            }
+          return told;
+        }""",
+        [[report("sampling", step, STEPS) for step in range(STEPS)], [0, 2, 4, 6, 46, 48, 50, 52, 54, 56, 58]],
+    )
+    known = [one for one in left if one is not None]
+    rises = [after for before, after in pairwise(known) if after >= before]
+    assert len(rises) < 5, "it is corrected a few times, and goes down in between"
+    assert min(known[:-3]) > 1.5, "it does not end before the work"
 
 
 def test_a_running_request_shows_the_time_that_passed_also_after_a_reload(served: Served, tab: "Page") -> None:

@@ -15,6 +15,7 @@ import httpx
 
 from longtake.errors import DownloadFailed, InvalidRequest, machine_error
 from longtake.media.data_uri import check_bytes, shortened
+from longtake.media.download_errors import reason
 from longtake.media.http_body import check_declared, decoded, is_whole
 from longtake.media.pace import Meter, Pace, TooSlow
 from longtake.outbound import CHECK, http_url
@@ -222,7 +223,7 @@ class _Attempts:
             where = f"{shown_url(address)}{self._through(address)}"
             if isinstance(error, (TimeoutError, httpx.TimeoutException)):
                 raise _Momentary(f"{where} did not deliver the file in time.", is_stall=True) from None
-            sentence = f"The file could not be downloaded from {where}: {_reason(error)}."
+            sentence = f"The file could not be downloaded from {where}: {reason(error)}."
             if isinstance(error, (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)):
                 raise _Momentary(sentence) from None
             raise DownloadFailed(sentence) from None
@@ -339,10 +340,3 @@ def _retry_after_s(header: str) -> float | None:
 def shown_url(url: httpx.URL) -> str:
     """Returns a URL as text for an error message, without credentials and query, because these can be secrets."""
     return f"{url.scheme}://{url.netloc.decode('ascii')}{url.raw_path.decode('ascii').partition('?')[0]}"
-
-
-def _reason(error: Exception) -> str:
-    """Returns a phrase that says why `error` was raised, for an error message. It does not name any local file."""
-    if isinstance(error, UnicodeError):
-        return "it redirects to an address whose host is no name"
-    return getattr(error, "strerror", None) or str(error).rstrip(".") or "no answer"

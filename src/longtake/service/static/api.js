@@ -4,6 +4,10 @@ import { ROOT } from "./addresses.js";
 import { parse, stringify } from "./json.js";
 import { drop, key } from "./key.js";
 import { objectUrl } from "./object_urls.js";
+import { sentence } from "./problems.js";
+
+// Two dates of answers that differ by more than this come from a clock that was set.
+const CLOCK_SET_MS = 5000;
 
 export const headers = () => (key() ? { Authorization: `Key ${key()}` } : {});
 
@@ -12,7 +16,7 @@ export class Refused extends Error {
   constructor(status, body) {
     const detail = Array.isArray(body?.detail) ? body.detail : [];
     super(
-      detail.length ? detail.map((one) => one.msg).join("; ") : String(body?.detail ?? `The server answered ${status}`),
+      detail.length ? detail.map((one) => sentence(one)).join(" ") : String(body?.detail ?? `The server answered ${status}`),
     );
     Object.assign(this, { status, detail });
   }
@@ -26,16 +30,34 @@ export const setDoor = (ask) => {
   unlock = ask;
 };
 
-let aheadMs = 0;
-// Returns the time of the server's clock in seconds, as its newest answer told it. It may be 1 s late.
-export const serverTime = () => (Date.now() + aheadMs) / 1000;
+let aheadMs = null;
+// Returns the time of the server's clock in seconds, as its answers tell it.
+export const serverTime = () => (Date.now() + (aheadMs ?? 0)) / 1000;
+
+// Learns the server's clock from the date of an answer, which is up to 1 s late. So the latest of them is right, unless a
+// clock was set meanwhile.
+function learnTime(date) {
+  if (!date) return;
+  const found = date - Date.now();
+  aheadMs = aheadMs !== null && Math.abs(found - aheadMs) < CLOCK_SET_MS ? Math.max(found, aheadMs) : found;
+}
+
+// Returns the response of `fetch`, whose own error has no sentence for people.
+async function answerOf(address, options) {
+  try {
+    return await fetch(address, options);
+  } catch (error) {
+    if (error instanceof TypeError) throw new TypeError("The server cannot be reached.", { cause: error });
+    throw error;
+  }
+}
 
 // Returns the server's response. Asks for a key if the server wants one. Throws Refused for any other error, and
 // TypeError if the server cannot be reached.
 export async function call(path, { json, ...options } = {}) {
   for (;;) {
     const sent = key();
-    const response = await fetch(ROOT + path, {
+    const response = await answerOf(ROOT + path, {
       ...options,
       ...(json === undefined ? {} : { method: options.method ?? "POST", body: stringify(json) }),
       headers: {
@@ -44,8 +66,7 @@ export async function call(path, { json, ...options } = {}) {
         ...options.headers,
       },
     });
-    const date = Date.parse(response.headers.get("date") ?? "");
-    if (date) aheadMs = date - Date.now();
+    learnTime(Date.parse(response.headers.get("date") ?? ""));
     if (response.ok) return response;
     const body = await response.json().catch(() => null);
     if (response.status !== 401) throw new Refused(response.status, body);

@@ -3,10 +3,11 @@
 import { control } from "./controls.js";
 import { el, toast } from "./dom.js";
 import { parse, refusal, stringify } from "./json.js";
+import { sentence } from "./problems.js";
 import { GROUP_NAMES } from "./schema.js";
-import { rangeText } from "./words.js";
 
 const QUIET_MS = 500;
+const IMAGE = /\.(png|jpe?g|bmp|avif|heic|tiff?)$/i;
 
 // Builds the form of `fields` into `node`. Returns the functions of the form, which are explained below.
 export function buildForm(node, fields) {
@@ -133,7 +134,7 @@ export function buildForm(node, fields) {
     const named = problems.map((problem) => ({ problem, control: controlOf(problem) }));
     for (const { problem, control: one } of named) one?.complain(sentence(problem, one.field));
     const rest = named.filter(({ control: one }) => !one);
-    general.textContent = rest.map(({ problem }) => problem.msg).join(" ");
+    general.textContent = rest.map(({ problem }) => sentence(problem)).join(" ");
     for (const one of node.querySelectorAll(".wrong")) one.closest("details").open = true;
   }
 
@@ -152,7 +153,7 @@ export function buildForm(node, fields) {
     const isEmpty = ({ field, get }) => field.required && (get() === undefined || get() === "");
     const empty = controls
       .filter(isEmpty)
-      .map(({ field }) => ({ loc: ["body", ...field.path], msg: "Field required" }));
+      .map(({ field }) => ({ type: "missing", loc: ["body", ...field.path] }));
     if (empty.length) complain(empty);
     return empty.length === 0;
   }
@@ -167,10 +168,22 @@ export function buildForm(node, fields) {
 
   // Gives a pasted or dropped file to the field that it fits: an image to the end image, anything else to the source.
   function take(file) {
-    const kind = file.type.startsWith("image/") && !/gif|webp/.test(file.type) ? "image" : "video";
-    const fitting = controls.find(({ field }) => field.kind === kind);
-    if (fitting) fitting.send(file);
-    else toast("This model takes no image.", { failed: true });
+    const isImage = file.type.startsWith("image/") && !/gif|webp/.test(file.type);
+    fileField(isImage)?.send(file);
+  }
+
+  // Gives a pasted or dropped URL to the field that the name of its file fits.
+  function takeUrl(url) {
+    const fitting = fileField(IMAGE.test(new URL(url).pathname));
+    fitting?.set(url);
+    fitting?.node.scrollIntoView({ block: "nearest" });
+  }
+
+  // Returns the control for an image or for a video. Tells the person if this model takes no image.
+  function fileField(isImage) {
+    const fitting = controls.find(({ field }) => field.kind === (isImage ? "image" : "video"));
+    if (!fitting) toast("This model takes no image.", { failed: true });
+    return fitting;
   }
 
   // Returns whether the field at a path has its default.
@@ -192,20 +205,12 @@ export function buildForm(node, fields) {
   node.addEventListener("input", followForm);
   begin();
   const field = (name) => controls.find(({ field: own }) => own.name === name);
-  return { node, value, set, pending, isComplete, complain, hint, take, isInitial, field };
+  return { node, value, set, pending, isComplete, complain, hint, take, takeUrl, isInitial, field };
 }
 
 function group({ name, members }, index) {
   const title = el("summary", {}, name, el("span", { class: "count" }));
   return el("details", { open: index === 0, class: "group" }, title, ...members.map(({ node }) => node));
-}
-
-const OUT_OF_RANGE = ["greater_than", "greater_than_equal", "less_than", "less_than_equal"];
-
-// Returns the sentence of a problem for people. A number that is out of its range is told with the whole range.
-function sentence({ type, msg }, { label, schema }) {
-  const range = OUT_OF_RANGE.includes(type) ? rangeText(schema) : "";
-  return range ? `${label} must be ${range}.` : msg;
 }
 
 const button = (text, act) => el("button", { type: "button", class: "plain", onclick: () => act() }, text);

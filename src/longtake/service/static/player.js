@@ -4,7 +4,7 @@
 import { el } from "./dom.js";
 import { showIn } from "./playable.js";
 import { loadSound } from "./timeline.js";
-import { follow, keyed, pressable, transport } from "./transport.js";
+import { follow, keyed, pressable, shortened, transport } from "./transport.js";
 
 // Returns {node, setJoint, release} for the file at `path`, an address of this server. `source` is the address of the
 // source's file or null. `video` has the result's duration in seconds, its number of frames, and its width and height in
@@ -27,8 +27,8 @@ export function player(path, { source, video }) {
   let wave = null;
   let view = "result";
 
-  const beside = pressable("Beside the source", () => setView(view === "beside" ? "result" : "beside"));
-  const swap = pressable("Source only", toggleSource, keyed("Source only", "S"));
+  const beside = pressable("Side by side", toggleBeside, { title: "The source beside the result" });
+  const swap = pressable(shortened("Source", " only"), toggleSource, keyed("Source only", "S"));
   const sound = pressable("Mute", () => {
     film.muted = !film.muted;
     sound.setAttribute("aria-pressed", String(film.muted));
@@ -37,8 +37,11 @@ export function player(path, { source, video }) {
   const sourceKey = { key: "s", text: "S shows the source", act: toggleSource, isThere: () => !swap.hidden };
   const control = transport(node, film, video, { onTick: showSource, more: [sourceKey], signal });
   const { line, play, clock, loop, full, keys } = control;
-  node.append(line.node, el("div", { class: "actions" }, play, clock, loop, beside, swap, sound, full), keys);
+  node.append(line.node, el("div", { class: "actions controls" }, play, clock, loop, beside, swap, sound, full), keys);
 
+  function toggleBeside() {
+    setView(view === "beside" ? "result" : "beside");
+  }
   function toggleSource() {
     setView(view === "source" ? "result" : "source");
   }

@@ -53,7 +53,7 @@ function badges({ model, standsInFor, note, price, sound }) {
   ];
 }
 
-// Runs the request, and takes files that are pasted or dropped. `rest` is a promise of {problems, run}.
+// Runs the request, and takes files and URLs that are pasted or dropped. `rest` is a promise of {problems, run}.
 function listen(form, rest) {
   by("form").addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -77,6 +77,11 @@ function listen(form, rest) {
   });
   document.addEventListener("paste", (event) => {
     const [file] = event.clipboardData.files;
+    const url = file ? null : urlIn(event.clipboardData);
+    if (url && !event.target.closest(FIELDS)) {
+      event.preventDefault();
+      form.takeUrl(url);
+    }
     // A text that came along is wanted by a field for text, but not by one for a URL: it is the name of a copied file.
     const takesText = event.target.matches("textarea, input:not([type=url])");
     const isText = event.clipboardData.types.includes("text/plain") && takesText;
@@ -92,8 +97,18 @@ function listen(form, rest) {
     if (isForField(event)) return;
     event.preventDefault(); // the browser would leave the page and open the file
     const [file] = event.dataTransfer.files;
+    const url = file ? null : urlIn(event.dataTransfer);
     if (file) form.take(file);
+    else if (url) form.takeUrl(url);
   });
+}
+
+const FIELDS = "input:not([type=checkbox], [type=range], [type=file]), textarea, select, dialog";
+
+// Returns the http(s) URL that is pasted or dropped; null if it is anything else.
+function urlIn(data) {
+  const text = (data.getData("text/uri-list") || data.getData("text/plain")).trim();
+  return /^https?:\/\/\S+$/i.test(text) && URL.canParse(text) ? text : null;
 }
 
 start().catch((error) => by("form").replaceChildren(el("p", { class: "error", role: "alert" }, error.message)));

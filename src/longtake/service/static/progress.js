@@ -25,8 +25,8 @@ const MOST = 0.99;
 // The time left is told from this share on, and after these seconds.
 const TOLD_SHARE = 0.08;
 const TOLD_S = 2;
-// Seconds in which the told time left follows a new estimate.
-const FOLLOW_S = 5;
+// A new estimate of the time left replaces the told one if it is so many times longer, and so many seconds more.
+const [WRONG, WRONG_S] = [2, 3];
 
 // Returns stage -> seconds of the endpoint's newest request that has ended well, or of a usual request.
 export async function usualTimes(endpoint) {
@@ -62,35 +62,41 @@ function workShare(shares, times) {
 export const overallShare = (report, times = USUAL) =>
   report.stage === "load" ? 0 : LOAD_SHARE + (MOST - LOAD_SHARE) * workShare(stageShares({}, report), times);
 
-// Returns {read, setTimes} for one request. `read(report, log, now)` takes a status's progress and its log, and the
-// server's time in seconds, and returns {share, left}: what the bar shows, 0..1, and the seconds that are left, or null
-// if that cannot be told yet. `setTimes(times)` sets the usual times.
+// Returns {read, left, setTimes} for one request. `read(report, log, now)` takes a status's progress and its log, and the
+// server's time in seconds, and returns the share that the bar shows, 0..1. `left(now)` returns the seconds that are left,
+// or null if that cannot be told yet. `setTimes(times)` sets the usual times.
 export function estimate() {
   let times = USUAL;
   let shares = {};
+  let done = 0;
   let shown = 0;
   let since = null;
   let told = null;
 
   function read(report, log, now) {
-    if (report.stage === "load") return { share: (LOAD_SHARE * report.step) / Math.max(report.steps, 1), left: null };
+    if (report.stage === "load") return (LOAD_SHARE * report.step) / Math.max(report.steps, 1);
     // What happened before the page was opened is in the log.
     if (since === null) shares = log.map(begun).filter(Boolean).reduce(stageShares, {});
     since ??= Math.min(now, ...log.filter(({ labels }) => ORDER.includes(labels.stage)).map(at));
     shares = stageShares(shares, report);
-    const done = workShare(shares, times);
+    done = workShare(shares, times);
     shown = Math.max(shown, LOAD_SHARE + (MOST - LOAD_SHARE) * done);
-    const spent = now - since;
-    if (done < TOLD_SHARE || spent < TOLD_S) return { share: shown, left: null };
-    const guess = (spent * (1 - done)) / done;
-    const left = told === null ? guess : follow(told.left - (now - told.at), guess, now - told.at);
-    told = { left: Math.max(0, left), at: now };
-    return { share: shown, left: told.left };
+    return shown;
   }
-  return { read, setTimes: (found) => (times = found) };
-}
 
-const follow = (left, guess, passed) => left + (guess - left) * Math.min(1, passed / FOLLOW_S);
+  function left(now) {
+    const spent = now - since;
+    if (since === null || done < TOLD_SHARE || spent < TOLD_S) return null;
+    const guess = (spent * (1 - done)) / done;
+    if (!told || guess > WRONG * told.left + WRONG_S) told = { left: guess, at: now };
+    // The told time goes down at the pace with which it ends together with the estimate. It does so also while a long
+    // step lets the estimate grow, so it neither stands still nor ends too early.
+    const passed = Math.max(0, now - told.at);
+    told = { left: told.left * (passed ? guess / (guess + passed) : 1), at: Math.max(now, told.at) };
+    return told.left;
+  }
+  return { read, left, setTimes: (found) => (times = found) };
+}
 
 // Returns the report of a stage's begin from its line in the log; null for another line.
 function begun({ labels: { stage, window, windows } }) {

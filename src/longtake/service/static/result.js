@@ -58,7 +58,7 @@ export function resultView(entry, made, then) {
         seed === null ? null : `seed ${seed}`,
         entry.started_at ? `took ${seconds(entry.completed_at - entry.started_at)}` : null,
         `${dollars(entry.price_usd)} on fal`,
-        entry.model,
+        !entry.stand_in && entry.model, // the badge of a stand-in names it
       ]
         .filter(Boolean)
         .join(" · "),
@@ -83,10 +83,6 @@ export function resultView(entry, made, then) {
         { type: "button", onclick: () => then.edit(seed === null ? input : { ...input, seed }) },
         "Edit and run",
       ),
-    ),
-    el(
-      "div",
-      { class: "actions" },
       el("a", { class: "button", href: comparePage(entry.id) }, "Compare"),
       entry.shared
         ? el(

@@ -11,6 +11,7 @@ import { plural, roughly, seconds } from "./words.js";
 const PREVIEW_MS = 1000;
 const LOOK_MS = 2000;
 const SHOWN_LINES = 50;
+const NEARLY_S = 1.5; // below this time left, no number is told
 // Stage -> what is counted in it, where that is no step.
 const STEPS = { footage: "Frame", frames: "Frame", writing: "Frame", reversing: "Frame", load: "Part" };
 
@@ -40,7 +41,6 @@ export function runningView(endpoint, id, times = usualTimes(endpoint)) {
   let isDownloading = false;
   let looked = -LOOK_MS;
   let began = null; // the server's time in seconds
-  let left = null;
   let previewing = false;
   let release = () => {};
   let stopped = false;
@@ -87,9 +87,7 @@ export function runningView(endpoint, id, times = usualTimes(endpoint)) {
     }
     const { message, stage: name, step: number, steps, pass, passes } = progress;
     say(passes > 1 ? `${message}, pass ${pass} of ${passes}` : message);
-    const { share, left: found } = work.read(progress, log, serverTime());
-    bar.value = share;
-    left = found === null ? null : { seconds: found, at: serverTime() };
+    bar.value = work.read(progress, log, serverTime());
     step.textContent = steps > 1 ? `${STEPS[name] ?? "Step"} ${Math.min(number + 1, steps)} of ${steps}` : "";
     tick();
     if (name === "sampling" && !previewing) {
@@ -102,10 +100,9 @@ export function runningView(endpoint, id, times = usualTimes(endpoint)) {
   function tick() {
     if (began === null) return;
     const now = serverTime();
-    const rest = left && Math.max(1, left.seconds - (now - left.at));
-    clock.textContent = [seconds(Math.max(0, Math.round(now - began))), rest && `about ${roughly(rest)} left`]
-      .filter(Boolean)
-      .join(", ");
+    const passed = seconds(Math.max(0, Math.round(now - began)));
+    const rest = work.left(now);
+    clock.textContent = rest === null ? passed : `${passed}, ${rest < NEARLY_S ? "nearly done" : `about ${roughly(rest)} left`}`;
   }
 
   // Shows a new preview each second until the view stops. A hidden page asks for none, so that none is made.

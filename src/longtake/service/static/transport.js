@@ -28,9 +28,9 @@ export function transport(node, film, video, { onTick, more, signal }) {
   const clock = el("span", { class: "clock", title: "The arrow keys step a frame" });
   const keys = el("p", { class: "quiet keys" });
   const play = el("button", { type: "button", onclick: toggle, ...keyed("Play or pause", "Space") }, "Play");
-  const loop = pressable("Loop the joint", () => setAround(!isAround), keyed("Loop the joint", "J"));
+  const loop = pressable(shortened("Loop", " the joint"), () => setAround(!isAround), keyed("Loop the joint", "J"));
   const filling = { onclick: () => fill(node, film), ...keyed("Full screen", "F") };
-  const full = el("button", { type: "button", class: "plain", ...filling }, "Full screen");
+  const full = el("button", { type: "button", class: "plain", ...filling }, shortened("Full", " screen"));
   let joints = [];
   let isAround = false;
   let next = 0; // the number of the next animation frame, for which `tick` waits
@@ -111,9 +111,13 @@ export function transport(node, film, video, { onTick, more, signal }) {
 // Returns the attributes of a button that says which key does the same.
 export const keyed = (text, key) => ({ title: `${text} (${key})`, "aria-keyshortcuts": key });
 
-// Returns a button that is pressed or not, which it is not at first. `more` are further attributes.
+// Returns a button that is pressed or not, which it is not at first. `text` is its text or what `shortened` returns, and
+// `more` are further attributes.
 export const pressable = (text, onclick, more = {}) =>
   el("button", { type: "button", class: "plain", aria: { pressed: "false" }, onclick, ...more }, text);
+
+// Returns a text in two parts for a button. On a phone only the first one is seen; a screen reader says both.
+export const shortened = (text, rest) => [text, el("span", { class: "rest" }, rest)];
 
 // Lets a video show its frame at `wanted` seconds, and play on from there while `leader` plays. It stands still before its
 // beginning and after its end. This must be called again when the video has sought.

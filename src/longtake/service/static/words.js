@@ -27,9 +27,9 @@ export function seconds(value) {
   return `${Math.floor(minutes / 60)} h${rest(minutes % 60, "min")}`;
 }
 
-// Returns an estimated time as text without more digits than it deserves: 83 -> "1 min 20 s"
+// Returns an estimated time as text. A long one has fewer digits: 83 -> "1 min 23 s", 183 -> "3 min 5 s"
 export function roughly(value) {
-  const step = value < 10 ? 1 : value < 60 ? 5 : value < 600 ? 10 : 60;
+  const step = value < 120 ? 1 : value < 600 ? 5 : 60;
   return seconds(Math.max(step, Math.round(value / step) * step));
 }
 
