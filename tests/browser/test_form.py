@@ -106,6 +106,26 @@ def test_the_last_frame_of_a_recent_video_becomes_the_end_image(served: Served, 
     tab.locator(".price").filter(has_text="on fal").wait_for()
 
 
+def test_uploads_that_no_request_has_used_are_offered(served: Served, tab: "Page", tmp_path: Path) -> None:
+    path = tmp_path / "end.png"
+    Image.new("RGB", (48, 32), "teal").save(path)
+    tab.goto(f"{served.url}/models/{LTX2}")
+    tab.locator(".of-video input[type=file]").set_input_files(CLIP)
+    tab.get_by_text("33 frames").first.wait_for()
+    tab.locator(".of-image input[type=file]").set_input_files(path)
+    tab.get_by_role("img", name="The chosen image").wait_for()
+    tab.get_by_role("button", name="Reset").click()
+    for kind, summary, name in (
+        ("video", "A recent video", CLIP.name),
+        ("image", "A recent image, or the last frame of a recent video", "end.png"),
+    ):
+        field = tab.locator(f".of-{kind}")
+        field.get_by_text(summary).click()
+        field.get_by_role("button", name=name).click()
+    tab.get_by_text("33 frames").first.wait_for()
+    tab.get_by_role("img", name="The chosen image").wait_for()
+
+
 def test_an_earlier_end_image_is_offered_again(served: Served, tab: "Page", tmp_path: Path) -> None:
     path = tmp_path / "end.png"
     Image.new("RGB", (48, 32), "teal").save(path)

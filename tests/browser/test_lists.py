@@ -325,10 +325,13 @@ def test_a_result_shows_its_chain_from_the_source_on(served: Served, tab: "Page"
     finished(served, served.claim())
     tab.goto(f"{served.url}/models/{LTXV}?request={first}")
     tab.get_by_role("button", name="Extend again").wait_for()
-    assert tab.locator(".tree").count() == 0, "it was not extended"
+    tab.locator(".knot").first.wait_for(state="attached")
+    assert tab.get_by_role("heading", name="Chain").count() == 0, "it was not extended"
     second = extended(served, first, "the second")
-    tab.goto(f"{served.url}/models/{LTXV}?request={second}")
-    tab.locator(".knot").nth(2).wait_for()
+    tab.get_by_role("heading", name="Chain").wait_for()
+    assert tab.locator(".knot").count() == 3, "the extension is shown as soon as it is there"
+    tab.goto(f"{served.url}/history")
+    tab.get_by_role("link", name="part of a chain").nth(1).wait_for()  # at the first one, too
     for prompt in ("the third", "another third", "a cancelled one"):
         extended(served, second, prompt, CANCELLED if "cancelled" in prompt else None)
     tab.set_viewport_size({"width": 360, "height": 740})
@@ -344,6 +347,34 @@ def test_a_result_shows_its_chain_from_the_source_on(served: Served, tab: "Page"
         assert lefts[0] == lefts[1] == lefts[2] < lefts[3] == lefts[4], "only branches are moved in"
         assert tab.evaluate("() => document.documentElement.scrollWidth") <= 360
     assert not tab.locator("#requests").is_visible(), "the history is another page"
+
+
+def test_a_chain_follows_what_runs_and_is_downloaded_as_a_whole(served: Served, tab: "Page") -> None:
+    first = result(served, "the first")
+    second = extended(served, first, "the second")
+    tab.goto(f"{served.url}/history?chain={first}")
+    whole = tab.get_by_role("button", name="Download the whole")
+    whole.wait_for()
+    tab.get_by_text("the source and 2 extensions").wait_for()
+    assert tab.get_by_role("button", name="Download up to here").count() == 1, "the last one is the whole"
+    with tab.expect_download() as download:
+        whole.click()
+    with served.client() as client:
+        source = client.get(f"/page/requests/{second}").json()["video"]["url"]
+        assert download.value.url.endswith(source)
+        body = {"prompt": "the third", "video": {"video_url": f"{served.url}/{source}"}}
+        submit_input(client, body, endpoint=LTXV)
+    knot = tab.locator(".knot").filter(has_text="the third")
+    knot.get_by_text("Waiting").wait_for()
+    claimed = served.claim()
+    served.report(claimed, "Sampling new frames", step=5, steps=10)
+    knot.get_by_text("Running").wait_for()
+    bar = knot.get_by_role("progressbar")
+    wait_for(lambda: float(str(bar.evaluate("bar => bar.value"))) > 0.2)
+    finished(served, claimed)
+    tab.get_by_text("the source and 3 extensions").wait_for()
+    assert bar.count() == 0
+    assert tab.get_by_role("button", name="Download up to here").count() == 2
 
 
 def test_fields_of_one_endpoint_have_different_labels(served: Served, tab: "Page") -> None:

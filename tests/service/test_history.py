@@ -218,6 +218,8 @@ def test_results_that_are_extended_again_are_a_tree(served: Served) -> None:
     found = single(served, second)
     assert (found["parent"], found["source"], found["children"]) == (first, f"cdn/files/{key}", [fourth])
     assert single(served, first)["children"] == [second, third]
+    extended_ones = [entry["id"] for entry in listed(served)["requests"] if entry["extended"]]
+    assert extended_ones == [first], "the others say by their parent that they belong to a tree"
     assert single(served, fourth)["source"] == f"cdn/files/{inner}"
     for one in (first, fourth):
         assert [entry["id"] for entry in listed(served, f"?tree={one}")["requests"]] == [fourth, third, second, first]

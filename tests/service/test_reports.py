@@ -88,7 +88,7 @@ def test_the_report_of_a_client_that_has_gone_is_not_made(served: Served) -> Non
     made: list[bytes] = []
 
     async def ask() -> None:
-        request = Request({"type": "http"}, gone)
+        request = Request({"type": "http", "headers": []}, gone)
         with pytest.raises(ClientDisconnect):
             await report(served.state, request, "a", lambda: made.append(b"") or b"{}")  # type: ignore[func-returns-value]
 

@@ -253,3 +253,23 @@ def test_a_sweep_of_uploads_is_a_small_batch(store: FileStore) -> None:
         new_upload(store, multipart=True, within_s=0.001)
     time.sleep(0.01)
     assert [uploads.sweep(store, limit=2) for _ in range(4)] == [2, 2, 1, 0]
+
+
+def test_the_newest_videos_and_images_of_a_key_are_listed(store: FileStore) -> None:
+    def add(name: str, content_type: str, owner: str = "me", request_id: str | None = None) -> None:
+        store.add(name, NewFile(owner, name, content_type), written(store, b"x"), request_id=request_id)
+
+    add("old.mp4", "video/mp4")
+    for name, content_type in (("a.txt", "text/plain"), ("b.png", "image/png"), ("c.mov", "video/quicktime")):
+        add(name, content_type)
+    add("result.mp4", "video/mp4", request_id="r")
+    add("theirs.mp4", "video/mp4", owner="other")
+
+    def names(limit: int, searched: int) -> list[str]:
+        return [row.name for row in uploads.recent_uploads(store.engine, "me", limit, searched)]
+
+    assert names(9, 100) == ["c.mov", "b.png", "old.mp4"]
+    assert names(2, 100) == ["c.mov", "b.png"]
+    assert names(9, 4) == ["c.mov", "b.png"], "no more files are read"
+    store.delete("c.mov")
+    assert names(1, 100) == ["b.png"]

@@ -68,17 +68,36 @@ def download(
     `InvalidRequest` if the LoRA names no file and the repository does not have exactly one, and `FileTooLarge` for a
     file above `settings.max_lora_bytes`.
     """
-    folder = home / lora.path.replace("/", "--")
-    access = HubAccess(lora.path, settings, token, transport, check)
-    repository = _Repository(lora, folder, access)
+    folder = _folder(lora, home)
+    repository = _Repository(lora, folder, HubAccess(lora.path, settings, token, transport, check))
     with _one_at_a_time(folder / (lora.weight_name or ""), check):
-        try:
-            return repository.newest()
-        except DownloadFailed:
-            found = None if repository.has_answered else _last_used(lora, folder)
-            if found is None:
-                raise
-            return HubLora(found, is_new=False)
+        return _newest_or_last_used(repository)
+
+
+def check_there(
+    lora: Lora, settings: Settings, home: Path, *, transport: httpx.BaseTransport | None, check: Check
+) -> None:
+    """Raises the error of `download` if that would find no file. Only asks the hub, and downloads nothing.
+
+    The arguments are those of `download`.
+    """
+    access = HubAccess(lora.path, settings, None, transport, check)
+    _newest_or_last_used(_Repository(lora, _folder(lora, home), access, only_asks=True))
+
+
+def _folder(lora: Lora, home: Path) -> Path:
+    return home / lora.path.replace("/", "--")
+
+
+def _newest_or_last_used(repository: "_Repository") -> HubLora:
+    """Returns the newest version of a LoRA's file, or the last used one if the hub does not name the newest."""
+    try:
+        return repository.newest()
+    except DownloadFailed:
+        found = None if repository.has_answered else _last_used(repository.lora, repository.folder)
+        if found is None:
+            raise
+        return HubLora(found, is_new=False)
 
 
 @contextmanager
@@ -124,12 +143,15 @@ class _Repository:
     lora: the LoRA as the request names it.
     folder: the folder of the repository's files on this machine.
     access: asks the Hugging Face hub for the files of the repository.
+    only_asks: True ends a download as soon as the hub has said that it has the file. The returned path then need not
+        exist.
     has_answered: True as soon as the hub has named the newest version of the LoRA's file.
     """
 
     lora: Lora
     folder: Path
     access: HubAccess
+    only_asks: bool = False
     has_answered: bool = field(default=False, init=False)
 
     def newest(self) -> HubLora:
@@ -179,6 +201,8 @@ class _Repository:
             seen.add(answer, is_from_hub=self.access.is_hub(answer.url))
             self.has_answered = self.has_answered or seen.version is not None
             here = None if seen.version is None else self._place(name, seen.version)
+            if here is not None and self.only_asks:
+                raise _IsHere(here)
             if here is not None and here.is_file() and mark_used(here):
                 raise _IsHere(here)
 

@@ -185,8 +185,8 @@ def tree(
 def one(engine: sa.Engine, columns: Sequence[sa.Column[Any]], request_id: str, key_id: str | None) -> Any | None:
     """Returns the row of one request, or None if there is no such request.
 
-    `columns`: the columns of the table `requests` that the row has. It also has `shown_parent` and `shown_source`: the
-        id of the request, and the key of the stored file, that this request extends (see `facts`).
+    `columns`: the columns of the table `requests` that the row has. It also has `shown_parent`, `shown_source` and
+        `is_root` (see `facts`).
     `key_id`: the id of the API key whose request it must be; None for any.
     """
     query = facts(columns, key_id).where(requests.c.id == request_id, *own(requests, key_id))
@@ -195,18 +195,20 @@ def one(engine: sa.Engine, columns: Sequence[sa.Column[Any]], request_id: str, k
 
 
 def facts(columns: Sequence[sa.Column[Any]], key_id: str | None) -> sa.Select[Any]:
-    """Returns a query for these columns of the table `requests`, and for two more:
+    """Returns a query for these columns of the table `requests`, and for three more:
 
     - `shown_parent`: the id of the request whose result this request extends. None if there is none, its row was
       deleted, or it belongs to another API key than `key_id`. A `key_id` of None allows all keys.
     - `shown_source`: the key of the stored file with the request's source video; None if that file is not stored.
+    - `is_root`: True if other requests of the same API key extend this request's result, and their results, and so on,
+      and this request extends no other one's result.
     """
-    parents = requests.alias()
+    parents, others = requests.alias(), requests.alias()
+    is_root = sa.exists().where(others.c.root == requests.c.id, *own(others, key_id))
     is_parent = sa.and_(parents.c.id == requests.c.parent, *own(parents, key_id))
     is_source = sa.and_(files.c.key == requests.c.source, _is_stored())
-    return sa.select(*columns, parents.c.id.label("shown_parent"), files.c.key.label("shown_source")).select_from(
-        requests.outerjoin(parents, is_parent).outerjoin(files, is_source)
-    )
+    more = parents.c.id.label("shown_parent"), files.c.key.label("shown_source"), is_root.label("is_root")
+    return sa.select(*columns, *more).select_from(requests.outerjoin(parents, is_parent).outerjoin(files, is_source))
 
 
 def stored_files(engine: sa.Engine, keys: Sequence[str]) -> Mapping[str, bool]:

@@ -119,6 +119,7 @@ class Entries:
         Some members of an entry need only the request's row, such as state and progress. The others are:
 
         parent: the id of the request whose result this request extends; None if there is none.
+        extended: True if this request is the first one of a tree: others extend its result, and it extends none.
         source: the relative address of the stored file with the source video; None if there is none.
         end_image: the relative address of the stored file with the request's end image; None if it has none, or if the
             file is no longer stored.
@@ -137,6 +138,7 @@ class Entries:
             entry
             | {
                 "parent": row.shown_parent,
+                "extended": row.is_root,
                 "source": None if row.shown_source is None else file_path(row.shown_source),
                 "video": entry["video"] if key in readable else None,
                 "end_image": entry["end_image"] if image in readable else None,

@@ -6,6 +6,7 @@ Everybody who may read a file may also read these. They are made by `service.der
 
 from dataclasses import replace
 from pathlib import PurePath
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,30 +16,35 @@ from longtake.derived.place import joint_place
 from longtake.endpoints import ENDPOINTS
 from longtake.families import plan_from_json
 from longtake.plans import Plan
+from longtake.queue.addresses import file_path
 from longtake.queue.engine import stored_plan
-from longtake.service.auth import EVERYBODY, caller_if_valid, caller_of
+from longtake.service.auth import EVERYBODY, caller_if_valid, caller_of, caller_of_page
 from longtake.service.derivations import COPY, Wanted
 from longtake.service.download import download, restricted
 from longtake.service.files import readable_file
 from longtake.service.origins import refuse_other_pages
 from longtake.service.queue import visible_status
-from longtake.service.responses import FRESH, Headers, NotFound, json_response, whole_number
+from longtake.service.reports import report
+from longtake.service.responses import FRESH, Headers, NotFound, json_response, to_json, whole_number
 from longtake.service.state import ServerState
 from longtake.storage.derived import Derivation, DerivedFile
 from longtake.storage.files import StoredFile
+from longtake.storage.uploads import recent_uploads
 
 FRAMES, HEIGHT, POINTS, FIGURES = (1, 24, 64), (16, 72, 240), (1, 800, 4000), (0, 1, 1)
 """(smallest value, default, largest value) of four query parameters: the number of frames of a strip, their height in
 pixels, the number of points of a waveform, and whether a joint (where source and new frames meet) is measured (0 or
 1)."""
+SHOWN_UPLOADS = 24
+"""Maximum number of uploads in one answer with the list of uploads."""
 CACHED: Headers = {"cache-control": "private, max-age=3600", "x-content-type-options": "nosniff"}
 """Headers that let browsers cache an answer about a stored file, whose bytes never change. For a file that not
 everybody may read, the headers of `restricted` replace them."""
 
 
 def routes(state: ServerState) -> list[BaseRoute]:
-    """Returns the routes under `/media/<key of a file>`, and the routes for the joint of a result (where source and new
-    frames meet)."""
+    """Returns the routes under `/media/<key of a file>`, the route of the caller's newest uploads, and the routes for
+    the joint of a result (where source and new frames meet)."""
 
     async def wanted(request: Request, kind: str, form: str = "", **arguments: int) -> Wanted:
         refuse_other_pages(request)
@@ -74,13 +80,30 @@ def routes(state: ServerState) -> list[BaseRoute]:
             return json_response({"share": made}, 202, FRESH)
         return await download(request, state, _copy_of(what.file, made))
 
+    async def uploads(request: Request) -> Response:
+        caller = await caller_of_page(request)
+        return await report(state, request, caller.key_id, lambda: to_json(_uploads(state, caller.key_id)), FRESH)
+
     return [
+        Route("/page/uploads", uploads),
         Route("/media/{key}/facts", facts),
         Route("/media/{key}/strip", strip),
         Route("/media/{key}/wave", wave),
         Route("/media/{key}/copy", copy),
         *(route for id in ENDPOINTS for route in _joint_routes(state, id)),
     ]
+
+
+def _uploads(state: ServerState, key_id: str) -> dict[str, Any]:
+    """Returns the newest videos and images that an API key has uploaded or imported, at most 24 (SHOWN_UPLOADS).
+
+    Of files with the same name and size, which were probably uploaded twice, only the newest is returned. The JSON
+    object has the member `files`, newest first: the relative address `url`, `name` and `content_type` of each.
+    """
+    rows = recent_uploads(state.engine, key_id, SHOWN_UPLOADS)
+    newest = {(row.name, row.size): row for row in reversed(rows)}
+    kept = [row for row in rows if newest[row.name, row.size] is row]
+    return {"files": [{"url": file_path(row.key), "name": row.name, "content_type": row.content_type} for row in kept]}
 
 
 def _joint_routes(state: ServerState, endpoint: str) -> list[BaseRoute]:

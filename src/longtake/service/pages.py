@@ -4,7 +4,6 @@ The HTML contains no requests and no secrets. Its scripts load everything as JSO
 keys. All addresses in a page are relative, so that the pages also work behind a proxy that adds a path prefix.
 """
 
-import gzip
 import hashlib
 import re
 from functools import cache, lru_cache
@@ -12,6 +11,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -19,6 +19,7 @@ from starlette.routing import BaseRoute, Route
 
 from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.service.llms import description
+from longtake.service.responses import accepts_gzip, compressed
 from longtake.service.state import ServerState
 from longtake.version import __version__
 
@@ -51,7 +52,7 @@ SECURITY_HEADERS = {
 """Headers of the pages and their files. With them the browser loads and runs nothing that comes from another server."""
 
 
-def routes(_: ServerState) -> list[BaseRoute]:
+def routes(state: ServerState) -> list[BaseRoute]:
     """Returns the routes of the pages and their static files."""
     files = {path.name: _content(path) for path in (FOLDER / "static").iterdir() if path.suffix in TYPES}
 
@@ -62,17 +63,17 @@ def routes(_: ServerState) -> list[BaseRoute]:
         return _answer(request, files[name], TYPES[Path(name).suffix])
 
     return [
-        _page("/", "gallery", "Models"),
-        *(_page(f"/models/{id}", "playground", one.display_name, endpoint=one) for id, one in ENDPOINTS.items()),
+        _page(state, "/", "gallery", "Models"),
+        *(_page(state, f"/models/{id}", "playground", one.display_name, endpoint=one) for id, one in ENDPOINTS.items()),
         *(
-            _page(f"/models/{id}/api", "reference", f"API of {one.display_name}", endpoint=one)
+            _page(state, f"/models/{id}/api", "reference", f"API of {one.display_name}", endpoint=one)
             for id, one in ENDPOINTS.items()
         ),
         *(_plain_text(id) for id in ENDPOINTS),
-        _page("/history", "history", "History"),
-        _page("/compare", "compare", "Compare"),
-        _page("/server", "server", "Server"),
-        _page("/shared/{key}", "shared", "Shared result"),
+        _page(state, "/history", "history", "History"),
+        _page(state, "/compare", "compare", "Compare"),
+        _page(state, "/server", "server", "Server"),
+        _page(state, "/shared/{key}", "shared", "Shared result"),
         Route("/static/{name}", static),
     ]
 
@@ -96,8 +97,9 @@ def _plain_text(endpoint: str) -> Route:
     return Route(f"/models/{endpoint}/llms.txt", plain_text)
 
 
-def _page(path: str, name: str, title: str, endpoint: Endpoint[Any, Any] | None = None) -> Route:
-    """Returns the route of one page. Its HTML is made once.
+def _page(state: ServerState, path: str, name: str, title: str, endpoint: Endpoint[Any, Any] | None = None) -> Route:
+    """Returns the route of one page. Its HTML is made once: for a server without keys, where the browser may load the
+    endpoint's data before any script has run, and for one with keys, which answers only to a script that sends one.
 
     path: the page's path, without a slash at its end.
     name: the name of its template in `templates/`, and of its script and style sheet in `static/`.
@@ -107,20 +109,24 @@ def _page(path: str, name: str, title: str, endpoint: Endpoint[Any, Any] | None 
     body = Template((FOLDER / "templates" / f"{name}.html").read_text("utf-8"))
     layout = Template((FOLDER / "templates" / "layout.html").read_text("utf-8"))
     root = "../" * (path.count("/") - 1)
-    html = layout.substitute(
-        root=root,
-        title=escape(f"{title} | longtake"),
-        page=name,
-        preloads=_preloads(name, root),
-        version=__version__,
-        body=body.substitute(root=root, models=_cards(root), **_about(endpoint)),
+    with_keys, without_keys = (
+        layout.substitute(
+            root=root,
+            title=escape(f"{title} | longtake"),
+            page=name,
+            preloads=data + _preloads(name, root),
+            version=__version__,
+            body=body.substitute(root=root, models=_cards(root), **_about(endpoint)),
+        ).encode()
+        for data in ("", _data_preloads(endpoint, root))
     )
 
     async def page(request: Request) -> Response:
         if request.scope["longtake.end_slashes"]:
             # The page's own addresses are relative to its path without them.
             return RedirectResponse(_address_without_end_slashes(request), headers=SECURITY_HEADERS)
-        return _answer(request, html.encode(), "text/html")
+        has_keys = await state.call(state.keys.any_exist)
+        return _answer(request, with_keys if has_keys else without_keys, "text/html")
 
     return Route(path, page)
 
@@ -163,6 +169,19 @@ def _preloads(page: str, root: str) -> str:
     )
 
 
+def _data_preloads(endpoint: Endpoint[Any, Any] | None, root: str) -> str:
+    """Returns the HTML that lets the browser load what the API says of an endpoint while it loads the page's scripts,
+    which ask for exactly these addresses (see `static/schema.js`). Returns an empty text for None.
+
+    root: the relative URL of the server's root.
+    """
+    if endpoint is None:
+        return ""
+    query = f"endpoint_id={quote(endpoint.id, safe='')}"
+    addresses = (f"v1/models?{query}&amp;expand=openapi-3.0", f"v1/models/pricing?{query}")
+    return "".join(f'<link rel="preload" as="fetch" crossorigin href="{root}{one}">' for one in addresses)
+
+
 def _imported(name: str, known: list[str], *, later: bool = False) -> list[str]:
     """Adds the name of a script, and those of all scripts that it imports, directly or not, to the list `known`, in
     their order. Returns this list.
@@ -197,9 +216,7 @@ def _address_without_end_slashes(request: Request) -> str:
     return f"{up}{name}?{query}" if query else f"{up}{name}"
 
 
-@lru_cache(maxsize=256)
-def _compressed(content: bytes) -> bytes:
-    return gzip.compress(content, mtime=0)
+_compressed = lru_cache(maxsize=256)(compressed)
 
 
 @lru_cache(maxsize=256)
@@ -212,7 +229,7 @@ def _answer(request: Request, content: bytes, media_type: str) -> Response:
     headers = dict(SECURITY_HEADERS)
     if media_type not in PACKED:
         headers["Vary"] = "Accept-Encoding"
-        if "gzip" in request.headers.get("accept-encoding", ""):
+        if accepts_gzip(request):
             content, headers["Content-Encoding"] = _compressed(content), "gzip"
     tag = headers["ETag"] = _tag(content)
     known = [one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")]

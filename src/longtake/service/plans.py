@@ -33,6 +33,7 @@ from longtake.service.bodies import PROCESS_BYTES, checked_body, read_json, rece
 from longtake.service.derivations import Wanted
 from longtake.service.fair_semaphore import FairSemaphore
 from longtake.service.imports import Imported, Imports
+from longtake.service.lora_checks import LoraChecks
 from longtake.service.origins import refuse_other_pages
 from longtake.service.reports import MOST_OPEN
 from longtake.service.responses import FRESH, ModelFailed, invalid, json_response
@@ -59,7 +60,8 @@ def routes(state: ServerState) -> list[BaseRoute]:
     """Returns a route for each endpoint, which answers how a request to the endpoint would be carried out (its plan,
     such as sizes and price), and the route that downloads a file from a URL and stores it."""
     imports = Imports(state.store, state.settings, state.budgets, state.call, state.draining)
-    planner = Planner(state, imports, Expansions(state.settings))
+    loras = LoraChecks(state.store, state.settings, state.budgets, state.draining)
+    planner = Planner(state, imports, loras, Expansions(state.settings))
 
     async def imported(request: Request) -> Response:
         refuse_other_pages(request)
@@ -95,11 +97,13 @@ class Planner:
 
     state: the objects that all routes share.
     imports: fetches the source videos and the end images of the requests.
+    loras: checks that the LoRAs of the requests are there.
     expansions: expands the prompts of the requests.
     """
 
     state: ServerState
     imports: Imports
+    loras: LoraChecks
     expansions: "Expansions"
 
     async def plan(
@@ -108,7 +112,8 @@ class Planner:
         """Returns the plan of a valid request (how it would be carried out, and its price) as the JSON object that the
         client gets.
 
-        The source and the end image are fetched at the same time.
+        The source and the end image are fetched at the same time. The hosts of LoRAs are only asked whether they have
+        them.
 
         request, endpoint: the client's HTTP request, and the endpoint to which the planned request would be sent.
         key_id: the id of the client's API key.
@@ -136,6 +141,7 @@ class Planner:
 
         async with state.report_threads.permit(key_id):
             plan, model = await state.call_long(make)
+        await self.loras.check(key_id, plan.adapters)
         expanded, failure = await self.expansions.expanded(request, key_id, plan)
         notes = [*plan.notes, *([failure] if failure else [])]
         has_writer = self.expansions.is_configured or (model.installed and model.card.writes_prompts)

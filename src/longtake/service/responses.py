@@ -5,11 +5,13 @@ The two forms of errors are:
 - An error of the request, such as a missing key: `detail` is one sentence, and `error_type` is fal's error type.
 """
 
+import gzip
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from longtake.database.connection import is_damaged, is_temporary
@@ -21,6 +23,8 @@ Headers = Mapping[str, str]
 
 RETRYABLE = (429, 502, 503)
 """HTTP statuses of errors after which a repeated request may succeed."""
+SHORT = 1000
+"""Largest number of bytes of a report that is never compressed."""
 CLOSE: Headers = {"connection": "close"}
 """The header of an answer after which the server closes the connection, without receiving the rest of the body."""
 FRESH: Headers = {"cache-control": "no-store"}
@@ -87,6 +91,16 @@ class NotFound(Exception):
 def to_json(value: Any) -> bytes:
     """Returns a value as compact JSON in UTF-8. Raises ValueError if it contains a number that is not finite."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def accepts_gzip(request: Request) -> bool:
+    """Returns True if the client can read answers that are compressed with gzip."""
+    return "gzip" in request.headers.get("accept-encoding", "")
+
+
+def compressed(body: bytes) -> bytes:
+    """Returns a body compressed with gzip. Equal bodies give equal bytes."""
+    return gzip.compress(body, mtime=0)
 
 
 def json_response(value: Any, status: int = 200, headers: Headers | None = None) -> Response:

@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from longtake import clock
 from longtake.database.batches import CHANGED_BATCH
 from longtake.database.connection import reading
-from longtake.database.tables import upload_parts, uploads
+from longtake.database.tables import files, upload_parts, uploads
 from longtake.errors import FileTooLarge, InvalidRequest
 from longtake.storage.files import PARTS, FileStore, NewFile, disk_full_errors
 from longtake.storage.keys import new_key
@@ -262,3 +262,27 @@ def _delete_parts(store: FileStore, token: str) -> None:
     if parts:
         with store.engine.begin() as connection:
             connection.execute(sa.delete(upload_parts).where(mine))
+
+
+SEARCHED = 10_000
+"""Number of the newest files, of all API keys, among which `recent_uploads` searches."""
+
+
+def recent_uploads(engine: sa.Engine, key_id: str, limit: int, searched: int = SEARCHED) -> Sequence[Any]:
+    """Returns the newest uploaded videos and images of an API key, newest first, at most `limit` of them.
+
+    Files that the server imported for the key are among them; results of requests and expired files are not. Each row
+    has the columns `key`, `name`, `content_type` and `size` of the table `files`. Only the newest `searched` files are
+    read.
+    """
+    newest_first = files.c.created_at.desc()
+    is_shown = sa.or_(files.c.content_type.startswith("video/"), files.c.content_type.startswith("image/"))
+    is_stored = sa.or_(files.c.expires_at.is_(None), files.c.expires_at > clock.now())
+    # Written so that SQLite does not use the index of `request_id`, which would make it read all uploads.
+    is_upload = sa.func.coalesce(files.c.request_id, "") == ""
+    columns = files.c.key, files.c.name, files.c.content_type, files.c.size
+    query = sa.select(*columns).order_by(newest_first, files.c.key).limit(limit)
+    with reading(engine) as connection:
+        last = connection.scalar(sa.select(files.c.created_at).order_by(newest_first).offset(searched - 1).limit(1))
+        among = [] if last is None else [files.c.created_at >= last]
+        return connection.execute(query.where(files.c.key_id == key_id, is_upload, is_shown, is_stored, *among)).all()

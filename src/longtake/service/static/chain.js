@@ -1,43 +1,99 @@
 // The chain that a request belongs to, as a tree: the source, the request that extends it, the requests that extend its
-// result, and so on. The file of each request is the whole video up to there.
+// result, and so on. The file of each request is the whole video up to there. The tree follows what runs.
 
 import { requestPage } from "./addresses.js";
 import { callJson, fileKey } from "./api.js";
-import { el } from "./dom.js";
+import { button, el } from "./dom.js";
 import { download, downloadName } from "./download.js";
+import { overallShare } from "./progress.js";
+import { onRequests } from "./shell.js";
 import { picture } from "./thumbnail.js";
 import { STATES, plural, seconds } from "./words.js";
 
-// Draws into `node` the tree with the request `id` in it. Returns how many requests it shows: of the others that failed,
-// were cancelled or were deleted, only those whose result was extended.
-export async function drawChain(node, id) {
+// Draws into `node` the tree with the request `id` in it, and again whenever it changes, until `signal` ends. After that
+// `onDrawn(count)` is called with the number of requests that it shows: of the others that failed, were cancelled or were
+// deleted, only those whose result was extended.
+export function drawChain(node, id, signal, onDrawn = () => {}) {
+  const knots = new Map(); // id -> {text, node, show}
+  let members = new Set([id]);
+  let known = null; // what was drawn, as text
   node.replaceChildren(el("p", { class: "quiet", role: "status" }, "Loading"));
-  try {
-    const all = await wholeTree(id);
-    const parents = new Set([id, ...all.map(({ parent }) => parent)]);
-    const isLost = ({ state, erased_at: erased }) => erased || state === "failed" || state === "cancelled";
-    const entries = all.filter((entry) => parents.has(entry.id) || !isLost(entry));
+  onRequests(follow, signal);
+
+  async function follow({ requests }, newer) {
+    try {
+      if (known === null || textOf(requests) !== known) await load(requests, newer);
+    } catch (error) {
+      if (newer.aborted || signal.aborted) return;
+      node.replaceChildren(el("p", { class: "error" }, error.message));
+    }
+    for (const { id: own, progress } of requests) knots.get(own)?.show(progress);
+  }
+
+  // Returns what a list of requests tells of those in the tree, and of those that extend one of them.
+  const textOf = (requests) =>
+    JSON.stringify(requests.filter((one) => members.has(one.id) || members.has(one.parent)).map(drawnOf));
+
+  async function load(requests, newer) {
+    const all = await wholeTree(id, newer);
+    if (signal.aborted) return;
+    members = new Set([id, ...all.map((one) => one.id)]);
+    known = textOf(requests);
+    draw(shownOf(all, id));
+  }
+
+  function draw(entries) {
+    const focused = node.contains(document.activeElement) ? document.activeElement : null;
     const ids = new Set(entries.map((entry) => entry.id));
     const roots = entries.filter(({ parent }) => !ids.has(parent));
-    const trees = roots.map((root) => el("ul", { class: "tree" }, beginning(root), items(root, entries, id)));
-    node.replaceChildren(...(trees.length ? trees : [el("p", { class: "empty" }, "There is no such request.")]));
-    return entries.length;
-  } catch (error) {
-    node.replaceChildren(el("p", { class: "error" }, error.message));
-    return 0;
+    const last = lastOf(entries, id);
+    const trees = roots.map((root) => el("ul", { class: "tree" }, beginning(root), items(root, { entries, id, last }, knots)));
+    const whole = last && el("div", { class: "actions" }, wholeOf(last, entries));
+    node.replaceChildren(...(trees.length ? [whole, ...trees].filter(Boolean) : [nothing()]));
+    if (focused?.isConnected) focused.focus({ preventScroll: true });
+    onDrawn(entries.length);
   }
 }
 
+const nothing = () => el("p", { class: "empty" }, "There is no such request.");
+
+// Returns the facts of a request on which its knot depends.
+const drawnOf = ({ id, state, erased_at: erased, video }) => [id, state, erased, video?.url];
+
 // Returns the entries of all requests of the tree, oldest first.
-async function wholeTree(id) {
+async function wholeTree(id, signal) {
   const entries = [];
   let before = null;
   do {
-    const list = await callJson(`page/requests?${new URLSearchParams({ tree: id, ...(before === null ? {} : { before }) })}`);
+    const query = new URLSearchParams({ tree: id, ...(before === null ? {} : { before }) });
+    const list = await callJson(`page/requests?${query}`, { signal });
     entries.push(...list.requests);
     before = list.older;
   } while (before !== null);
   return entries.reverse();
+}
+
+// Returns the entries that are shown of a whole tree.
+function shownOf(all, id) {
+  const parents = new Set([id, ...all.map(({ parent }) => parent)]);
+  const isLost = ({ state, erased_at: erased }) => erased || state === "failed" || state === "cancelled";
+  return all.filter((entry) => parents.has(entry.id) || !isLost(entry));
+}
+
+// Returns the entry with the longest video that continues the request `id`: the newest extension of its newest
+// extension, and so on. Null if the request has no video and was not extended.
+function lastOf(entries, id) {
+  let last = entries.find((entry) => entry.id === id && entry.video) ?? null;
+  for (let next = last; next; next = entries.findLast(({ parent, video }) => video && parent === next.id)) last = next;
+  return last;
+}
+
+// Returns the button that saves the whole chain, with what it has in it.
+function wholeOf(last, entries) {
+  let count = 0;
+  for (let one = last; one; one = entries.find(({ id }) => id === one.parent)) count += 1;
+  const facts = `${seconds(last.video.duration ?? 0)}: the source and ${plural(count, "extension")}`;
+  return [save(last.video.url, downloadName(last), "Download the whole", ""), el("span", { class: "quiet" }, facts)];
 }
 
 // Returns the item of the source that a request extends.
@@ -51,20 +107,31 @@ function beginning({ source }) {
       .catch(() => {}); // the picture is missing, too
   const name = source && `longtake-source${/\.\w+$/.exec(source)?.[0] ?? ""}`;
   const get = source && save(source, name, "Download");
-  return knot(picture(source), "knot", el("strong", {}, "The source"), facts, get);
+  return el("li", {}, knot(picture(source), "knot", el("strong", {}, "The source"), facts, get));
 }
 
 // Returns the items of a request and of all that follow it. A single extension follows in the same list, so that a long
 // chain does not become narrow; where there are several, each begins a list of its own.
-function items(entry, entries, chosen) {
-  const children = entries.filter(({ parent }) => parent === entry.id);
-  const own = item(entry, children.length, entry.id === chosen);
-  if (children.length === 1) return [own, ...items(children[0], entries, chosen)];
-  own.append(...children.map((child) => el("ul", {}, items(child, entries, chosen))));
+function items(entry, tree, knots) {
+  const children = tree.entries.filter(({ parent }) => parent === entry.id);
+  const own = el("li", {}, knotOf(entry, tree, knots));
+  if (children.length === 1) return [own, ...items(children[0], tree, knots)];
+  own.append(...children.map((child) => el("ul", {}, items(child, tree, knots))));
   return [own];
 }
 
-function item(entry, children, isChosen) {
+// Returns the knot of a request. The one that is shown already is kept while nothing on it has changed.
+function knotOf(entry, { id, last }, knots) {
+  const text = JSON.stringify([...drawnOf(entry), entry === last]);
+  const known = knots.get(entry.id);
+  if (known?.text === text) return known.node;
+  const made = { text, ...requestKnot(entry, entry.id === id, entry === last) };
+  knots.set(entry.id, made);
+  return made.node;
+}
+
+// Returns {node, show} for the knot of a request. `show(progress)` shows how far it is, while it runs.
+function requestKnot(entry, isChosen, isLast) {
   const { video, seed, model, error, state } = entry;
   const place = requestPage(entry);
   const facts = [
@@ -76,16 +143,18 @@ function item(entry, children, isChosen) {
     error,
     state === "done" && !video && (entry.erased_at ? "deleted" : "no file is stored"),
   ];
-  return knot(
+  const bar = el("progress", { max: 1, aria: { label: "Progress of the request" } });
+  const node = knot(
     picture(video?.url, place),
     isChosen ? "knot chosen" : "knot",
     el("a", { href: place, aria: isChosen ? { current: "true" } : {} }, entry.prompt || entry.endpoint),
     el("p", { class: "quiet" }, facts.filter(Boolean).join(" · ")),
-    video && save(video.url, downloadName(entry), children ? "Download up to here" : "Download the whole"),
+    state === "running" && bar,
+    video && !isLast && save(video.url, downloadName(entry), "Download up to here"),
   );
+  return { node, show: (progress) => progress && (bar.value = overallShare(progress)) };
 }
 
-const save = (path, name, text) =>
-  el("button", { type: "button", class: "plain", onclick: () => download(path, name) }, text);
+const save = (path, name, text, look = "plain") => button(text, () => download(path, name), { class: look });
 
-const knot = (image, name, ...about) => el("li", {}, el("div", { class: name }, image, el("div", {}, about)));
+const knot = (image, name, ...about) => el("div", { class: name }, image, el("div", {}, about));

@@ -52,6 +52,9 @@ export function refill(node, ...children) {
   (first ?? node).focus({ preventScroll: true });
 }
 
+// Returns the parts of a text in which `code` stands between backticks.
+export const withCode = (text) => text.split("`").map((part, place) => (place % 2 ? el("code", {}, part) : part));
+
 export const by = (id) => document.getElementById(id);
 
 let counter = 0;

@@ -24,7 +24,7 @@ async function start() {
   if (query.has("chain")) {
     by("all").hidden = true;
     by("chain").hidden = false;
-    await drawChain(by("tree"), query.get("chain"));
+    drawChain(by("tree"), query.get("chain"), new AbortController().signal);
     return;
   }
   const { models } = await callJson("v1/models");
@@ -110,7 +110,7 @@ function focusIn(row, text = "") {
 // focus is kept while the request's state is the same.
 function row(request, now) {
   const text =
-    JSON.stringify([request.state, request.progress, request.position, request.video?.url, request.erased_at]) +
+    JSON.stringify([request.state, request.progress, request.position, request.video?.url, request.erased_at, request.extended]) +
     (request.completed_at ? "" : now);
   const known = shown.get(request.id);
   if (known?.text === text) return known.node;

@@ -43,7 +43,7 @@ export function loraControl(field, id) {
     });
     range.addEventListener("input", () => (strength.value = range.value));
     strength.addEventListener("input", () => (range.value = strength.value));
-    const inner = input("weight_name", "File of the LoRA", file, { placeholder: "file in the repository, if it has several" });
+    const inner = input("weight_name", "File of the LoRA", file, { placeholder: "its file, if there are several" });
     const away = el("button", { type: "button", class: "plain", aria: { label: "Remove this LoRA" } }, "Remove");
     const scaling = el("span", { class: "quiet", aria: { hidden: "true" } }, "Scale");
     const row = el("li", {}, first, away, el("div", { class: "scale" }, scaling, range), strength, inner);

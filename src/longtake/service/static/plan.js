@@ -2,7 +2,7 @@
 
 import { announcer } from "./announcer.js";
 import { Refused, callJson } from "./api.js";
-import { button, el } from "./dom.js";
+import { button, el, withCode } from "./dom.js";
 import { dollars, plural } from "./words.js";
 
 const QUIET_MS = 500;
@@ -82,7 +82,7 @@ function drawn({ prompt, notes, sections }, form) {
   );
   return [
     ...expansion(prompt, form),
-    ...notes.map((note) => el("p", { class: "note" }, note)),
+    ...notes.map((note) => el("p", { class: "note" }, withCode(note))),
     el("details", {}, el("summary", {}, "The whole plan"), parts),
   ];
 }

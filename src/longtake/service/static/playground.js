@@ -4,10 +4,9 @@ import { loading } from "./endpoint.js";
 import { by, el } from "./dom.js";
 import { keepDraft } from "./draft.js";
 import { buildForm } from "./form.js";
-import { followPlan } from "./plan.js";
 import { perUnit, soundWords } from "./words.js";
 
-const later = Promise.all([import("./context.js"), import("./output.js")]);
+const later = Promise.all([import("./context.js"), import("./output.js"), import("./plan.js")]);
 const keys = { title: "Ctrl + Enter", aria: { keyshortcuts: "Control+Enter" } };
 const button = el("button", { class: "main", ...keys }, "Run");
 
@@ -20,16 +19,18 @@ async function start() {
   const plan = el("div", { class: "plan" });
   by("form").append(plan, el("div", { class: "run" }, button, price));
   const hasDraft = keepDraft(endpoint.id, form);
-  const rest = later.then(([{ contextStrip }, { outputPanel }]) => {
+  const rest = later.then(([{ contextStrip }, { outputPanel }, { followPlan }]) => {
     const panel = outputPanel(endpoint, form, button, { hasDraft });
-    return { ...panel, problems: connect(endpoint, form, { node: plan, price }, contextStrip(form), panel) };
+    const onPlan = connect(form, contextStrip(form), panel);
+    const source = form.field("video_url");
+    return { ...panel, problems: followPlan(endpoint.id, form, { node: plan, price }, source, onPlan) };
   });
   listen(form, rest);
   (await rest).open();
 }
 
-// Lets the strip, the plan and the code follow the form. Returns the function with the problems of the form's request.
-function connect({ id }, form, plan, strip, { offerSettings, showCode }) {
+// Lets the strip and the code follow the form. Returns the function that takes each new plan (see `followPlan`).
+function connect(form, strip, { offerSettings, showCode }) {
   const source = form.field("video_url");
   let planned = null;
   source.node.querySelector(".drop").after(strip.node);
@@ -37,11 +38,11 @@ function connect({ id }, form, plan, strip, { offerSettings, showCode }) {
   source.onSettings(offerSettings);
   form.node.addEventListener("input", () => showCode(form.value(), planned));
   showCode(form.value(), null);
-  return followPlan(id, form, plan, source, (found, isSameSource) => {
+  return (found, isSameSource) => {
     planned = found;
     strip.mark(found?.context ?? null, isSameSource);
     showCode(form.value(), found);
-  });
+  };
 }
 
 function badges({ model, standsInFor, note, price, sound }) {

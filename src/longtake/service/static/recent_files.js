@@ -1,4 +1,5 @@
-// The recent files of this server: videos as a source; end images and last frames of videos as an end image.
+// The recent files of this server: videos as a source; images and last frames of videos as an end image. Uploads are among
+// them, also those that no request has used.
 
 import { callJson, fileKey } from "./api.js";
 import { el } from "./dom.js";
@@ -11,8 +12,9 @@ const SHOWN = 6;
 // and whether its last frame is wanted.
 export async function listRecent(list, isImage, take) {
   try {
-    const { requests } = await callJson("page/requests");
-    const made = isImage ? imageGroups(requests) : videoGroups(requests);
+    const [{ requests }, { files }] = await Promise.all([callJson("page/requests"), callJson("page/uploads")]);
+    const uploads = files.filter((one) => isStill(one) === isImage).map(({ url, name }) => [url, name]);
+    const made = isImage ? imageGroups(requests, uploads) : videoGroups(requests, uploads);
     const groups = made.filter(({ files }) => files.length);
     list.replaceChildren(...(groups.length ? groups.map((one) => group(one, take)) : [nothing()]));
   } catch (error) {
@@ -20,26 +22,37 @@ export async function listRecent(list, isImage, take) {
   }
 }
 
+// Whether an upload is an image. A GIF or WebP file can be a video.
+const isStill = ({ content_type: type }) => type.startsWith("image/") && !/gif|webp/.test(type);
+
 const nothing = () => el("p", { class: "quiet" }, "There is none yet.");
 
 // Returns [{name, files, thumbnail, isFrame}] of recent videos. A file is [address, text]; `thumbnail(address)` shows it.
-function videoGroups(requests) {
+function videoGroups(requests, uploads) {
   const made = results(requests);
-  const known = new Set(made.map(([path]) => path));
-  const others = distinct(requests, ({ source }) => source).filter(([path]) => !known.has(path));
+  const sources = without(made, distinct(requests, ({ source }) => source));
+  const look = { thumbnail: picture, isFrame: false };
   return [
-    { name: "Results", files: made.slice(0, SHOWN), thumbnail: picture, isFrame: false },
-    { name: "Sources", files: others.slice(0, SHOWN), thumbnail: picture, isFrame: false },
+    { name: "Results", files: made.slice(0, SHOWN), ...look },
+    { name: "Sources", files: sources.slice(0, SHOWN), ...look },
+    { name: "Uploads", files: without([...made, ...sources], uploads).slice(0, SHOWN), ...look },
   ];
 }
 
 // Returns the groups, in the same form, of what can be an end image.
-function imageGroups(requests) {
+function imageGroups(requests, uploads) {
   const images = distinct(requests, ({ end_image: path }) => path);
   return [
     { name: "End images", files: images.slice(0, SHOWN), thumbnail: still, isFrame: false },
+    { name: "Uploads", files: without(images, uploads).slice(0, SHOWN), thumbnail: still, isFrame: false },
     { name: "Last frames of results", files: results(requests).slice(0, SHOWN), thumbnail: picture, isFrame: true },
   ];
+}
+
+// Returns the files that are not among `others`.
+function without(others, files) {
+  const known = new Set(others.map(([path]) => path));
+  return files.filter(([path]) => !known.has(path));
 }
 
 const results = (requests) => distinct(requests, ({ video }) => video?.url);

@@ -46,7 +46,7 @@ function head(request, name) {
     el("span", { class: "state" }, STATES[request.state]),
     " ",
     el("a", { class: "endpoint", href: requestPage(request), title: request.endpoint }, name),
-    request.parent ? el("a", { class: "badge", href: chainPage(request.id) }, "part of a chain") : null,
+    request.parent || request.extended ? el("a", { class: "badge", href: chainPage(request.id) }, "part of a chain") : null,
     stand ? el("span", { class: "badge warn", title: stand }, `${request.model} stands in`) : null,
   );
 }
@@ -62,7 +62,7 @@ function figures(request, now) {
     video?.duration && seconds(video.duration),
     video?.num_frames && plural(video.num_frames, "frame"),
     (request.seed ?? null) !== null && `seed ${request.seed}`,
-    request.model,
+    !request.stand_in && request.model, // the badge of a stand-in names it
     Number(request.price_usd) > 0 && dollars(request.price_usd),
   ];
   return all.filter(Boolean).join(" · ");

@@ -4,7 +4,7 @@ import { HOME, aboutPath, comparePage } from "./addresses.js";
 import { callJson, mediaAddress } from "./api.js";
 import { drawChain } from "./chain.js";
 import { eraseSoon } from "./deletion.js";
-import { copyText, el } from "./dom.js";
+import { copyText, el, withCode } from "./dom.js";
 import { download } from "./download.js";
 import { player } from "./player.js";
 import { withoutCut } from "./run.js";
@@ -30,7 +30,12 @@ export function resultView(entry, made, then) {
       release: () => {},
     };
   const about = aboutPath(entry.endpoint, entry.id);
-  const { node: film, setJoint, release } = player(path, { source: entry.source, video });
+  const leaving = new AbortController();
+  const { node: film, setJoint, release: releaseFilm } = player(path, { source: entry.source, video });
+  const release = () => {
+    leaving.abort();
+    releaseFilm();
+  };
   callJson(`${about}/joint?figures=0`)
     .then(setJoint)
     .catch(() => {}); // the plan of an older request is no longer there
@@ -99,7 +104,7 @@ export function resultView(entry, made, then) {
     ),
     inspection(about),
     notesOf(entry.notes ?? []),
-    chainOf(entry),
+    chainOf(entry.id, leaving.signal),
   );
   return { node, release };
 }
@@ -111,15 +116,14 @@ const notesOf = (notes) =>
     "details",
     {},
     el("summary", {}, plural(notes.length, "note")),
-    notes.map((note) => el("p", { class: "note" }, note)),
+    notes.map((note) => el("p", { class: "note" }, withCode(note))),
   );
 
-// The chain that a result belongs to, if it extends another result or was extended itself.
-function chainOf({ id, parent, children }) {
-  if (!parent && !children.length) return null;
+// The chain that a result belongs to. It is shown as soon as the result extends another one, or is extended itself.
+function chainOf(id, signal) {
   const tree = el("div", {});
   const section = el("section", { hidden: true }, el("h3", {}, "Chain"), tree);
-  drawChain(tree, id).then((count) => (section.hidden = count < 2));
+  drawChain(tree, id, signal, (count) => (section.hidden = count < 2));
   return section;
 }
 

@@ -33,8 +33,11 @@ const FIRST = [
   "video_size",
   "aspect_ratio",
 ];
-// Fields whose own words are those of another field of the same endpoint: their label and help.
+// The label and help of fields whose own words do not fit a form, or are those of another field of the same endpoint.
 const WORDS = {
+  video_url: ["Video", "The video to extend: a file, a URL or a recent video."],
+  "video.video_url": ["Video", "The video to extend: a file, a URL or a recent video."],
+  end_image_url: ["End image", "The image with which the extended video ends."],
   reverse_video: ["Play the result backwards", "Plays the finished video backwards, the source and the new frames."],
   "video.reverse_video": [
     "Play the source backwards",

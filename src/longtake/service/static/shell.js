@@ -72,9 +72,11 @@ by("queue").after(speech.node);
 
 // Calls `listener(list, signal)` with the list of requests now and again: each second while something waits or runs,
 // otherwise every three seconds, and not while the page is hidden. The signal is aborted when a newer list is on its way.
-export function onRequests(listener) {
+// `until`, a signal, ends the calls.
+export function onRequests(listener, until) {
   listeners.add(listener);
   if (newest) tell([listener], renewing.signal);
+  until?.addEventListener("abort", () => listeners.delete(listener));
 }
 
 // Loads the list of requests at once. An older answer that is still on its way counts no more.

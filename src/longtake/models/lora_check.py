@@ -1,0 +1,93 @@
+"""Checks that the LoRA that a request names is there, without downloading it."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import httpx
+
+from longtake.media.data_uri import check_bytes
+from longtake.media.fetch import fetch_file, pace_of
+from longtake.models import lora_hub
+from longtake.models.lora_downloads import public_folder
+from longtake.models.lora_files import LoraSources, open_lora
+from longtake.models.lora_header import read_lora_header
+from longtake.models.lora_names import Lora
+from longtake.settings import Settings
+from longtake.video import Check
+
+ASKED_S = 20.0
+"""Most seconds that the hosts have to answer whether they have a LoRA."""
+
+
+@dataclass(frozen=True)
+class Transports:
+    """What sends the HTTP requests to the hosts of URLs, and to the hub (see `lora_hub.download`)."""
+
+    urls: httpx.BaseTransport | None
+    hub: httpx.BaseTransport | None
+
+
+def check_lora(lora: Lora, settings: Settings, caller: str, transports: Transports, check: Check) -> None:
+    """Raises the error with which a request would fail that names this LoRA, as far as it is known without a download.
+
+    The header of a file that is on this machine is read. The host of any other file is asked for it, and only the
+    headers of the answer are read.
+
+    caller: the id of the API key whose request names the LoRA.
+    check: called again and again. It may raise an exception to end the work.
+
+    Raises the same errors as `open_lora` and `read_lora_header`.
+    """
+    hurried = settings.model_copy(update={"fetch_s": min(settings.fetch_s, ASKED_S)})
+    sources = LoraSources(
+        fetch=partial(_ask_host, settings=hurried, transport=transports.urls, check=check),
+        hub_file=partial(_ask_hub, settings=hurried, transport=transports.hub, check=check),
+        caller=caller,
+    )
+    try:
+        with open_lora(lora, settings, sources) as file:
+            if file.header is None:
+                read_lora_header(file.path, file.name)
+    except _IsThere:
+        return
+
+
+class _IsThere(Exception):
+    """Raised to end a download before its body: the host has the file."""
+
+
+def _ask_host(
+    url: str,
+    folder: Path,
+    max_bytes: int,
+    *,
+    settings: Settings,
+    transport: httpx.BaseTransport | None,
+    check: Check,
+) -> Path:
+    """Asks the host of a URL for the file, and raises `_IsThere` if the answer is the file. A data URI is decoded to
+    a new file in `folder`, whose path is returned. Raises the same errors as `fetch_file`."""
+
+    def end(answer: httpx.Response) -> None:
+        if answer.is_success:
+            if (declared := answer.headers.get("content-length", "")).isdigit():
+                check_bytes(int(declared), max_bytes)
+            raise _IsThere
+
+    return fetch_file(
+        url,
+        folder,
+        max_bytes=max_bytes,
+        pace=pace_of(settings),
+        transport=transport,
+        check=check,
+        hooks={"response": [end]},
+    )
+
+
+def _ask_hub(lora: Lora, *, settings: Settings, transport: httpx.BaseTransport | None, check: Check) -> Path:
+    """Raises `_IsThere` if the hub (Hugging Face) or this machine has the LoRA, otherwise the error of
+    `lora_hub.download`."""
+    lora_hub.check_there(lora, settings, public_folder(settings), transport=transport, check=check)
+    raise _IsThere

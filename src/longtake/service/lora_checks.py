@@ -1,0 +1,92 @@
+"""Checks the LoRAs of a request before it is submitted: whether each file is there, without downloading it."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
+from dataclasses import dataclass, field
+
+from cachetools import TTLCache
+
+from longtake.access.files import find_own
+from longtake.endpoints.validation import errors_at
+from longtake.errors import Cancelled, LongtakeError
+from longtake.models.hub_access import hub_transport
+from longtake.models.lora_check import Transports, check_lora
+from longtake.models.lora_names import Lora, may_be_repository, scheme_of
+from longtake.outbound import PublicTransport
+from longtake.plans import PlannedAdapter
+from longtake.service.budgets import Budgets
+from longtake.service.fair_semaphore import FairSemaphore
+from longtake.settings import Settings
+from longtake.storage.files import FileStore
+
+PLACES = 4
+"""Maximum number of LoRAs that are checked at the same time."""
+KNOWN_S = 30.0
+"""Seconds for which the outcome of a check is remembered."""
+
+
+@dataclass
+class LoraChecks:
+    """Checks LoRAs. Its method may be called only in the thread of the event loop.
+
+    store: the stored files.
+    settings: name the folder of LoRAs, the hub, and the limits of downloads.
+    budgets: a question to another host counts as a request of the API key.
+    draining: set when the server begins to shut down. Checks then end.
+    """
+
+    store: FileStore
+    settings: Settings
+    budgets: Budgets
+    draining: threading.Event
+    _known: TTLCache[tuple[str, Lora], LongtakeError | None] = field(default_factory=lambda: TTLCache(1000, KNOWN_S))
+    _semaphore: FairSemaphore = field(default_factory=lambda: FairSemaphore(PLACES))
+    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(PLACES, "lora-check"))
+
+    async def check(self, key_id: str, adapters: Sequence[PlannedAdapter]) -> None:
+        """Checks those of a plan's adapters that the request's field `loras` names.
+
+        key_id: the id of the API key of the request.
+
+        Raises LongtakeError, whose `loc` is the field at fault, for the first one that cannot be used. Raises
+        RequestFailed with status 429 if the key may not submit a request now.
+        """
+        for adapter in adapters:
+            if adapter.field[:2] != ("body", "loras"):
+                continue
+            with errors_at(adapter.field[1:], adapter.source):
+                await self._check(key_id, Lora(adapter.source, adapter.weight_name))
+
+    async def _check(self, key_id: str, lora: Lora) -> None:
+        scheme, name = scheme_of(lora.path), (key_id, lora)
+        is_elsewhere = scheme != "" or may_be_repository(lora.path)
+        # The plan has no more than the beginning of a data URI, and a server without devices has no folder of LoRAs.
+        if scheme == "data" or not (is_elsewhere or self.settings.slots):
+            return
+        if name not in self._known:
+            if is_elsewhere:
+                self.budgets.begin_request(key_id)
+            async with self._semaphore.permit(key_id):
+                loop = asyncio.get_running_loop()
+                self._known[name] = await loop.run_in_executor(self._threads, self._problem, key_id, lora)
+        if (problem := self._known.get(name)) is not None:
+            raise copy(problem)
+
+    def _problem(self, key_id: str, lora: Lora) -> LongtakeError | None:
+        """Returns the error with which a request would fail that names this LoRA; None if none is known."""
+
+        def check() -> None:
+            if self.draining.is_set():
+                raise Cancelled
+
+        try:
+            if scheme_of(lora.path) and find_own(self.store, lora.path, key_id) is not None:
+                return None
+            transports = Transports(PublicTransport(self.settings.trusted_hosts), hub_transport(self.settings))
+            check_lora(lora, self.settings, key_id, transports, check)
+        except LongtakeError as error:
+            return error
+        return None

@@ -1,0 +1,54 @@
+"""The plan says at its field that a LoRA of the request is not there."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.models.test_lora_files import LORA
+from tests.service.serving import LTXV
+from tests.service.test_plans import DATA_URI, Elsewhere, planned, served_to
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Elsewhere]:
+    site = Elsewhere()
+    yield site
+    site.server.shutdown()
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[httpx.Client]:
+    folder = tmp_path / "loras"
+    folder.mkdir()
+    (folder / "dolly.safetensors").write_bytes(LORA)
+    with served_to(tmp_path / "data", slots=("cpu",), loras_dir=folder) as (_, client):
+        yield client
+
+
+def problem(answer: httpx.Response) -> tuple[list[Any], str]:
+    (found,) = answer.json()["detail"]
+    return found["loc"], found["msg"]
+
+
+def test_a_lora_that_is_not_there_is_told_at_its_field(client: httpx.Client, elsewhere: Elsewhere) -> None:
+    there = {"path": "dolly.safetensors"}
+    assert planned(client, LTXV, DATA_URI, loras=[there]).status_code == 200
+    for path, text in {
+        "zoom.safetensors": "There is no LoRA file 'zoom.safetensors' in the LoRA folder.",
+        elsewhere.url("/missing.safetensors"): "answered 404 instead of the file.",
+    }.items():
+        answer = planned(client, LTXV, DATA_URI, loras=[there, {"path": path}])
+        loc, message = problem(answer)
+        assert loc == ["body", "loras", 1, "path"]
+        assert text in message
+        assert planned(client, LTXV, DATA_URI, loras=[{"path": path}]).json()["detail"][0]["loc"][2] == 0
+    assert elsewhere.paths == ["/missing.safetensors"], "the host is asked once"
+
+
+def test_a_server_without_devices_has_no_folder_of_loras(tmp_path: Path) -> None:
+    with served_to(tmp_path, slots=()) as (_, client):
+        assert planned(client, LTXV, DATA_URI, loras=[{"path": "zoom.safetensors"}]).status_code == 200
+        assert planned(client, LTXV, DATA_URI, loras=[{"path": "data:,abc"}]).status_code == 200
