@@ -120,7 +120,7 @@ def test_uploads_that_no_request_has_used_are_offered(served: Served, tab: "Page
         ("image", "A recent image, or the last frame of a recent video", "end.png"),
     ):
         field = tab.locator(f".of-{kind}")
-        field.get_by_text(summary).click()
+        field.get_by_text(summary, exact=True).click()
         field.get_by_role("button", name=name).click()
     tab.get_by_text("33 frames").first.wait_for()
     tab.get_by_role("img", name="The chosen image").wait_for()

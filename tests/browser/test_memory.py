@@ -63,7 +63,7 @@ def test_no_blob_stays_when_its_video_has_left_the_page(served: Served, tab: "Pa
         ids = [row["id"] for row in client.get("/page/requests").json()["requests"][:2]]
     enter(tab, f"{served.url}/models/{LTXV}?four={','.join(ids)}", key)
     tab.locator(".tile video").nth(1).wait_for()
-    tab.get_by_text("A recent video").click()
+    tab.get_by_text("A recent video", exact=True).click()
     tab.locator(".recent button").first.click()
     tab.locator(".drop .view video").wait_for()
     assert tab.evaluate("() => blobs.kept.size") >= 3

@@ -6,6 +6,7 @@ import { drawChain } from "./chain.js";
 import { eraseSoon } from "./deletion.js";
 import { copyText, el, withCode } from "./dom.js";
 import { download } from "./download.js";
+import { stringify } from "./json.js";
 import { player } from "./player.js";
 import { withoutCut } from "./run.js";
 import { dollars, plural, seconds } from "./words.js";
@@ -104,18 +105,20 @@ export function resultView(entry, made, then) {
     ),
     inspection(about),
     notesOf(entry.notes ?? []),
+    folded("Log", el("ol", { class: "log" }, entry.logs.map(({ message }) => el("li", {}, message)))),
+    folded("Answer as JSON", el("pre", { tabindex: 0, aria: { label: "Answer as JSON" } }, stringify(made, 2))),
     chainOf(entry.id, leaving.signal),
   );
   return { node, release };
 }
 
+const folded = (title, ...nodes) => el("details", {}, el("summary", {}, title), nodes);
+
 // The notes of the log, folded, because they are long and mostly known.
 const notesOf = (notes) =>
   notes.length > 0 &&
-  el(
-    "details",
-    {},
-    el("summary", {}, plural(notes.length, "note")),
+  folded(
+    plural(notes.length, "note"),
     notes.map((note) => el("p", { class: "note" }, withCode(note))),
   );
 
