@@ -156,6 +156,20 @@ def test_the_buttons_fit_in_two_rows_on_a_phone(served: Served, tab: "Page") -> 
     assert len(set(rows)) <= 2
 
 
+def test_a_result_that_is_higher_than_the_window_scrolls_beside_the_form(served: Served, tab: "Page") -> None:
+    with_source(served, tab, LTXV)
+    tab.get_by_text("Answer as JSON").click()
+    assert '"seed": 7' in tab.get_by_label("Answer as JSON").inner_text()
+    tab.get_by_text("Log", exact=True).click()
+    tab.set_viewport_size({"width": 1280, "height": 400})
+    tab.get_by_label("Answer as JSON").hover()
+    tab.mouse.wheel(0, 300)
+    tab.wait_for_function("() => document.querySelector('#output').scrollTop > 0")
+    assert tab.evaluate(
+        "() => document.querySelector('#output').scrollWidth <= document.querySelector('#output').clientWidth"
+    )
+
+
 def test_the_result_is_shown_until_its_extension_begins(served: Served, tab: "Page") -> None:
     with_source(served, tab, LTXV)
     tab.get_by_role("button", name="Extend again").click()
