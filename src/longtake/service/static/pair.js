@@ -43,7 +43,7 @@ export function pair(entries, captions) {
   const control = transport(node, leader, entries[longer].video, { onTick: showOther, more, signal });
   const { line, play, clock, loop, full, keys } = control;
   play.classList.add("main");
-  const buttons = el("div", { class: "actions" }, play, clock, loop, views.node, tracks.node, full);
+  const buttons = el("div", { class: "actions controls" }, play, clock, loop, views.node, tracks.node, full);
   node.append(line.node, buttons, keys);
   for (const name of ["loadedmetadata", "seeked"]) other.addEventListener(name, showOther);
 
