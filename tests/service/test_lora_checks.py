@@ -1,14 +1,27 @@
 """The plan says at its field that a LoRA of the request is not there."""
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
+from starlette.requests import ClientDisconnect
 
+from longtake.errors import InvalidRequest
+from longtake.plans import PlannedAdapter
+from longtake.service.budgets import Budgets
+from longtake.service.lora_checks import LoraChecks
+from longtake.settings import Settings
+from longtake.storage.files import FileStore
+from longtake.storage.local import LocalBlobs
+from tests.database.fixtures import on_sqlite
 from tests.models.test_lora_files import LORA
 from tests.service.serving import LTXV
+from tests.service.test_derivations import Client
 from tests.service.test_plans import DATA_URI, Elsewhere, planned, served_to
 
 
@@ -52,3 +65,23 @@ def test_a_server_without_devices_has_no_folder_of_loras(tmp_path: Path) -> None
     with served_to(tmp_path, slots=()) as (_, client):
         assert planned(client, LTXV, DATA_URI, loras=[{"path": "zoom.safetensors"}]).status_code == 200
         assert planned(client, LTXV, DATA_URI, loras=[{"path": "data:,abc"}]).status_code == 200
+
+
+@on_sqlite
+def test_no_host_is_asked_for_a_client_that_has_gone(engine: sa.Engine, tmp_path: Path) -> None:
+    store = FileStore(engine, LocalBlobs(tmp_path / "files"), tmp_path / "scratch")
+    settings = Settings(loras_dir=tmp_path, slots=("cpu",))
+    checks = LoraChecks(store, settings, Budgets(settings), threading.Event())
+    adapter = PlannedAdapter("zoom.safetensors", (1.0,), ("body", "loras", 0, "path"))
+
+    async def ask(client: Client) -> None:
+        await checks.check(client.request, "me", [adapter])
+
+    gone = Client()
+    gone.gone.set()
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(ask(gone))
+    assert not checks._known
+    with pytest.raises(InvalidRequest):
+        asyncio.run(ask(Client()))
+    assert [error and error.__traceback__ for error in checks._known.values()] == [None]

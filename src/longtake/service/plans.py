@@ -141,7 +141,7 @@ class Planner:
 
         async with state.report_threads.permit(key_id):
             plan, model = await state.call_long(make)
-        await self.loras.check(key_id, plan.adapters)
+        await self.loras.check(request, key_id, plan.adapters)
         expanded, failure = await self.expansions.expanded(request, key_id, plan)
         notes = [*plan.notes, *([failure] if failure else [])]
         has_writer = self.expansions.is_configured or (model.installed and model.card.writes_prompts)
