@@ -112,7 +112,7 @@ def _text(subject: Subject, figures: Figures) -> None:
         on_gpu = text.device.type == "cuda"
         copies = [HostCopies(module.to("cpu"), text.device, pinned=on_gpu) for module in text.modules]
 
-        def move(method: Callable[[HostCopies], None]) -> Figure:
+        def move(method: Callable[[HostCopies], object]) -> Figure:
             return timed_once(lambda: deque(map(method, copies), 0))
 
         figures.add(moves[1], lambda: move(HostCopies.onload))

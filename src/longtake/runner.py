@@ -240,7 +240,10 @@ class Runner:
                 adapter.check_fit(model.transformer)
             resume = replace(resume, arithmetic=arithmetic(model, has_adapters=bool(opened)))
             other_note = other_arithmetic(resume)
-            pinned = may_pin_adapters(self._settings.lora_cache_bytes, memories(model.device))
+            # Without room for copies of the weights, adapters that are made ready for streaming may be pinned instead.
+            pinned = model.originals.home != "none" and may_pin_adapters(
+                self._settings.lora_cache_bytes, memories(model.device)
+            )
             adapters = read_adapters(opened, self._adapters, progress.repeat, pinned=pinned)
             checker, safety_note = configured_checker(self._settings) if plan.check_safety else (None, None)
             sound = source_sound(job.source, plan, progress)

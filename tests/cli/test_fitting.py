@@ -24,11 +24,19 @@ SMALL, LARGE = PUBLISHED
     [
         (SMALL, "products", 141, 256, "38.4 GB stay on it", "29.1 GB stay on it"),
         (SMALL, "storage", 51, 128, "38.4 GB stay on it, the text encoder only", "25.4 GB stay on it"),
-        (SMALL, "products", 25, 64, "streamed block by block", "one part at a time is on it (25.4 GB"),
+        (SMALL, "products", 25, 64, "its transformer is streamed (38.4 GB", "one part at a time is on it (25.4 GB"),
+        (SMALL, "storage", 17, 64, "its transformer and its text encoder are", "its transformer is streamed (21.9 GB"),
         (SMALL, "storage", 25, 32, "does not fit, because 38.4 GB of host memory", "one part at a time"),
         (LARGE, "products", 85, 128, "71.9 GB stay on it, the text encoder only", "58.0 GB stay on it"),
         (LARGE, "storage", 85, 128, "71.9 GB stay on it, the text encoder only", "53.4 GB stay on it"),
-        (LARGE, "products", 25, 128, "streamed block by block", "streamed block by block"),
+        (
+            LARGE,
+            "products",
+            25,
+            128,
+            "its transformer and its text encoder are",
+            "its transformer is streamed (47.2 GB",
+        ),
     ],
     ids=lambda value: getattr(value, "name", None),
 )
@@ -60,7 +68,7 @@ PLACES = {
     "parts take turns on the card": "one part at a time is on it",
     "all parts on the card": "stay on it",
     "the text encoder only while it runs": "the text encoder only while it runs",
-    "streamed from the host": "is streamed block by block",
+    "streamed from the host": "its transformer is streamed",
 }
 """What README.md says, and what the doctor says."""
 

@@ -206,18 +206,17 @@ def write_model(folder: Path) -> Path:
     return folder
 
 
-def velocity(transformer: nn.Module) -> Tensor:
-    """Evaluates a small transformer on fixed random tokens."""
+def velocity(transformer: Any, device: str = "cpu") -> Tensor:
+    """Evaluates a small transformer on fixed random tokens on a device. Returns the result in host memory."""
     torch.manual_seed(0)
     tokens, prompt, coords = torch.randn(1, 6, 6), torch.randn(1, 4, 12), torch.rand(1, 3, 6)
-    dtype = transformer.dtype
     velocity = transformer(
-        tokens.to(dtype),  # type: ignore[arg-type]
-        prompt.to(dtype),  # type: ignore[arg-type]
-        torch.tensor([500.0]),
-        torch.ones(1, 4).to(dtype),  # type: ignore[arg-type]
-        video_coords=coords,
+        tokens.to(device, transformer.dtype),
+        prompt.to(device, transformer.dtype),
+        torch.tensor([500.0]).to(device),
+        torch.ones(1, 4).to(device, transformer.dtype),
+        video_coords=coords.to(device),
         return_dict=False,
     )[0]
     assert isinstance(velocity, Tensor)
-    return velocity
+    return velocity.cpu()

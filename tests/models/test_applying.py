@@ -19,6 +19,7 @@ from longtake.video import Check
 from tests.conftest import load_case
 from tests.models import small
 from tests.models.adapters import MODULE, Trace, applied_in_pass, comfy_lora, low_rank_pair, write_lora
+from tests.simulated_gpu import can_simulate, simulated_gpus
 
 OTHER = "transformer_blocks.1.ff.net.2"
 
@@ -122,6 +123,40 @@ def test_adapters_are_merged_on_the_device_that_parts_share() -> None:
     memory.share_device({"transformer": transformer, "vae": small.vae()}, meta)
     with applied_in_pass(transformer, [(Adapter("a", {MODULE: Pair(*low_rank_pair())}), (1.0,))]):
         assert transformer.get_submodule(MODULE).weight.device == meta
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_merged_adapters_outlast_the_turns_of_other_parts(pinned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights in host memory are the originals. They are merged again whenever the GPU gets them again."""
+    if not can_simulate():
+        pytest.skip("GPUs are simulated by torch for CPUs alone")
+    adapters = [(Adapter("a", {MODULE: Pair(*low_rank_pair())}), (1.0, -2.0))]
+    transformer, vae, expected = small.transformer(), small.vae(), list[Tensor]()
+    plain = small.velocity(transformer)
+    with applied(transformer, adapters) as set_pass:
+        for number in (0, 1):
+            set_pass(number)
+            expected.append(small.velocity(transformer))
+    assert not torch.equal(*expected)
+    with simulated_gpus(monkeypatch) as gpus:
+        memory.share_device({"transformer": transformer, "vae": vae}, torch.device("cuda"), pinned=pinned)
+        before = Trace(transformer)
+        originals = Originals("pinned" if pinned else "host")
+        originals.use_weights(transformer)
+        with applied(transformer, adapters, originals=originals) as set_pass:
+            memory.bring(vae)
+            assert torch.equal(small.velocity(transformer, "cuda"), plain), "before the first pass"
+            for number in (0, 1):
+                memory.bring(vae)
+                set_pass(number)
+                for _ in range(2):
+                    assert torch.equal(small.velocity(transformer, "cuda"), expected[number])
+                    memory.bring(vae)
+            set_pass(0)
+        assert torch.equal(small.velocity(transformer, "cuda"), plain), "restored on the GPU"
+        memory.bring(vae)
+        assert Trace(transformer) == before
+        assert all(one.place.startswith("elsewhere") for one in gpus.crossings if one.kind == "to host")
 
 
 def test_without_loras_nothing_happens() -> None:

@@ -1,12 +1,26 @@
 """Layers in 8-bit floats are near the usual ones, keep what must be exact, and take the memory that is counted."""
 
+from typing import Any
+
 import pytest
 import torch
 from diffusers import LTXVideoTransformer3DModel
 from torch import Tensor, nn
+from transformers import T5Config, T5EncoderModel
 
 from longtake.models import fp8
-from longtake.models.fp8 import Float8Linear, choose_mode, chosen, convert, in_eight_bits, in_usual_bits, rounded_rows
+from longtake.models.fp8 import (
+    Float8Linear,
+    choose_mode,
+    chosen,
+    chosen_in_text,
+    convert,
+    convert_text,
+    in_eight_bits,
+    in_usual_bits,
+    rounded_rows,
+    stored_bytes,
+)
 from longtake.settings import Settings
 from tests.models import small, small_ltx2
 
@@ -109,6 +123,29 @@ def test_an_evaluation_is_near_and_takes_the_memory_that_is_counted(mode: fp8.Mo
     assert 0 < _error(small.velocity(short), small.velocity(usual)) < bound
     convert(short, "none", torch.float32)
     assert not [layer for layer in short.modules() if isinstance(layer, Float8Linear)]
+
+
+def test_a_text_encoder_in_8_bits_is_near_the_usual_one() -> None:
+    """Its embeddings and what T5 needs exact keep their dtype."""
+    config = T5Config(
+        vocab_size=32, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2, feed_forward_proj="gated-gelu"
+    )
+    encoders: list[Any] = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        encoders.append(T5EncoderModel(config).eval().to(torch.bfloat16))
+    usual, short = encoders
+    convert_text(short)
+    shapes = {name: tuple(tensor.shape) for name, tensor in usual.state_dict().items()}
+    rounded = {name for name, layer in short.named_modules() if isinstance(layer, Float8Linear)}
+    assert {f"{name}.weight" for name in rounded} == chosen_in_text(shapes)
+    assert {name.rsplit(".", 1)[1] for name in rounded} == {"q", "k", "v", "o", "wi_0", "wi_1"}
+    own = {name: tensor for name, tensor in short.state_dict().items() if name != "encoder.embed_tokens.weight"}
+    del shapes["encoder.embed_tokens.weight"]
+    assert sum(tensor.nbytes for tensor in own.values()) == stored_bytes(shapes, chosen_in_text(shapes), torch.bfloat16)
+    tokens = torch.arange(12)[None]
+    with torch.inference_mode():
+        assert 0 < _error(short(tokens)[0], usual(tokens)[0]) < 0.06
 
 
 @pytest.mark.parametrize(

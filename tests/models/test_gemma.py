@@ -13,7 +13,7 @@ from longtake.errors import Cancelled
 from longtake.models import gemma
 from longtake.models.checkpoints import load, open_part
 from longtake.models.gemma import GemmaTextEncoder
-from longtake.models.memory import current_gpu
+from longtake.models.memory import current_gpu, share_device
 from longtake.models.parts import tokenizer
 from longtake.video import Progress
 from tests.conftest import load_case
@@ -268,4 +268,27 @@ def test_weights_that_leave_a_gpu_give_the_same_text(seeing: Path, place: Any, m
             text.release()
             text.cache.clear()
         del found, text
+        assert gpus.used < 1000
+
+
+@pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone")
+def test_where_parts_take_turns_texts_are_written_with_a_graph(seeing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write_varied_words(monkeypatch)
+    words = _text(seeing).expand("a ball", FRAME, 0)
+    with simulated_gpus(monkeypatch, forbidden=frozenset({0})) as gpus, current_gpu(GPU):
+        text = _text(seeing, device=GPU)
+        share_device({"text_encoder": text.encoder, "connectors": text.connectors}, GPU)
+        replayed: list[int] = []
+        replay = torch.cuda.CUDAGraph.replay
+
+        def noted(graph: torch.cuda.CUDAGraph) -> None:
+            replayed.append(1)
+            replay(graph)
+
+        monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", noted)
+        with torch.inference_mode():
+            assert text.expand("a ball", FRAME, 0) == words
+        assert replayed
+        text.encode("a red ball")
+        text.release()
         assert gpus.used < 1000

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from longtake.models import fp8
 from longtake.models.adapted_layer import Change
 from longtake.models.loras import Adapter, Pair
-from longtake.models.low_rank import BesideLayer, padded_rank
+from longtake.models.low_rank import BesideLayer, BesideWeight, padded_rank
 from longtake.models.merging import Originals
 from tests.models import small
 from tests.models.adapters import MODULE, applied_in_pass, low_rank_pair
@@ -24,7 +24,7 @@ def test_the_products_are_added_to_the_output(shape: tuple[int, ...]) -> None:
     plain = layer(x)
     first, second = Pair(*low_rank_pair(2, seed=1), 0.5), Pair(*low_rank_pair(4, seed=2))
     model, changes = nn.Sequential(layer), [Change(first, (1.0, 0.0)), Change(second, (-0.5, 2.0))]
-    beside = BesideLayer(model, "0", changes, torch.float32, 16)
+    beside = BesideLayer(model, "0", changes, torch.float32, 16, BesideWeight(layer))
     assert torch.equal(model(x), plain), "unchanged before the first pass"
     for number, strengths in ((0, (0.5, -0.5)), (1, (0.0, 2.0)), (0, (0.5, -0.5))):
         beside.set_pass(number)
@@ -38,8 +38,9 @@ def test_the_products_are_added_to_the_output(shape: tuple[int, ...]) -> None:
 
 
 def test_the_dtype_of_the_output_is_that_of_the_layer() -> None:
-    model = nn.Sequential(_layer().bfloat16())
-    beside = BesideLayer(model, "0", [Change(Pair(*low_rank_pair(2)), (1.0,))], torch.bfloat16, 16)
+    layer = _layer().bfloat16()
+    model, changes = nn.Sequential(layer), [Change(Pair(*low_rank_pair(2)), (1.0,))]
+    beside = BesideLayer(model, "0", changes, torch.bfloat16, 16, BesideWeight(layer))
     beside.set_pass(0)
     assert model(torch.randn(3, 16).bfloat16()).dtype == torch.bfloat16
 

@@ -62,13 +62,12 @@ def test_encodings_are_computed_without_gradients() -> None:
 
 
 def test_weights_stay_where_they_are_unless_told_otherwise() -> None:
-    for options in ({}, {"place": "host", "offloaded": True}):
-        text = Recorder(**options)
-        text.encode("a")
-        text.onload()
-        text.release()
-        assert text.brought == [(False, False)] * 2
-        assert text.places == (False, False)
+    text = Recorder()
+    text.encode("a")
+    text.onload()
+    text.release()
+    assert text.brought == [(False, False)] * 2
+    assert text.places == (False, False)
 
 
 def test_weights_are_on_the_device_only_for_a_new_prompt_and_one_module_at_a_time() -> None:

@@ -9,8 +9,9 @@ so the bits must be those of the CPU. `simulated_gpus` shows the mistakes that a
 - work that cannot be in a CUDA graph, and graphs that do not compute what the work itself computes;
 - memory that runs out.
 
-It also counts the operations for which the host waits. It does not show the time that anything takes, what the kernels
-of a GPU need (such as alignment), and how their results are rounded.
+It also counts the operations for which the host waits. What is compiled is captured by torch, and the captured work is
+done by the CPU. It does not show the time that anything takes, what the kernels of a GPU need (such as alignment), and
+how their results are rounded.
 """
 
 from tests.simulated_gpu.gpu import Crossing, Gpus

@@ -243,6 +243,24 @@ def _record_stream(tensor: Tensor, stream: Stream) -> None:
     _gpus().streams.record(memory.address(tensor), stream.number)
 
 
+def _capturing(compile: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a function like `torch.compile`. Torch captures the work in graphs, with all its checks, but the kernels
+    of the CPU do the captured work, so its bits are those of the work itself."""
+    to = Tensor.to
+
+    def compile_for_gpus(function: Callable[..., Any], *, options: Any = None, **rest: Any) -> Callable[..., Any]:
+        captured = compile(function, backend="eager", **rest)
+
+        def run(*arguments: Any, **named: Any) -> Any:
+            with pytest.MonkeyPatch.context() as own:
+                own.setattr(Tensor, "to", to)  # torch cannot capture the function that replaces it
+                return captured(*arguments, **named)
+
+        return run
+
+    return compile_for_gpus
+
+
 def can_simulate() -> bool:
     """Returns True if GPUs can be simulated: torch has no kernels for true ones, and runs on Linux."""
     return torch.version.cuda is None and torch.version.hip is None and sys.platform == "linux"
@@ -296,6 +314,7 @@ def simulated_gpus(
     }
     for name, value in replaced.items():
         monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(torch, "compile", _capturing(torch.compile))
     for name in ("empty", "empty_like", "zeros"):
         monkeypatch.setattr(torch, name, _pinning(getattr(torch, name)))
     monkeypatch.setattr(torch, "Generator", Generator)

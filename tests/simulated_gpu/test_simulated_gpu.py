@@ -139,6 +139,27 @@ def test_a_graph_cannot_wait_for_the_host(gpus: Gpus) -> None:
             work()
 
 
+def test_compiled_work_is_captured_for_all_sizes_and_computed_by_the_cpu(gpus: Gpus) -> None:
+    torch._dynamo.reset()
+    layer = torch.nn.Linear(4, 4, device="cuda")
+
+    def work(x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.gelu(layer(x)).to(x.dtype) * 2
+
+    def cannot_be_captured(x: torch.Tensor) -> torch.Tensor:
+        torch._dynamo.graph_break()
+        return x
+
+    compiled = torch.compile(work, fullgraph=True, dynamic=False)
+    with torch.inference_mode():
+        for size in (2, 3):
+            x = torch.randn(size, 4).to("cuda")
+            torch._dynamo.mark_dynamic(x, 0)
+            assert torch.equal(compiled(x).cpu(), work(x).cpu())
+        with pytest.raises(torch._dynamo.exc.Unsupported):
+            torch.compile(cannot_be_captured, fullgraph=True)(x)
+
+
 def test_faults_fail_a_test(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         pytest.raises(AssertionError, match="allocated on GPU 0"),

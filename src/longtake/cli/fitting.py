@@ -7,6 +7,7 @@ from longtake.cli.console import bytes_text
 from longtake.models import memory
 from longtake.models.budget import Memories, text_leaves
 from longtake.models.fp8 import Mode
+from longtake.models.memory import lacks_room
 from longtake.models.parts import without_streaming
 
 GB = 10**9
@@ -19,12 +20,14 @@ class SizedModel:
     name: the model's name in texts for the user.
     transformer: way to use 8-bit floats ("none", "storage" or "products") -> the bytes of the transformer. Weights that
         are not in 8 bits are in bfloat16.
+    short_text: the bytes of the text encoder with weights stored as 8-bit floats.
     others: the bytes of each other part of the model, such as the VAE, in bfloat16. The audio autoencoder includes the
         vocoder.
     """
 
     name: str
     transformer: Mapping[Mode, int]
+    short_text: int
     others: Mapping[str, int]
 
     def sizes(self, mode: Mode) -> dict[str, int]:
@@ -32,16 +35,28 @@ class SizedModel:
         8-bit floats in the way `mode`."""
         return {"transformer": self.transformer[mode], **self.others}
 
+    def with_fp8(self, mode: Mode, total: int | None) -> dict[str, int]:
+        """Returns the bytes of each part with `LONGTAKE_QUANTISE=fp8` on a GPU.
+
+        mode: how transformers use 8-bit floats on this GPU.
+        total: the bytes of its memory.
+        """
+        short = {"text_encoder": self.short_text} if lacks_room("text_encoder", self.sizes("none"), total) else {}
+        chosen = without_streaming(mode, lambda each: self.sizes(each) | short, total)
+        return self.sizes(chosen) | short
+
 
 PUBLISHED = (
     SizedModel(
         "LTX-Video 13B",
         {"none": 261 * GB // 10, "storage": 132 * GB // 10, "products": 168 * GB // 10},
+        59 * GB // 10,
         {"text_encoder": 95 * GB // 10, "vae": 25 * GB // 10, "upsampler": GB // 4},
     ),
     SizedModel(
         "LTX-2.3",
         {"none": 38 * GB, "storage": 195 * GB // 10, "products": 241 * GB // 10},
+        136 * GB // 10,
         {
             "text_encoder": 244 * GB // 10,
             "connectors": 63 * GB // 10,
@@ -62,7 +77,7 @@ def fitting(model: SizedModel, mode: Mode, memories: Memories) -> str:
     mode: how transformers use 8-bit floats on this GPU with `LONGTAKE_QUANTISE=fp8`.
     memories: the total memory of the GPU and of the host.
     """
-    narrow = model.sizes(without_streaming(mode, model.sizes, memories.device))
+    narrow = model.with_fp8(mode, memories.device)
     return f"{_placed(model.sizes('none'), memories)}; with LONGTAKE_QUANTISE=fp8: {_placed(narrow, memories)}"
 
 
@@ -79,5 +94,7 @@ def _placed(sizes: Mapping[str, int], memories: Memories) -> str:
         return f"{bytes_text(need)} stay on it" + (", the text encoder only while it runs" if leaves else "")
     if memories.host is not None and need > memories.host:
         return f"does not fit, because {bytes_text(need)} of host memory are needed"
-    ways = {"model": "one part at a time is on it", "group": "is streamed block by block"}
-    return f"{ways[offload]} ({bytes_text(need)} of host memory)"
+    streamed = memory.streamed_parts("auto", offload, sizes, memories.device)
+    names = " and ".join(f"its {part.replace('_', ' ')}" for part in streamed)
+    way = f"{names} {'is' if len(streamed) == 1 else 'are'} streamed" if streamed else "one part at a time is on it"
+    return f"{way} ({bytes_text(need)} of host memory)"

@@ -31,6 +31,11 @@ class AdaptedLayer(Protocol):
         sampling steps."""
         ...
 
+    def weight_was_replaced(self) -> None:
+        """Must be called after the layer's weight was replaced by a copy of the original one, so that no adapter is
+        merged into it any more."""
+        ...
+
     def restore(self) -> None:
         """Removes the adapters: the layer then computes the same bits as before the first call of `set_pass`."""
         ...

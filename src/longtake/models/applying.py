@@ -6,16 +6,20 @@ cost nothing in a sampling step. Where that is impossible, they are computed bes
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from torch import nn
+
 from longtake.models import memory
 from longtake.models.adapted_layer import AdaptedLayer, Change
+from longtake.models.budget import may_pin_adapters
 from longtake.models.lora_fit import linear_layers, own_names
 from longtake.models.loras import LoadedAdapter
-from longtake.models.low_rank import BesideLayer, padded_rank
+from longtake.models.low_rank import BesideLayer, BesideWeight, MatrixPlace, Streamed, padded_rank
 from longtake.models.merging import MergedLayer, Originals, merges
+from longtake.models.streaming import group_of
 from longtake.video import Check, no_check
 
 
@@ -36,16 +40,30 @@ def applied(
     shape there.
     """
     layers = _adapted_layers(transformer, adapters, originals or Originals())
+    present: int | None = None
 
     def set_pass(number: int) -> None:
+        nonlocal present
+        present = number
         if layers:
             memory.bring(transformer)
+        change()
+
+    def change() -> None:
+        if present is None:
+            return
         for layer in layers:
             check()
-            layer.set_pass(number)
+            layer.set_pass(present)
+
+    def change_copied() -> None:
+        for layer in layers:
+            layer.weight_was_replaced()
+        change()
 
     try:
-        yield set_pass
+        with memory.changed_when_copied(transformer, change_copied):
+            yield set_pass
     finally:
         for layer in layers:
             layer.restore()
@@ -62,9 +80,29 @@ def _adapted_layers(transformer: Any, adapters: Iterable[LoadedAdapter], origina
     beside = {name for name in changes if not merges(linear[name], originals)}
     ranks = [sum(len(change.pair.a) for change in changes[name]) for name in beside]
     rank = padded_rank(max(ranks, default=0))  # one for all layers, so that all blocks stay equal
+    places = _places(transformer, {name: linear[name] for name in changes if name in beside}, rank)
     return [
-        BesideLayer(transformer, name, of_layer, transformer.dtype, rank)
+        BesideLayer(transformer, name, of_layer, transformer.dtype, rank, places[name])
         if name in beside
         else MergedLayer(name, linear[name], of_layer, originals)
         for name, of_layer in changes.items()
     ]
+
+
+def _places(transformer: Any, layers: Mapping[str, nn.Linear], rank: int) -> dict[str, MatrixPlace]:
+    """Returns for each layer the place of the two matrices that are added to it.
+
+    layers: the layers by name. If their weights are streamed, they are in host memory now.
+    rank: the number of rows and columns of the matrices.
+    """
+    groups = {name: group_of(transformer, name) for name in layers}
+    num_values = sum(rank * sum(layer.weight.shape) for layer in layers.values())
+    num_bytes = num_values * transformer.dtype.itemsize
+
+    def place(name: str) -> MatrixPlace:
+        group = groups[name]
+        if group is None:
+            return BesideWeight(layers[name])
+        return Streamed(group, may_pin_adapters(num_bytes, memory.memories(group.device)))
+
+    return {name: place(name) for name in layers}

@@ -98,9 +98,11 @@ def copies_home(sizes: Mapping[str, int], copies: int, offload: str, memories: M
     weights = sum(sizes.values())
     if memories.device is None:
         return "device" if _may_use(weights + copies, memories) else "none"
-    if offload == "none" and _leaves_room(weights, weights + copies, memories):
+    if offload == "model":  # the weights stay in host memory, so they are the copies
+        return "pinned" if may_pin(weights, memories) else "host"
+    if _leaves_room(weights, weights + copies, memories):
         return "device"
-    in_host = copies + (weights if offload == "model" else _text_bytes(sizes) * text_leaves(sizes, memories))
+    in_host = copies + _text_bytes(sizes) * text_leaves(sizes, memories)
     if may_pin(in_host, memories):
         return "pinned"
     return "host" if _may_use(in_host, memories) else "none"

@@ -33,6 +33,10 @@ STEP = 16
 """A GPU multiplies a weight matrix in 8 bits only if both of its dimensions are multiples of this number."""
 
 _IN_BLOCK = re.compile(r"transformer_blocks\.(\d+)\.(.+)\.weight")
+_IN_TEXT_LAYER = re.compile(r"(?!.*vision)(.+\.)?(layers|block)\.\d+\.(.+\.)?(?!wo|relative)\w+\.weight")
+"""The names of the weights in a text encoder's layers. Those of Gemma's vision tower are left out, T5's table of
+relative positions, and T5's layer `wo`, whose input transformers converts to the dtype of its weight."""
+
 _IS_GATE = re.compile(r"(.+\.)?to_gate_logits")
 _IS_TEXT_ATTENTION = re.compile(r"(audio_)?attn2\..+")
 
@@ -107,7 +111,8 @@ def in_dtype(short: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
 
     scale: the factors of the 8-bit floats: one for the whole tensor, or one for each row.
     """
-    return (short.float() * scale.float().reshape(-1, *[1] * (short.ndim - 1))).to(dtype)
+    # 8-bit floats are exact in all larger dtypes, and the product is rounded once.
+    return short.to(dtype).mul_(scale.float().reshape(-1, *[1] * (short.ndim - 1)))
 
 
 def rounded_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -186,6 +191,34 @@ def convert(transformer: nn.Module, mode: Mode, dtype: torch.dtype, device: torc
             install(transformer, name, short)
 
 
+def only_store(transformer: nn.Module) -> None:
+    """Makes all layers with 8-bit weights convert these when they run, instead of multiplying in 8 bits."""
+    for layer in transformer.modules():
+        if isinstance(layer, Float8Linear):
+            layer.multiplies = False
+
+
+def convert_text(encoder: nn.Module, device: torch.device | str = "cpu") -> None:
+    """Stores the weights of the linear layers of a text encoder as 8-bit floats.
+
+    device: the device that computes 8-bit floats.
+    """
+    layers = linear_layers(encoder)
+    rounded = chosen_in_text({f"{name}.weight": tuple(layer.weight.shape) for name, layer in layers.items()})
+    for name, layer in layers.items():
+        if f"{name}.weight" in rounded:
+            install(encoder, name, in_eight_bits(layer, device).eval())
+
+
+def chosen_in_text(shapes: Mapping[str, tuple[int, ...]]) -> set[str]:
+    """Returns which weights of a text encoder are stored in 8 bits: the matrices in its layers, except those of a
+    vision tower.
+
+    shapes: the weights' names and shapes. Others than those of linear layers may be among them.
+    """
+    return {name for name, shape in shapes.items() if len(shape) == 2 and _IN_TEXT_LAYER.fullmatch(name)}
+
+
 def chosen(shapes: Mapping[str, tuple[int, ...]], mode: Mode) -> set[str]:
     """Returns which weights of a transformer are in 8 bits.
 
@@ -218,7 +251,16 @@ def num_bytes(
     dtype: the dtype of all weights that are not in 8 bits.
     scaled: the names of weights that the file has in 8 bits. They stay in 8 bits unless `mode` is "none".
     """
-    short = set() if mode == "none" else chosen(shapes, mode) | set(scaled)
+    return stored_bytes(shapes, set() if mode == "none" else chosen(shapes, mode) | set(scaled), dtype)
+
+
+def stored_bytes(shapes: Mapping[str, tuple[int, ...]], short: Collection[str], dtype: torch.dtype) -> int:
+    """Returns the bytes of weights with their scales.
+
+    shapes: the weights' names and shapes.
+    short: the names of the weights in 8 bits.
+    dtype: the dtype of the others.
+    """
     total = 0
     for name, shape in shapes.items():
         elements = torch.Size(shape).numel()

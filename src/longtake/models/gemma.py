@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from longtake.models.audiovisual import EncodedPrompt
 from longtake.models.frequencies import keep_float64_on_host
+from longtake.models.streaming import is_streamed
 from longtake.models.text import MAX_CHARACTERS, TextEncoder
 from longtake.models.writing import Choice, write
 from longtake.video import OnProgress, Progress, ignore_progress
@@ -149,7 +150,7 @@ class GemmaTextEncoder(TextEncoder[EncodedPrompt]):
                 self.max_new_tokens,
                 [end for end in ends if end is not None],
                 lambda number: on_progress(Progress("prompt", number, self.max_new_tokens)),
-                is_fixed=self.device.type == "cuda" and not self.offloaded,
+                is_fixed=self.device.type == "cuda" and not is_streamed(self.encoder),
             )
         text: str = self.tokenizer.decode(written, skip_special_tokens=True)
         return self._without_special_tokens(text) or prompt

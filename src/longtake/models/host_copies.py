@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class HostCopies:
-    """The weights of a module in host memory. They never change, so nothing is copied back from the device.
+    """The weights of a module in host memory. They never change there, and nothing is copied back from the device.
 
     module: the module, in host memory. Its weights stay there until `onload` is called.
     device: the device on which the module runs.
@@ -23,19 +23,21 @@ class HostCopies:
             self._pairs.append((tensor, copy))
         self._is_there = False
 
-    def onload(self) -> None:
+    def onload(self) -> bool:
         """Copies the weights to the device, if they are not there. Does not wait for the copies to end, but work that
-        is started on the device later runs after them."""
-        if not self._is_there:
-            self._is_there = True
-            # Weights that were made in inference mode could not be used outside it.
-            with torch.inference_mode(False):
-                for tensor, copy in self._pairs:
-                    tensor.data = copy.to(self._device, non_blocking=True, copy=True)
+        is started on the device later runs after them. Returns True if it has copied them."""
+        if self._is_there:
+            return False
+        self._is_there = True
+        # Weights that were made in inference mode could not be used outside it.
+        with torch.inference_mode(False):
+            for tensor, copy in self._pairs:
+                tensor.data = copy.to(self._device, non_blocking=True, copy=True)
+        return True
 
     def release(self) -> None:
         """Frees the weights on the device, if they are there. The module's weights are then the copies in host memory
-        again."""
+        again, so changes that were made on the device are lost."""
         if self._is_there:
             self._is_there = False
             for tensor, copy in self._pairs:

@@ -1,6 +1,6 @@
 """Chooses the device, dtype and offloading of a model, and places its parts."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Literal, Protocol
@@ -13,6 +13,7 @@ from longtake.host_memory import host_memory
 from longtake.models.budget import Memories
 from longtake.models.host_copies import HostCopies
 from longtake.models.registry import PartName
+from longtake.models.streaming import stream
 from longtake.settings import Settings
 
 Offload = Literal["none", "model", "group"]
@@ -20,17 +21,18 @@ Offload = Literal["none", "model", "group"]
 
 none: all parts of the model (such as the VAE) are on the device.
 model: only the part that runs is on the device; the other parts are in host memory.
-group: as `model`, but of the transformer and the text encoder only the layers that run are on the device.
+group: as `model`, but of the transformer and the text encoder, or of one of them, only the layers that run are on the
+    device.
 """
+
+LARGE: tuple[PartName, ...] = ("transformer", "text_encoder")
+"""The parts of a model whose layers can be copied to the device one after the other."""
 
 RESERVE_BYTES = 8 * 1024**3
 """Device memory in bytes that is left free for activations.
 
 For a small model `choose_offload` leaves less: 8 times the bytes of its weights.
 """
-
-BLOCKS_PER_GROUP = 1
-"""The number of transformer blocks that group offloading moves to the device at once."""
 
 
 def choose_device(settings: Settings) -> torch.device:
@@ -136,125 +138,131 @@ def choose_offload(requested: str, sizes: Mapping[str, int], total: int | None, 
     """
     if requested in ("none", "model", "group"):
         return requested  # type: ignore[return-value]
-    weights = sum(sizes.values())
-    reserve = min(RESERVE_BYTES, 8 * weights)
     if total is None or free is None:
         return "none"
-    if max(sizes.values()) + reserve > total:
+    if any(lacks_room(part, sizes, total) for part in sizes):
         return "group"
-    return "none" if weights + reserve <= free else "model"
+    weights = sum(sizes.values())
+    return "none" if weights + _reserve(weights) <= free else "model"
+
+
+def _reserve(weights: int) -> int:
+    """Returns the bytes of device memory that are left free for activations. `weights` are the model's bytes."""
+    return min(RESERVE_BYTES, 8 * weights)
+
+
+def lacks_room(part: str, sizes: Mapping[str, int], total: int | None) -> bool:
+    """Returns True if the device has no room for a part of a model, even if no other part is there.
+
+    sizes: the bytes of each part of the model.
+    total: the bytes of the device's memory; None for a device that shares the host's memory.
+    """
+    return total is not None and sizes[part] + _reserve(sum(sizes.values())) > total
+
+
+def streamed_parts(requested: str, offload: Offload, sizes: Mapping[str, int], total: int | None) -> list[PartName]:
+    """Returns the parts whose layers are copied to the device one after the other.
+
+    requested: `settings.offload`. With "group" they are the transformer and the text encoder; with "auto" only those of
+        the two for which the device has no room.
+    offload: what `choose_offload` made of it.
+    sizes: the bytes of each part of the model.
+    total: the bytes of the device's memory; None for a device that shares the host's memory.
+    """
+    is_wanted = requested == "group"
+    return [part for part in LARGE if offload == "group" and (is_wanted or lacks_room(part, sizes, total))]
 
 
 def place(
-    parts: Mapping[PartName, torch.nn.Module], device: torch.device, offload: Offload, *, pinned: bool = False
+    parts: Mapping[PartName, torch.nn.Module],
+    device: torch.device,
+    offload: Offload,
+    *,
+    pinned: bool = False,
+    streamed: Collection[PartName] = LARGE,
 ) -> None:
     """Places a model's parts (such as the VAE), which are in host memory, on the device, or adds hooks that move them
     there when they run.
 
     offload: "none" moves all parts now. With "model", only one part at a time is on the device. "group" is like
-        "model", but moves the transformer block by block and the text encoder layer by layer.
+        "model", but moves the transformer block by block and the text encoder layer by layer, if they are streamed.
     pinned: True if the weights that are moved to a CUDA GPU may be pinned in host memory. Then they are copied about
         three times as fast. Otherwise "group" copies each layer's weights to a pinned buffer first.
+    streamed: the parts that are streamed with "group".
     """
     if offload == "none":
         for part in parts.values():
             part.to(device)
         return
-    large: tuple[PartName, ...] = ("transformer", "text_encoder")
-    grouped = [name for name in large if offload == "group" and name in parts]
+    grouped = [name for name in streamed if offload == "group" and name in parts]
     for name in grouped:
-        _offload_groups(parts[name], device, by_block=name == "transformer", pinned=pinned)
+        stream(parts[name], device, by_block=name == "transformer", pinned=pinned)
     share_device({name: part for name, part in parts.items() if name not in grouped}, device, pinned=pinned)
-
-
-def _offload_groups(part: torch.nn.Module, device: torch.device, *, by_block: bool, pinned: bool) -> None:
-    """Adds hooks that move the layers of a model's part to the device while they run. On a CUDA GPU, the weights of the
-    next layer are copied while a layer runs, on a stream of their own.
-
-    by_block: True moves whole blocks; False moves each layer by itself.
-    pinned: True if the weights are pinned now; False copies them through a pinned buffer each time.
-    """
-    from diffusers.hooks import apply_group_offloading
-
-    has_streams = device.type == "cuda"
-    if pinned and has_streams:
-        _pin(part)
-    apply_group_offloading(
-        part,
-        onload_device=device,
-        offload_device=torch.device("cpu"),
-        offload_type="block_level" if by_block else "leaf_level",
-        num_blocks_per_group=BLOCKS_PER_GROUP if by_block else None,
-        use_stream=has_streams,
-        # A recorded stream would let the host run ahead of the device, because copies are faster than the layers. Then
-        # all weights would be on the device after all.
-        record_stream=False,
-        low_cpu_mem_usage=not pinned,
-    )
-
-
-def _pin(part: torch.nn.Module) -> None:
-    """Moves the weights of a model's part to pinned memory, one at a time, so that at most one is in memory twice."""
-    for tensor in (*part.parameters(), *part.buffers()):
-        tensor.data = tensor.data.pin_memory()
 
 
 class _Weights(Protocol):
     """The weights of a part, which are on the device between `onload` and `release`."""
 
-    def onload(self) -> None: ...
+    def onload(self) -> bool: ...
     def release(self) -> None: ...
 
 
-class _ChangingWeights:
+class _MovedWeights:
     """The weights of a part that are moved from the host to the device and back, and are never in both.
 
-    They are used in place of `HostCopies`, which keeps weights in host memory all the time. That would be wrong for
-    weights that may change on the device, and useless if device and host share their memory.
+    They are used in place of `HostCopies` if device and host share their memory, where a second copy would be a waste.
     """
 
     def __init__(self, part: torch.nn.Module, device: torch.device) -> None:
         self._part = part
         self._device = device
 
-    def onload(self) -> None:
+    def onload(self) -> bool:
         self._part.to(self._device)
+        return False
 
     def release(self) -> None:
         self._part.to("cpu")
 
 
 class _OnDevice(ModelHook):  # type: ignore[misc]
-    """A hook of a part: before each run, it moves the part's weights to the device, and those of other parts away."""
+    """A hook of a part: before each run, it moves the part's weights to the device, and those of other parts away.
+
+    on_copied: called after the part's weights were copied to the device, where they are the original ones then.
+    """
 
     def __init__(self, own: _Weights, others: Sequence[_Weights]) -> None:
         self.own = own
         self.others = others
+        self.on_copied: Callable[[], None] = _nothing
 
     def pre_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         for other in self.others:
             other.release()
-        self.own.onload()
+        if self.own.onload():
+            self.on_copied()
         return args, kwargs
+
+
+def _nothing() -> None:
+    """Does nothing."""
 
 
 def share_device(parts: Mapping[PartName, torch.nn.Module], device: torch.device, *, pinned: bool = False) -> None:
     """Adds hooks so that only one of a model's parts (such as the VAE) is on the device at a time.
 
     A call of a part's `forward`, `encode` or `decode` moves the part to the device, and the other parts to the host.
-    Adapters may change the transformer's weights. Other weights never change, so those that go to a CUDA GPU also stay
-    in host memory, and are not copied back.
+    The weights that go to a CUDA GPU also stay in host memory, and are not copied back. So changes that are made on
+    the GPU last only until another part runs (see `changed_when_copied`).
 
     parts: they are in host memory now.
     pinned: True to move the weights that stay in host memory to pinned memory, which a GPU reads fast.
     """
 
-    def weights_of(name: PartName) -> _Weights:
-        if name == "transformer" or device.type != "cuda":
-            return _ChangingWeights(parts[name], device)
-        return HostCopies(parts[name], device, pinned=pinned)
+    def weights_of(part: torch.nn.Module) -> _Weights:
+        return HostCopies(part, device, pinned=pinned) if device.type == "cuda" else _MovedWeights(part, device)
 
-    weights = {name: weights_of(name) for name in parts}
+    weights = {name: weights_of(part) for name, part in parts.items()}
     for name, part in parts.items():
         add_hook_to_module(part, _OnDevice(weights[name], [each for other, each in weights.items() if other != name]))
 
@@ -265,6 +273,32 @@ def bring(part: Any) -> None:
     hook = getattr(part, "_hf_hook", None)
     if hook is not None:
         hook.pre_forward(part)
+
+
+def send_away(part: Any) -> None:
+    """Moves a part of a model to host memory, if the model's parts take turns on the device (see `share_device`).
+    Otherwise does nothing."""
+    hook = getattr(part, "_hf_hook", None)
+    if hook is not None:
+        hook.own.release()
+
+
+@contextmanager
+def changed_when_copied(part: Any, change: Callable[[], None]) -> Iterator[None]:
+    """Context manager for changing the weights of a part on the device.
+
+    Inside its block, `change` is called each time that the original weights were copied to the device because the part
+    runs. It is never called if the part does not share the device with other parts (see `share_device`).
+    """
+    hook = getattr(part, "_hf_hook", None)
+    if hook is None:
+        yield
+        return
+    hook.on_copied = change
+    try:
+        yield
+    finally:
+        hook.on_copied = _nothing
 
 
 VALUES_PER_CHANNEL = 26

@@ -42,6 +42,13 @@ class Originals:
             self._copies[name] = copy.copy_(weight, non_blocking=is_pinned)
         return self._copies[name]
 
+    def use_weights(self, transformer: torch.nn.Module) -> None:
+        """Uses the transformer's weights themselves as the copies. They are in host memory now and never change there:
+        adapters are merged into the copies of them that are on the device while the transformer runs."""
+        for name, layer in linear_layers(transformer).items():
+            if merges(layer, self):
+                self._copies[name] = layer.weight.data
+
     def copy_all(self, transformer: torch.nn.Module) -> None:
         """Copies all weights that adapters may be merged into now, so that no request waits for the copies."""
         for name, layer in linear_layers(transformer).items():
@@ -111,6 +118,10 @@ class MergedLayer:
         merge(weight, original, self._changes, strengths)
         self._strengths = strengths
 
+    def weight_was_replaced(self) -> None:
+        """Must be called after the weight was replaced by a copy of the original one."""
+        self._strengths = self._base
+
     def restore(self) -> None:
         """Copies the original weight back, bit for bit.
 
@@ -119,7 +130,9 @@ class MergedLayer:
         if self._strengths == self._base:
             return
         weight = self._layer.weight.data
-        weight.copy_(self._originals.copy_of(self._name, weight), non_blocking=True)
+        copy = self._originals.copy_of(self._name, weight)
+        if weight.data_ptr() != copy.data_ptr():  # they are the same if the changed weight has left the device
+            weight.copy_(copy, non_blocking=True)
         self._strengths = self._base
 
 

@@ -1,7 +1,7 @@
 """Loads all parts of a model, for any family, each in the dtype that suits it, and places them on the device."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -50,7 +50,7 @@ class Loaded:
     text_place: where the text encoder's weights are while nothing is encoded: "device", or "pinned" or "host" (two
         kinds of host memory). If not "device", these weights are in host memory now.
     blocks: the compiled blocks of the transformer; None if they are not compiled.
-    eight_bits: how the transformer uses 8-bit floats.
+    eight_bits: how the transformer uses 8-bit floats. If its blocks cannot be compiled, "products" means "storage".
     """
 
     parts: Mapping[PartName, Any]
@@ -69,7 +69,9 @@ class Loaded:
         plan, their videos may differ slightly."""
         place = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
         how = "compiled" if self.blocks is not None and self.blocks.is_on else "not compiled"
-        short = {"none": "", "storage": ", weights in fp8", "products": ", products in fp8"}[self.eight_bits]
+        stored = ", weights in fp8"
+        products = ", products in fp8" if how == "compiled" else stored
+        short = {"none": "", "storage": stored, "products": products}[self.eight_bits]
         return f"{str(self.dtype).removeprefix('torch.')} on {place}, {how}{short}"
 
     def text_encoder(self, make: Callable[..., EncoderT], card: ModelCard, settings: Settings) -> EncoderT:
@@ -88,17 +90,20 @@ class Loaded:
             dtype=self.dtype,
             cache_entries=settings.prompt_cache_entries,
             place=self.text_place,
-            offloaded=self.offload != "none",
         )
 
     def warm_up(self, settings: Settings, evaluate: Callable[[Any, torch.device, torch.dtype], None]) -> None:
-        """Compiles the transformer's blocks now instead of at the first request, if they are to be compiled at all.
+        """Compiles the transformer's blocks now instead of at the first request, if they are to be compiled at all. If
+        that fails, the transformer does not multiply in 8 bits either, which would only take longer.
 
         evaluate: called with the transformer, its device and its dtype. It evaluates the transformer on a few small
             frames.
         """
         if self.blocks is not None:
-            warm_up(self.blocks, settings, partial(evaluate, self.parts["transformer"], self.device, self.dtype))
+            transformer = self.parts["transformer"]
+            warm_up(self.blocks, settings, partial(evaluate, transformer, self.device, self.dtype))
+            if not self.blocks.is_on:
+                fp8.only_store(transformer)
 
 
 class PartSource(Protocol):
@@ -165,36 +170,45 @@ def load_parts(
     decision = decide(settings, device)
     blocks = CompiledBlocks(block_forward) if decision.is_on and block_forward is not None else None
     memories = memory.memories(device)
-    sizes_in = partial(part_bytes, opened, dtype)
+    is_short = needs_short_text(settings, part_bytes(opened, dtype, "none"), memories.device)
+    sizes_in = partial(part_bytes, opened, dtype, has_short_text=is_short)
     mode, why = choose_mode(settings, device, sizes_in, are_compiled=blocks is not None)
     sizes = sizes_in(mode)
     offload = memory.choose_offload(settings.offload, sizes, memories.device, memory.free_bytes(device))
+    streamed = memory.streamed_parts(settings.offload, offload, sizes, memories.device)
     leaving = TEXT_PARTS if offload == "none" and text_leaves(sizes, memories) else ()
     parts: dict[PartName, Any] = {}
     for step, (part, checkpoint) in enumerate(opened.items()):
         on_progress(Progress(f"load {part}", step, len(opened)))
-        direct = offload == "none" and (part != "transformer" or mode == "none") and part not in leaving
+        is_rounded = {"transformer": mode != "none", "text_encoder": is_short}.get(part, False)
+        direct = offload == "none" and not is_rounded and part not in leaving
         parts[part] = source.load(checkpoint, memory.part_dtype(part, dtype), device if direct else "cpu")
+        if part == "text_encoder" and is_short:
+            fp8.convert_text(parts[part], device)
         if part == "transformer":
             prepare_transformer(parts[part])
             if blocks is not None:
                 blocks.attach(parts[part])
             fp8.convert(parts[part], mode, dtype, device)
     pinned = may_pin(sum(sizes.values()), memories)
-    memory.place(
-        {part: module for part, module in parts.items() if part not in leaving}, device, offload, pinned=pinned
-    )
+    staying = {part: module for part, module in parts.items() if part not in leaving}
+    memory.place(staying, device, offload, pinned=pinned, streamed=streamed)
     on_progress(Progress("load", len(opened), len(opened)))
     usual = memory.choose_offload(settings.offload, sizes, memories.device, memories.device)
     home = copies_home(sizes, mergeable_bytes(parts["transformer"]), usual, memories)
-    if home == "device" and offload != usual:
-        home = "host"  # other programs use the device's memory, so that not even the model fits
+    originals_stay = offload == "model" and device.type == "cuda" and home != "none"
+    if originals_stay:
+        home = "pinned" if pinned else "host"
     place = text_place(sizes, home, memories) if leaving else "device"
-    log.info("%s: %s", card.name, described(offload, home, place, pinned=pinned))
+    log.info("%s: %s", card.name, described(offload, home, place, streamed, pinned=pinned))
     log.info("The transformer's blocks are %s (%s).", "compiled" if blocks else "not compiled", decision.reason)
     log.info("%s", why)
+    if is_short:
+        log.info("The text encoder's weights are stored in 8 bits, because otherwise the GPU has no room for them.")
     originals = Originals(home)
-    if home in ("pinned", "host") and adapters(card, settings):
+    if originals_stay:
+        originals.use_weights(parts["transformer"])
+    elif home in ("pinned", "host") and adapters(card, settings):
         originals.copy_all(parts["transformer"])  # takes seconds, which the first request would wait for
     return Loaded(parts, source.tokenizer(card, settings), device, dtype, offload, originals, place, blocks, mode)
 
@@ -205,21 +219,45 @@ TOO_LARGE = (
 )
 
 
-def part_bytes(opened: Mapping[PartName, checkpoints.Checkpoint], dtype: torch.dtype, mode: fp8.Mode) -> dict[str, int]:
+def needs_short_text(settings: Settings, sizes: Mapping[str, int], total: int | None) -> bool:
+    """Returns True if the weights of the text encoder are stored in 8 bits: if the settings allow it, and the device
+    has no room for them otherwise.
+
+    sizes: the bytes of each part of the model without 8-bit floats.
+    total: the bytes of the device's memory; None for a device that shares the host's memory.
+    """
+    return settings.quantise == "fp8" and "text_encoder" in sizes and memory.lacks_room("text_encoder", sizes, total)
+
+
+def part_bytes(
+    opened: Mapping[PartName, checkpoints.Checkpoint],
+    dtype: torch.dtype,
+    mode: fp8.Mode,
+    *,
+    has_short_text: bool = False,
+) -> dict[str, int]:
     """Returns the bytes of the weights of each part of a model, such as the VAE.
 
     opened: the parts' checkpoints.
     dtype: the transformer's dtype.
     mode: how the transformer uses 8-bit floats.
+    has_short_text: True if the weights of the text encoder are stored in 8 bits.
     """
     sizes: dict[str, int] = {
         part: checkpoint.num_elements * memory.part_dtype(part, dtype).itemsize for part, checkpoint in opened.items()
     }
     if "transformer" in opened:
-        weights = opened["transformer"].weights
-        shapes = {name: weight.info.shape for name, weight in weights.items()}
-        sizes["transformer"] = fp8.num_bytes(shapes, mode, dtype, opened["transformer"].scaled)
+        sizes["transformer"] = fp8.num_bytes(_shapes(opened["transformer"]), mode, dtype, opened["transformer"].scaled)
+    if "text_encoder" in opened and has_short_text:
+        shapes = _shapes(opened["text_encoder"])
+        usual = memory.part_dtype("text_encoder", dtype)
+        sizes["text_encoder"] = fp8.stored_bytes(shapes, fp8.chosen_in_text(shapes), usual)
     return sizes
+
+
+def _shapes(checkpoint: checkpoints.Checkpoint) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the weights in a checkpoint, by name."""
+    return {name: weight.info.shape for name, weight in checkpoint.weights.items()}
 
 
 def choose_mode(
@@ -253,19 +291,24 @@ def without_streaming(mode: fp8.Mode, sizes: Callable[[fp8.Mode], Mapping[str, i
     return "storage" if with_products == "group" != stored else mode
 
 
-def described(offload: memory.Offload, home: Home, place: TextPlace, *, pinned: bool) -> str:
+def described(
+    offload: memory.Offload, home: Home, place: TextPlace, streamed: Sequence[PartName], *, pinned: bool
+) -> str:
     """Returns a sentence for the log about where a model's weights and their copies are.
 
     offload: where the weights are (see `memory.choose_offload`).
     home: where the copies of the original weights are. Weights with merged adapters are restored from them.
     place: where the text encoder is while nothing is encoded, if all other weights are on the device.
+    streamed: the parts whose layers are copied to the device one after the other.
     pinned: True if weights that are copied to the device when their layer runs are in pinned host memory.
     """
-    streamed = f"streamed from {'pinned' if pinned else 'ordinary, so slower,'} host memory"
+    kind = "pinned" if pinned else "ordinary, so slower,"
+    names = " and ".join(f"the {part.replace('_', ' ')}" for part in streamed)
+    verb = "is" if len(streamed) == 1 else "are"
     weights = {
         "none": "all weights are on the device",
         "model": "the part that runs is on the device",
-        "group": f"the transformer and the text encoder are {streamed}",
+        "group": f"{names} {verb} streamed from {kind} host memory",
     }
     ways = {
         "device": "adapters are merged into the weights, with copies beside them",

@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from cachetools import LRUCache, cachedmethod
 
+from longtake.models import memory
 from longtake.models.budget import TextPlace
 from longtake.models.host_copies import HostCopies
 
@@ -35,9 +36,8 @@ class TextEncoder(ABC, Generic[EncodedT]):
     dtype: the dtype of encoded prompts. The weights may have another one.
     cache_entries: the largest number of encoded prompts in the cache.
     place: where the weights are while nothing is encoded: "device", or "pinned" or "host" (two kinds of host memory).
-        If it is not "device", the modules must be in host memory when the encoder is made.
-    offloaded: True if hooks (see `memory.place`) move the weights to the device and back. Then the methods that move
-        them do nothing.
+        If it is not "device", the modules must be in host memory when the encoder is made. It is "device" if hooks move
+        the weights (see `memory.place`).
     """
 
     def __init__(
@@ -50,7 +50,6 @@ class TextEncoder(ABC, Generic[EncodedT]):
         dtype: torch.dtype,
         cache_entries: int,
         place: TextPlace = "device",
-        offloaded: bool = False,
     ) -> None:
         self.modules = modules
         self.tokenizer = tokenizer
@@ -58,9 +57,8 @@ class TextEncoder(ABC, Generic[EncodedT]):
         self.device = device
         self.dtype = dtype
         self.cache: LRUCache[Any, EncodedT] = LRUCache(cache_entries)
-        self.offloaded = offloaded
-        leaves = place != "device" and not offloaded
-        self._copies = [HostCopies(module, device, pinned=place == "pinned") for module in modules] if leaves else []
+        copied = modules if place != "device" else []
+        self._copies = [HostCopies(module, device, pinned=place == "pinned") for module in copied]
 
     def encode(self, prompt: str) -> EncodedT:
         """Returns the encoded prompt on the encoder's device.
@@ -96,6 +94,7 @@ class TextEncoder(ABC, Generic[EncodedT]):
         for own, copies in zip(self.modules, self._copies, strict=False):
             if own is module:
                 copies.onload()
+        memory.bring(module)
 
     def onload(self) -> None:
         """Moves all weights to the device if they are not there."""
@@ -109,3 +108,5 @@ class TextEncoder(ABC, Generic[EncodedT]):
         """
         for copies in self._copies:
             copies.release()
+        for module in self.modules:
+            memory.send_away(module)

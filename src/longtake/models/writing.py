@@ -82,7 +82,7 @@ def write(
     ends: the tokens that end a text.
     on_token: called with the number of tokens up to now, after each one. It can end the writing by an exception.
     is_fixed: False stores keys and values in memory that grows. True stores them in a `FixedMemory`, which is faster on
-        a CUDA GPU; this is not possible if the model has hooks that move its weights.
+        a CUDA GPU; this is not possible if the model is streamed, because its weights then move between two tokens.
     """
     from transformers import DynamicCache
 

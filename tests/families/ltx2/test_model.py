@@ -11,13 +11,16 @@ from torch import Tensor
 
 from longtake.errors import BadCheckpoint
 from longtake.families.ltx2.model import LTX2Model, load
-from longtake.models import gemma, registry
+from longtake.models import gemma, memory, registry
 from longtake.models.compiled import obstacle
+from longtake.models.parts import InstalledParts, part_bytes
 from longtake.models.registry import missing
+from longtake.models.streaming import is_streamed
 from longtake.settings import Settings
 from longtake.video import Progress
 from tests.models import small, small_ltx2
 from tests.models.cards import ltx2_card
+from tests.simulated_gpu import can_simulate, simulated_gpus
 
 NAME = "ltx-2.3"
 
@@ -59,7 +62,6 @@ def test_the_parts_come_in_eval_mode_and_progress_is_reported(whole: Path) -> No
         "load transformer",
         "load",
     ]
-    assert not model.text.offloaded
     assert model.text.num_tokens == 16
 
 
@@ -89,7 +91,7 @@ def test_the_published_file_is_the_same_model(whole: Path, tmp_path: Path) -> No
 def test_the_same_numbers_however_it_is_placed(whole: Path, offload: str) -> None:
     plain = load(ltx2_card(NAME), _settings(whole.parent))
     moved = load(ltx2_card(NAME), _settings(whole.parent, offload=offload))
-    assert moved.text.offloaded
+    assert is_streamed(moved.text.encoder) == (offload == "group")
     for _ in range(2):
         for ours, theirs in zip(_velocity(plain), _velocity(moved), strict=True):
             assert torch.equal(ours, theirs)
@@ -117,6 +119,27 @@ def test_sound_stays_in_float32_and_fp8_is_for_the_transformer(whole: Path) -> N
     for rough, exact in zip(_velocity(model), _velocity(plain), strict=True):
         assert rough.dtype == torch.bfloat16
         assert 0 < (rough.float() - exact).abs().max() < 0.5 * exact.abs().max()
+
+
+@pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone")
+def test_a_text_encoder_without_room_on_the_gpu_is_stored_in_8_bits_where_that_is_allowed(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is then not streamed, so that a prompt can be written fast."""
+    sizes = part_bytes(InstalledParts().open(ltx2_card(NAME), _settings(whole.parent)), torch.float32, "none")
+    total = sizes["text_encoder"] + 8 * sum(sizes.values()) - 1
+    with simulated_gpus(monkeypatch, total=total) as gpus:
+        changes = {"device": "cuda:1", "dtype": "float32"}
+        for quantise, in_bits in (("none", set[torch.dtype]()), ("fp8", {torch.float8_e4m3fn})):
+            model = load(ltx2_card(NAME), _settings(whole.parent).model_copy(update=changes | {"quantise": quantise}))
+            encoder = model.text.encoder
+            assert {weight.dtype for weight in encoder.parameters()} == {torch.float32} | in_bits
+            assert is_streamed(encoder) != bool(in_bits)
+            with memory.current_gpu(model.device), torch.inference_mode():
+                assert model.text.encode("a red ball").video.isfinite().all()
+                model.text.release()
+            del model, encoder
+        assert gpus.peak < total
 
 
 def test_without_an_upsampler(whole: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from longtake.models.budget import Memories
 from longtake.models.checkpoints import Checkpoint
 from longtake.models.compiled import obstacle
 from longtake.models.fp8 import Mode
+from longtake.models.lora_fit import linear_layers
 from longtake.models.merging import Originals
 from longtake.models.parts import InstalledParts, choose_mode, part_bytes, without_streaming
 from longtake.models.registry import WEIGHTS, LTXVCard, ModelCard, PartName
@@ -24,6 +25,7 @@ from longtake.settings import Settings
 from longtake.video import OnProgress, Progress
 from tests.models import small
 from tests.models.cards import ltxv_card
+from tests.simulated_gpu import can_simulate, simulated_gpus
 
 NAME = "ltxv-13b-0.9.7-dev"
 
@@ -40,7 +42,7 @@ def test_loads_a_folder_in_diffusers_layout(tmp_path: Path, small_model: Path) -
     assert small.same(model.vae.state_dict(), small.vae().state_dict())
     assert model.upsampler is not None
     assert small.same(model.upsampler.state_dict(), small.upsampler().state_dict())
-    assert (model.device, model.transformer.dtype, model.text.offloaded) == (torch.device("cpu"), torch.float32, False)
+    assert (model.device, model.transformer.dtype) == (torch.device("cpu"), torch.float32)
     assert model.text.encode("a red ball").embeddings.shape == (1, 256, 12)
     assert [progress.step for progress in reports] == [0, 1, 2, 3, 4]
 
@@ -135,14 +137,22 @@ def test_a_text_encoder_without_room_is_loaded_into_host_memory(
     assert copied == [(model.text.encoder, torch.device("meta"), False)]
 
 
+@pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone")
 def test_copies_are_in_host_memory_if_other_programs_use_the_device(
     tmp_path: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """They are the weights themselves, which stay there."""
     monkeypatch.setattr(memory, "memories", lambda device: Memories(10**12, None))
+    settings = _settings(tmp_path, small_model).model_copy(update={"device": "cuda"})
     homes = []
-    for free in (10**12, 1):
-        monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
-        homes.append(load(ltxv_card(NAME), _settings(tmp_path, small_model)).originals.home)
+    with simulated_gpus(monkeypatch):
+        for free in (10**12, 1):
+            monkeypatch.setattr(memory, "free_bytes", lambda device, free=free: free)
+            model = load(ltxv_card(NAME), settings)
+            homes.append(model.originals.home)
+        for name, layer in linear_layers(model.transformer).items():
+            weight = layer.weight.data
+            assert model.originals.copy_of(name, weight).data_ptr() == weight.data_ptr()
     assert homes == ["device", "host"]
 
 
