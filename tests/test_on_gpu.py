@@ -12,6 +12,7 @@ from PIL import Image
 from longtake.endpoints import ltx23, ltxv097, ltxv098
 from longtake.endpoints.validation import parse
 from longtake.families.ltx2.plan import LTX2Plan
+from longtake.models import compiled, fp8
 from longtake.models.choice import named_model
 from longtake.models.registry import LTXVCard, card, missing
 from longtake.planning import Overrides
@@ -32,6 +33,7 @@ class Case:
     """A request: its endpoint, its model and its fields, and the settings that differ from the defaults.
 
     total: the bytes of the GPU's memory.
+    is_compiled: True if the GPU computes compiled blocks, so that `fp8` means products in 8 bits.
     """
 
     module: Any
@@ -39,9 +41,13 @@ class Case:
     fields: Mapping[str, Any]
     changes: Mapping[str, Any] = field(default_factory=dict)
     total: int = 80 * 10**9
+    is_compiled: bool = False
 
-    def but(self, fields: Mapping[str, Any], total: int = 80 * 10**9, **changes: Any) -> "Case":
-        return replace(self, fields={**self.fields, **fields}, changes=changes, total=total)
+    def but(
+        self, fields: Mapping[str, Any], total: int = 80 * 10**9, is_compiled: bool = False, **changes: Any
+    ) -> "Case":
+        own = {**self.fields, **fields}
+        return replace(self, fields=own, changes=changes, total=total, is_compiled=is_compiled)
 
 
 DISTILLED = {"use_multiscale": True, "distill_lora_first_pass_scale": 0.3}
@@ -53,10 +59,17 @@ CASES = {
     "2.3 in two passes, with a text encoder that leaves the GPU": LTX2.but(DISTILLED, offload="none", total=4 * 10**8),
     "2.3 with guidance in fp8": LTX2.but(GUIDED, quantise="fp8"),
     "0.9.8 with the detail pass, one part at a time": LTXV.but({"enable_detail_pass": True}, offload="model"),
-    "0.9.8 in fp8, streamed": LTXV.but({}, quantise="fp8", offload="group"),
+    "0.9.8, compiled, products in fp8, streamed": LTXV.but({}, is_compiled=True, quantise="fp8", offload="group"),
     "0.9.7": Case(ltxv097, "ltxv-tiny", {"num_inference_steps": 3}),
 }
 LONG = {
+    "2.3 with guidance, compiled, products in fp8": LTX2.but(GUIDED, is_compiled=True, quantise="fp8"),
+    "2.3 with adapters beside products in fp8, compiled, streamed": LTX2.but(
+        DISTILLED, is_compiled=True, quantise="fp8", offload="group"
+    ),
+    "2.3 with guidance in float16, compiled": LTX2.but(GUIDED, is_compiled=True, dtype="float16"),
+    "0.9.8 in float16": LTXV.but({}, dtype="float16"),
+    "2.3 in two passes with adapters, one part at a time": LTX2.but(DISTILLED, offload="model"),
     "2.3 backward in bfloat16, streamed": LTX2.but({**BACKWARD, **DISTILLED}, dtype="bfloat16", offload="group"),
 }
 
@@ -129,12 +142,18 @@ def test_the_bits_are_those_of_the_cpu(case: Case, clip: Path, tmp_path: Path, m
     one, of which a preview is made, and those with offloaded weights. Saved windows are read onto the GPU."""
     here, resume = _settings(case, "cpu"), Resume(tmp_path)
     expected = FirstStep()
-    video = _run(case, Runner(here), here, clip, tmp_path, previews=expected).path.read_bytes()
+    with pytest.MonkeyPatch.context() as on_cpu:
+        if case.is_compiled and here.quantise == "fp8":  # as on a GPU; otherwise a CPU stores weights in 8 bits
+            on_cpu.setattr(fp8, "choose_mode", lambda *_, **__: ("products", ""))
+        video = _run(case, Runner(here), here, clip, tmp_path, previews=expected).path.read_bytes()
     here = _settings(case, "cuda:1")
     with simulated_gpus(monkeypatch, total=case.total, forbidden=frozenset({0})) as gpus:
+        if case.is_compiled:
+            monkeypatch.setattr(compiled, "obstacle", lambda device: None)
         runner, first = Runner(here), FirstStep(gpus)
         options: dict[str, Any] = {"previews": first, "on_progress": first.on_progress, "resume": resume}
         assert _run(case, runner, here, clip, tmp_path, **options).path.read_bytes() == video
+        assert (", compiled" in runner.load(card(case.model)).arithmetic) == case.is_compiled
         assert first.pictures == expected.pictures
         assert len(first.waits) > 1
         assert case.changes.get("offload", "none") != "none" or len({*first.waits[1:]}) == 1

@@ -213,6 +213,11 @@ class StageClock:
         return found
 
     @property
+    def starts(self) -> list[tuple[str, float]]:
+        """The beginnings of the stages on the host's clock `perf_counter`, in order; one for each report."""
+        return [(mark.stage, mark.host_s) for mark in self._marks]
+
+    @property
     def steps(self) -> list[float]:
         """The seconds of each sampling step."""
         pairs = zip(self._marks, self._marks[1:], strict=False)

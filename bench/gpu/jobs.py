@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,13 @@ class Case:
     name: the name in figures.
     endpoint: the endpoint.
     quick: the parameters that make the request cheap for `--quick`.
+    named: the parameters that differ from the defaults.
     """
 
     name: str
     endpoint: Endpoint[Any, Any]
     quick: Mapping[str, Any]
+    named: Mapping[str, Any] = field(default_factory=dict)
 
 
 QUICK = Overrides(new_frames=8, quality="low", write_mode="fast")
@@ -107,7 +109,7 @@ class Bench:
     def job(self, case: Case) -> Iterator[Job]:
         """Context manager that gives the job of a case: its plan and its opened source."""
         quick = self.machine.quick
-        named = {"prompt": PROMPT, "seed": 1, **(case.quick if quick else {})}
+        named = {"prompt": PROMPT, "seed": 1, **case.named, **(case.quick if quick else {})}
         data = request_data(case.endpoint, named, {}, str(self.clip()))
         request = parse(case.endpoint.Request, data, forbid_unknown=True)
         choice, fetcher = ModelChoice(self.card(case)), Fetcher(allow_local=True)

@@ -4,12 +4,14 @@ for the same work."""
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from bench.gpu.device import StageClock, empty_memory, peak_gb, reset_peak, seconds_of, synchronise
 from bench.gpu.figures import Figure, Figures
+from bench.gpu.idle import busy_spans, by_stage, gaps
 from bench.gpu.jobs import CASES, Bench, Case
 from bench.gpu.pipelines import PIPELINES, task
 from bench.gpu.true_size import ADAPTER_RANK, write_adapter
@@ -20,6 +22,7 @@ def measure(bench: Bench, figures: Figures) -> None:
     """Measures the requests. The dear ones come last, so that a short time gives most figures."""
     for name in ("0.9.8", "2.3"):
         _first_and_warm(bench, figures, CASES[name])
+    _idle(bench, figures, replace(CASES["0.9.8"], named={"resolution": "480p"}))
     # The model of 0.9.7 has the sizes of 0.9.8's, so one request with 40 steps is enough.
     _loaded(bench, figures, CASES["0.9.7"])
 
@@ -85,6 +88,34 @@ def request(bench: Bench, case: Case, runner: Runner) -> Figure:
     if peaks:
         details["peaks"] = peaks
     return Figure(seconds, peak_gb=max(peaks.values()) if peaks else None, details=details)
+
+
+def _idle(bench: Bench, figures: Figures, case: Case) -> None:
+    """Measures how long the device does nothing in a small request, which is what a second one could use meanwhile."""
+    name = f"{case.name}: the device idles in a warm request at 480p"
+    if not figures.lack(name):
+        return
+
+    def idle() -> Figure:
+        clock = StageClock()
+        with bench.job(case) as job:
+            path = bench.folder / "idle.mp4"
+            busy, whole = busy_spans(bench.machine, lambda: runner.run(job, path, on_progress=clock))
+        found, seconds = gaps(busy, whole), whole[1] - whole[0]
+        idle_s = sum(stop - start for start, stop in found)
+        details: dict[str, Any] = {
+            "of seconds": seconds,
+            "by stage": by_stage(found, clock.starts),
+            "longest": sorted((stop - start for start, stop in found), reverse=True)[:8],
+            "overlapping is worth at most, times": seconds / (seconds - idle_s),
+        }
+        return Figure(idle_s, details=details)
+
+    with _runner(bench, case) as runner:
+        runner.load(bench.card(case))
+        if not bench.machine.quick:
+            request(bench, case, runner)
+        figures.add(name, idle)
 
 
 def _pipeline(bench: Bench, case: Case) -> Figure:

@@ -12,6 +12,7 @@ from bench.gpu import bundle, requests
 from bench.gpu.__main__ import main
 from bench.gpu.device import Machine
 from bench.gpu.figures import Figure, Figures, read_figures, table
+from bench.gpu.idle import by_stage, gaps, merged
 from bench.gpu.jobs import Bench, Case
 from bench.gpu.true_size import checkpoint
 from longtake.models.checkpoints import empty_model
@@ -53,6 +54,15 @@ def test_each_lever_is_measured_and_an_existing_file_is_continued(
     assert set(read_figures(out)[1]) == set(figures)
 
 
+def test_the_gaps_between_a_devices_work_are_those_of_the_stage_in_which_they_begin() -> None:
+    busy = merged([(3.0, 4.0), (1.0, 2.0), (1.5, 2.5), (2.505, 3.0)])
+    assert busy == [(1.0, 2.5), (2.505, 4.0)]
+    found = gaps(busy, (0.5, 5.0))
+    assert found == [(0.5, 1.0), (4.0, 5.0)], "a gap of 5 ms is too short for other work"
+    starts = [("prepare", 0.9), ("sampling", 1.0), ("frames", 3.0)]
+    assert by_stage(found, starts) == {"prepare": 0.5, "frames": 1.0}
+
+
 def test_each_request_is_measured_with_its_stages(tmp_path: Path) -> None:
     out = tmp_path / "requests.json"
     main(["requests", "--quick", "--out", str(out)])
@@ -60,12 +70,15 @@ def test_each_request_is_measured_with_its_stages(tmp_path: Path) -> None:
     assert {name.split(":")[0] for name in figures} == {"0.9.8", "0.9.7", "2.3"}
     assert sum("diffusers" in name for name in figures) == 2
     for name, figure in figures.items():
-        if "diffusers" not in name:
+        if "diffusers" not in name and "idles" not in name:
             stages = figure.details["stages"]
             assert {"prepare", "context", "prompt", "encode", "sampling", "frames"} <= set(stages)
             assert sum(stages.values()) == pytest.approx(figure.seconds, abs=0.5)
     assert len(figures["2.3: warm request"].details["steps"]) == 8 + 3
     assert "load" in figures["2.3: first request after start"].details["stages"]
+    idle = figures["0.9.8: the device idles in a warm request at 480p"]
+    assert 0 < idle.seconds < idle.details["of seconds"]
+    assert sum(idle.details["by stage"].values()) == pytest.approx(idle.seconds)
     assert "2.3: warm request" in table(out)
 
 
@@ -78,6 +91,7 @@ def test_a_warm_request_follows_another_one_also_after_a_stop(tmp_path: Path, mo
 
     monkeypatch.setattr(requests, "request", noted)
     monkeypatch.setattr(requests, "_pipeline", lambda bench, case: Figure(1.0))
+    monkeypatch.setattr(requests, "_idle", lambda bench, figures, case: None)
     figures = Figures(None, {})
     figures.add("0.9.8: first request after start", lambda: Figure(1.0))
     requests.measure(Bench(Machine.here(quick=True), tmp_path), figures)
