@@ -159,6 +159,8 @@ def test_a_changing_price_is_spoken_once_it_rests(served: Served, tab: "Page") -
         ".size === 1"
     )
     assert tab.evaluate("() => window.spoken") == [spoken.text_content()]
+    tab.locator("dl.frames").wait_for()
+    assert tab.locator("dl[role]").count() == 0, "a list of terms with another role is no list to screen readers"
 
 
 def test_copying_without_https_keeps_the_focus(served: Served, tab: "Page") -> None:

@@ -117,6 +117,7 @@ def test_a_comparison_has_one_row_for_the_seed(served: Served, tab: "Page") -> N
         finished(served, served.claim())
     tab.goto(f"{served.url}/compare?a={ids[0]}&b={ids[1]}")
     tab.get_by_role("row", name="Model").wait_for()
+    assert all(tab.locator("#differences thead th").all_text_contents()), "screen readers tell the head of each column"
     heads = tab.locator("#differences tbody th").all_inner_texts()
     assert [head.lower() for head in heads].count("seed") == 1
 

@@ -126,7 +126,7 @@ def test_several_requests_are_deleted_at_once_and_leave_the_list(served: Served,
     row.filter(has_text="still waits").wait_for()
     assert row.filter(has_text="still waits").get_by_label("Select").count() == 0
     for prompt in ("apple", "birch"):
-        row.filter(has_text=prompt).get_by_label("Select").check()
+        tab.get_by_role("checkbox", name=f"Select: {prompt}", exact=True).check()
     tab.get_by_text("2 selected").wait_for()
     assert "compare?a=" in str(tab.get_by_role("link", name="Compare").get_attribute("href"))
     tab.locator("input[name=q]").fill("cedar")
@@ -198,7 +198,7 @@ def test_a_cancelled_request_shows_its_seed_and_runs_again(served: Served, tab: 
 def test_a_row_with_the_focus_shows_that_its_request_was_cancelled(served: Served, tab: "Page") -> None:
     submit(served, "a cat")
     tab.goto(f"{served.url}/history")
-    tab.get_by_role("button", name="Cancel", exact=True).focus()
+    tab.get_by_role("button", name="Cancel: a cat", exact=True).focus()
     tab.keyboard.press("Enter")
     tab.locator(".request.cancelled").wait_for()
     assert tab.evaluate("() => document.activeElement.closest('.request') !== null")

@@ -8,7 +8,7 @@ import { stringify } from "./json.js";
 import { pair } from "./pair.js";
 import "./shell.js";
 import { picture } from "./thumbnail.js";
-import { STATES, dollars, plural, seconds, when } from "./words.js";
+import { STATES, dollars, line, plural, seconds, when } from "./words.js";
 
 async function start() {
   const query = new URLSearchParams(location.search);
@@ -47,7 +47,7 @@ function single(entry) {
 
 function caption(entry) {
   const seed = seedOf(entry);
-  const facts = [seed && `seed ${seed}`, when(entry.completed_at)].filter(Boolean).join(" · ");
+  const facts = line([seed && `seed ${seed}`, when(entry.completed_at)]);
   const link = el("a", { href: requestPage(entry) }, entry.prompt || entry.endpoint);
   const source = extendPage(entry.endpoint, entry.video.url);
   const extend = el("a", { href: source }, "Extend");

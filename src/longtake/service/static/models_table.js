@@ -4,7 +4,7 @@ import { call } from "./api.js";
 import { by, button, el, refill } from "./dom.js";
 import { place } from "./list.js";
 import { section } from "./section.js";
-import { bytes, roughly } from "./words.js";
+import { bytes, line, roughly } from "./words.js";
 
 const PULL_MS = 1000;
 const rows = new Map(); // name of a model -> its row and the cells in it
@@ -34,7 +34,7 @@ function modelRow(model, free) {
   const { name, title, licence } = model;
   if (!rows.has(name)) {
     const cells = { state: el("td"), size: el("td"), tool: el("td"), action: null };
-    const about = el("p", { class: "quiet" }, [title, licence].filter(Boolean).join(" · "));
+    const about = el("p", { class: "quiet" }, line([title, licence]));
     const node = el("tr", {}, el("th", { scope: "row" }, name, about), cells.state, cells.size, cells.tool);
     rows.set(name, { node, ...cells });
   }
@@ -82,7 +82,7 @@ function stateOf({ name, embedded, installed, missing, missing_bytes: absent, pu
   if (pull?.running) {
     const share = pull.share === null ? {} : { value: pull.share };
     const arrived = pull.all_bytes ? `${bytes(pull.bytes)} of ${bytes(pull.all_bytes)}` : "";
-    const text = [arrived, pace(name, pull), pull.message].filter(Boolean).join(" · ");
+    const text = line([arrived, pace(name, pull), pull.message]);
     return [
       el("progress", { max: 1, ...share, aria: { label: `Download of ${name}` } }),
       el("p", { class: "quiet" }, text),

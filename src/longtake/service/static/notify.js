@@ -3,7 +3,7 @@
 // Asks for the permission. Browsers only let a person's own action do this.
 export const allowNotifications = () => {
   if ("Notification" in window && Notification.permission === "default")
-    Notification.requestPermission().catch(() => {});
+    Notification.requestPermission()?.catch(() => {}); // older browsers return nothing
 };
 
 export function notify(text) {

@@ -9,7 +9,9 @@ import { cancel, submit, withoutCut } from "./run.js";
 import { isSelectable, selector } from "./selection.js";
 import { renew } from "./shell.js";
 import { picture } from "./thumbnail.js";
-import { STATES, dollars, plural, seconds, when } from "./words.js";
+import { STATES, dollars, line, plural, seconds, seedWords, when } from "./words.js";
+
+const MOST_NAME = 60; // characters of a prompt that name its row
 
 // Returns the row of a request, as `page/requests` lists it.
 //
@@ -53,7 +55,7 @@ function head(request, name) {
 
 function figures(request, now) {
   const { video, state } = request;
-  const all = [
+  return line([
     when(request.created_at),
     state === "waiting" && (request.position ? `${request.position} before it` : "next in line"),
     state === "running" && `for ${seconds(Math.max(0, now - request.started_at))}`,
@@ -61,11 +63,10 @@ function figures(request, now) {
     video?.width && `${video.width} × ${video.height}`,
     video?.duration && seconds(video.duration),
     video?.num_frames && plural(video.num_frames, "frame"),
-    (request.seed ?? null) !== null && `seed ${request.seed}`,
+    seedWords(request.seed),
     !request.stand_in && request.model, // the badge of a stand-in names it
     Number(request.price_usd) > 0 && dollars(request.price_usd),
-  ];
-  return all.filter(Boolean).join(" · ");
+  ]);
 }
 
 function progress({ progress: report }) {
@@ -76,10 +77,12 @@ function progress({ progress: report }) {
 
 function tools(request, remove) {
   const { endpoint, id, video, erased_at: erased } = request;
-  const extend = video && el("a", { href: extendPage(endpoint, video.url) }, "Extend");
+  // A screen reader that lists the controls of the page must tell those of one row from those of another.
+  const named = (text) => ({ aria: { label: `${text}: ${shortened(request.prompt || endpoint)}` } });
+  const action = (text, act) => button(text, act, { class: "plain", ...named(text) });
   return [
-    isSelectable(request) && selector(request),
-    extend,
+    isSelectable(request) && selector(request, named("Select")),
+    video && el("a", { href: extendPage(endpoint, video.url), ...named("Extend") }, "Extend"),
     video && action("Download", () => download(video.url, downloadName(request))),
     isRepeatable(request) && action("Run again", () => rerun(request)),
     request.shared && action("Share", () => copyText(HOME + request.shared)),
@@ -88,7 +91,7 @@ function tools(request, remove) {
   ];
 }
 
-const action = (text, act) => button(text, act, { class: "plain" });
+const shortened = (text) => (text.length > MOST_NAME ? `${text.slice(0, MOST_NAME)}…` : text);
 
 // Requests without a result can be run again while their input is there.
 const isRepeatable = ({ state, erased_at: erased }) => ["cancelled", "failed"].includes(state) && !erased;

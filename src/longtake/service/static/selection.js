@@ -11,9 +11,10 @@ export const selected = () => [...picked.values()];
 // Returns whether a request can be selected: one that has ended and is not deleted.
 export const isSelectable = ({ completed_at: ended, erased_at: erased }) => Boolean(ended) && !erased;
 
-// Returns the checkbox that selects a request, with its label.
-export function selector(entry) {
-  const box = el("input", { type: "checkbox", value: entry.id, onchange: () => select([entry], box.checked) });
+// Returns the checkbox that selects a request, with its label. `properties` are further ones of the checkbox.
+export function selector(entry, properties) {
+  const onchange = () => select([entry], box.checked);
+  const box = el("input", { type: "checkbox", value: entry.id, onchange, ...properties });
   box.checked = picked.has(entry.id);
   return el("label", { class: "pick" }, box, "Select");
 }

@@ -4,7 +4,7 @@ import { ROOT } from "./addresses.js";
 import { callJson } from "./api.js";
 import { by, el } from "./dom.js";
 import { player } from "./player.js";
-import { plural, seconds, when } from "./words.js";
+import { line, plural, seconds, seedWords, when } from "./words.js";
 
 const key = location.pathname.slice(location.pathname.lastIndexOf("/") + 1);
 
@@ -17,7 +17,7 @@ async function start() {
     `${video.width} × ${video.height}`,
     plural(video.num_frames, "frame"),
     seconds(video.duration),
-    (found.seed ?? null) !== null && `seed ${found.seed}`,
+    seedWords(found.seed),
     found.model,
     when(found.completed_at),
   ];
@@ -28,7 +28,7 @@ async function start() {
     el("h1", {}, found.prompt || "A longer video"),
     node,
     note,
-    el("p", { class: "facts" }, facts.filter(Boolean).join(" · ")),
+    el("p", { class: "facts" }, line(facts)),
     el("p", {}, "Made with ", el("a", { href: `${ROOT}models/${found.endpoint}` }, found.endpoint), "."),
   );
   document.title = `${found.prompt || "A longer video"} | longtake`;

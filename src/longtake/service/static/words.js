@@ -12,6 +12,12 @@ export const STATES = {
   cancelled: "Cancelled",
 };
 
+// Returns facts as one line. Those that are not known, which are empty, null or false, are left out.
+export const line = (facts) => facts.filter(Boolean).join(" · ");
+
+// Returns a seed for `line`. It may be 0; an endpoint without a field for it has none.
+export const seedWords = (seed) => (seed ?? null) !== null && `seed ${seed}`;
+
 export const plural = (count, word) => `${number.format(count)} ${word}${count === 1 ? "" : "s"}`;
 
 // "megapixels" -> "megapixel"
