@@ -249,3 +249,16 @@ def test_an_outage_is_spoken_once(served: Served, tab: "Page") -> None:
     tab.goto(f"{served.url}/history")
     tab.get_by_role("status").get_by_text("The server does not answer; trying again").wait_for()
     assert tab.locator("#queue").get_attribute("role") is None
+
+
+def test_a_page_that_could_not_begin_can_be_tried_again(served: Served, tab: "Page") -> None:
+    submit(served, "still here")
+    for page in ("", "history", f"models/{LTXV}/api"):
+        tab.route("**/v1/models*", lambda route: route.fulfill(status=503, json={"detail": "The server is full."}))
+        tab.goto(f"{served.url}/{page}")
+        alert = tab.get_by_role("alert").filter(has_text="The server is full.")
+        alert.wait_for()
+        tab.unroute("**/v1/models*")
+        alert.get_by_role("button", name="Try again").click()
+        alert.wait_for(state="detached")
+        tab.locator("#results a, .request, #input table").first.wait_for()

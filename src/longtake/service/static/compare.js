@@ -6,7 +6,7 @@ import { callJson } from "./api.js";
 import { by, el } from "./dom.js";
 import { stringify } from "./json.js";
 import { pair } from "./pair.js";
-import "./shell.js";
+import { failToBegin } from "./shell.js";
 import { picture } from "./thumbnail.js";
 import { STATES, dollars, line, plural, seconds, when } from "./words.js";
 
@@ -118,6 +118,4 @@ function table(entries) {
   return el("table", {}, el("thead", {}, el("tr", {}, head)), el("tbody", {}, rows.map(row)));
 }
 
-start().catch((error) => {
-  by("pair").append(el("p", { class: "error" }, error.message));
-});
+start().catch(failToBegin);

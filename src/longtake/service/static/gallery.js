@@ -3,10 +3,10 @@
 
 import { ROOT, requestPage } from "./addresses.js";
 import { callJson } from "./api.js";
-import { by, el, toast } from "./dom.js";
+import { by, el } from "./dom.js";
 import { place } from "./list.js";
 import { playable } from "./playable.js";
-import { onRequests } from "./shell.js";
+import { failToBegin, onRequests } from "./shell.js";
 import { picture } from "./thumbnail.js";
 import { STATES, perUnit, seconds, soundWords } from "./words.js";
 
@@ -109,4 +109,4 @@ function playsUnderPointer(node, screen, path) {
   return () => leaving.abort();
 }
 
-start().catch((error) => toast(error.message, { failed: true }));
+start().catch(failToBegin);

@@ -3,11 +3,11 @@
 import { callJson } from "./api.js";
 import { drawChain } from "./chain.js";
 import { deletionOf, eraseSoon, undoable } from "./deletion.js";
-import { by, controlsIn, el, toast } from "./dom.js";
+import { by, controlsIn, el } from "./dom.js";
 import { place } from "./list.js";
 import { requestRow } from "./request_row.js";
 import { isSelectable, select, selected } from "./selection.js";
-import { onRequests, renew } from "./shell.js";
+import { failToBegin, onRequests, renew } from "./shell.js";
 
 const TYPING_MS = 300;
 const DELETED = "deleted";
@@ -164,4 +164,4 @@ filters.addEventListener("input", () => {
 filters.addEventListener("change", applyFilters);
 by("older").addEventListener("click", () => show(view.query, by("older").dataset.before));
 by("newest").addEventListener("click", () => show(view.query, null));
-start().catch((error) => toast(error.message, { failed: true }));
+start().catch(failToBegin);

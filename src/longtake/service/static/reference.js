@@ -1,10 +1,10 @@
 // The API page of one endpoint: code, addresses, and all fields, from the endpoint's own schema.
 
-import "./shell.js";
 import { HOME } from "./addresses.js";
 import { codePanel } from "./code.js";
 import { by, el } from "./dom.js";
 import { loadEndpoint } from "./schema.js";
+import { failToBegin } from "./shell.js";
 
 const id = by("code").dataset.endpoint;
 
@@ -97,6 +97,4 @@ function example(fields) {
   return request;
 }
 
-start().catch((error) => {
-  by("lead").textContent = error.message;
-});
+start().catch(failToBegin);

@@ -3,7 +3,7 @@
 import { HOME } from "./addresses.js";
 import { announcer } from "./announcer.js";
 import { callJson, setDoor } from "./api.js";
-import { by } from "./dom.js";
+import { button, by, el } from "./dom.js";
 import { drop, forget, keep, key } from "./key.js";
 
 const door = by("door");
@@ -61,6 +61,12 @@ for (const link of document.querySelectorAll(".top nav a")) {
       ? location.pathname === home || location.pathname.startsWith(`${home}models/`)
       : location.pathname === own;
   if (here) link.setAttribute("aria-current", "page");
+}
+
+// Says on top of the page why it could not begin, such as an outage, and offers to load it again.
+export function failToBegin({ message }) {
+  const again = button("Try again", () => location.reload());
+  by("main").prepend(el("div", { class: "actions", role: "alert" }, el("p", { class: "error" }, message), again));
 }
 
 const listeners = new Set();
