@@ -8,7 +8,7 @@ import { download, downloadName } from "./download.js";
 import { overallShare } from "./progress.js";
 import { onRequests } from "./shell.js";
 import { picture } from "./thumbnail.js";
-import { STATES, plural, seconds } from "./words.js";
+import { STATES, line, plural, seconds, seedWords } from "./words.js";
 
 // Draws into `node` the tree with the request `id` in it, and again whenever it changes, until `signal` ends. After that
 // `onDrawn(count)` is called with the number of requests that it shows: of the others that failed, were cancelled or were
@@ -138,7 +138,7 @@ function requestKnot(entry, isChosen, isLast) {
     state !== "done" && STATES[state],
     video?.duration && seconds(video.duration),
     video?.num_frames && plural(video.num_frames, "frame"),
-    (seed ?? null) !== null && `seed ${seed}`,
+    seedWords(seed),
     model,
     error,
     state === "done" && !video && (entry.erased_at ? "deleted" : "no file is stored"),
@@ -148,7 +148,7 @@ function requestKnot(entry, isChosen, isLast) {
     picture(video?.url, place),
     isChosen ? "knot chosen" : "knot",
     el("a", { href: place, aria: isChosen ? { current: "true" } : {} }, entry.prompt || entry.endpoint),
-    el("p", { class: "quiet" }, facts.filter(Boolean).join(" · ")),
+    el("p", { class: "quiet" }, line(facts)),
     state === "running" && bar,
     video && !isLast && save(video.url, downloadName(entry), "Download up to here"),
   );

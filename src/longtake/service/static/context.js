@@ -1,7 +1,7 @@
 // The source's own strip of frames, with the context marked on it, and handles that change the context.
 
 import { fileKey, mediaAddress } from "./api.js";
-import { el } from "./dom.js";
+import { button, el } from "./dom.js";
 import { countSentence, frameRows } from "./frames.js";
 import { limitsOf, used } from "./limits.js";
 
@@ -128,7 +128,7 @@ export function contextStrip(form) {
       limit.clear();
       limit.control.node.dispatchEvent(new Event("input", { bubbles: true }));
     };
-    return [el("p", {}, text, " ", el("button", { type: "button", class: "plain", onclick: back }, limit.undo))];
+    return [el("p", {}, text, " ", button(limit.undo, back, { class: "plain" }))];
   }
 
   // Returns the handle of a limit: its element and the limit. The pointer and the arrow keys move it.

@@ -1,7 +1,7 @@
 // The controls of a form, one function for each kind of field. Each returns {node, get, set}: `get` returns the value for
 // the request, or undefined if nothing was entered; `set(undefined)` empties the control. A change fires "input".
 
-import { el, newId } from "./dom.js";
+import { button, el, newId } from "./dom.js";
 import { fileControl } from "./file_control.js";
 import { whole } from "./json.js";
 import { loraControl } from "./lora_control.js";
@@ -98,12 +98,7 @@ function seed(field, id) {
     if (written === "") return undefined;
     return /^-?\d+$/.test(written) ? whole(written) : written;
   };
-  const box = el(
-    "div",
-    { class: "joined" },
-    node,
-    el("button", { type: "button", class: "plain", onclick: draw }, "Draw"),
-  );
+  const box = el("div", { class: "joined" }, node, button("Draw", draw, { class: "plain" }));
   return { node: box, get, set };
 }
 

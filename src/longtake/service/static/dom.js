@@ -17,7 +17,7 @@ export function el(tag, properties = {}, ...children) {
   return node;
 }
 
-// Returns a button that calls `act`, as `press` does.
+// Returns a button that calls `act`, as `press` does. `text` is its text, or a list of texts and elements.
 export function button(text, act, properties = {}) {
   const node = el("button", { type: "button", onclick: () => press(node, act), ...properties }, text);
   return node;

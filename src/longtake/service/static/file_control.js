@@ -1,7 +1,7 @@
 // The control of a field that names a video or an image: drop, paste, choose, enter a URL, or take a recent result.
 
 import { callJson, fileAddress, fileKey, fileUrl, mediaAddress } from "./api.js";
-import { el } from "./dom.js";
+import { button, el } from "./dom.js";
 import { plural, seconds } from "./words.js";
 
 const VIDEOS = "video/*,image/gif,image/webp,.mkv,.mov,.avi,.mts,.ts";
@@ -26,8 +26,8 @@ export function fileControl(field, id) {
   const bar = el("progress", { max: 1, hidden: true, aria: { label: "Upload" } });
   const facts = el("p", { class: "facts", role: "status" });
   const view = el("div", { class: "view" });
-  const clear = button("Remove", () => choose(undefined));
-  const again = button("Try again", () => show(value));
+  const clear = button("Remove", () => choose(undefined), { class: "plain" });
+  const again = button("Try again", () => show(value), { class: "plain" });
   const choice = el("span", { class: "button" }, `Choose or drop ${isImage ? "an image" : "a video"}`, input);
   const row = el("div", { class: "row" }, choice, url, again, clear);
   const node = el("div", { class: "drop" }, view, row, bar, facts, recents());
@@ -219,5 +219,3 @@ function film(address) {
     aria: label,
   });
 }
-
-const button = (text, act) => el("button", { type: "button", class: "plain", onclick: act }, text);

@@ -1,7 +1,7 @@
 // The form of an endpoint: its fields in groups, a JSON view, and the errors at their fields.
 
 import { control } from "./controls.js";
-import { el, toast } from "./dom.js";
+import { button, el, toast } from "./dom.js";
 import { parse, refusal, stringify } from "./json.js";
 import { sentence } from "./problems.js";
 import { GROUP_NAMES } from "./schema.js";
@@ -19,12 +19,13 @@ export function buildForm(node, fields) {
   const jsonError = el("p", { class: "error", role: "alert" });
   const general = el("p", { class: "error", role: "alert" });
   const view = el("div", { class: "fields" }, boxes);
-  const switcher = button("JSON", () => showJson(json.hidden));
+  const switcher = button("JSON", () => showJson(json.hidden), { class: "plain" });
   let typing = 0;
   let read = ""; // the text of the JSON view that the form has read, or that was written of it
   let held = null; // the form's request then, as JSON; null while the form is being filled
   json.hidden = true;
-  node.prepend(el("div", { class: "panel-head" }, el("h2", {}, "Input"), switcher, button("Reset", reset)));
+  const resetting = button("Reset", reset, { class: "plain" });
+  node.prepend(el("div", { class: "panel-head" }, el("h2", {}, "Input"), switcher, resetting));
   node.append(view, json, jsonError, general);
 
   // Returns the request: every field that is needed or differs from its default.
@@ -213,6 +214,5 @@ function group({ name, members }, index) {
   return el("details", { open: index === 0, class: "group" }, title, ...members.map(({ node }) => node));
 }
 
-const button = (text, act) => el("button", { type: "button", class: "plain", onclick: () => act() }, text);
 const at = (value, path) => path.reduce((part, name) => part?.[name], value);
 const same = (left, right) => stringify(left) === stringify(right);

@@ -1,7 +1,7 @@
 // The control of the LoRA list: a row for each LoRA, with its place, its scale and the file inside a repository.
 
 import { callJson } from "./api.js";
-import { el, newId } from "./dom.js";
+import { button, el, newId } from "./dom.js";
 
 const MOST_SCALE = 4; // as the API allows
 const SLIDER_SCALE = 2; // what people use
@@ -10,7 +10,7 @@ const SLIDER_SCALE = 2; // what people use
 export function loraControl(field, id) {
   const rows = el("ul", { class: "loras" });
   const names = el("datalist", { id: newId("loras") });
-  const more = el("button", { type: "button", class: "plain", onclick: () => add().focus() }, "Add a LoRA");
+  const more = button("Add a LoRA", () => add().focus(), { class: "plain" });
   const node = el("div", { id, role: "group", tabindex: -1, aria: { label: field.label } }, rows, names, more);
   let hasNames = false;
 
@@ -44,14 +44,14 @@ export function loraControl(field, id) {
     range.addEventListener("input", () => (strength.value = range.value));
     strength.addEventListener("input", () => (range.value = strength.value));
     const inner = input("weight_name", "File of the LoRA", file, { placeholder: "its file, if there are several" });
-    const away = el("button", { type: "button", class: "plain", aria: { label: "Remove this LoRA" } }, "Remove");
+    const away = button("Remove", remove, { class: "plain", aria: { label: "Remove this LoRA" } });
     const scaling = el("span", { class: "quiet", aria: { hidden: "true" } }, "Scale");
     const row = el("li", {}, first, away, el("div", { class: "scale" }, scaling, range), strength, inner);
-    away.addEventListener("click", () => {
+    function remove() {
       row.remove();
       node.dispatchEvent(new Event("input", { bubbles: true }));
       more.focus();
-    });
+    }
     rows.append(row);
     return first;
   }

@@ -2,7 +2,7 @@
 // them, also those that no request has used.
 
 import { callJson, fileKey } from "./api.js";
-import { el } from "./dom.js";
+import { button, el } from "./dom.js";
 import { playable } from "./playable.js";
 import { picture, still } from "./thumbnail.js";
 
@@ -73,8 +73,7 @@ const group = ({ name, files, thumbnail, isFrame }, take) =>
     el("div", { class: "recent" }, files.map(([path, text]) => item(text, thumbnail(path), () => take(path, { isFrame })))),
   );
 
-const item = (text, shown, act) =>
-  el("button", { type: "button", class: "plain", onclick: act }, shown, el("span", {}, text));
+const item = (text, shown, act) => button([shown, el("span", {}, text)], act, { class: "plain" });
 
 // Returns the last frame of a stored video as a PNG file.
 export async function lastFrame(path) {

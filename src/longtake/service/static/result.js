@@ -4,12 +4,12 @@ import { HOME, aboutPath, comparePage } from "./addresses.js";
 import { callJson, mediaAddress } from "./api.js";
 import { drawChain } from "./chain.js";
 import { eraseSoon } from "./deletion.js";
-import { copyText, el, withCode } from "./dom.js";
+import { button, copyText, el, withCode } from "./dom.js";
 import { download } from "./download.js";
 import { stringify } from "./json.js";
 import { player } from "./player.js";
 import { withoutCut } from "./run.js";
-import { dollars, plural, seconds } from "./words.js";
+import { dollars, line, plural, seconds, seedWords } from "./words.js";
 
 // Returns {node, release} for a request that has ended well.
 //
@@ -43,6 +43,7 @@ export function resultView(entry, made, then) {
   // An endpoint without a field for the seed answers none.
   const seed = made.seed ?? null;
   const input = withoutCut(entry.input ?? {});
+  const unseeded = seed === null ? input : { ...input, seed: undefined };
   const node = el(
     "div",
     { class: "result" },
@@ -57,51 +58,28 @@ export function resultView(entry, made, then) {
     el(
       "p",
       { class: "facts" },
-      [
+      line([
         `${video.width} × ${video.height}`,
         `${plural(video.num_frames, "frame")} at ${Math.round(video.fps * 1000) / 1000} per second`,
         seconds(video.duration),
-        seed === null ? null : `seed ${seed}`,
+        seedWords(seed),
         entry.started_at ? `took ${seconds(entry.completed_at - entry.started_at)}` : null,
         `${dollars(entry.price_usd)} on fal`,
         !entry.stand_in && entry.model, // the badge of a stand-in names it
-      ]
-        .filter(Boolean)
-        .join(" · "),
+      ]),
     ),
     made.prompt && made.prompt !== input.prompt ? el("p", { class: "quiet" }, "Expanded prompt: ", made.prompt) : null,
     el(
       "div",
       { class: "actions" },
-      el("button", { type: "button", class: "main", onclick: () => then.extend(path) }, "Extend again"),
-      el("button", { type: "button", onclick: () => download(path, video.file_name || "longtake.mp4") }, "Download"),
-      el(
-        "button",
-        {
-          type: "button",
-          onclick: () => then.again(seed === null ? input : { ...input, seed: undefined }),
-        },
-        seed === null ? "Another take" : "Another seed",
-      ),
-      el("button", { type: "button", onclick: () => then.four(input) }, seed === null ? "Four takes" : "Four seeds"),
-      el(
-        "button",
-        { type: "button", onclick: () => then.edit(seed === null ? input : { ...input, seed }) },
-        "Edit and run",
-      ),
+      button("Extend again", () => then.extend(path), { class: "main" }),
+      button("Download", () => download(path, video.file_name || "longtake.mp4")),
+      button(seed === null ? "Another take" : "Another seed", () => then.again(unseeded)),
+      button(seed === null ? "Four takes" : "Four seeds", () => then.four(input)),
+      button("Edit and run", () => then.edit(seed === null ? input : { ...input, seed })),
       el("a", { class: "button", href: comparePage(entry.id) }, "Compare"),
-      entry.shared
-        ? el(
-            "button",
-            {
-              type: "button",
-              class: "plain",
-              onclick: () => copyText(HOME + entry.shared),
-            },
-            "Copy a share link",
-          )
-        : null,
-      el("button", { type: "button", class: "plain delete", onclick: () => remove(entry, node) }, "Delete"),
+      entry.shared && button("Copy a share link", () => copyText(HOME + entry.shared), { class: "plain" }),
+      button("Delete", () => remove(entry, node), { class: "plain delete" }),
     ),
     inspection(about),
     notesOf(entry.notes ?? []),

@@ -1,6 +1,6 @@
 // What all players have: buttons, keys and a bar that move one video, and a loop around the joints.
 
-import { el } from "./dom.js";
+import { button, el } from "./dom.js";
 import { timeline } from "./timeline.js";
 import { seconds } from "./words.js";
 
@@ -27,10 +27,10 @@ export function transport(node, film, video, { onTick, more, signal }) {
   const line = timeline(duration, (at) => (film.currentTime = at));
   const clock = el("span", { class: "clock", title: "The arrow keys step a frame" });
   const keys = el("p", { class: "quiet keys" });
-  const play = el("button", { type: "button", onclick: toggle, ...keyed("Play or pause", "Space") }, "Play");
+  const play = button("Play", toggle, keyed("Play or pause", "Space"));
   const loop = pressable(shortened("Loop", " the joint"), () => setAround(!isAround), keyed("Loop the joint", "J"));
-  const filling = { onclick: () => fill(node, film), ...keyed("Full screen", "F") };
-  const full = el("button", { type: "button", class: "plain", ...filling }, shortened("Full", " screen"));
+  const filling = { class: "plain", ...keyed("Full screen", "F") };
+  const full = button(shortened("Full", " screen"), () => fill(node, film), filling);
   let joints = [];
   let isAround = false;
   let next = 0; // the number of the next animation frame, for which `tick` waits
@@ -113,8 +113,8 @@ export const keyed = (text, key) => ({ title: `${text} (${key})`, "aria-keyshort
 
 // Returns a button that is pressed or not, which it is not at first. `text` is its text or what `shortened` returns, and
 // `more` are further attributes.
-export const pressable = (text, onclick, more = {}) =>
-  el("button", { type: "button", class: "plain", aria: { pressed: "false" }, onclick, ...more }, text);
+export const pressable = (text, act, more = {}) =>
+  button(text, act, { class: "plain", aria: { pressed: "false" }, ...more });
 
 // Returns a text in two parts for a button. On a phone only the first one is seen; a screen reader says both.
 export const shortened = (text, rest) => [text, el("span", { class: "rest" }, rest)];
