@@ -253,7 +253,7 @@ def test_an_outage_is_spoken_once(served: Served, tab: "Page") -> None:
 
 def test_a_page_that_could_not_begin_can_be_tried_again(served: Served, tab: "Page") -> None:
     submit(served, "still here")
-    for page in ("", "history", f"models/{LTXV}/api"):
+    for page in ("", "history", f"models/{LTXV}/api", f"models/{LTXV}"):
         tab.route("**/v1/models*", lambda route: route.fulfill(status=503, json={"detail": "The server is full."}))
         tab.goto(f"{served.url}/{page}")
         alert = tab.get_by_role("alert").filter(has_text="The server is full.")
@@ -261,4 +261,4 @@ def test_a_page_that_could_not_begin_can_be_tried_again(served: Served, tab: "Pa
         tab.unroute("**/v1/models*")
         alert.get_by_role("button", name="Try again").click()
         alert.wait_for(state="detached")
-        tab.locator("#results a, .request, #input table").first.wait_for()
+        tab.locator("#results a, .request, #input table, #form .field").first.wait_for()

@@ -2,11 +2,12 @@
 // result, and so on. The file of each request is the whole video up to there. The tree follows what runs.
 
 import { requestPage } from "./addresses.js";
-import { callJson, fileKey } from "./api.js";
+import { callJson } from "./api.js";
 import { button, el } from "./dom.js";
 import { download, downloadName } from "./download.js";
 import { overallShare } from "./progress.js";
 import { onRequests } from "./shell.js";
+import { fileKey } from "./stored_files.js";
 import { picture } from "./thumbnail.js";
 import { STATES, line, plural, seconds, seedWords } from "./words.js";
 

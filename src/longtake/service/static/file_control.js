@@ -1,7 +1,8 @@
 // The control of a field that names a video or an image: drop, paste, choose, enter a URL, or take a recent result.
 
-import { callJson, fileAddress, fileKey, fileUrl, mediaAddress } from "./api.js";
+import { callJson, mediaAddress } from "./api.js";
 import { button, el } from "./dom.js";
+import { fileAddress, fileKey, fileUrl } from "./stored_files.js";
 import { plural, seconds } from "./words.js";
 
 const VIDEOS = "video/*,image/gif,image/webp,.mkv,.mov,.avi,.mts,.ts";

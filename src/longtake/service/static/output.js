@@ -1,7 +1,7 @@
 // The output of the playground: an example, the running request, its result, or the code of the request in the form.
 
 import { entryPath } from "./addresses.js";
-import { Refused, callJson, fileUrl } from "./api.js";
+import { Refused, callJson } from "./api.js";
 import { codePanel } from "./code.js";
 import { button, by, el, toast } from "./dom.js";
 import { exampleView } from "./example.js";
@@ -12,6 +12,7 @@ import { resultView } from "./result.js";
 import { outcome, statuses, submit, withoutCut } from "./run.js";
 import { runningView } from "./running.js";
 import { renew } from "./shell.js";
+import { fileUrl } from "./stored_files.js";
 import { tabList } from "./tabs.js";
 
 const HOW = "Drop a video, write what happens next, and run. The plan and the price appear before you do.";

@@ -1,8 +1,8 @@
 // Two results that play together: beside each other, or one at a time in the same place.
 
 import { aboutPath } from "./addresses.js";
-import { announcer } from "./announcer.js";
 import { callJson } from "./api.js";
+import { copyNote } from "./copy_note.js";
 import { button, el } from "./dom.js";
 import { showIn } from "./playable.js";
 import { loadSound } from "./timeline.js";
@@ -85,20 +85,12 @@ export function pair(entries, captions) {
 
 // Puts a file into a video element. The caption tells how much is done of a copy that the browser can play.
 async function load(film, path, caption, signal) {
-  const waiting = el("span", { class: "quiet" });
-  const speech = announcer();
-  caption.append(waiting, speech.node);
-  const onShare = (share) => {
-    waiting.textContent = ` Preparing a copy, ${Math.round(100 * share)} %`;
-    speech.say("Preparing a copy");
-  };
-  try {
-    await showIn(film, path, { signal, onShare });
-    waiting.textContent = "";
-  } catch (error) {
-    waiting.textContent = ` ${error.message}`;
-    speech.say(error.message);
-  }
+  const { node, onShare, end } = copyNote();
+  caption.append(" ", node);
+  await showIn(film, path, { signal, onShare }).then(
+    () => end(),
+    (error) => end(error.message),
+  );
 }
 
 // Returns {node, show} for buttons of which one is chosen. `options` are a text and a value for each, and the key that

@@ -1,6 +1,7 @@
 // The player of a result: a bar with the joint on it, a loop around the joint, the source beside the result or in its
 // place, and the sound as a waveform.
 
+import { copyNote } from "./copy_note.js";
 import { el } from "./dom.js";
 import { showIn } from "./playable.js";
 import { loadSound } from "./timeline.js";
@@ -18,11 +19,11 @@ export function player(path, { source, video }) {
   const common = { playsinline: true, preload: "auto" };
   const film = el("video", { class: "film", width, height, loop: true, ...common, aria: { label: "The result" } });
   const origin = el("video", { class: "film origin", muted: true, ...common, aria: { label: "The source" } });
-  const waiting = el("p", { class: "quiet", role: "status" });
+  const waiting = copyNote();
   const shown = el("figure", {}, film, el("figcaption", {}, "Result"));
   const before = el("figure", { hidden: true }, origin, el("figcaption", {}, "Source"));
   const screens = el("div", { class: "screens" }, shown, before);
-  const node = el("div", { class: "player", role: "group", tabindex: 0, aria: { label: "Player" } }, screens, waiting);
+  const node = el("div", { class: "player", role: "group", tabindex: 0, aria: { label: "Player" } }, screens, waiting.node);
   let joint = null;
   let wave = null;
   let view = "result";
@@ -64,15 +65,10 @@ export function player(path, { source, video }) {
     control.setJoints([joint]);
     line.draw(wave, joint);
   }
-  function failed(error) {
-    if (!signal.aborted) waiting.textContent = error.message;
-  }
-  const onShare = (share) => (waiting.textContent = `Preparing a copy, ${Math.round(100 * share)} %`);
-  showIn(film, path, { signal, onShare })
-    .then(() => {
-      waiting.textContent = "";
-    })
-    .catch(failed);
+  showIn(film, path, { signal, onShare: waiting.onShare }).then(
+    () => waiting.end(),
+    (error) => signal.aborted || waiting.end(error.message),
+  );
   if (source)
     showIn(origin, source, { signal })
       .then(() => {

@@ -4,6 +4,7 @@ import { loading } from "./endpoint.js";
 import { by, el } from "./dom.js";
 import { keepDraft } from "./draft.js";
 import { buildForm } from "./form.js";
+import { failToBegin } from "./shell.js";
 import { perUnit, soundWords } from "./words.js";
 
 const later = Promise.all([import("./context.js"), import("./output.js"), import("./plan.js")]);
@@ -112,4 +113,7 @@ function urlIn(data) {
   return /^https?:\/\/\S+$/i.test(text) && URL.canParse(text) ? text : null;
 }
 
-start().catch((error) => by("form").replaceChildren(el("p", { class: "error", role: "alert" }, error.message)));
+start().catch((error) => {
+  by("loading")?.remove();
+  failToBegin(error);
+});

@@ -1,9 +1,10 @@
 // The recent files of this server: videos as a source; images and last frames of videos as an end image. Uploads are among
 // them, also those that no request has used.
 
-import { callJson, fileKey } from "./api.js";
+import { callJson } from "./api.js";
 import { button, el } from "./dom.js";
 import { playable } from "./playable.js";
+import { fileKey } from "./stored_files.js";
 import { picture, still } from "./thumbnail.js";
 
 const SHOWN = 6;

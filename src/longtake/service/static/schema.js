@@ -1,6 +1,7 @@
 // Turns an endpoint's OpenAPI document into the fields of its form.
 
-import { callJson, setServer } from "./api.js";
+import { callJson } from "./api.js";
+import { setServer } from "./stored_files.js";
 import { spaced } from "./words.js";
 
 // Name of a field -> its group. The first pattern that fits counts. Groups are shown in this order; the first is open.

@@ -1,7 +1,8 @@
 // Small pictures of stored videos and images. Each is loaded when it is nearly in view, and is no blob from then on.
 
-import { fileKey, mediaAddress } from "./api.js";
+import { mediaAddress } from "./api.js";
 import { el } from "./dom.js";
+import { fileKey } from "./stored_files.js";
 
 const NEAR = "300px";
 const paths = new WeakMap(); // box -> the address of its picture

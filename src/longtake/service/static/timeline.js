@@ -1,7 +1,8 @@
 // The bar of a player: the position, the joints, and the sound as a waveform.
 
-import { callJson, fileKey } from "./api.js";
+import { callJson } from "./api.js";
 import { el } from "./dom.js";
+import { fileKey } from "./stored_files.js";
 import { drawWave, scaled } from "./wave.js";
 
 // Returns {node, show, mark, draw} for a bar of `duration` seconds. `seek(at)` is called when a person moves it.
