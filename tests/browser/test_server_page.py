@@ -1,7 +1,7 @@
 """The page of the server in a browser: the first key, other keys, and what only admins see."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -31,6 +31,7 @@ def test_the_page_uses_the_first_key_itself(served: Served, tab: "Page") -> None
     ):
         pass
     assert not tab.locator("#door").is_visible()
+    assert not tab.locator("#models-panel").is_visible(), "a server without slots has no models"
     assert tab.locator("#made code").inner_text() == key
     assert tab.locator("#new-key + #made").is_visible(), "it is where it was asked for"
     assert tab.evaluate("() => document.activeElement.parentElement.id") == "made"
@@ -92,6 +93,34 @@ def test_only_admins_see_slots_models_and_keys(tmp_path: Path, tab: "Page") -> N
         assert len(served.state.keys.list()) == 2
         most.fill("2")
         problem.wait_for(state="detached")
+
+
+def test_a_download_begins_and_ends_with_the_keyboard(served: Served, tab: "Page") -> None:
+    pulls: list[dict[str, Any] | None] = [None]
+    about = {"title": "T", "licence": "L", "embedded": False, "installed": False, "missing": [], "bytes": 0}
+
+    def models(route: "Route") -> None:
+        small = about | {"name": "small", "missing_bytes": 10**9, "pull": pulls[-1]}
+        route.fulfill(json={"models": [small], "free_bytes": 5 * 10**10})
+
+    def pull(route: "Route") -> None:
+        running = {"running": True, "share": 0.25, "bytes": 250, "all_bytes": 1000, "message": "", "error": None}
+        pulls.append(running if route.request.method == "POST" else None)
+        route.fulfill(status=202, json={})
+
+    tab.route("**/page/models", models)
+    tab.route("**/page/models/small/pull", pull)
+    tab.goto(f"{served.url}/server")
+    tab.get_by_role("button", name="Download: small").focus()
+    tab.keyboard.press("Enter")
+    stop = tab.get_by_role("button", name="Stop: small")
+    stop.wait_for()
+    bar = tab.get_by_role("progressbar", name="Download of small")
+    assert bar.evaluate("bar => bar.value") == 0.25
+    assert stop.evaluate("button => button === document.activeElement")
+    tab.keyboard.press("Enter")
+    bar.wait_for(state="detached")
+    assert tab.get_by_role("button", name="Download: small").evaluate("button => button === document.activeElement")
 
 
 def test_a_model_that_does_not_fit_is_not_offered_and_a_download_tells_its_speed(tmp_path: Path, tab: "Page") -> None:
