@@ -158,27 +158,27 @@ export function outputPanel(endpoint, form, submitter, { hasDraft }) {
 
   async function follow(request) {
     const signal = begin();
-    const view = runningView(id, request);
+    const running = runningView(id, request);
     let wasOpen = false;
-    const heading = show("Waiting", view.node);
-    release = view.stop;
+    const heading = show("Waiting", running.node);
+    release = running.stop;
     bringIntoView();
     try {
       for await (const status of statuses(id, request, signal)) {
         wasOpen ||= status.status === "IN_QUEUE" || status.status === "IN_PROGRESS";
         if (status.status === "IN_PROGRESS") heading.textContent = "Running";
-        view.update(status);
+        running.update(status);
       }
       if (signal.aborted) return;
       const { made, entry, error } = await outcome(id, request, signal);
       if (signal.aborted) return;
       if (made) await showResult(entry, made, signal);
-      else showFailure(entry, error, view);
+      else showFailure(entry, error, running);
       if (wasOpen) notify(made ? "Your video is ready." : `A request has ended: ${entry.state}.`);
     } catch (error) {
       if (!signal.aborted) showMissing(error);
     } finally {
-      view.stop();
+      running.stop();
       renew();
     }
   }
@@ -201,7 +201,7 @@ export function outputPanel(endpoint, form, submitter, { hasDraft }) {
     show(isUnknown ? "Not found" : "It failed", el("p", { class: "error", role: "alert" }, text));
   }
 
-  function showFailure(entry, error, view) {
+  function showFailure(entry, error, running) {
     if (entry.state === "done") {
       const reason = entry.erased_at ? "This result was deleted." : error.message;
       show(error.status === 404 ? "Deleted" : "It failed", el("p", { class: "empty", role: "alert" }, reason));
@@ -213,7 +213,7 @@ export function outputPanel(endpoint, form, submitter, { hasDraft }) {
     const retry = entry.input && button("Run again", () => again(withoutCut(entry.input)));
     const message = el("p", { class: isCancelled ? "quiet" : "error", role: "alert" }, text);
     const title = isCancelled ? "Cancelled" : "It failed";
-    const heading = show(title, message, el("div", { class: "actions" }, retry), view.log);
+    const heading = show(title, message, el("div", { class: "actions" }, retry), running.log);
     if (document.activeElement === document.body) heading.focus();
   }
 

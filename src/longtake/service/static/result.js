@@ -139,17 +139,17 @@ function inspection(about) {
 
 // Deletes a result. Until that has happened, `node` can be shown again.
 function remove(entry, node) {
-  const { node: line, undo } = eraseSoon([entry], "p", (kept) => {
-    const hadFocus = line.contains(document.activeElement);
+  const { node: notice, undo } = eraseSoon([entry], "p", (kept) => {
+    const hadFocus = notice.contains(document.activeElement);
     if (!kept.length) {
-      line.textContent = "Deleted.";
-      line.tabIndex = -1;
-      if (hadFocus) line.focus();
+      notice.textContent = "Deleted.";
+      notice.tabIndex = -1;
+      if (hadFocus) notice.focus();
     } else {
-      line.replaceWith(node);
+      notice.replaceWith(node);
       if (hadFocus) node.querySelector(".delete").focus();
     }
   });
-  node.replaceWith(line);
+  node.replaceWith(notice);
   undo.focus();
 }
