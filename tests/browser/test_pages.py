@@ -66,9 +66,10 @@ LOW_CONTRAST = """() => {
 
 
 def test_every_control_has_a_name(served: Served, tab: "Page") -> None:
-    for path in PAGES:
+    for path in (*PAGES, "shared/none"):
         tab.goto(f"{served.url}/{path}")
         tab.wait_for_load_state("networkidle")
+        assert tab.locator("h1:visible").count() == 1, path
         nameless = tab.evaluate(
             """() => [...document.querySelectorAll("input, select, textarea, button, a[href], video, [role=slider]")]
               .filter((one) => one.checkVisibility() && one.getAttribute("aria-hidden") !== "true")

@@ -36,5 +36,5 @@ async function start() {
 
 start().catch((error) => {
   const text = error.status === 404 ? "This result is not here, or not shared." : error.message;
-  by("shared").replaceChildren(el("p", { class: "empty", role: "alert" }, text));
+  by("shared").replaceChildren(el("h1", {}, "Shared result"), el("p", { class: "empty", role: "alert" }, text));
 });
