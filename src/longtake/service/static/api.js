@@ -1,9 +1,8 @@
-// Calls the server, and the addresses of its files.
+// Calls the server.
 
 import { ROOT } from "./addresses.js";
 import { parse, stringify } from "./json.js";
 import { drop, key } from "./key.js";
-import { objectUrl } from "./object_urls.js";
 import { sentence } from "./problems.js";
 
 // Two dates of answers that differ by more than this come from a clock that was set.
@@ -78,10 +77,3 @@ export async function call(path, { json, ...options } = {}) {
 }
 
 export const callJson = async (path, options) => parse(await (await call(path, options)).text());
-
-// Returns an address for a picture or a video. With a key the file is loaded with the key and becomes a blob, because
-// an element's own address cannot carry a header. `release`, or the end of `signal`, frees it.
-export async function mediaAddress(path, { signal } = {}) {
-  if (!key()) return { address: ROOT + path, release: () => {} };
-  return objectUrl(await (await call(path, { signal })).blob(), signal);
-}

@@ -1,9 +1,9 @@
 // The source's own strip of frames, with the context marked on it, and handles that change the context.
 
-import { mediaAddress } from "./api.js";
 import { button, el } from "./dom.js";
 import { countSentence, frameRows } from "./frames.js";
 import { limitsOf, used } from "./limits.js";
+import { mediaAddress } from "./object_urls.js";
 import { fileKey } from "./stored_files.js";
 
 const HEIGHT = 72; // of the picture, in pixels; it is shown a little smaller

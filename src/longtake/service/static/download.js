@@ -1,7 +1,7 @@
 // Saves a stored file on the person's machine.
 
-import { mediaAddress } from "./api.js";
 import { el, toast } from "./dom.js";
+import { mediaAddress } from "./object_urls.js";
 
 const WRITING_MS = 60_000;
 

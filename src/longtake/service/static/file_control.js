@@ -1,6 +1,6 @@
 // The control of a field that names a video or an image: drop, paste, choose, enter a URL, or take a recent result.
 
-import { callJson, mediaAddress } from "./api.js";
+import { callJson } from "./api.js";
 import { button, el } from "./dom.js";
 import { fileAddress, fileKey, fileUrl } from "./stored_files.js";
 import { plural, seconds } from "./words.js";
@@ -90,7 +90,9 @@ export function fileControl(field, id) {
       if (!isImage) await tell(own, isSent, signal);
       const waiting = making();
       const onShare = () => !signal.aborted && !waiting.isConnected && view.replaceChildren(waiting);
-      const load = isImage ? mediaAddress : (await import("./playable.js")).playable;
+      const load = isImage
+        ? (await import("./object_urls.js")).mediaAddress
+        : (await import("./playable.js")).playable;
       const { address } = await load(own, { signal, onShare });
       if (signal.aborted) return;
       view.replaceChildren(isImage ? image(address) : film(address));

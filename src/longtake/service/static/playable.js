@@ -1,6 +1,7 @@
 // Stored files that a browser may be unable to play, and the server's copies of them.
 
-import { call, callJson, mediaAddress } from "./api.js";
+import { call, callJson } from "./api.js";
+import { mediaAddress } from "./object_urls.js";
 import { fileKey } from "./stored_files.js";
 
 const ASK_MS = 700;

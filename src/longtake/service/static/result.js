@@ -1,12 +1,13 @@
 // The view of a finished request: its player, its facts and figures, and what can be done next.
 
 import { HOME, aboutPath, comparePage } from "./addresses.js";
-import { callJson, mediaAddress } from "./api.js";
+import { callJson } from "./api.js";
 import { drawChain } from "./chain.js";
 import { eraseSoon } from "./deletion.js";
 import { button, copyText, el, withCode } from "./dom.js";
 import { download } from "./download.js";
 import { stringify } from "./json.js";
+import { mediaAddress } from "./object_urls.js";
 import { player } from "./player.js";
 import { withoutCut } from "./run.js";
 import { dollars, line, plural, seconds, seedWords } from "./words.js";

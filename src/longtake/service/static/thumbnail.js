@@ -1,7 +1,7 @@
 // Small pictures of stored videos and images. Each is loaded when it is nearly in view, and is no blob from then on.
 
-import { mediaAddress } from "./api.js";
 import { el } from "./dom.js";
+import { mediaAddress } from "./object_urls.js";
 import { fileKey } from "./stored_files.js";
 
 const NEAR = "300px";
