@@ -1,6 +1,7 @@
 """A module's weights are on the device only as long as they are needed, and are the same bits each time."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -39,6 +40,28 @@ def test_all_weights_move_and_come_back() -> None:
         copies.release()
         copies.release()
         assert _places(module) == at_home, "nothing was copied back"
+
+
+def test_weights_without_room_on_the_device_stay_at_home_and_can_be_copied_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = _module()
+    at_home, num_copied, to = _places(module), 0, Tensor.to
+    copies = HostCopies(module, CPU, pinned=False)
+
+    def to_small_device(tensor: Tensor, *arguments: Any, **named: Any) -> Tensor:
+        nonlocal num_copied
+        num_copied += 1
+        if num_copied == 3:
+            raise torch.OutOfMemoryError
+        return to(tensor, *arguments, **named)
+
+    monkeypatch.setattr(Tensor, "to", to_small_device)
+    with pytest.raises(torch.OutOfMemoryError):
+        copies.onload()
+    assert _places(module) == at_home
+    assert copies.onload(), "there is room now"
+    assert not {*_places(module)} & {*at_home}
 
 
 def test_the_module_computes_the_same_after_moving_in_inference_mode() -> None:

@@ -64,12 +64,13 @@ def guarded(folder: Path) -> Path:
 
 
 def test_only_names_that_requests_may_use_are_listed(guarded: Path, tmp_path: Path) -> None:
-    """Not hidden ones, links out of the folder, the server's own data and pipes."""
+    """Not hidden ones, links out of the folder, the server's own data, pipes and names that are no text."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "x.safetensors").write_bytes(b"secret")
     (guarded / "way-out").symlink_to(tmp_path / "elsewhere")
     (guarded / "data" / "x.safetensors").write_bytes(b"private")
     os.mkfifo(guarded / "pipe.safetensors")
+    Path(os.fsdecode(os.fsencode(guarded) + b"/\xff.safetensors")).write_bytes(LORA)
     (guarded / "loop.safetensors").symlink_to(guarded / "loop.safetensors")
     settings = Settings(loras_dir=guarded, data_dir=guarded / "data")
     names = installed_names(settings)

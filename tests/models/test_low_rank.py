@@ -45,6 +45,30 @@ def test_the_dtype_of_the_output_is_that_of_the_layer() -> None:
     assert model(torch.randn(3, 16).bfloat16()).dtype == torch.bfloat16
 
 
+def test_without_memory_for_the_next_pass_the_layer_is_restored_and_each_matrix_is_freed_once() -> None:
+    """Otherwise another error would hide the lack of memory, and the request would not be made again with less."""
+
+    class SmallPlace(BesideWeight):
+        def keep(self, matrix: Tensor) -> Tensor:
+            if len(kept) == 2:
+                raise torch.OutOfMemoryError
+            kept.append(matrix)
+            return matrix
+
+        def free(self, matrix: Tensor) -> None:
+            freed.append(matrix)
+
+    layer, kept, freed = _layer(), list[Tensor](), list[Tensor]()
+    model, changes = nn.Sequential(layer), [Change(Pair(*low_rank_pair(2)), (1.0, 2.0))]
+    beside = BesideLayer(model, "0", changes, torch.float32, 16, SmallPlace(layer))
+    beside.set_pass(0)
+    with pytest.raises(torch.OutOfMemoryError):
+        beside.set_pass(1)
+    beside.restore()
+    assert model[0] is layer
+    assert sorted(map(id, freed)) == sorted(map(id, kept))
+
+
 @pytest.mark.parametrize(("rank", "padded"), [(1, 16), (16, 16), (17, 32), (128, 128), (129, 256), (384, 384)])
 def test_few_different_ranks_remain(rank: int, padded: int) -> None:
     assert padded_rank(rank) == padded

@@ -9,6 +9,7 @@ from torch import nn
 
 from longtake.models import memory
 from longtake.models.applying import applied
+from longtake.models.budget import Memories
 from longtake.models.loras import Adapter, Pair
 from longtake.models.merging import Originals
 from longtake.models.streaming import group_of, is_streamed, stream
@@ -71,6 +72,23 @@ def test_adapters_are_streamed_with_the_weights_that_they_change(
     assert Trace(transformer) == before
     assert torch.equal(small.velocity(transformer, "cuda:1"), plain)
     assert gpus.used == used
+
+
+def test_the_machine_is_asked_for_its_memory_once_and_not_for_each_layer(
+    gpus: Gpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes about a millisecond, and a model of 22B has more than a thousand layers."""
+    asked, memories = list[torch.device](), memory.memories
+
+    def noted(device: torch.device) -> Memories:
+        asked.append(device)
+        return memories(device)
+
+    monkeypatch.setattr(memory, "memories", noted)
+    transformer = small.transformer()
+    stream(transformer, GPU, by_block=True, pinned=False)
+    with applied(transformer, [(_adapter(transformer), (1.0,))], originals=Originals("none")):
+        assert asked == [GPU]
 
 
 def test_a_layer_is_in_the_group_of_its_block_or_of_the_whole_part(gpus: Gpus) -> None:

@@ -98,11 +98,8 @@ def _places(transformer: Any, layers: Mapping[str, nn.Linear], rank: int) -> dic
     groups = {name: group_of(transformer, name) for name in layers}
     num_values = sum(rank * sum(layer.weight.shape) for layer in layers.values())
     num_bytes = num_values * transformer.dtype.itemsize
-
-    def place(name: str) -> MatrixPlace:
-        group = groups[name]
-        if group is None:
-            return BesideWeight(layers[name])
-        return Streamed(group, may_pin_adapters(num_bytes, memory.memories(group.device)))
-
-    return {name: place(name) for name in layers}
+    devices = {group.device for group in groups.values() if group is not None}
+    pinned = all(may_pin_adapters(num_bytes, memory.memories(device)) for device in devices)
+    return {
+        name: BesideWeight(layers[name]) if group is None else Streamed(group, pinned) for name, group in groups.items()
+    }

@@ -25,14 +25,19 @@ class HostCopies:
 
     def onload(self) -> bool:
         """Copies the weights to the device, if they are not there. Does not wait for the copies to end, but work that
-        is started on the device later runs after them. Returns True if it has copied them."""
+        is started on the device later runs after them. Returns True if it has copied them. If the device has no room
+        for all of them, none is there afterwards."""
         if self._is_there:
             return False
         self._is_there = True
-        # Weights that were made in inference mode could not be used outside it.
-        with torch.inference_mode(False):
-            for tensor, copy in self._pairs:
-                tensor.data = copy.to(self._device, non_blocking=True, copy=True)
+        try:
+            # Weights that were made in inference mode could not be used outside it.
+            with torch.inference_mode(False):
+                for tensor, copy in self._pairs:
+                    tensor.data = copy.to(self._device, non_blocking=True, copy=True)
+        except BaseException:
+            self.release()
+            raise
         return True
 
     def release(self) -> None:

@@ -218,7 +218,7 @@ def installed_names(settings: Settings) -> list[str]:
     """Returns the names by which requests can name the LoRA files in the LoRA folder and its subfolders, sorted.
 
     Left out are downloaded LoRAs, and all other files that requests may not name, such as links that lead out of the
-    folder. At most 200 (MOST_NAMES) names are returned.
+    folder, or cannot name, because the name is not UTF-8. At most 200 (MOST_NAMES) names are returned.
     """
     folder = settings.loras_dir
     files = chain(folder.glob(f"*{SUFFIX}"), folder.glob(f"*/*{SUFFIX}"))
@@ -227,10 +227,11 @@ def installed_names(settings: Settings) -> list[str]:
 
 
 def _is_usable(name: str, settings: Settings) -> bool:
-    """Returns True if a request may name this file, whose path is relative to the LoRA folder."""
+    """Returns True if a request can and may name this file, whose path is relative to the LoRA folder."""
     try:
+        name.encode()  # a UnicodeError if the name's bytes on the disk are not UTF-8
         place = _local(Lora(name), settings, any_path=False)
-    except (InvalidRequest, OSError, RuntimeError):
+    except (InvalidRequest, OSError, RuntimeError, UnicodeError):
         return False
     return place is not None and place.suffix == SUFFIX
 

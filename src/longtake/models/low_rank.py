@@ -151,6 +151,7 @@ class BesideLayer:
             self._a = self._place.keep(pad(a, (0, 0, 0, self._rank - len(a))).to(self._dtype))
         if self._b is not None:
             self._place.free(self._b)
+            self._b = None  # `restore` must not free it again if there is no memory for the next one
         scaled = [
             strength * change.pair.b.to(device, non_blocking=True).float()
             for change, strength in zip(self._changes, strengths, strict=True)
