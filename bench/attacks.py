@@ -41,7 +41,7 @@ class Target:
 
 
 Answers = Counter[str]
-"""HTTP status, or `closed` -> number of answers."""
+"""HTTP status, `closed`, or `opened` (connections on which no answer is awaited) -> number of answers."""
 
 
 def connected(target: Target) -> socket.socket:

@@ -11,7 +11,9 @@ import sqlalchemy as sa
 from starlette.requests import ClientDisconnect, Request
 
 from longtake import system
+from longtake.database.tables import derived_files
 from longtake.derived import process
+from longtake.derived.process import Execution
 from longtake.errors import UnsupportedVideo
 from longtake.service import derivations
 from longtake.service.derivations import COPY, Derivations, Wanted
@@ -239,3 +241,16 @@ def test_a_failure_for_one_key_holds_for_another_that_waits(store: FileStore, tm
 
     asyncio.run(ask())
     assert len(pids(log)) == 1
+
+
+def test_what_another_key_has_stored_meanwhile_is_not_replaced(store: FileStore, tmp_path: Path) -> None:
+    making, what = maker(store), wanted(store, tmp_path / "log")
+
+    def when_made() -> list[float]:
+        assert making._carry_out(what, Execution(), lambda share: None) == MADE
+        with store.engine.connect() as connection:
+            return list(connection.scalars(sa.select(derived_files.c.made_at)))
+
+    first = when_made()
+    assert len(first) == 1
+    assert when_made() == first

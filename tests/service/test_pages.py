@@ -9,6 +9,7 @@ from urllib.parse import urljoin
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from longtake.service.pages import FOLDER
 from tests.service.serving import LTX2, LTXV, Served, serving
@@ -47,6 +48,17 @@ def test_the_data_of_a_form_is_loaded_with_its_scripts_unless_that_needs_a_key(t
         with_keys = client.get(f"/models/{LTX2}").text
     assert 'as="fetch"' not in with_keys
     assert "static/endpoint.js" in with_keys
+
+
+def test_pages_are_shown_while_the_database_does_not_answer(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> bool:
+        raise sa.exc.OperationalError("SELECT", None, Exception("the database is away"))
+
+    monkeypatch.setattr(served.state.keys, "any_exist", fail)
+    for path in ("/", f"/models/{LTX2}"):
+        page = served.client().get(path)
+        assert page.status_code == 200
+        assert 'as="fetch"' not in page.text
 
 
 def test_scripts_ask_only_for_relative_addresses() -> None:
@@ -142,7 +154,8 @@ def test_one_script_makes_the_addresses_of_blobs_and_none_makes_html_from_text()
 
 def test_texts_are_sent_compressed_to_clients_that_accept_it(served: Served) -> None:
     for path in ("/static/playground.js", f"/models/{LTX2}", "/static/examples.json"):
-        packed, plain = (served.client().get(path, headers={"accept-encoding": kind}) for kind in ("gzip", "identity"))
+        kinds = ("br, GZip;q=0.5", "identity, gzip; q=0.0")
+        packed, plain = (served.client().get(path, headers={"accept-encoding": kind}) for kind in kinds)
         assert packed.headers["content-encoding"] == "gzip"
         assert "content-encoding" not in plain.headers
         assert packed.content == plain.content

@@ -200,8 +200,8 @@ def facts(columns: Sequence[sa.Column[Any]], key_id: str | None) -> sa.Select[An
     - `shown_parent`: the id of the request whose result this request extends. None if there is none, its row was
       deleted, or it belongs to another API key than `key_id`. A `key_id` of None allows all keys.
     - `shown_source`: the key of the stored file with the request's source video; None if that file is not stored.
-    - `is_root`: True if other requests of the same API key extend this request's result, and their results, and so on,
-      and this request extends no other one's result.
+    - `is_root`: True if this request is the first one of a tree: it extends no other request's result, and at least one
+      request of the API key `key_id` extends its result, or a result of those. A `key_id` of None allows all keys.
     """
     parents, others = requests.alias(), requests.alias()
     is_root = sa.exists().where(others.c.root == requests.c.id, *own(others, key_id))

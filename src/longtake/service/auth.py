@@ -45,7 +45,7 @@ the event loop would wait too long for Python's global lock."""
 EVERYBODY = "everybody"
 """Stands in place of an API key's id for all callers without a key.
 
-Together they take turns, and may have open answers, like one key: so they use up none of those of the keys.
+All of them together share the turns, and the number of open answers, of one key. So they use up those of no other key.
 """
 
 MALFORMED = "Invalid Key Authorization header format. Expected '<key_id>:<key_secret>'."

@@ -1,7 +1,7 @@
 """Makes derived files: files made from stored videos for the server's pages, such as a strip of frames.
 
-A child process makes each derived file, which is then stored with its video (see `storage.derived`), so that it is made
-only once. Clients with the same API key who ask for the same derived file at the same time wait for the same process.
+A child process makes each derived file, which is then stored with its video (see `storage.derived`) and not made again.
+Clients with the same API key who ask for the same derived file at the same time wait for the same process.
 The process is killed when all of them have gone.
 """
 
@@ -256,7 +256,10 @@ class Derivations:
             with self._store.blobs.local(wanted.file.blob) as path:
                 order = Order(wanted.derivation.kind, str(path), str(out), self._limits, wanted.arguments)
                 facts = execution.run(order, report)
-            stored = derived.add(self._store, wanted.derivation, facts, out if out.exists() else None)
+            # Another key's process may have stored the same meanwhile. Somebody may be about to read that, so it stays.
+            stored = derived.find(self._store, wanted.derivation) or derived.add(
+                self._store, wanted.derivation, facts, out if out.exists() else None
+            )
         except FileNotFoundError:
             raise NotFound from None
         except LongtakeError:

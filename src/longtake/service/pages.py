@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from longtake.database.connection import is_temporary
 from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.service.llms import description
 from longtake.service.responses import accepts_gzip, compressed
@@ -98,8 +99,8 @@ def _plain_text(endpoint: str) -> Route:
 
 
 def _page(state: ServerState, path: str, name: str, title: str, endpoint: Endpoint[Any, Any] | None = None) -> Route:
-    """Returns the route of one page. Its HTML is made once: for a server without keys, where the browser may load the
-    endpoint's data before any script has run, and for one with keys, which answers only to a script that sends one.
+    """Returns the route of one page. Its HTML is made once in two variants. That for a server without keys lets the
+    browser load the endpoint's data before any script has run. With keys, only a script can send the key.
 
     path: the page's path, without a slash at its end.
     name: the name of its template in `templates/`, and of its script and style sheet in `static/`.
@@ -125,10 +126,21 @@ def _page(state: ServerState, path: str, name: str, title: str, endpoint: Endpoi
         if request.scope["longtake.end_slashes"]:
             # The page's own addresses are relative to its path without them.
             return RedirectResponse(_address_without_end_slashes(request), headers=SECURITY_HEADERS)
-        has_keys = await state.call(state.keys.any_exist)
-        return _answer(request, with_keys if has_keys else without_keys, "text/html")
+        may_preload = endpoint is not None and await _is_without_keys(state)
+        return _answer(request, without_keys if may_preload else with_keys, "text/html")
 
     return Route(path, page)
+
+
+async def _is_without_keys(state: ServerState) -> bool:
+    """Returns True if the server has no keys. Returns False while the database does not answer, so that pages are shown
+    then, too."""
+    try:
+        return not await state.call(state.keys.any_exist)
+    except Exception as error:
+        if is_temporary(error):
+            return False
+        raise
 
 
 def _about(endpoint: Endpoint[Any, Any] | None) -> dict[str, str]:

@@ -7,6 +7,7 @@ The two forms of errors are:
 
 import gzip
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,8 @@ RETRYABLE = (429, 502, 503)
 """HTTP statuses of errors after which a repeated request may succeed."""
 SHORT = 1000
 """Largest number of bytes of a report that is never compressed."""
+GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))", re.IGNORECASE)
+"""Matches a header Accept-Encoding with `gzip`, unless its weight is 0, which means that gzip is not accepted."""
 CLOSE: Headers = {"connection": "close"}
 """The header of an answer after which the server closes the connection, without receiving the rest of the body."""
 FRESH: Headers = {"cache-control": "no-store"}
@@ -94,8 +97,8 @@ def to_json(value: Any) -> bytes:
 
 
 def accepts_gzip(request: Request) -> bool:
-    """Returns True if the client can read answers that are compressed with gzip."""
-    return "gzip" in request.headers.get("accept-encoding", "")
+    """Returns True if the client accepts answers that are compressed with gzip."""
+    return GZIP.search(request.headers.get("accept-encoding", "")) is not None
 
 
 def compressed(body: bytes) -> bytes:

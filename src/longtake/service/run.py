@@ -1,6 +1,7 @@
 """The routes of the service `run`. They submit a request, and then wait for its result or stream its progress.
 
-These requests wait in the same queue as all others. A request is cancelled if its client disconnects.
+These requests wait in the same queue as all others. A request is cancelled if its client disconnects or
+the client's key is revoked.
 """
 
 import asyncio
@@ -19,9 +20,9 @@ from longtake.endpoints import ENDPOINTS
 from longtake.endpoints.validation import problems
 from longtake.queue.requests import StoredLogLine
 from longtake.queue.status_cache import RequestStatus
-from longtake.service.auth import caller_of
+from longtake.service.auth import UNKNOWN, caller_of, is_revoked
 from longtake.service.queue import cancel, follow, result_response
-from longtake.service.responses import ModelFailed, body_of
+from longtake.service.responses import ModelFailed, RequestFailed, body_of
 from longtake.service.state import ServerState
 from longtake.service.streams import PING, EventStream, event, json_event, result_for
 from longtake.service.submit import existing_endpoint, submit
@@ -44,7 +45,8 @@ def routes(state: ServerState) -> list[BaseRoute]:
             return Response(status_code=499)
         if not last.row.has_ended:  # the caller's key was revoked, or the row was deleted
             await cancel(state, last.row)
-            await caller_of(request)
+            if await is_revoked(state, caller.key_id):
+                raise RequestFailed(401, UNKNOWN)
         return await result_response(state, last.row)
 
     async def stream(request: Request) -> Response:
