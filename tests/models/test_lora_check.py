@@ -1,6 +1,8 @@
 """A LoRA is checked before a run without being downloaded."""
 
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from longtake.errors import BadCheckpoint, DownloadFailed, FileTooLarge, InvalidRequest, LongtakeError
+from longtake.models import hub_access, lora_check
 from longtake.models.hub_access import hub_transport
 from longtake.models.lora_check import Transports, check_lora
 from longtake.models.lora_downloads import FETCHED
@@ -93,6 +96,17 @@ def test_what_is_not_there_is_told(
 def test_a_lora_that_is_too_large_is_told(settings: Settings, site: str) -> None:
     with pytest.raises(FileTooLarge):
         check(Lora(f"{site}/there.safetensors"), settings.model_copy(update={"max_lora_bytes": 10**6}))
+
+
+def test_a_hub_that_does_not_answer_is_not_waited_for(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lora_check, "ASKED_S", 0.2)
+    monkeypatch.setattr(hub_access, "LISTING_S", 20.0)
+    began = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(DownloadFailed):
+            check(Lora("some/one"), settings.model_copy(update={"hf_endpoint": address}))
+    assert time.monotonic() - began < 10
 
 
 def test_a_used_lora_of_the_hub_is_there_although_the_hub_is_not(settings: Settings) -> None:

@@ -210,17 +210,18 @@ def test_one_key_does_not_wait_for_the_turns_of_another(store: FileStore, tmp_pa
         making = maker(store)
         others = [wanted(store, log, 60) for _ in range(2)]  # as many as one key has programs
         late = replace(wanted(store, log, key=shared), key_id="me")
-        clients = [Client() for _ in range(3)]
-        wait = [
-            asyncio.create_task(making.made(client.request, what))
-            for client, what in zip(clients, (*others, late), strict=True)
+        clients = [Client() for _ in others]
+        turns = [
+            asyncio.create_task(making.made(client.request, what)) for client, what in zip(clients, others, strict=True)
         ]
         await until(lambda: len(pids(log)) == 2)
+        waiting = asyncio.create_task(making.made(Client().request, late))
+        await until(lambda: late.job in making._jobs)
         assert await making.made(Client().request, replace(late, key_id="another")) == MADE
-        for client in clients[:2]:
+        for client in clients:
             client.gone.set()
-        assert await wait[2] == MADE
-        await asyncio.gather(*wait, return_exceptions=True)
+        assert await waiting == MADE
+        await asyncio.gather(*turns, return_exceptions=True)
 
     asyncio.run(ask())
     assert len(pids(log)) == 3  # it was made once, for the other key

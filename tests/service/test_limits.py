@@ -19,7 +19,18 @@ from longtake.derived import copies, program
 from longtake.endpoints import fields, validation
 from longtake.media import download, frame_reader, matroska, mpegts, probe, sandbox, tags
 from longtake.media.limits import Limits
-from longtake.models import hub, hub_access, lora_downloads, lora_files, lora_header, lora_hub, lora_names, safe, text
+from longtake.models import (
+    hub,
+    hub_access,
+    lora_check,
+    lora_downloads,
+    lora_files,
+    lora_header,
+    lora_hub,
+    lora_names,
+    safe,
+    text,
+)
 from longtake.outbound import PublicTransport
 from longtake.queue import engine, payloads, recent, requests, shares, short_inputs, status_cache, webhooks
 from longtake.sampling import preview
@@ -33,6 +44,7 @@ from longtake.service import (
     http_protocol,
     imports,
     logs,
+    lora_checks,
     media,
     platform,
     ports,
@@ -105,6 +117,7 @@ VALUES: dict[str, tuple[float | None, ...]] = {
     "characters that the answer with a plan": (service_plans.MOST_PROMPT,),
     "files that are imported": (imports.PLACES, imports.PLACES // 2, imports.MOST_OPEN, stored_imports.FRESH_S),
     "time for which a failed import": (imports.FAILED_S,),
+    "LoRAs that are checked": (lora_checks.PLACES, lora_checks.PLACES // 2, lora_check.ASKED_S, lora_checks.KNOWN_S),
     "pictures of a preview": (preview.MOST_PICTURES, preview.MOST_PIXELS),
     "prompts that the operator": (service_plans.EXPANDED_AT_ONCE, service_plans.EXPANDED_AT_ONCE // 2),
     "time between two previews": (

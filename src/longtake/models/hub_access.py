@@ -74,7 +74,8 @@ class HubAccess:
 
         Raises `FileTooLarge` above `max_bytes`, and `DownloadFailed` if the list cannot be read.
         """
-        pace = replace(pace_of(self.settings), total_s=LISTING_S)
+        pace = pace_of(self.settings)
+        pace = replace(pace, total_s=min(pace.total_s, LISTING_S))
         address = f"{hub_endpoint(self.settings)}/api/models/{quote(self.repo)}{'?blobs=true' if with_sizes else ''}"
         with temporary_folder(self.settings) as folder:
             try:
