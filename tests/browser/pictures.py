@@ -107,9 +107,11 @@ def take(tab: "Page", server: Running, picture: Callable[[str], None]) -> None:
 
 
 def save(tab: "Page", folder: Path, suffix: str, name: str) -> None:
-    """Writes what the tab shows as the file `<name>_<suffix>.png` of 128 colours, which is a third as large."""
+    """Writes what the tab shows as the file `<name>_<suffix>.png` of 256 colours, which is a third as large."""
     shot = Image.open(io.BytesIO(tab.screenshot())).convert("RGB")
-    shot.quantize(128, dither=Image.Dither.FLOYDSTEINBERG).save(folder / f"{name}_{suffix}.png", optimize=True)
+    # Without k-means, rare colours such as those of the badges and of the joint become grey.
+    few = shot.quantize(256, kmeans=1, dither=Image.Dither.FLOYDSTEINBERG)
+    few.save(folder / f"{name}_{suffix}.png", optimize=True)
 
 
 if __name__ == "__main__":

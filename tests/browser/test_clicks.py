@@ -170,6 +170,9 @@ def test_copying_without_https_keeps_the_focus(served: Served, tab: "Page") -> N
     tab.keyboard.press("Enter")
     tab.get_by_text("Copied").wait_for()
     assert tab.get_by_role("button", name="Copy").evaluate("button => button === document.activeElement")
+    tab.evaluate("() => { document.execCommand = () => false; }")
+    tab.keyboard.press("Enter")
+    tab.get_by_text("The browser did not copy it.").wait_for()
 
 
 def test_an_id_in_an_address_stays_one_part_of_the_servers_addresses(served: Served, tab: "Page") -> None:

@@ -317,6 +317,9 @@ def test_problems_are_told_in_sentences(served: Served, tab: "Page") -> None:
         "Generate audio must be on or off.": {"generate_audio": "loud"},
         "Extend direction must be one of these: 'forward' or 'backward'.": {"extend_direction": "up"},
         "Video must be a text.": {"video_url": None},
+        "LoRAs must be a list.": {"loras": "many"},
+        "LoRAs, 1 must be an object with named fields.": {"loras": ["a"]},
+        "Prompt must be at least 1 character long.": {"prompt": ""},
     }
     told = tab.evaluate(
         """async (requests) => {

@@ -366,6 +366,7 @@ def test_a_chain_follows_what_runs_and_is_downloaded_as_a_whole(served: Served, 
         submit_input(client, body, endpoint=LTXV)
     knot = tab.locator(".knot").filter(has_text="the third")
     knot.get_by_text("Waiting").wait_for()
+    whole.focus()
     claimed = served.claim()
     served.report(claimed, "Sampling new frames", step=5, steps=10)
     knot.get_by_text("Running").wait_for()
@@ -373,6 +374,9 @@ def test_a_chain_follows_what_runs_and_is_downloaded_as_a_whole(served: Served, 
     wait_for(lambda: float(str(bar.evaluate("bar => bar.value"))) > 0.2)
     finished(served, claimed)
     tab.get_by_text("the source and 3 extensions").wait_for()
+    assert whole.evaluate("button => button === document.activeElement"), (
+        "the new button of the same kind has the focus"
+    )
     assert bar.count() == 0
     assert tab.get_by_role("button", name="Download up to here").count() == 2
 

@@ -114,6 +114,26 @@ def test_the_time_left_counts_down_during_a_step_and_ends_with_the_work(served: 
     assert min(known[:-3]) > 1.5, "it does not end before the work"
 
 
+def test_an_answer_that_the_browser_has_kept_does_not_set_the_clock(served: Served, tab: "Page") -> None:
+    with served.client() as client:
+        file = client.post("/cdn/files/upload", content=CLIP.read_bytes()).json()["access_url"].rpartition("/")[2]
+        kept = client.get(f"/media/{file}/facts").headers
+    earlier = {**kept, "date": "Sun, 04 Jan 2026 10:00:00 GMT"}
+    tab.route("**/facts", lambda route: route.fulfill(json={}, headers=earlier))
+    tab.route("**/page/requests", lambda route: None)
+    tab.goto(f"{served.url}/server")
+    ahead = tab.evaluate(
+        """async (file) => {
+          const { callJson, serverTime } = await import("/static/api.js");
+          await callJson("page/keys");
+          await callJson(`media/${file}/facts`);
+          return serverTime() - Date.now() / 1000;
+        }""",
+        file,
+    )
+    assert abs(ahead) < 60
+
+
 def test_a_running_request_shows_the_time_that_passed_also_after_a_reload(served: Served, tab: "Page") -> None:
     submit(served, "earlier", endpoint=LTX2)
     finished(served, served.claim())

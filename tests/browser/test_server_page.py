@@ -95,6 +95,18 @@ def test_only_admins_see_slots_models_and_keys(tmp_path: Path, tab: "Page") -> N
         problem.wait_for(state="detached")
 
 
+def test_an_error_in_the_drawing_of_a_section_is_not_taken_for_an_outage(served: Served, tab: "Page") -> None:
+    tab.goto(f"{served.url}/server")
+    told = tab.evaluate(
+        """async () => {
+          const { section } = await import("/static/section.js");
+          const load = section("keys-panel", "page/keys", ({ keys }) => keys.none.at);
+          return load().then(() => "no error", ({ name }) => name);
+        }"""
+    )
+    assert told == "TypeError"
+
+
 def test_a_download_begins_and_ends_with_the_keyboard(served: Served, tab: "Page") -> None:
     pulls: list[dict[str, Any] | None] = [None]
     about = {"title": "T", "licence": "L", "embedded": False, "installed": False, "missing": [], "bytes": 0}

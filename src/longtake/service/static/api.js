@@ -34,9 +34,10 @@ let aheadMs = null;
 export const serverTime = () => (Date.now() + (aheadMs ?? 0)) / 1000;
 
 // Learns the server's clock from the date of an answer, which is up to 1 s late. So the latest of them is right, unless a
-// clock was set meanwhile.
-function learnTime(date) {
-  if (!date) return;
+// clock was set meanwhile. An answer that the browser may keep has the date on which it was first sent.
+function learnTime(answered) {
+  const date = Date.parse(answered.get("date") ?? "");
+  if (!date || /max-age/.test(answered.get("cache-control"))) return;
   const found = date - Date.now();
   aheadMs = aheadMs !== null && Math.abs(found - aheadMs) < CLOCK_SET_MS ? Math.max(found, aheadMs) : found;
 }
@@ -65,7 +66,7 @@ export async function call(path, { json, ...options } = {}) {
         ...options.headers,
       },
     });
-    learnTime(Date.parse(response.headers.get("date") ?? ""));
+    learnTime(response.headers);
     if (response.ok) return response;
     const body = await response.json().catch(() => null);
     if (response.status !== 401) throw new Refused(response.status, body);

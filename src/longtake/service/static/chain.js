@@ -3,7 +3,7 @@
 
 import { requestPage } from "./addresses.js";
 import { callJson } from "./api.js";
-import { button, el } from "./dom.js";
+import { button, controlsIn, el } from "./dom.js";
 import { download, downloadName } from "./download.js";
 import { overallShare } from "./progress.js";
 import { onRequests } from "./shell.js";
@@ -44,14 +44,14 @@ export function drawChain(node, id, signal, onDrawn = () => {}) {
   }
 
   function draw(entries) {
-    const focused = node.contains(document.activeElement) ? document.activeElement : null;
+    const focused = node.contains(document.activeElement) && document.activeElement;
     const ids = new Set(entries.map((entry) => entry.id));
     const roots = entries.filter(({ parent }) => !ids.has(parent));
     const last = lastOf(entries, id);
     const trees = roots.map((root) => el("ul", { class: "tree" }, beginning(root), items(root, { entries, id, last }, knots)));
     const whole = last && el("div", { class: "actions" }, wholeOf(last, entries));
     node.replaceChildren(...(trees.length ? [whole, ...trees].filter(Boolean) : [nothing()]));
-    if (focused?.isConnected) focused.focus({ preventScroll: true });
+    if (focused) (focused.isConnected ? focused : controlsIn(node)[0])?.focus({ preventScroll: true });
     onDrawn(entries.length);
   }
 }

@@ -76,9 +76,10 @@ export async function copyText(text) {
     const area = el("textarea", { value: text, class: "unseen", aria: { hidden: "true" } });
     document.body.append(area);
     area.select();
-    document.execCommand("copy");
+    const isCopied = document.execCommand("copy");
     area.remove();
     focused.focus({ preventScroll: true });
+    if (!isCopied) throw new Error("The browser did not copy it.");
   }
   toast("Copied");
 }

@@ -1,6 +1,6 @@
 // The problems that the server finds in a request, as sentences for people.
 
-import { rangeText, spaced } from "./words.js";
+import { plural, rangeText, spaced } from "./words.js";
 
 // [pattern of a problem's type, function that returns what its field must be]. The types are those of the server's
 // validator, whose own texts are for programmers.
@@ -10,6 +10,9 @@ const MUST_BE = [
   [/^(float|decimal|finite)_/, (schema) => `a number${within(schema)}`],
   [/^bool_/, () => "on or off"],
   [/^string_type$/, () => "a text"],
+  [/^string_too_short$/, (_, { min_length: least }) => `at least ${plural(least, "character")} long`],
+  [/^list_type$/, () => "a list"],
+  [/^(model|dict)(_attributes)?_type$/, () => "an object with named fields"],
   [/^(literal_error|enum)$/, (_, { expected }) => expected && `one of these: ${expected}`],
 ];
 

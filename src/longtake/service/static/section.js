@@ -11,15 +11,17 @@ export function section(panel, path, draw) {
     loading.abort();
     loading = new AbortController();
     const { signal } = loading;
+    let found;
     try {
-      const found = await callJson(path, { signal });
-      by(panel).hidden = false;
-      draw(found);
+      found = await callJson(path, { signal });
     } catch (error) {
       if (signal.aborted || error instanceof TypeError) return;
       const isHidden = error instanceof Refused && [403, 404].includes(error.status);
       if (isHidden) by(panel).hidden = true;
       else toast(error.message, { failed: true });
+      return;
     }
+    by(panel).hidden = false;
+    draw(found);
   };
 }

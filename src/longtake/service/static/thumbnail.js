@@ -1,4 +1,5 @@
-// Small pictures of stored videos and images. Each is loaded when it is nearly in view, and is no blob from then on.
+// Small pictures of stored videos and images. Each is loaded when it is nearly in view. Its blob is freed as
+// soon as it is shown.
 
 import { el } from "./dom.js";
 import { mediaAddress } from "./object_urls.js";
