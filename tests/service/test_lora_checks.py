@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from longtake.errors import InvalidRequest
 from longtake.plans import PlannedAdapter
 from longtake.service.budgets import Budgets
 from longtake.service.lora_checks import LoraChecks
+from longtake.service.responses import RequestFailed
 from longtake.settings import Settings
 from longtake.storage.files import FileStore
 from longtake.storage.local import LocalBlobs
@@ -23,6 +25,7 @@ from tests.models.test_lora_files import LORA
 from tests.service.serving import LTXV
 from tests.service.test_derivations import Client
 from tests.service.test_plans import DATA_URI, Elsewhere, planned, served_to
+from tests.storage.test_files import stored
 
 
 @pytest.fixture
@@ -65,6 +68,20 @@ def test_a_server_without_devices_has_no_folder_of_loras(tmp_path: Path) -> None
     with served_to(tmp_path, slots=()) as (_, client):
         assert planned(client, LTXV, DATA_URI, loras=[{"path": "zoom.safetensors"}]).status_code == 200
         assert planned(client, LTXV, DATA_URI, loras=[{"path": "data:,abc"}]).status_code == 200
+
+
+@on_sqlite
+def test_a_stored_file_counts_as_no_request(engine: sa.Engine, tmp_path: Path) -> None:
+    store = FileStore(engine, LocalBlobs(tmp_path / "files"), tmp_path / "scratch")
+    settings = Settings(slots=("cpu",), key_requests_per_minute=1)
+    budgets = Budgets(settings)
+    checks = LoraChecks(store, settings, budgets, threading.Event())
+    url = f"http://127.0.0.1/cdn/files/{stored(store)}"
+    adapter = PlannedAdapter(url, (1.0,), ("body", "loras", 0, "path"))
+    asyncio.run(checks.check(Client().request, "me", [adapter]))
+    budgets.begin_request("me")
+    with pytest.raises(RequestFailed):
+        asyncio.run(checks.check(Client().request, "me", [replace(adapter, source="http://127.0.0.1/elsewhere")]))
 
 
 @on_sqlite

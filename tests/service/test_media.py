@@ -183,6 +183,14 @@ def test_with_keys_only_those_who_may_read_the_file_get_anything(tmp_path: Path)
         assert get(served, f"{address}.png", **owner).status_code == 404
 
 
+def test_uploads_with_the_same_name_and_size_are_listed_once(served: Served) -> None:
+    _, longer, newest = (uploaded(served, content) for content in (b"old", b"longer", b"new"))
+    uploaded(served, b"no video", "text/plain")
+    files = get(served, "/page/uploads").json()["files"]
+    assert [file["url"] for file in files] == [f"cdn/files/{newest}", f"cdn/files/{longer}"]
+    assert {(file["name"], file["content_type"]) for file in files} == {("my clip.mov", "video/mp4")}
+
+
 def test_readers_without_a_key_use_up_no_turns_of_a_key(tmp_path: Path) -> None:
     with serving(tmp_path / "shared") as served:
         headers = {"authorization": f"Key {served.state.keys.create('owner', 'run')}"}

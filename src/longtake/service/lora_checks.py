@@ -70,26 +70,31 @@ class LoraChecks:
         if scheme == "data" or not (is_elsewhere or self.settings.slots):
             return
         if name not in self._known:
-            if is_elsewhere:
-                self.budgets.begin_request(key_id)
+            loop = asyncio.get_running_loop()
             async with self._semaphore.permit(key_id):
                 if await request.is_disconnected():
                     raise ClientDisconnect
-                loop = asyncio.get_running_loop()
+                if scheme:
+                    own = await loop.run_in_executor(self._threads, find_own, self.store, lora.path, key_id)
+                    if own is not None:
+                        return
+                if is_elsewhere:
+                    self.budgets.begin_request(key_id)
                 self._known[name] = await loop.run_in_executor(self._threads, self._problem, key_id, lora)
         if (problem := self._known.get(name)) is not None:
             raise copy(problem)
 
     def _problem(self, key_id: str, lora: Lora) -> LongtakeError | None:
-        """Returns the error with which a request would fail that names this LoRA; None if none is known."""
+        """Returns the error with which a request would fail that names this LoRA; None if none is known.
+
+        lora: is no stored file of this server.
+        """
 
         def check() -> None:
             if self.draining.is_set():
                 raise Cancelled
 
         try:
-            if scheme_of(lora.path) and find_own(self.store, lora.path, key_id) is not None:
-                return None
             transports = Transports(PublicTransport(self.settings.trusted_hosts), hub_transport(self.settings))
             check_lora(lora, self.settings, key_id, transports, check)
         except LongtakeError as error:
