@@ -44,7 +44,8 @@ class Host(httpx.BaseTransport):
     """A host with one file, which sends `piece` bytes of it at a time, and then the connection breaks.
 
     content, etag: the file and its ETag. `changed` replaces both after the first request.
-    ranges: whether it sends parts of the file: "yes", "no", or "always", also of another version.
+    ranges: whether it sends parts of the file: "yes", "no", or "always", also of another version. "some": it sends
+        `piece` bytes of the rest, does not say how long the file is, and the connection does not break.
     asked: the headers Range and If-Range of each request.
     """
 
@@ -63,7 +64,9 @@ class Host(httpx.BaseTransport):
             self.content, self.etag = self.changed
         self.asked.append(asked)
         start = 0
-        if asked[0] is not None and (self.ranges == "always" or (self.ranges == "yes" and asked[1] == self.etag)):
+        if asked[0] is not None and (
+            self.ranges == "always" or (self.ranges in ("yes", "some") and asked[1] == self.etag)
+        ):
             start = int(asked[0].removeprefix("bytes=").removesuffix("-"))
         if start >= len(self.content):
             return httpx.Response(416)
@@ -71,6 +74,12 @@ class Host(httpx.BaseTransport):
         headers = {"etag": self.etag} if self.etag else {}
         if self.encoding:
             headers["content-encoding"] = self.encoding
+        if start and self.ranges == "some":
+            sent = rest[: self.piece]
+            headers |= {"content-range": f"bytes {start}-{start + len(sent) - 1}/*", "content-length": str(len(sent))}
+            return httpx.Response(206, headers=headers, stream=Body(sent))
+        if not start and not self.encoding:
+            headers["content-length"] = str(len(self.content))
         if start:
             headers["content-range"] = f"bytes {start}-{len(self.content) - 1}/{len(self.content)}"
         body = Body(rest[: self.piece], self.error() if len(rest) > self.piece else None)
@@ -95,6 +104,12 @@ def test_a_file_that_was_changed_meanwhile_is_begun_anew(tmp_path: Path) -> None
     host, arrived = Host(piece=8000, changed=(NEW, '"new"')), list[int]()
     assert fetched(host, tmp_path, arrived.append) == NEW
     assert sum(arrived) == len(NEW), "no byte counts twice"
+
+
+def test_a_rest_that_ends_too_early_is_not_taken_for_the_whole(tmp_path: Path) -> None:
+    host = Host(piece=4000, ranges="some")
+    assert fetched(host, tmp_path) == OLD
+    assert [asked[0] for asked in host.asked] == [None, "bytes=4000-", "bytes=8000-"]
 
 
 @pytest.mark.parametrize("changed", [(NEW, '"new"'), (NEW[:5000], '"new"')], ids=["as long", "shorter"])

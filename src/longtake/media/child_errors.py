@@ -35,8 +35,8 @@ def sent_error(header: dict[str, Any]) -> LongtakeError | None:
 
 
 def _is_context(value: Any) -> bool:
-    """Returns True if a JSON value has the form of an error's `ctx`: null, or numbers, texts and lists of texts by
-    name."""
+    """Returns True if a JSON value has the form of an error's `ctx`: null, or an object of numbers, texts and
+    lists of them."""
     if type(value) is not dict:
         return value is None
     items = [item for field in value.values() for item in (field if type(field) is list else [field])]

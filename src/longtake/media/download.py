@@ -71,10 +71,12 @@ class _Part:
     num_bytes: its length.
     etag: the strong ETag of the version that it belongs to. None if the host states none; then the next attempt begins
         at the first byte.
+    whole_bytes: the length of the whole file in this version; None if the host has not stated it.
     """
 
     num_bytes: int = 0
     etag: str | None = None
+    whole_bytes: int | None = None
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -91,10 +93,17 @@ class _Part:
 
     def restart(self, response: httpx.Response | None = None) -> None:
         """Makes this part empty. The next bytes are those of the response, if there is one."""
-        headers = httpx.Headers() if response is None else response.headers
-        etag = headers.get("etag", "")
+        headers = httpx.Headers() if response is None or "content-encoding" in response.headers else response.headers
+        etag, declared = headers.get("etag", ""), headers.get("content-length", "")
         self.num_bytes = 0
-        self.etag = etag if _STRONG_ETAG.fullmatch(etag) and "content-encoding" not in headers else None
+        self.etag = etag if _STRONG_ETAG.fullmatch(etag) else None
+        self.whole_bytes = int(declared) if declared.isdigit() else None
+
+    def check_end(self) -> None:
+        """Raises httpx.RemoteProtocolError if the whole file has another length, though the host has ended it here. A
+        host may do so if it does not state the length with the rest of a file (`content-range: bytes 100-149/*`)."""
+        if self.whole_bytes not in (None, self.num_bytes):
+            raise httpx.RemoteProtocolError(f"it sent {self.num_bytes} of {self.whole_bytes} bytes")
 
 
 @dataclass(frozen=True)
@@ -283,6 +292,7 @@ class _Attempts:
                     download.check()
                     file.write(piece)
                     self._count(len(piece))
+            part.check_end()
         except httpx.ReadTimeout:
             meter.check(time.monotonic())  # says how slow the download was, if that is the reason
             raise

@@ -57,7 +57,7 @@ class ModelStatus:
 
 
 def _size(path: Path) -> int:
-    hub_cache = path / ".cache"  # written by the hub's library beside the files of a whole repository
+    hub_cache = path / ".cache"  # has the locks and the unfinished files of `hub.fetch`
     found = [path] if path.is_file() else path.rglob("*")
     files = [file for file in found if file.is_file() and not file.is_relative_to(hub_cache)]
     return sum(file.stat().st_size for file in files)

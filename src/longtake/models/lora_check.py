@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import httpx
 
@@ -86,7 +87,7 @@ def _ask_host(
     )
 
 
-def _ask_hub(lora: Lora, *, settings: Settings, transport: httpx.BaseTransport | None, check: Check) -> Path:
+def _ask_hub(lora: Lora, *, settings: Settings, transport: httpx.BaseTransport | None, check: Check) -> NoReturn:
     """Raises `_IsThere` if the hub (Hugging Face) or this machine has the LoRA, otherwise the error of
     `lora_hub.download`."""
     lora_hub.check_there(lora, settings, public_folder(settings), transport=transport, check=check)
