@@ -8,10 +8,14 @@ import pytest
 from typer.testing import CliRunner
 
 from longtake.cli import app
-from longtake.cli.doctor import Finding, Report, examine, masked
+from longtake.cli.doctor import Finding, Report, _installed, examine, masked
 from longtake.media import confinement
+from longtake.models import parts
 from longtake.models.registry import CARDS, missing
 from longtake.settings import Settings
+from tests.models import small_ltx2
+from tests.models.cards import ltx2_card
+from tests.simulated_gpu import can_simulate, simulated_gpus
 
 SECRET = "hf_0123456789"
 
@@ -113,3 +117,20 @@ def test_the_exit_status_is_0_if_the_embedded_model_runs_here(tmp_path: Path, mo
     assert (document["runs"], ran.exit_code) == (runs, 0 if runs else 1)
     text = CliRunner().invoke(app, ["doctor"]).stdout
     assert text.splitlines()[-1].startswith("The embedded model runs" if runs else "The embedded model cannot run")
+
+
+@pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone")
+def test_a_text_encoder_in_8_bits_counts_as_it_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise it has no room on the GPU, and is streamed. Here it has Gemma's size."""
+    card, gigabyte = ltx2_card("ltx-2.3"), 10**9
+    small_ltx2.write_model(tmp_path / card.name)
+
+    def large(*_: object, has_short_text: bool = False) -> dict[str, int]:
+        return {"transformer": 10 * gigabyte, "text_encoder": (14 if has_short_text else 24) * gigabyte}
+
+    monkeypatch.setattr(parts, "part_bytes", large)
+    with simulated_gpus(monkeypatch, total=30 * gigabyte):
+        settings = Settings(models_dir=tmp_path, model_sources={}, dtype="float32", device="cuda:1")
+        assert "offload=group" in _installed(card, settings).text
+        short = settings.model_copy(update={"quantise": "fp8"})
+        assert "needs 24.0 GB in float32; cuda:1 has 30.0 GB free: offload=model" in _installed(card, short).text

@@ -214,7 +214,7 @@ def _installed(card: ModelCard, settings: Settings) -> Finding:
         import torch
 
         from longtake.models import compiled, memory
-        from longtake.models.parts import INSTALLED, choose_mode, part_bytes
+        from longtake.models.parts import INSTALLED, choose_mode, needs_short_text, part_bytes
     from longtake.models.checks import check
 
     report = check(card.name, settings)
@@ -223,10 +223,11 @@ def _installed(card: ModelCard, settings: Settings) -> Finding:
         return Finding(card.name, "no", " ".join(problems), vital=card.embedded)
     device = memory.choose_device(settings)
     dtype = memory.choose_dtype(settings, device, embedded=card.embedded)
-    sizes_in = partial(part_bytes, INSTALLED.open(card, settings), dtype)
+    opened, total, free = INSTALLED.open(card, settings), memory.device_bytes(device), memory.free_bytes(device)
+    is_short = needs_short_text(settings, part_bytes(opened, dtype, "none"), total)
+    sizes_in = partial(part_bytes, opened, dtype, has_short_text=is_short)
     mode, _ = choose_mode(settings, device, sizes_in, are_compiled=compiled.decide(settings, device).is_on)
-    sizes, total = sizes_in(mode), memory.device_bytes(device)
-    free = memory.free_bytes(device)
+    sizes = sizes_in(mode)
     host = host_memory()
     need, largest = sum(sizes.values()), max(sizes.values())
     needs = f"needs {bytes_text(need)} in {str(dtype).removeprefix('torch.')}"
