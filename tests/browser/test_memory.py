@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.service.finished import finished, submit
-from tests.service.serving import LTXV, Served
+from tests.service.serving import LTX2, LTXV, Served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -71,10 +71,26 @@ def test_no_blob_stays_when_its_video_has_left_the_page(served: Served, tab: "Pa
     tab.get_by_role("button", name="Pick").first.click()
     tab.locator(".player video[src]").first.wait_for()
     tab.wait_for_function(ONLY_SHOWN)
+    tab.route("**/joint.png", lambda route: route.fulfill(body="a picture"))
+    tab.route("**/joint", lambda route: route.fulfill(status=500, json={"detail": "It cannot be measured."}))
+    tab.get_by_text("Inspect the joint").click()
+    tab.get_by_text("It cannot be measured.").wait_for()
     tab.go_back()
     tab.locator(".tile video").nth(1).wait_for()
     tab.wait_for_function(ONLY_SHOWN)
     assert tab.locator(".player, .drop .view video").count() == 0
+
+
+def test_a_last_frame_that_cannot_be_taken_leaves_no_blob(served: Served, tab: "Page", key: str) -> None:
+    enter(tab, f"{served.url}/models/{LTX2}", key)
+    field = tab.locator(".of-image")
+    field.get_by_text("A recent image, or the last frame of a recent video").click()
+    field.locator(".recent img").first.wait_for()
+    tab.route("**/facts", lambda route: route.fulfill(status=500, json={"detail": "It cannot be read."}))
+    field.locator(".recent button").first.click()
+    field.get_by_text("It cannot be read.").wait_for()
+    tab.wait_for_load_state("networkidle")
+    assert tab.evaluate(ONLY_SHOWN)
 
 
 def test_the_gallery_frees_the_video_of_a_result_that_leaves_it(served: Served, tab: "Page", key: str) -> None:

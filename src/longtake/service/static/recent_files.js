@@ -78,7 +78,8 @@ const item = (text, shown, act) => button([shown, el("span", {}, text)], act, { 
 
 // Returns the last frame of a stored video as a PNG file.
 export async function lastFrame(path) {
-  const [{ fps }, { address, release }] = await Promise.all([callJson(`media/${fileKey(path)}/facts`), playable(path)]);
+  const { fps } = await callJson(`media/${fileKey(path)}/facts`);
+  const { address, release } = await playable(path);
   try {
     const film = el("video", { src: address, muted: true, preload: "auto", playsinline: true });
     await heard(film, "loadedmetadata");

@@ -82,7 +82,7 @@ export function resultView(entry, made, then) {
       entry.shared && button("Copy a share link", () => copyText(HOME + entry.shared), { class: "plain" }),
       button("Delete", () => remove(entry, node), { class: "plain delete" }),
     ),
-    inspection(about),
+    inspection(about, leaving.signal),
     notesOf(entry.notes ?? []),
     folded("Log", el("ol", { class: "log" }, entry.logs.map(({ message }) => el("li", {}, message)))),
     folded("Answer as JSON", el("pre", { tabindex: 0, aria: { label: "Answer as JSON" } }, stringify(made, 2))),
@@ -109,15 +109,19 @@ function chainOf(id, signal) {
   return section;
 }
 
-// The figures and the sheet of the joint. They are made when the section is opened for the first time.
-function inspection(about) {
+// The figures and the sheet of the joint. They are made when the section is opened for the first time. The end of `signal`
+// frees a sheet that was not shown.
+function inspection(about, signal) {
   const box = el("div", { class: "inspection" });
   const details = el("details", {}, el("summary", {}, "Inspect the joint"), box);
   details.addEventListener("toggle", async () => {
     if (!details.open || box.childElementCount) return;
     box.append(el("p", { class: "quiet", role: "status" }, "Measuring"));
     try {
-      const [{ rows }, sheet] = await Promise.all([callJson(`${about}/joint`), mediaAddress(`${about}/joint.png`)]);
+      const [{ rows }, sheet] = await Promise.all([
+        callJson(`${about}/joint`, { signal }),
+        mediaAddress(`${about}/joint.png`, { signal }),
+      ]);
       box.replaceChildren(
         el(
           "dl",
