@@ -73,6 +73,22 @@ def test_a_link_leads_to_no_file_in_place_of_a_request(served: Served, tab: "Pag
     assert not any("/cdn/files/" in url.partition("?")[0] or url.endswith("/media/import") for url in asked)
 
 
+@pytest.mark.parametrize("page", ["", "history", "server", "compare?a=1&b=2", f"models/{LTX2}/api"])
+def test_a_file_that_nothing_takes_does_not_replace_the_page(served: Served, tab: "Page", page: str) -> None:
+    """The browser opens a dropped file in the tab unless the page prevents that."""
+    tab.goto(f"{served.url}/{page}")
+    tab.get_by_role("heading", level=1).first.wait_for()
+    prevented = """(name) => {
+      const data = new DataTransfer();
+      data.items.add(new File(["x"], "clip.mp4", { type: "video/mp4" }));
+      const event = new DragEvent(name, { dataTransfer: data, bubbles: true, cancelable: true });
+      document.body.dispatchEvent(event);
+      return event.defaultPrevented;
+    }"""
+    tab.wait_for_load_state("load")
+    assert [tab.evaluate(prevented, name) for name in ("dragover", "drop")] == [True, True]
+
+
 def test_over_a_slow_network(served: Served, tab: "Page") -> None:
     """With 50 kB/s and 300 ms to each answer, an upload shows its progress, and the form can be used before."""
     tab.goto(f"{served.url}/models/{LTX2}")

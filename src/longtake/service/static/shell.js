@@ -63,6 +63,15 @@ for (const link of document.querySelectorAll(".top nav a")) {
   if (here) link.setAttribute("aria-current", "page");
 }
 
+// The browser would replace the page with a file that is dropped where nothing takes it. Instead, the pointer shows that the
+// file cannot be dropped there.
+for (const name of ["dragover", "drop"])
+  addEventListener(name, (event) => {
+    if (event.defaultPrevented || !event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    event.dataTransfer.dropEffect = "none";
+  });
+
 // Says on top of the page why it could not begin, such as an outage, and offers to load it again.
 export function failToBegin({ message }) {
   const again = button("Try again", () => location.reload());
