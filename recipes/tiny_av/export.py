@@ -46,7 +46,7 @@ def trained_parts() -> dict[str, Any]:
     """Returns every part with the weights of its latest checkpoint. A vocoder without checkpoint is left out, and the
     folder keeps the one that it has."""
     parts = {"vae": picture.load(), "audio_vae": audio_vae.load(), **transformer.latest()}
-    return parts | {"vocoder": vocoder.load()} if (configs.WORK / "vocoder.pt").exists() else parts
+    return parts | {"vocoder": vocoder.load()} if vocoder.checkpoint("main").exists() else parts
 
 
 def write(parts: dict[str, Any], folder: Path) -> None:

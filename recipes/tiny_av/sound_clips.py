@@ -3,6 +3,7 @@ sounds."""
 
 import math
 import random
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -17,13 +18,15 @@ SPANS = ((130.0, 1000.0), (1000.0, 3600.0))
 RATES = (8.0, 12.0, 16.0, 24.0, 24.0, 25.0, 30.0)
 
 
-def world_score(seed: int, seconds: float) -> Score:
-    """Returns the score (curves of pitch and loudness) of a random scene of the toy world."""
+def world_score(seed: int, seconds: float, texture: str | None = None) -> Score:
+    """Returns the score (curves of pitch and loudness) of a random scene of the toy world, over a background of
+    `texture` if it is given."""
     rng = random.Random(seed)
     rate = rng.choice(RATES)
     kinds: tuple[Kind | None, ...] = (None, "bounce", "pair")
     kind = rng.choices(kinds, (0.6, 0.25, 0.15))[0]
-    return score(sample(seed, kind, num_frames=max(9, round(seconds * rate))), seconds, rate)
+    scene = sample(seed, kind, num_frames=max(9, round(seconds * rate)))
+    return score(replace(scene, texture=texture or scene.texture), seconds, rate)
 
 
 def _glide(rng: random.Random, count: int, low: float, high: float, still: float) -> Tensor:

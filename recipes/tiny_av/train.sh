@@ -11,7 +11,7 @@ python -m recipes.tiny_av.caption
 wait
 $pair recipes.tiny_av.sounds
 python -m recipes.tiny_av.audio_vae decoder --resume
-python -m recipes.tiny_av.vocoder --resume
+for phase in main polish; do python -m recipes.tiny_av.vocoder "$phase" --resume; done
 for stage in main finish; do $pair recipes.tiny_av.transformer "$stage" --resume; done
 $pair recipes.tiny_av.exchange --resume
 for stage in lasting polish; do python -m recipes.tiny_av.transformer "$stage" --resume; done

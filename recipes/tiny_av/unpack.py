@@ -2,7 +2,7 @@
 
 python -m recipes.tiny_av.unpack
 
-The vocoder has none, because its shipped weights are not those that are trained. Run `recipes.tiny.unpack` before.
+Run `recipes.tiny.unpack` before.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import argparse
 import torch
 
 from recipes.tiny.unpack import put
-from recipes.tiny_av import adapters, configs, sampler
+from recipes.tiny_av import adapters, configs, sampler, vocoder
 
 
 def main() -> None:
@@ -21,6 +21,7 @@ def main() -> None:
     put(configs.WORK / "picture.pt", {"": family.vae})
     torch.save(family.text.state_dict(), configs.WORK / "caption.pt")
     put(configs.WORK / "audio_vae_joint.pt", {"": family.audio_vae})
+    torch.save({"averaged": vocoder.unfolded(family.vocoder.state_dict())}, vocoder.checkpoint("main"))
     torch.save((family.audio_vae.latents_mean, family.audio_vae.latents_std), configs.WORK / "audio_vae.pt")
     put(configs.WORK / "transformer_exchange.pt", {"transformer": family.transformer, **family.text})
     for name, adapter in family.adapters.items():

@@ -7,6 +7,8 @@ import pytest
 import torch
 from diffusers import AutoencoderKLLTX2Audio
 from diffusers.pipelines.ltx2.vocoder import LTX2VocoderWithBWE
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from longtake.families.ltx2.audio import decode_sound, encode_sound
@@ -15,8 +17,8 @@ from recipes.tiny_av import sound_clips, wiring
 from recipes.tiny_av.audio_vae import tokens_of
 from recipes.tiny_av.configs import WEIGHTS
 from recipes.tiny_av.sound import PITCHES, SECOND, Score, listen, play, score, sound
-from recipes.tiny_av.sound_configs import AUDIO_TOKEN, AUDIO_VAE, FULL_RATE, SOUND_RATE
-from recipes.tiny_av.vocoder import new
+from recipes.tiny_av.sound_configs import AUDIO_TOKEN, AUDIO_VAE, FULL_RATE, MEL_BINS, SOUND_RATE
+from recipes.tiny_av.vocoder import folded, new, unfolded
 
 RATE = 24.0
 
@@ -174,3 +176,26 @@ def test_the_embedded_parts_sing_back_what_they_hear(shipped: tuple[Any, Any], y
     expected, heard = listen(wave), listen(made, FULL_RATE)
     assert middle(heard.pitch) == pytest.approx(middle(expected.pitch), rel=0.01)
     assert middle(heard.level) == pytest.approx(middle(expected.level), abs=4.5)
+
+
+@pytest.mark.parametrize("y", [-8.0, 0.0, 12.0])
+def test_a_pure_tone_over_wind_gets_no_overtone(shipped: tuple[Any, Any], y: float) -> None:
+    wave = sound(scene(thing(12, y, "circle"), texture="clouds"), 48, RATE)
+    made = torch.from_numpy(decode_sound(*shipped, encode_sound(shipped[0], wave.numpy(), SOUND_RATE), 96_000))
+    power = torch.fft.rfft(made.mean(0) * torch.hann_window(96_000)).abs().square()
+    hertz = torch.fft.rfftfreq(96_000, 1 / FULL_RATE)
+    pitch = middle(listen(wave).pitch)
+    tone, overtone = (float(power[(hertz - k * pitch).abs() < 0.03 * pitch].sum()) for k in (1, 2))
+    assert overtone < 10**-2.6 * tone
+
+
+@given(st.integers(0, 2**31))
+def test_weights_for_a_centred_spectrogram_are_folded_and_unfolded(seed: int) -> None:
+    dice = torch.Generator().manual_seed(seed)
+    weights = {
+        "vocoder.conv_in.weight": torch.randn(3, 2 * MEL_BINS, 7, generator=dice),
+        "vocoder.conv_in.bias": torch.randn(3, generator=dice),
+    }
+    back = folded(unfolded(weights))
+    for name, value in weights.items():
+        torch.testing.assert_close(back[name], value, rtol=1e-4, atol=1e-3)
