@@ -90,6 +90,28 @@ def test_the_time_left_follows_the_pace_and_the_times_of_an_earlier_request(serv
     assert left[1:] == pytest.approx([18, 16, 14, 12, 10, 8, 6, 4, 2])
 
 
+def test_the_time_left_is_right_after_an_earlier_request_with_fewer_windows(served: Served, tab: "Page") -> None:
+    """Before the windows, the work takes as long as in a request of one window. Each of 20 windows takes 10 s."""
+    tab.goto(f"{served.url}/server")
+    windows, before_s, window_s = 20, 10, 10
+    reports = [report("footage", 0, 1), *(report("sampling", 0, 1, window + 1, windows) for window in range(windows))]
+    left = tab.evaluate(
+        """async ([reports, beforeS, windowS]) => {
+          const { estimate } = await import("/static/progress.js");
+          const { read, left, setTimes } = estimate();
+          setTimes({ footage: beforeS, sampling: windowS });
+          return reports.map((report, place) => {
+            const now = place ? beforeS + (place - 1) * windowS : 0;
+            read(report, [], now);
+            return left(now);
+          });
+        }""",
+        [reports, before_s, window_s],
+    )
+    assert left[:3] == [None, None, None], "too little is known"
+    assert left[3:] == pytest.approx([window_s * (windows - ended) for ended in range(2, windows)])
+
+
 def test_the_time_left_counts_down_during_a_step_and_ends_with_the_work(served: Served, tab: "Page") -> None:
     """The fourth of ten steps lasts 20 times as long as the others."""
     tab.goto(f"{served.url}/server")

@@ -17,6 +17,8 @@ const USUAL = {
 };
 const ORDER = Object.keys(USUAL);
 const WINDOWED = ["encode", "sampling", "sound", "frames", "writing"];
+// The finished shares of the stages when the first window begins.
+const BEFORE_WINDOWS = { context: 1, footage: 1, prompt: 1 };
 
 // The part of the bar for loading the model. It is short, because most requests find the model loaded.
 const LOAD_SHARE = 0.04;
@@ -71,6 +73,7 @@ export function estimate() {
   let done = 0;
   let shown = 0;
   let since = null;
+  let windowsSince = null; // when the first window began
   let told = null;
 
   function read(report, log, now) {
@@ -78,6 +81,8 @@ export function estimate() {
     // What happened before the page was opened is in the log.
     if (since === null) shares = log.map(begun).filter(Boolean).reduce(stageShares, {});
     since ??= Math.min(now, ...log.filter(({ labels }) => ORDER.includes(labels.stage)).map(at));
+    if (WINDOWED.includes(report.stage))
+      windowsSince ??= Math.min(now, ...log.filter(({ labels }) => WINDOWED.includes(labels.stage)).map(at));
     shares = stageShares(shares, report);
     done = workShare(shares, times);
     shown = Math.max(shown, LOAD_SHARE + (MOST - LOAD_SHARE) * done);
@@ -85,9 +90,12 @@ export function estimate() {
   }
 
   function left(now) {
-    const spent = now - since;
-    if (since === null || done < TOLD_SHARE || spent < TOLD_S) return null;
-    const guess = (spent * (1 - done)) / done;
+    // The earlier request may have had fewer windows than this one. So the pace of the windows is measured by themselves.
+    const before = windowsSince === null ? 0 : workShare(BEFORE_WINDOWS, times);
+    const share = (done - before) / (1 - before);
+    const spent = now - (windowsSince ?? since);
+    if (since === null || share < TOLD_SHARE || spent < TOLD_S) return null;
+    const guess = (spent * (1 - share)) / share;
     if (!told || guess > WRONG * told.left + WRONG_S) told = { left: guess, at: now };
     // The told time goes down at the pace with which it ends together with the estimate. It does so also while a long
     // step lets the estimate grow, so it neither stands still nor ends too early.
