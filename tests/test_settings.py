@@ -138,7 +138,7 @@ def test_a_folder_that_cannot_be_created_is_an_error_about_its_setting(tmp_path:
 
 def test_a_folder_with_the_name_of_a_file_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InvalidRequest, match="there is a file of that name") as caught:
+    with pytest.raises(InvalidRequest, match="there is already a file or folder of that name") as caught:
         make_folder(tmp_path / "file", "data_dir")
     assert str(tmp_path) not in caught.value.message
 

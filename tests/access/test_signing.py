@@ -126,5 +126,7 @@ def test_a_file_that_is_added_while_the_server_runs_and_is_no_key_is_named(tmp_p
 
 def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / FOLDER).touch()
-    with pytest.raises(InvalidRequest, match=f"cannot be read or written: .*{FOLDER}: there is a file of that name"):
+    with pytest.raises(
+        InvalidRequest, match=f"cannot be read or written: .*{FOLDER}: there is already a file or folder of that name"
+    ):
         Signer(tmp_path)

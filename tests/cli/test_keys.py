@@ -139,7 +139,7 @@ def test_a_data_folder_that_cannot_be_created_is_named_with_its_option(command: 
     (tmp_path / "file").touch()
     ended = CliRunner().invoke(app, [*command, "--data-dir", str(tmp_path / "file")])
     reason = (
-        "cannot be created: there is a file of that name, where a folder is needed. "
+        "cannot be created: there is already a file or folder of that name. "
         "Name another one with --data-dir or LONGTAKE_DATA_DIR."
     )
     assert (ended.exit_code, ended.stderr) == (2, f"Error: The folder {tmp_path / 'file'} {reason}\n")

@@ -171,7 +171,7 @@ def test_only_configured_origins_may_read_answers(tmp_path: Path) -> None:
         assert mine.headers["access-control-allow-origin"] == "https://mine.example.com"
         other = client.get("/v1/models", headers={"origin": "https://other.example.com"})
         assert "access-control-allow-origin" not in other.headers
-        assert other.headers["vary"] == mine.headers["vary"] == "origin"
+        assert other.headers["vary"] == mine.headers["vary"] == "Accept-Encoding, origin"
 
 
 def test_submissions_are_logged_with_their_id_and_status_requests_are_not(

@@ -92,7 +92,7 @@ def test_a_folder_that_cannot_be_written(served: Served) -> None:
     assert answer.json() == {
         "status": "not ready",
         "database": "works",
-        "files": "the folder cannot be written: there is a file of that name, where a folder is needed",
+        "files": "the folder cannot be written: there is already a file or folder of that name",
     }
 
 

@@ -289,7 +289,7 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path, name: str) -> 
     (tmp_path / name).write_text("x")
     ended = CliRunner().invoke(app, ["serve", "--data-dir", str(tmp_path), "--slots", "cpu", "--port", "0", "--tls"])
     assert ended.exit_code in (1, 2)
-    assert f"{tmp_path / name}: there is a file of that name, where a folder is needed" in ended.output
+    assert f"{tmp_path / name}: there is already a file or folder of that name" in ended.output
     assert (tmp_path / name).read_text() == "x"
 
 

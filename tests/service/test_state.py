@@ -134,7 +134,7 @@ def test_the_wait_for_a_permit_does_not_count_as_a_database_that_hangs(
         return await asked
 
     async def run() -> None:
-        authenticator, request = Authenticator(served.state), Request({"type": "http"}, connected)
+        authenticator, request = Authenticator(served.state), Request({"type": "http", "headers": []}, connected)
         number, answer, caller = await asyncio.gather(
             late(served.state.body_threads, BODY_THREADS, lambda: served.state.call_for_with_retries("a", len, "xyz")),
             late(served.state.report_threads, REPORT_THREADS, lambda: report(served.state, request, "a", lambda: b"1")),

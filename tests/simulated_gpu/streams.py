@@ -9,9 +9,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
+
+import longtake
 
 Clock = dict[int, int]
 """Number of a stream -> how many pieces of its work are done for certain."""
+
+OWN = (f"{Path(longtake.__file__).parent}/", f"{Path(__file__).parents[2] / 'bench'}/")
+"""The folders of the package and of the benchmarks."""
 
 
 def _advance(clock: Clock, other: Clock) -> None:
@@ -20,9 +26,9 @@ def _advance(clock: Clock, other: Clock) -> None:
 
 
 def place() -> str:
-    """Returns the line of the package, or of a test or a benchmark, that is running now, such as `runner.py:12`."""
+    """Returns the line of the package or of a benchmark that is running now, such as `runner.py:12`, or "elsewhere"."""
     frames = traceback.extract_stack()
-    own = [f for f in frames if "/longtake/" in f.filename or "/bench/" in f.filename]
+    own = [f for f in frames if f.filename.startswith(OWN)]
     return f"{own[-1].filename.rsplit('/', 1)[-1]}:{own[-1].lineno}" if own else "elsewhere"
 
 

@@ -3,6 +3,7 @@
 torchao has such layers, too, but they do not run on a CPU; these do, and are tested there.
 """
 
+import itertools
 import re
 from collections.abc import Collection, Mapping
 from typing import Literal
@@ -33,10 +34,6 @@ STEP = 16
 """A GPU multiplies a weight matrix in 8 bits only if both of its dimensions are multiples of this number."""
 
 _IN_BLOCK = re.compile(r"transformer_blocks\.(\d+)\.(.+)\.weight")
-_IN_TEXT_LAYER = re.compile(r"(?!.*vision)(.+\.)?(layers|block)\.\d+\.(.+\.)?(?!wo|relative)\w+\.weight")
-"""The names of the weights in a text encoder's layers. Those of Gemma's vision tower are left out, T5's table of
-relative positions, and T5's layer `wo`, whose input transformers converts to the dtype of its weight."""
-
 _IS_GATE = re.compile(r"(.+\.)?to_gate_logits")
 _IS_TEXT_ATTENTION = re.compile(r"(audio_)?attn2\..+")
 
@@ -216,7 +213,18 @@ def chosen_in_text(shapes: Mapping[str, tuple[int, ...]]) -> set[str]:
 
     shapes: the weights' names and shapes. Others than those of linear layers may be among them.
     """
-    return {name for name, shape in shapes.items() if len(shape) == 2 and _IN_TEXT_LAYER.fullmatch(name)}
+    return {name for name, shape in shapes.items() if len(shape) == 2 and _is_in_text_layer(name)}
+
+
+def _is_in_text_layer(name: str) -> bool:
+    """Returns True for the name of a weight in a layer of a text encoder that can be stored in 8 bits.
+
+    T5's table of relative positions cannot, nor T5's layer `wo`, whose input transformers converts to the dtype of its
+    weight.
+    """
+    *modules, layer, last = ("", *name.split("."))
+    is_inside = any(a in ("layers", "block") and b.isdecimal() for a, b in itertools.pairwise(modules))
+    return is_inside and last == "weight" and "vision" not in name and not layer.startswith(("wo", "relative"))
 
 
 def chosen(shapes: Mapping[str, tuple[int, ...]], mode: Mode) -> set[str]:
