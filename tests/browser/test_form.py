@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -158,7 +159,8 @@ def test_a_slow_last_frame_does_not_replace_an_image_that_was_chosen_meanwhile(
     finished(served, served.claim())
     tab.goto(f"{served.url}/models/{LTX2}")
     held: list[Route] = []
-    tab.route("**/facts", lambda route: held.append(route))
+    is_released = Event()
+    tab.route("**/facts", lambda route: route.continue_() if is_released.is_set() else held.append(route))
     image = tab.locator(".of-image")
     image.get_by_text("A recent image").click()
     with tab.expect_request("**/facts"):
@@ -167,6 +169,7 @@ def test_a_slow_last_frame_does_not_replace_an_image_that_was_chosen_meanwhile(
     image.locator("input[type=file]").set_input_files(path)
     shown = image.get_by_role("img", name="The chosen image")
     shown.wait_for()
+    is_released.set()
     for route in held:
         route.continue_()
     tab.wait_for_load_state("networkidle")
