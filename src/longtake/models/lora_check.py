@@ -23,7 +23,11 @@ ASKED_S = 20.0
 
 @dataclass(frozen=True)
 class Transports:
-    """What sends the HTTP requests to the hosts of URLs, and to the hub (see `lora_hub.download`)."""
+    """The transports of a check's HTTP requests.
+
+    urls: sends those to the hosts of URLs (see `fetch.fetch_file`).
+    hub: sends those to the hub (see `lora_hub.download`).
+    """
 
     urls: httpx.BaseTransport | None
     hub: httpx.BaseTransport | None
