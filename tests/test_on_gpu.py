@@ -13,7 +13,9 @@ from longtake.endpoints import ltx23, ltxv097, ltxv098
 from longtake.endpoints.validation import parse
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.models import compiled, fp8
+from longtake.models.checkpoints import Checkpoint
 from longtake.models.choice import named_model
+from longtake.models.parts import INSTALLED, InstalledParts, load_parts, part_bytes
 from longtake.models.registry import LTXVCard, card, missing
 from longtake.planning import Overrides
 from longtake.prepare import Fetcher, prepare
@@ -21,7 +23,7 @@ from longtake.runner import LOW_MEMORY_NOTE, Result, Runner
 from longtake.sampling.preview import Preview
 from longtake.sampling.resume import Resume
 from longtake.settings import Settings, settings
-from longtake.video import Progress
+from longtake.video import Progress, ignore_progress
 from tests.simulated_gpu import Gpus, can_simulate, simulated_gpus
 from tests.test_runner_ltx2 import NEW, QUICK, film
 
@@ -183,3 +185,25 @@ def test_a_request_that_runs_out_of_memory_is_made_again(
         assert result.path.read_bytes() == expected
         assert gpus.used == used, "nothing of the failed attempt is left"
         runner.release()
+
+
+@pytest.mark.parametrize(("share", "place"), [(1.5, "cuda:1"), (0.99, "cpu")])
+def test_weights_are_rounded_to_8_bits_on_the_gpu_if_it_has_room(
+    share: float, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise they are loaded into host memory, and copied back there after the GPU has rounded them."""
+    loaded: dict[str, str] = {}
+
+    class Noted(InstalledParts):
+        def load(self, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device | str) -> Any:
+            loaded[checkpoint.part] = str(device)
+            return super().load(checkpoint, dtype, device)
+
+    here = settings().model_copy(update={"device": "cuda:1", "quantise": "fp8", "offload": "none"})
+    if missing(card("ltxv-tiny"), here):
+        pytest.skip("the weights of the embedded models are not in the package")
+    unrounded = sum(part_bytes(INSTALLED.open(card("ltxv-tiny"), here), torch.float32, "none").values())
+    with simulated_gpus(monkeypatch, total=int(share * unrounded)):
+        parts = load_parts(card("ltxv-tiny"), here, ignore_progress, Noted()).parts
+        assert {weight.device for weight in parts["transformer"].parameters()} == {torch.device("cuda:1")}
+    assert (loaded["transformer"], loaded["vae"]) == (place, "cuda:1")

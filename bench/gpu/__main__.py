@@ -9,6 +9,7 @@ whole requests. Each figure is printed and saved when it is there; a run with th
 """
 
 import argparse
+import logging
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(table(chosen.file))
         return
     torch.set_grad_enabled(False)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("longtake").setLevel(logging.INFO)  # says how the models compute, and why
     machine = Machine.here(quick=chosen.quick)
     figures = Figures(chosen.out, machine.facts)
     with tempfile.TemporaryDirectory() as folder:

@@ -64,8 +64,11 @@ def median_seconds(work: Callable[[], object], rounds: int) -> float:
 
 
 def flop(work: Callable[[], object]) -> int:
-    """Returns the floating-point operations of all matrix products, convolutions and attentions in a call."""
-    with FlopCounterMode(display=False) as counter:
+    """Returns the floating-point operations of all matrix products, convolutions and attentions in a call.
+
+    Compiled functions run without their compiled code meanwhile, because torch refuses to run it while it counts.
+    """
+    with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
         work()
     return int(counter.get_total_flops())
 

@@ -3,12 +3,15 @@
 import json
 import statistics
 import sys
+import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.gpu.device import empty_memory
 from longtake.atomic import replacing
 
 
@@ -57,13 +60,16 @@ class Figures:
         saved.
     facts: the device and the versions of this run.
 
+    The attribute `failed` has the errors of the figures that this run could not measure, by the figures' names. They
+    are saved, too, and a run that is continued tries these figures again.
+
     Exits with a sentence if the file is of another machine.
     """
 
     def __init__(self, path: Path | None, facts: Mapping[str, Any]) -> None:
-        self._path, self._facts = path, dict(facts)
+        self._path, self._facts, self._started = path, dict(facts), time.monotonic()
         self._figures: dict[str, Figure] = {}
-        self.failed: list[str] = []
+        self.failed: dict[str, str] = {}
         if path is not None and path.exists():
             self._facts, self._figures = read_figures(path)
             if self._facts != dict(facts):
@@ -76,26 +82,45 @@ class Figures:
     def add(self, name: str, measure: Callable[[], Figure]) -> None:
         """Measures a figure, prints it and saves it. If the file has it already, nothing is done.
 
-        If the measurement fails, the error is printed, and the run continues with the next figure.
+        If the measurement fails, the error is printed and saved, and the run continues with the next figure.
         """
         if not self.lack(name):
             return
+        with self.attempt(name):
+            self._figures[name] = figure = measure()
+            self.failed.pop(name, None)
+            self._save()
+            seconds, floor, over, peak, details = figure.cells()
+            floor = f", floor {floor} s, ratio {over}" if floor else ""
+            peak = f", peak {peak} GB" if peak else ""
+            self._print(f"{name}: {seconds} s{floor}{peak}{f'; {details}' if details else ''}")
+
+    @contextmanager
+    def attempt(self, name: str) -> Iterator[None]:
+        """Context manager for work that may fail without ending the run, such as loading the model of several figures.
+
+        An error in its block is printed, and saved as the text of the figure `name`. The run continues after the block.
+        """
         try:
-            figure = measure()
+            yield
         except Exception as error:  # one figure that cannot be measured must not end the run on a lent machine
-            self.failed.append(name)
+            self.failed[name] = f"{type(error).__name__}: {str(error).strip()[:300]}"
             traceback.print_exc(limit=-6)
-            print(f"{name}: failed: {type(error).__name__}: {str(error)[:200]}", flush=True)
+            self._print(f"{name}: failed: {self.failed[name]}")
+            self._save()
+        if name in self.failed:  # after the handler, nothing refers any more to the tensors of the work that failed
+            empty_memory()
+
+    def _print(self, text: str) -> None:
+        print(f"[{time.monotonic() - self._started:.0f} s] {text}", flush=True)
+
+    def _save(self) -> None:
+        if self._path is None:
             return
-        self._figures[name] = figure
-        seconds, floor, over, peak, details = figure.cells()
-        floor = f", floor {floor} s, ratio {over}" if floor else ""
-        peak = f", peak {peak} GB" if peak else ""
-        print(f"{name}: {seconds} s{floor}{peak}{f'; {details}' if details else ''}", flush=True)
-        if self._path is not None:
-            figures = {name: asdict(figure) for name, figure in self._figures.items()}
-            with replacing(self._path) as new:
-                new.write_text(json.dumps({"machine": self._facts, "figures": figures}, indent=1), encoding="utf-8")
+        figures = {name: asdict(figure) for name, figure in self._figures.items()}
+        document = {"machine": self._facts, "figures": figures, "failed": self.failed}
+        with replacing(self._path) as new:
+            new.write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 
 def read_figures(path: Path) -> tuple[dict[str, Any], dict[str, Figure]]:
@@ -109,5 +134,7 @@ def table(path: Path) -> str:
     facts, figures = read_figures(path)
     machine = ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
     heads = ("what", "seconds", "floor", "ratio", "peak GB", "")
+    failed = json.loads(path.read_text(encoding="utf-8")).get("failed", {})
     rows = [heads, ("---",) * len(heads), *((name, *figure.cells()) for name, figure in figures.items())]
+    rows += [(name, "", "", "", "", f"failed: {' '.join(error.split())}") for name, error in failed.items()]
     return "\n".join([f"Machine: {machine}.", "", *(f"| {' | '.join(row)} |" for row in rows)])

@@ -1,15 +1,14 @@
 """Measures each part of the work by itself, with each setting that changes its speed on and off in the same run."""
 
 import itertools
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.gpu.device import empty_memory, flop, median_seconds, peak_gb, reset_peak, seconds_of
 from bench.gpu.figures import Figure, Figures
@@ -28,6 +27,9 @@ from longtake.video import Check, ignore_progress
 VARIANTS: tuple[dict[str, Any], ...] = ({"compile": "off"}, {"quantise": "fp8"})
 """The settings of each variant whose evaluations are measured beside the defaults."""
 
+MOVED_BYTES = 4 * 10**9
+"""So many bytes of a text encoder are moved between the device and the host. More would take as long per byte."""
+
 CRF = 29
 """The constant rate factor of the context's compression, the default of 0.9.8."""
 
@@ -40,17 +42,33 @@ def measure(bench: Bench, figures: Figures) -> None:
     for name in ("0.9.8", "2.3"):
         case = CASES[name]
         reference: dict[int, Tensor] = {}
-        with Subject(bench, case) as subject, torch.inference_mode():
-            # The text encoder is measured first, and then leaves the device's memory to the other parts.
-            _text(subject, figures)
-            _evaluations(subject, figures, reference)
-            if case.endpoint.family.name == "ltx2":
-                _adapters(subject, figures)
-            _vae(subject, figures)
-            _frames(subject, figures)
+        with figures.attempt(name), Subject(bench, case) as subject, torch.inference_mode():
+            _all_parts(subject, figures, reference)
         for changes in VARIANTS:
-            with Subject(bench, case, changes) as subject, torch.inference_mode():
+            subject = Subject(bench, case, changes)
+            with figures.attempt(f"{name} with {_words(changes)}"), subject, torch.inference_mode():
                 _evaluations(subject, figures, reference)
+
+
+def _all_parts(subject: Subject, figures: Figures, reference: dict[int, Tensor]) -> None:
+    """Measures all parts of the work with a model. If one fails, the others are measured all the same.
+
+    reference: see `_evaluations`.
+    """
+    parts: dict[str, Callable[[], None]] = {
+        "text": lambda: _text(subject, figures),  # at first, because it then leaves the device's memory to the others
+        "evaluations": lambda: _evaluations(subject, figures, reference),
+        "adapters": lambda: _adapters(subject, figures),
+        "VAE": lambda: _vae(subject, figures),
+        "frames": lambda: _frames(subject, figures),
+    }
+    for title, measure_part in parts.items():
+        with figures.attempt(f"{subject.case.name}: {title}"):
+            measure_part()
+
+
+def _words(changes: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in changes.items())
 
 
 def _matrix_product(bench: Bench) -> Figure:
@@ -107,18 +125,35 @@ def _text(subject: Subject, figures: Figures) -> None:
         figures.add(f"{name}: expand a prompt, with a picture", lambda: expansion(subject.frames[-1]))
     moves = (f"{name}: text encoder to the host", f"{name}: text encoder to the device")
     if figures.lack(*moves):
-        text = subject.model.text
+        _moves(subject.model.text, figures, *moves)
+
+
+def _moves(text: Any, figures: Figures, to_host: str, to_device: str) -> None:
+    """Measures the moves of some layers of a text encoder between the device and the host.
+
+    to_host, to_device: the names of the two figures.
+    """
+    with torch.inference_mode(False):  # as a server moves them
         text.release()
-        on_gpu = text.device.type == "cuda"
-        copies = [HostCopies(module.to("cpu"), text.device, pinned=on_gpu) for module in text.modules]
+        layers = some_layers(text.modules, MOVED_BYTES)
+        size = {"GB": sum(weight.nbytes for weight in layers.parameters()) / 1e9}
+        stays = next(layers.parameters()).device.type == text.device.type
+        copies = HostCopies(layers.to("cpu"), text.device, pinned=text.device.type == "cuda")
+        figures.add(to_device, lambda: timed_once(copies.onload, **size))
+        figures.add(to_host, lambda: timed_once(copies.release, **size))
+        if stays:
+            copies.onload()
 
-        def move(method: Callable[[HostCopies], object]) -> Figure:
-            return timed_once(lambda: deque(map(method, copies), 0))
 
-        figures.add(moves[1], lambda: move(HostCopies.onload))
-        figures.add(moves[0], lambda: move(HostCopies.release))
-        text.onload()
-        move(HostCopies.onload)
+def some_layers(modules: Iterable[nn.Module], num_bytes: int) -> nn.ModuleList:
+    """Returns the first layers of modules, so many that their weights have `num_bytes` bytes, or all of them."""
+    found, total = nn.ModuleList(), 0
+    for layer in (layer for module in modules for layer in module.modules() if isinstance(layer, nn.Linear)):
+        if total >= num_bytes:
+            break
+        found.append(layer)
+        total += layer.weight.nbytes
+    return found
 
 
 def _evaluations(subject: Subject, figures: Figures, reference: dict[int, Tensor]) -> None:
@@ -127,13 +162,14 @@ def _evaluations(subject: Subject, figures: Figures, reference: dict[int, Tensor
     reference: the predictions with default settings by the pass's number, in host memory. They are added to it if
         `subject` has default settings; otherwise the predictions are compared with them.
     """
-    changes = ", ".join(f"{name} {value}" for name, value in subject.changes.items())
+    changes = _words(subject.changes)
     title = f"{subject.case.name}: evaluation{f' with {changes}' if changes else ''}"
 
     def measured(number: int) -> Figure:
         evaluation = subject.evaluations[number]
         subject.model.text.release()
         details: dict[str, Any] = {"predictions": evaluation.predictions, "tokens": evaluation.tokens}
+        details["computed in"] = subject.model.arithmetic
         found: list[Tensor] = []
         details["first call, s"] = seconds_of(lambda: found.append(evaluation.work()))
         prediction = found[0].float().cpu()
@@ -155,7 +191,7 @@ def _adapters(subject: Subject, figures: Figures) -> None:
     prefix = f"{subject.case.name}: adapter"
     ways = ("applied the first time", "with another scale", "in an evaluation", "removed", "applied again")
     first, rescaled, used, removed, again = names = [f"{prefix} {way}" for way in ways]
-    if not figures.lack(*names):
+    if subject.case.endpoint.family.name != "ltx2" or not figures.lack(*names):
         return
     model, adapter = subject.model, subject.adapter()
     model.text.release()

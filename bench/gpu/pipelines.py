@@ -29,6 +29,10 @@ from longtake.plans import Plan, Size
 from longtake.sampling.schedules import SECOND_PASS_LEVELS
 from longtake.video import ignore_progress
 
+Work = Callable[[int | None], None]
+"""A function that does the work of a request with a pipeline. Its argument is the number of steps of the first pass;
+None for as many as the request has."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -77,11 +81,13 @@ def task(bench: Bench, case: Case) -> Iterator[Task]:
     logging.set_verbosity_error()
     with bench.job(case) as job:
         loaded = load_parts(job.card, bench.settings(), ignore_progress, bench.source)
+        for part in loaded.parts.values():
+            part.to(loaded.device)  # the pipelines move no weights
         pictures = [Image.fromarray(frame) for frame in context_frames(job.source, job.plan)]
         yield Task(job.card, job.plan, loaded, pictures, bench.folder / "diffusers.mp4")
 
 
-def ltxv(task: Task) -> Callable[[], None]:
+def ltxv(task: Task) -> Work:
     """Returns a function that does the work of a distilled LTX-Video model with diffusers' pipeline."""
     plan = task.plan
     assert isinstance(plan, LTXVPlan)
@@ -91,11 +97,11 @@ def ltxv(task: Task) -> Callable[[], None]:
     pipeline.vae.enable_tiling()
     (single,) = plan.passes
 
-    def work() -> None:
+    def work(steps: int | None) -> None:
         condition = LTXVideoCondition(video=list(task.pictures), frame_index=0, strength=1.0)
         made = pipeline(
             conditions=[condition],
-            num_inference_steps=single.steps,
+            num_inference_steps=steps or single.steps,
             guidance_scale=1.0,
             decode_timestep=0.05,
             decode_noise_scale=0.025,
@@ -107,7 +113,7 @@ def ltxv(task: Task) -> Callable[[], None]:
     return work
 
 
-def ltx2(task: Task) -> Callable[[], None]:
+def ltx2(task: Task) -> Work:
     """Returns a function that does the work of LTX-2.3 in two passes with diffusers' pipelines."""
     plan = task.plan
     assert isinstance(plan, LTX2Plan)
@@ -122,12 +128,12 @@ def ltx2(task: Task) -> Callable[[], None]:
     unguided = {"guidance_scale": 1.0, "stg_scale": 0.0, "modality_scale": 1.0, "audio_guidance_scale": 1.0}
     unguided |= {"audio_stg_scale": 0.0, "audio_modality_scale": 1.0}
 
-    def work() -> None:
+    def work(steps: int | None) -> None:
         condition = LTX2VideoCondition(frames=list(task.pictures), index=0, strength=1.0)
         latents, sound = pipeline(
             conditions=[condition],
             negative_prompt=plan.negative_prompt,
-            num_inference_steps=plan.steps,
+            num_inference_steps=steps or plan.steps,
             guidance_scale=plan.video.cfg,
             stg_scale=plan.video.stg,
             modality_scale=plan.video.modality,
@@ -158,5 +164,5 @@ def ltx2(task: Task) -> Callable[[], None]:
     return work
 
 
-PIPELINES: Mapping[str, Callable[[Task], Callable[[], None]]] = {"0.9.8": ltxv, "2.3": ltx2}
+PIPELINES: Mapping[str, Callable[[Task], Work]] = {"0.9.8": ltxv, "2.3": ltx2}
 """The pipelines by the name of their case. diffusers has no guidance by noise level as 0.9.7 needs."""

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,30 +18,40 @@ from bench.gpu.pipelines import PIPELINES, task
 from bench.gpu.true_size import ADAPTER_RANK, write_adapter
 from longtake.runner import Runner
 
+IDLE = ("0.9.8",)
+"""The cases of which it is also measured how long the device does nothing in a small request."""
+
 
 def measure(bench: Bench, figures: Figures) -> None:
     """Measures the requests. The dear ones come last, so that a short time gives most figures."""
     for name in ("0.9.8", "2.3"):
-        _first_and_warm(bench, figures, CASES[name])
-    _idle(bench, figures, replace(CASES["0.9.8"], named={"resolution": "480p"}))
+        with figures.attempt(name):
+            _first_and_warm(bench, figures, CASES[name])
     # The model of 0.9.7 has the sizes of 0.9.8's, so one request with 40 steps is enough.
-    _loaded(bench, figures, CASES["0.9.7"])
+    with figures.attempt("0.9.7"):
+        _loaded(bench, figures, CASES["0.9.7"])
+    for name in ("0.9.8", "2.3"):
+        figures.add(f"{name}: diffusers' pipeline, warm", partial(_pipeline, bench, CASES[name]))
+        empty_memory()
 
 
 def _first_and_warm(bench: Bench, figures: Figures, case: Case) -> None:
     first, warm = f"{case.name}: first request after start", f"{case.name}: warm request"
-    if figures.lack(first, warm):
-        is_continued = not figures.lack(first)
-        with _runner(bench, case) as runner:
+    idle = [f"{case.name}: the device idles in a warm request at 480p"] if case.name in IDLE else []
+    if not figures.lack(first, warm, *idle):
+        return
+    is_continued = not figures.lack(first)
+    with _runner(bench, case) as runner:
 
-            def second() -> Figure:
-                if is_continued:  # a stopped run made the first request
-                    request(bench, case, runner)
-                return request(bench, case, runner)
+        def second() -> Figure:
+            if is_continued:  # a stopped run made the first request
+                request(bench, case, runner)
+            return request(bench, case, runner)
 
-            figures.add(first, lambda: request(bench, case, runner))
-            figures.add(warm, second)
-    figures.add(f"{case.name}: diffusers' pipeline, warm", lambda: _pipeline(bench, case))
+        figures.add(first, lambda: request(bench, case, runner))
+        figures.add(warm, second)
+        for name in idle:
+            figures.add(name, lambda: _idle(bench, replace(case, named={"resolution": "480p"}), runner))
     empty_memory()
 
 
@@ -54,6 +65,7 @@ def _loaded(bench: Bench, figures: Figures, case: Case) -> None:
                 return request(bench, case, runner)
 
             figures.add(name, first)
+    empty_memory()
 
 
 @contextmanager
@@ -63,8 +75,10 @@ def _runner(bench: Bench, case: Case) -> Iterator[Runner]:
     if card.loras:
         write_adapter(card, bench.settings(), bench.source, 4 if bench.machine.quick else ADAPTER_RANK)
     runner = bench.runner()
-    yield runner
-    runner.release()
+    try:
+        yield runner
+    finally:
+        runner.release()
 
 
 def request(bench: Bench, case: Case, runner: Runner) -> Figure:
@@ -82,47 +96,41 @@ def request(bench: Bench, case: Case, runner: Runner) -> Figure:
     details: dict[str, Any] = {
         "output": f"{facts.width}x{facts.height}, {plan.new_frames} new frames after {plan.context_frames}",
         "evaluations": plan.evaluations,
+        "computed in": runner.load(bench.card(case)).arithmetic,
         "stages": clock.stages,
         "steps": clock.steps,
     }
+    if result.notes:
+        details["notes"] = " ".join(result.notes)
     if peaks:
         details["peaks"] = peaks
     return Figure(seconds, peak_gb=max(peaks.values()) if peaks else None, details=details)
 
 
-def _idle(bench: Bench, figures: Figures, case: Case) -> None:
+def _idle(bench: Bench, case: Case, runner: Runner) -> Figure:
     """Measures how long the device does nothing in a small request, which is what a second one could use meanwhile."""
-    name = f"{case.name}: the device idles in a warm request at 480p"
-    if not figures.lack(name):
-        return
-
-    def idle() -> Figure:
-        clock = StageClock()
-        with bench.job(case) as job:
-            path = bench.folder / "idle.mp4"
-            busy, whole = busy_spans(bench.machine, lambda: runner.run(job, path, on_progress=clock))
-        found, seconds = gaps(busy, whole), whole[1] - whole[0]
-        idle_s = sum(stop - start for start, stop in found)
-        details: dict[str, Any] = {
-            "of seconds": seconds,
-            "by stage": by_stage(found, clock.starts),
-            "longest": sorted((stop - start for start, stop in found), reverse=True)[:8],
-            "overlapping is worth at most, times": seconds / (seconds - idle_s),
-        }
-        return Figure(idle_s, details=details)
-
-    with _runner(bench, case) as runner:
-        runner.load(bench.card(case))
-        if not bench.machine.quick:
-            request(bench, case, runner)
-        figures.add(name, idle)
+    if not bench.machine.quick:
+        request(bench, case, runner)
+    clock = StageClock()
+    with bench.job(case) as job:
+        path = bench.folder / "idle.mp4"
+        busy, whole = busy_spans(bench.machine, lambda: runner.run(job, path, on_progress=clock))
+    found, seconds = gaps(busy, whole), whole[1] - whole[0]
+    idle_s = sum(stop - start for start, stop in found)
+    details: dict[str, Any] = {
+        "of seconds": seconds,
+        "by stage": by_stage(found, clock.starts),
+        "longest": sorted((stop - start for start, stop in found), reverse=True)[:8],
+        "overlapping is worth at most, times": seconds / (seconds - idle_s),
+    }
+    return Figure(idle_s, details=details)
 
 
 def _pipeline(bench: Bench, case: Case) -> Figure:
-    """Does the work of a case with diffusers' pipeline, after the same work once without a measurement."""
+    """Does the work of a case with diffusers' pipeline, after the same work with a single step."""
     with task(bench, case) as work, torch.inference_mode():
         run = PIPELINES[case.name](work)
         if not bench.machine.quick:
-            run()
+            run(1)
         reset_peak()
-        return Figure(seconds_of(run), peak_gb=peak_gb())
+        return Figure(seconds_of(lambda: run(None)), peak_gb=peak_gb())

@@ -126,7 +126,9 @@ class Subject:
         """Returns a random adapter for all linear layers of the transformer's blocks, read from a file."""
         rank = 4 if self.bench.machine.quick else ADAPTER_RANK
         path = write_adapter(self.job.card, self.bench.settings(), self.bench.source, rank)
-        return read(path)
+        adapter = read(path)
+        path.unlink()  # a model with adapters of its own would be loaded with copies of its weights
+        return adapter
 
 
 def _ltxv(subject: Subject) -> tuple[Evaluation, ...]:

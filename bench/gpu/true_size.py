@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from longtake.families.ltx2 import model as ltx2
@@ -150,21 +149,33 @@ def load_random(
     raise ValueError(f"{card.name} is of no known family")
 
 
+ADAPTER_DEVIATION = 0.005
+"""The standard deviation of the values of a random adapter."""
+
+
 def write_adapter(card: ModelCard, settings: Settings, source: RandomParts, rank: int) -> Path:
     """Writes a random adapter for all linear layers in the transformer's blocks. Returns its path.
 
-    It is the file that the model's own adapter `distill` has in `settings.models_dir`.
+    It is the file that the model's own adapter `distill` has in `settings.models_dir`. Its values repeat after 32 MiB,
+    because random numbers for the whole file would take long.
     """
     path = settings.models_dir / card.name / LORAS / "distill.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     transformer = empty_model(checkpoint(card.family, "transformer", small=source.small))
-    generator = torch.Generator("cuda" if torch.cuda.is_available() else "cpu").manual_seed(0)
-    tensors: dict[str, Tensor] = {}
+    header: dict[str, Any] = {}
+    end = 0
     for name, layer in transformer.named_modules():
         if isinstance(layer, torch.nn.Linear) and name.startswith("transformer_blocks."):
             shapes = {"lora_A": (rank, layer.in_features), "lora_B": (layer.out_features, rank)}
             for side, shape in shapes.items():
-                matrix = random_weight(side, shape, torch.bfloat16, generator)
-                tensors[f"diffusion_model.{name}.{side}.weight"] = (matrix * 0.1).cpu()
-    save_file(tensors, path)
+                begin, end = end, end + 2 * math.prod(shape)
+                place = {"dtype": "BF16", "shape": shape, "data_offsets": (begin, end)}
+                header[f"diffusion_model.{name}.{side}.weight"] = place
+    values = torch.empty(2**24, dtype=torch.bfloat16).normal_(0, ADAPTER_DEVIATION)
+    block = values.view(torch.uint8).numpy().tobytes()
+    text = json.dumps(header).encode()
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for begin in range(0, end, len(block)):
+            file.write(block[: end - begin])
     return path

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench.gpu import bundle, requests
 from bench.gpu.__main__ import main
-from bench.gpu.device import Machine
+from bench.gpu.device import Machine, flop
 from bench.gpu.figures import Figure, Figures, read_figures, table
 from bench.gpu.idle import by_stage, gaps, merged
 from bench.gpu.jobs import Bench, Case
@@ -50,8 +51,18 @@ def test_each_lever_is_measured_and_an_existing_file_is_continued(
     out.write_text(json.dumps(document))
     capsys.readouterr()
     main(["levers", "--quick", "--out", str(out)])
-    assert [line.split(":")[:2] for line in capsys.readouterr().out.splitlines()] == [missing.split(":")]
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.partition("] ")[2].startswith(missing)
     assert set(read_figures(out)[1]) == set(figures)
+
+
+def test_the_operations_of_a_compiled_function_are_counted() -> None:
+    """Torch runs no compiled code while it counts, and a function that must be compiled fails."""
+    product = torch.compile(torch.matmul, fullgraph=True, backend="eager")
+    a, b = torch.ones(4, 8), torch.ones(8, 2)
+    product(a, b)
+    assert flop(lambda: product(a, b)) == 2 * 4 * 8 * 2
+    assert torch.equal(product(a, b), a @ b)
 
 
 def test_the_gaps_between_a_devices_work_are_those_of_the_stage_in_which_they_begin() -> None:
@@ -91,7 +102,7 @@ def test_a_warm_request_follows_another_one_also_after_a_stop(tmp_path: Path, mo
 
     monkeypatch.setattr(requests, "request", noted)
     monkeypatch.setattr(requests, "_pipeline", lambda bench, case: Figure(1.0))
-    monkeypatch.setattr(requests, "_idle", lambda bench, figures, case: None)
+    monkeypatch.setattr(requests, "_idle", lambda bench, case, runner: Figure(1.0))
     figures = Figures(None, {})
     figures.add("0.9.8: first request after start", lambda: Figure(1.0))
     requests.measure(Bench(Machine.here(quick=True), tmp_path), figures)
@@ -106,12 +117,20 @@ def test_a_figure_that_fails_does_not_end_the_run(tmp_path: Path, capsys: pytest
 
     figures.add("large", failing)
     figures.add("small", lambda: Figure(0.5, 0.25, 3.0, {"frames": 8}))
-    assert figures.failed == ["large"]
+    with figures.attempt("a model"):
+        raise OSError("no file")
+    assert figures.failed == {"large": "MemoryError: no room", "a model": "OSError: no file"}
     assert "large: failed: MemoryError: no room" in capsys.readouterr().out
     again = Figures(tmp_path / "f.json", {"device": "CPU"})
     assert again.lack("large")
     assert not again.lack("small")
-    assert table(tmp_path / "f.json").splitlines()[-1] == "| small | 0.5 | 0.25 | 2.00 | 3.0 | frames 8 |"
+    assert table(tmp_path / "f.json").splitlines()[-3:] == [
+        "| small | 0.5 | 0.25 | 2.00 | 3.0 | frames 8 |",
+        "| large |  |  |  |  | failed: MemoryError: no room |",
+        "| a model |  |  |  |  | failed: OSError: no file |",
+    ]
+    again.add("large", lambda: Figure(2.0))
+    assert not Figures(tmp_path / "f.json", {"device": "CPU"}).lack("large"), "the next run tries it again"
     with pytest.raises(SystemExit, match="another machine"):
         Figures(tmp_path / "f.json", {"device": "GPU"})
 

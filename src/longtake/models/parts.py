@@ -174,14 +174,17 @@ def load_parts(
     sizes_in = partial(part_bytes, opened, dtype, has_short_text=is_short)
     mode, why = choose_mode(settings, device, sizes_in, are_compiled=blocks is not None)
     sizes = sizes_in(mode)
-    offload = memory.choose_offload(settings.offload, sizes, memories.device, memory.free_bytes(device))
+    free = memory.free_bytes(device)
+    offload = memory.choose_offload(settings.offload, sizes, memories.device, free)
     streamed = memory.streamed_parts(settings.offload, offload, sizes, memories.device)
     leaving = TEXT_PARTS if offload == "none" and text_leaves(sizes, memories) else ()
+    # Weights that are rounded to 8 bits are loaded onto the device, too, if it has room for them before that.
+    has_room = free is None or sum(sizes_in("none").values()) <= free
     parts: dict[PartName, Any] = {}
     for step, (part, checkpoint) in enumerate(opened.items()):
         on_progress(Progress(f"load {part}", step, len(opened)))
         is_rounded = {"transformer": mode != "none", "text_encoder": is_short}.get(part, False)
-        direct = offload == "none" and not is_rounded and part not in leaving
+        direct = offload == "none" and (has_room or not is_rounded) and part not in leaving
         parts[part] = source.load(checkpoint, memory.part_dtype(part, dtype), device if direct else "cpu")
         if part == "text_encoder" and is_short:
             fp8.convert_text(parts[part], device)
