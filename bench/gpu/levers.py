@@ -19,6 +19,7 @@ from longtake.media.crf import compress
 from longtake.media.encode import Encoder
 from longtake.models.applying import applied
 from longtake.models.host_copies import HostCopies
+from longtake.models.vae_format import Format, set_format
 from longtake.output.background import Background
 from longtake.output.joining import Joiner
 from longtake.sampling.vae import TILE_FRAMES, Latents, decode, decode_frames, encode_clip
@@ -237,7 +238,8 @@ def _vae(subject: Subject, figures: Figures) -> None:
             ):
                 pass
 
-        return timed(subject, work, frames=last - first, canvas=list(subject.canvas))
+        computed = subject.model.arithmetic
+        return timed(subject, work, frames=last - first, canvas=list(subject.canvas), computed=computed)
 
     def tile() -> Tensor:
         card = subject.job.card
@@ -251,54 +253,41 @@ def _vae(subject: Subject, figures: Figures) -> None:
 
         return timed(subject, work, latents=latents.shape[2])
 
-    def whole(way: Callable[[Any], Any]) -> Figure:
+    def whole(format: Format, cudnn_measures: bool) -> Figure:
         vae, latents = subject.model.vae, tile().to(subject.model.vae.dtype)
         time = torch.full((1,), subject.decode_timestep, device=subject.device, dtype=vae.dtype)
         vae.disable_tiling()
-        with way(vae):
+        set_format(vae, format)
+        with _cudnn_measuring(is_on=cudnn_measures):
             return timed(subject, lambda: vae.decode(latents, time if vae.config.timestep_conditioning else None))
 
     figures.add(f"{name}: CRF round trip of the context", context)
     figures.add(f"{name}: encode the context", encoded)
     figures.add(f"{name}: decode the new frames", decoded)
     figures.add(f"{name}: decode a tile of time, as in requests", as_in_requests)
-    for way, change in VAE_WAYS.items():
+    for way, choice in VAE_WAYS.items():
         empty_memory()
-        figures.add(f"{name}: decode a tile of time, {way}", partial(whole, change))
+        figures.add(f"{name}: decode a tile of time, {way}", partial(whole, *choice))
 
 
 @contextmanager
-def _unchanged(vae: Any) -> Iterator[None]:
-    yield
-
-
-@contextmanager
-def _autotuned(vae: Any) -> Iterator[None]:
-    """Lets cuDNN try its algorithms for each convolution and use the fastest."""
+def _cudnn_measuring(*, is_on: bool) -> Iterator[None]:
+    """Context manager: if `is_on`, cuDNN tries its algorithms for each convolution and uses the fastest."""
     before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark = is_on
     try:
         yield
     finally:
         torch.backends.cudnn.benchmark = before
 
 
-@contextmanager
-def _channels_last(vae: Any) -> Iterator[None]:
-    """Stores the weights with the channels as the innermost axis."""
-    vae.to(memory_format=torch.channels_last_3d)
-    try:
-        yield
-    finally:
-        vae.to(memory_format=torch.contiguous_format)
-
-
-VAE_WAYS: dict[str, Callable[[Any], Any]] = {
-    "untiled": _unchanged,
-    "untiled, cudnn.benchmark": _autotuned,
-    "untiled, channels_last_3d": _channels_last,
+VAE_WAYS: dict[str, tuple[Format, bool]] = {
+    "untiled": ("contiguous", False),
+    "untiled, cudnn.benchmark": ("contiguous", True),
+    "untiled, channels last": ("channels last", False),
+    "untiled, channels last, cudnn.benchmark": ("channels last", True),
 }
-"""Ways to decode whole frames: title -> context manager that changes a VAE."""
+"""Ways to decode whole frames: title -> the VAE's memory format, and whether cuDNN chooses by measuring."""
 
 
 class NullWriter:

@@ -113,7 +113,8 @@ class Settings(BaseSettings):
     models_dir: Folder = Field(default_factory=lambda: _cache_folder("models"))
     """Folder into which `longtake models pull` downloads each model, in a subfolder named after the model."""
     compiled_dir: Folder = Field(default_factory=lambda: _cache_folder("compiled"))
-    """Folder of compiled code (see `compile`). If nothing can be written there, each process compiles for itself."""
+    """Folder of compiled code (see `compile`), and of what was measured to be faster on this machine. If nothing can be
+    written there, each process compiles and measures for itself."""
     loras_dir: Folder = Field(default_factory=lambda: _cache_folder("loras"))
     """Folder of LoRA files. Requests may name files in it and below it. Downloads are stored in `.fetched` below it."""
     model_sources: Annotated[dict[str, str], NoDecode] = Field(default_factory=dict)

@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from longtake.cli import app
-from longtake.cli.doctor import Finding, Report, _installed, examine, masked
+from longtake.cli.doctor import Finding, Report, _installed, _model, examine, masked
 from longtake.media import confinement
 from longtake.models import parts
 from longtake.models.registry import CARDS, missing
+from longtake.models.vae_format import FormatKey
 from longtake.settings import Settings
 from tests.models import small_ltx2
 from tests.models.cards import ltx2_card
@@ -134,3 +136,18 @@ def test_a_text_encoder_in_8_bits_counts_as_it_is_loaded(tmp_path: Path, monkeyp
         assert "offload=group" in _installed(card, settings).text
         short = settings.model_copy(update={"quantise": "fp8"})
         assert "needs 24.0 GB in float32; cuda:1 has 30.0 GB free: offload=model" in _installed(card, short).text
+
+
+@pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone")
+def test_the_memory_format_of_a_vae_on_a_gpu_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card, name = ltx2_card("ltx-2.3"), "its VAE's memory format"
+    small_ltx2.write_model(tmp_path / card.name)
+    settings = Settings(models_dir=tmp_path, compiled_dir=tmp_path, model_sources={}, dtype="bfloat16", device="cpu")
+    assert name not in {found.name for found in _model(card, settings)}
+    with simulated_gpus(monkeypatch):
+        found = _model(card, settings.model_copy(update={"device": "cuda:1"}))[1]
+        assert (found.name, found.text) == (name, "measured when the model is loaded for the first time")
+        path = FormatKey.of(card, torch.bfloat16, torch.device("cuda:1")).path(tmp_path)
+        path.write_text('{"format": "channels last"}')
+        found = _model(card, settings.model_copy(update={"device": "cuda:1"}))[1]
+        assert (found.name, found.text) == (name, f"channels last, as {path} says")

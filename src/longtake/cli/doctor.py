@@ -192,7 +192,7 @@ def _model(card: ModelCard, settings: Settings) -> Sequence[Finding]:
         return [Finding(card.name, "no", f"its {', '.join(lacking)} are not where they should be", vital=True)]
     if lacking:
         return [Finding(card.name, "note", f"not installed: `longtake models pull {card.name}`")]
-    found = _checked(card.name, lambda: [_installed(card, settings)], vital=card.embedded)
+    found = _checked(card.name, lambda: [_installed(card, settings), *_vae_format(card, settings)], vital=card.embedded)
     return [*found, *_adapters(card, settings)]
 
 
@@ -202,6 +202,18 @@ def _adapters(card: ModelCard, settings: Settings) -> Iterator[Finding]:
     if card.loras:
         without = f"; without {', '.join(lacking)}: `longtake models pull {card.name}`" if lacking else ""
         yield Finding("its adapters", "note", f"{', '.join(here) or 'none'}{without}")
+
+
+def _vae_format(card: ModelCard, settings: Settings) -> Iterator[Finding]:
+    """Yields the memory format of a model's VAE, if it is chosen by measuring."""
+    with importing_models():
+        from longtake.models import memory, vae_format
+
+    device = memory.choose_device(settings)
+    if vae_format.is_measured(card, device):
+        dtype = memory.part_dtype("vae", memory.choose_dtype(settings, device, embedded=card.embedded))
+        key = vae_format.FormatKey.of(card, dtype, device)
+        yield Finding("its VAE's memory format", "note", vae_format.described(key, settings.compiled_dir))
 
 
 def _installed(card: ModelCard, settings: Settings) -> Finding:

@@ -17,6 +17,7 @@ from longtake.models.compiled import BlockForward, CompiledBlocks, decide, warm_
 from longtake.models.merging import Originals, mergeable_bytes
 from longtake.models.registry import ModelCard, PartName, adapters, located
 from longtake.models.text import TextEncoder
+from longtake.models.vae_format import Format, use_fastest
 from longtake.settings import Settings
 from longtake.video import OnProgress, Progress
 
@@ -51,6 +52,7 @@ class Loaded:
         kinds of host memory). If not "device", these weights are in host memory now.
     blocks: the compiled blocks of the transformer; None if they are not compiled.
     eight_bits: how the transformer uses 8-bit floats. If its blocks cannot be compiled, "products" means "storage".
+    vae_format: the memory format of the VAE.
     """
 
     parts: Mapping[PartName, Any]
@@ -62,17 +64,19 @@ class Loaded:
     text_place: TextPlace
     blocks: CompiledBlocks | None
     eight_bits: fp8.Mode
+    vae_format: Format
 
     @property
     def arithmetic(self) -> str:
-        """Where and how the transformer computes, in words for the user. If this text differs between two runs of a
-        plan, their videos may differ slightly."""
+        """Where and how the transformer and the VAE compute, in words for the user. If this text differs between two
+        runs of a plan, their videos may differ slightly."""
         place = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
         how = "compiled" if self.blocks is not None and self.blocks.is_on else "not compiled"
         stored = ", weights in fp8"
         products = ", products in fp8" if how == "compiled" else stored
         short = {"none": "", "storage": stored, "products": products}[self.eight_bits]
-        return f"{str(self.dtype).removeprefix('torch.')} on {place}, {how}{short}"
+        vae = {"contiguous": "", "channels last": ", VAE channels last"}[self.vae_format]
+        return f"{str(self.dtype).removeprefix('torch.')} on {place}, {how}{short}{vae}"
 
     def text_encoder(self, make: Callable[..., EncoderT], card: ModelCard, settings: Settings) -> EncoderT:
         """Returns the text encoder that `make` makes of those parts of the model that encode prompts.
@@ -181,6 +185,7 @@ def load_parts(
     # Weights that are rounded to 8 bits are loaded onto the device, too, if it has room for them before that.
     has_room = free is None or sum(sizes_in("none").values()) <= free
     parts: dict[PartName, Any] = {}
+    vae_format: Format = "contiguous"
     for step, (part, checkpoint) in enumerate(opened.items()):
         on_progress(Progress(f"load {part}", step, len(opened)))
         is_rounded = {"transformer": mode != "none", "text_encoder": is_short}.get(part, False)
@@ -188,6 +193,8 @@ def load_parts(
         parts[part] = source.load(checkpoint, memory.part_dtype(part, dtype), device if direct else "cpu")
         if part == "text_encoder" and is_short:
             fp8.convert_text(parts[part], device)
+        if part == "vae":
+            vae_format = use_fastest(parts[part], card, memory.part_dtype(part, dtype), device, settings)
         if part == "transformer":
             prepare_transformer(parts[part])
             if blocks is not None:
@@ -213,7 +220,9 @@ def load_parts(
         originals.use_weights(parts["transformer"])
     elif home in ("pinned", "host") and adapters(card, settings):
         originals.copy_all(parts["transformer"])  # takes seconds, which the first request would wait for
-    return Loaded(parts, source.tokenizer(card, settings), device, dtype, offload, originals, place, blocks, mode)
+    return Loaded(
+        parts, source.tokenizer(card, settings), device, dtype, offload, originals, place, blocks, mode, vae_format
+    )
 
 
 TOO_LARGE = (

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from longtake.errors import BadCheckpoint
 from longtake.families.ltx2.model import LTX2Model, load
-from longtake.models import gemma, memory, registry
+from longtake.models import gemma, memory, registry, vae_format
 from longtake.models.compiled import obstacle
 from longtake.models.parts import InstalledParts, part_bytes
 from longtake.models.registry import missing
@@ -39,7 +39,7 @@ def _few_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _settings(folder: Path, **changes: Any) -> Settings:
-    return Settings(models_dir=folder, model_sources={}, device="cpu", **changes)
+    return Settings(models_dir=folder, compiled_dir=folder / "compiled", model_sources={}, device="cpu", **changes)
 
 
 def _velocity(model: LTX2Model) -> tuple[Tensor, Tensor]:
@@ -128,6 +128,7 @@ def test_a_text_encoder_without_room_on_the_gpu_is_stored_in_8_bits_where_that_i
     """It is then not streamed, so that a prompt can be written fast."""
     sizes = part_bytes(InstalledParts().open(ltx2_card(NAME), _settings(whole.parent)), torch.float32, "none")
     total = sizes["text_encoder"] + 8 * sum(sizes.values()) - 1
+    monkeypatch.setattr(vae_format, "decode_seconds", lambda vae, device: 1.0)
     with simulated_gpus(monkeypatch, total=total) as gpus:
         changes = {"device": "cuda:1", "dtype": "float32"}
         for quantise, in_bits in (("none", set[torch.dtype]()), ("fp8", {torch.float8_e4m3fn})):
@@ -216,7 +217,7 @@ def test_blocks_are_compiled_at_load_for_usual_guidance(whole: Path, monkeypatch
         return noted
 
     monkeypatch.setattr(torch, "compile", compiled)
-    model = load(ltx2_card(NAME), _settings(whole.parent, compile="on", compiled_dir=whole.parent / "compiled"))
+    model = load(ltx2_card(NAME), _settings(whole.parent, compile="on"))
     assert set(seen) == {(4, 3, True), (4, 3, False), (1, 1, False)}
     assert model.arithmetic == "float32 on cpu, compiled"
     assert all(value.isfinite().all() for value in _velocity(model))

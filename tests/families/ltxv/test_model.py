@@ -11,7 +11,7 @@ import torch
 
 from longtake.errors import BadCheckpoint, Cancelled
 from longtake.families.ltxv.model import LTXVModel, load
-from longtake.models import fp8, memory, parts
+from longtake.models import fp8, memory, parts, vae_format
 from longtake.models.budget import Memories
 from longtake.models.checkpoints import Checkpoint
 from longtake.models.compiled import obstacle
@@ -32,7 +32,7 @@ NAME = "ltxv-13b-0.9.7-dev"
 
 def _settings(tmp_path: Path, source: Path | None = None, **changes: object) -> Settings:
     sources = {} if source is None else {NAME: str(source)}
-    return Settings(models_dir=tmp_path, model_sources=sources, device="cpu", **changes)  # type: ignore[arg-type]
+    return Settings(models_dir=tmp_path, compiled_dir=tmp_path, model_sources=sources, device="cpu", **changes)  # type: ignore[arg-type]
 
 
 def test_loads_a_folder_in_diffusers_layout(tmp_path: Path, small_model: Path) -> None:
@@ -143,6 +143,7 @@ def test_copies_are_in_host_memory_if_other_programs_use_the_device(
 ) -> None:
     """They are the weights themselves, which stay there."""
     monkeypatch.setattr(memory, "memories", lambda device: Memories(10**12, None))
+    monkeypatch.setattr(vae_format, "decode_seconds", lambda vae, device: 1.0)
     settings = _settings(tmp_path, small_model).model_copy(update={"device": "cuda"})
     homes = []
     with simulated_gpus(monkeypatch):
@@ -193,7 +194,7 @@ def test_blocks_are_compiled_at_load(
         return counted
 
     monkeypatch.setattr(torch, "compile", compiled)
-    settings = _settings(tmp_path, small_model, compile="on", compiled_dir=tmp_path)
+    settings = _settings(tmp_path, small_model, compile="on")
     with caplog.at_level("INFO"):
         model = load(ltxv_card(NAME), settings)
     assert len(ran) == 2 * 2, "two blocks, plain and with the disturbed attention of the dev model's guidance"

@@ -32,7 +32,7 @@ class LTX2Model:
     `text`: the text encoder.
     `device`: the device that inputs must be on. Offloaded weights move there by themselves.
     `originals`: copies of the transformer's weights, for merging adapters into them.
-    `arithmetic`: where and how the transformer computes, in words.
+    `arithmetic`: where and how the transformer and the VAE compute, in words.
     """
 
     card: LTX2Card

@@ -29,7 +29,7 @@ class LTXVModel:
     `text`: the text encoder.
     `device`: the device that inputs must be on. Offloaded weights move there by themselves.
     `originals`: copies of the transformer's weights, for merging adapters into them.
-    `arithmetic`: where and how the transformer computes, in words.
+    `arithmetic`: where and how the transformer and the VAE compute, in words.
     """
 
     card: LTXVCard
