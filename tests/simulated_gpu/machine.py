@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+import torch._dynamo.variables.torch  # these two keep some of the functions that are replaced here
+import torch._inductor.codecache
 from torch import Tensor
 
 from tests.simulated_gpu import memory
@@ -47,6 +49,18 @@ def _register() -> None:
     for name, run in special.items():
         library.impl(name, run)
     _libraries.append(library)
+
+
+def _fill_caches() -> None:
+    """Makes torch fill its caches of its own functions, while none of these functions is replaced.
+
+    Torch fills each cache once in a process. A cache that was filled while functions are replaced would hold the
+    replaced ones for ever. `with torch.device("meta"):`, for example, would then no longer change where `torch.empty`
+    makes tensors, and transformers would load models with wrong numbers.
+    """
+    torch.utils._device._device_constructors()
+    torch._dynamo.variables.torch.get_overridable_functions()  # fills those of torch.overrides too
+    torch._dynamo.variables.torch.TorchInGraphFunctionVariable._get_handlers()
 
 
 def _kernel(op: Any) -> Callable[..., Any]:
@@ -312,6 +326,7 @@ def simulated_gpus(
         "CUDAGraph": CUDAGraph,
         "graph": graph_context,
     }
+    _fill_caches()
     for name, value in replaced.items():
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(torch, "compile", _capturing(torch.compile))

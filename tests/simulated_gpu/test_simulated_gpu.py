@@ -1,6 +1,9 @@
 """The simulated GPUs show the mistakes that they are made for, and compute right what is right."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -166,3 +169,34 @@ def test_faults_fail_a_test(monkeypatch: pytest.MonkeyPatch) -> None:
         simulated_gpus(monkeypatch, forbidden=frozenset({0})),
     ):
         torch.zeros(1, device="cuda")
+
+
+KEPT = """
+import gc, weakref
+import pytest, torch
+from tests.simulated_gpu import simulated_gpus
+
+makers = ("empty", "zeros", "tensor", "as_tensor")
+with pytest.MonkeyPatch.context() as patch, simulated_gpus(patch):
+    owners = {**dict.fromkeys((*makers, "empty_like", "compile"), torch), "to": torch.Tensor}
+    replaced = {name: weakref.ref(getattr(owner, name)) for name, owner in owners.items()}
+    with torch.device("cuda"):
+        x = torch.ones(2)
+    torch.compile(lambda x: x.to(torch.float16) * torch.zeros(2, device="cuda"))(x)
+gc.collect()
+print("kept:", *(name for name, function in replaced.items() if function() is not None))
+with torch.device("meta"):
+    print("not on the device:", *(name for name in makers if not getattr(torch, name)(1).is_meta))
+"""
+"""A program that prints which replaced functions torch keeps, and which functions do not follow `torch.device`.
+
+Only a new process shows it, because torch fills its caches of functions once.
+"""
+
+
+def test_torch_keeps_none_of_the_replaced_functions() -> None:
+    root = Path(__file__).parents[2]
+    printed = subprocess.run(
+        [sys.executable, "-c", KEPT], cwd=root, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+    assert printed == "kept:\nnot on the device:\n"
