@@ -14,6 +14,7 @@ BENCHES = (
     "own_frames",
     "stages",
     "acceleration",
+    "eight_bits",
     "five_extensions",
     "threads",
     "queue",

@@ -1,10 +1,11 @@
 """Measures the published models at their true size on a GPU, with random weights and without any files.
 
-    python -m bench.gpu levers|requests [--quick] [--out FILE.json]
+    python -m bench.gpu levers|requests|acceleration|fp8 [--quick] [--out FILE.json]
     python -m bench.gpu table FILE.json
 
 `levers` measures each part of the work by itself: model evaluations, VAE, text, adapters, frames. `requests` measures
-whole requests. Each figure is printed and saved when it is there; a run with the same FILE.json goes on after them.
+whole requests. `acceleration` measures the sampling at each acceleration level, `fp8` how much 8-bit floats change a
+video. Each figure is printed and saved when it is there; a run with the same FILE.json goes on after them.
 `table` prints the figures of a file. `--quick` runs everything with small models on the CPU, to test this program.
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from longtake.threads import prepare_threads
 
-MODES = ("levers", "requests")
+MODES = ("levers", "requests", "acceleration", "fp8")
 """The commands that measure. Each is a module of this folder with a function `measure`."""
 
 

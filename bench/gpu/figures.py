@@ -79,6 +79,10 @@ class Figures:
         """Returns True if one of these figures has not been measured yet."""
         return any(name not in self._figures for name in names)
 
+    def seconds(self, name: str) -> float | None:
+        """Returns the seconds of a figure; None if it has not been measured yet."""
+        return self._figures[name].seconds if name in self._figures else None
+
     def add(self, name: str, measure: Callable[[], Figure]) -> None:
         """Measures a figure, prints it and saves it. If the file has it already, nothing is done.
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Measures the models at their true size, without any network: bash run.sh levers|requests [--quick] [--out FILE.json]
+# Measures the models at their true size, without any network:
+#     bash run.sh levers|requests|acceleration|fp8 [--quick] [--out FILE.json]
 # The machine needs Python, torch and transformers. The first call makes the environment `env` beside this file: it has
 # the machine's own packages and those in `wheels`. PYTHON names another interpreter than python3.
 set -euo pipefail

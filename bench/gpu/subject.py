@@ -94,6 +94,10 @@ class Subject:
         """The context's frames, [T, H, W, 3] at the output's size."""
         return context_frames(self.job.source, self.job.plan)
 
+    def prepare(self) -> None:
+        """Loads the model and reads the context's frames, so that later measurements do not include it."""
+        _ = self.run, self.frames
+
     @property
     def device(self) -> torch.device:
         """The device of the model."""

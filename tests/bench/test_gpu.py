@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.gpu import bundle, requests
+from bench.acceleration import LEVELS
+from bench.gpu import bundle, fp8, requests
 from bench.gpu.__main__ import main
 from bench.gpu.device import Machine, flop
 from bench.gpu.figures import Figure, Figures, read_figures, table
@@ -91,6 +92,28 @@ def test_each_request_is_measured_with_its_stages(tmp_path: Path) -> None:
     assert 0 < idle.seconds < idle.details["of seconds"]
     assert sum(idle.details["by stage"].values()) == pytest.approx(idle.seconds)
     assert "2.3: warm request" in table(out)
+
+
+def test_each_acceleration_level_is_measured(tmp_path: Path) -> None:
+    out = tmp_path / "acceleration.json"
+    main(["acceleration", "--quick", "--out", str(out)])
+    _, figures = read_figures(out)
+    for model, evaluating in (("2.3", [8, 5, 4, 4]), ("0.9.7", [6, 4, 4, 3])):
+        levels = [figures[f"{model}: sampling with acceleration {level}"].details for level in LEVELS]
+        assert [details["steps that evaluate"] for details in levels] == evaluating
+        evaluations = [details["evaluations"] for details in levels]
+        assert evaluations == sorted(evaluations, reverse=True)
+        assert evaluations[0] > evaluations[-1]
+        assert all(details["times as fast as none"] > 0 for details in levels[1:])
+
+
+def test_8_bit_floats_change_a_video_less_than_another_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fp8, "NAMES", ("0.9.8",))
+    main(["fp8", "--quick", "--out", str(tmp_path / "fp8.json")])
+    _, figures = read_figures(tmp_path / "fp8.json")
+    other_seed, in_fp8 = (figures[f"0.9.8: new frames {way}"] for way in ("from another seed", "with fp8"))
+    assert other_seed.details["PSNR, dB"] + 10 < in_fp8.details["PSNR, dB"] < 80
+    assert in_fp8.details["computed in"].endswith("weights in fp8")
 
 
 def test_a_warm_request_follows_another_one_also_after_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
