@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from longtake.imports import without_garbage_collection
+from tests.torch_state import torch_state
 
 SHARED = Path(__file__).parents[2] / "shared"
 CORE = Path(__file__).parent / "data" / "oracle"
@@ -71,6 +72,14 @@ def pytest_configure() -> None:
 @pytest.fixture(autouse=True, scope="session")
 def _quiet_machine() -> None:
     torch.set_grad_enabled(False)
+
+
+@pytest.fixture(autouse=True)
+def _same_torch_state() -> Iterator[None]:
+    """Fails a test that leaves torch in another state than before, because later tests would compute with it."""
+    before = torch_state()
+    yield
+    assert torch_state() == before, "torch is not as it was before the test"
 
 
 @pytest.fixture(autouse=True)
