@@ -1,0 +1,81 @@
+"""The motion of a source where it meets the new frames, and how it goes on."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from longtake.media.source_motion import GROUND_FRAMES, SWING_STEPS, SourceMotion
+
+HEIGHT, WIDTH = 96, 160
+MIDDLE = np.s_[20:-20, 40:-40]
+
+
+def film(places: Sequence[float]) -> NDArray[np.uint8]:
+    """Frames [t, 96, 160, 3] of a camera that looks at these places (pixels from the left) of a wide picture, the
+    frame next to the new ones first."""
+    noise = np.random.default_rng(1).random((HEIGHT, 400, 3)).astype(np.float32)
+    layers = [cv2.GaussianBlur(noise, (0, 0), sigma) for sigma in (1.5, 4.0, 12.0)]
+    wide = np.clip(sum((layer - layer.mean()) / layer.std() for layer in layers) * 20 + 128, 0, 255)
+    cuts = [cv2.getRectSubPix(wide, (WIDTH, HEIGHT), (place + WIDTH / 2, HEIGHT / 2)) for place in places]
+    return np.stack(cuts).round().astype(np.uint8)[::-1]
+
+
+def right(motion: SourceMotion, distance: int) -> float:
+    """How far to the right the pixels of a new frame are from their place in the source."""
+    return float(np.median(motion.way(distance)[MIDDLE][..., 0]))
+
+
+def test_a_steady_pan_goes_on_and_slows_down() -> None:
+    motion = SourceMotion.of(film(range(20, 54, 2)), 16)
+    assert np.median(motion.steady.steadiness[MIDDLE]) > 0.9
+    assert right(motion, 0) == pytest.approx(2, rel=0.2)
+    assert right(motion, 23) == pytest.approx(2 * GROUND_FRAMES * (1 - np.exp(-24 / GROUND_FRAMES)), rel=0.2)
+
+
+def test_a_camera_that_shakes_swings_on_and_back() -> None:
+    motion = SourceMotion.of(film([40 + 4 * np.sin(at * 1.25) for at in range(17)]), 16)
+    places = [right(motion, distance) for distance in range(20)]
+    assert 1 < np.abs(places).max() < 8
+    assert np.abs(np.diff(places)).max() < 4
+    assert places[2 * SWING_STEPS - 1] == pytest.approx(0, abs=1)
+
+
+def test_motion_that_its_past_does_not_prove_hardly_goes_on() -> None:
+    turned = [*range(70, 38, -4), *range(42, 78, 4)]
+    steady, doubtful = (SourceMotion.of(film(places), 16).steady for places in (range(10, 78, 4), turned))
+    assert np.median(steady.steadiness[MIDDLE]) > 0.9
+    assert np.median(doubtful.steadiness[MIDDLE]) < 0.4
+
+
+def crossing(count: int) -> NDArray[np.uint8]:
+    """Frames of a disc that crosses a still ground to the left, the one next to the new frames first."""
+    down, across = np.indices((HEIGHT, WIDTH))
+    ground = np.repeat(film([40]), count, axis=0)
+    for at, frame in enumerate(ground):
+        frame[np.hypot(across - 60 - at, down - HEIGHT / 2) < 14] = (255, 50, 50)
+    return ground
+
+
+def test_an_object_lasts_as_long_as_the_ground_only_if_asked() -> None:
+    frames = crossing(17)
+    short, long = (SourceMotion.of(frames, object_frames) for object_frames in (16, GROUND_FRAMES))
+    assert long.object_frames == pytest.approx(np.full((HEIGHT, WIDTH), GROUND_FRAMES), rel=1e-4)
+    at = HEIGHT // 2, 60
+    assert 3 < short.way(23)[at][0] < 0.8 * long.way(23)[at][0]
+
+
+def test_motion_is_known_where_the_pixels_have_arrived() -> None:
+    motion = SourceMotion.of(crossing(17), GROUND_FRAMES)
+    way, steadiness = motion.arrived(23)
+    assert np.isfinite(way).all()
+    assert way[HEIGHT // 2, 42][0] > 10
+    assert steadiness[HEIGHT // 2, 42] > 0.8
+
+
+def test_one_frame_shows_no_motion() -> None:
+    motion = SourceMotion.of(film([40]), 16)
+    assert not motion.known
+    assert not motion.way(7).any()
