@@ -22,14 +22,14 @@ IDLE_S = 4.0
 
 WORKER = """
 import json, pathlib, sys, time
-def send(type, **fields): print(json.dumps({"type": type, **fields}), flush=True)
-finished_at = None
+request_id = finished_at = None
+def send(type, **fields): print(json.dumps({"type": type, "request_id": request_id, **fields}), flush=True)
 send("ready")
 for line in sys.stdin:
     message = json.loads(line)
     if message["type"] == "run":
         if finished_at: print(time.perf_counter() - finished_at, file=open(sys.argv[1], "a"))
-        folder = pathlib.Path(message["folder"])
+        request_id, folder = message["request_id"], pathlib.Path(message["folder"])
         send("planned", plan={"seed": 1})
     elif message["type"] == "proceed":
         send("progress", sentence="Sampling", stage="sampling", step=0, steps=1, window=1, windows=1)

@@ -38,7 +38,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("database",),
     ("prompts", "safety", "outbound", "private", "temporary"),
     ("network_streams",),
-    ("settings", "shim"),
+    ("settings", "shim", "turn"),
     ("video", "atomic", "clock", "flow", "imports", "periodic", "price_setting", "processes", "threads"),
     ("errors", "host_memory", "system", "version"),
     ("printable",),

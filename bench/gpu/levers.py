@@ -316,8 +316,8 @@ def _frames(subject: Subject, figures: Figures) -> None:
             clip = GeneratedClip(chunks, plan.new_frames, plan.context_frames, rendition=pixels[0])
             with Background() as background:
                 source = subject.job.source
-                joiner = Joiner(plan, source, None, NullWriter(), None, False, ignore_progress, background)
-                joiner.finish(iter([clip]), subject.frames)
+                joiner = Joiner(plan, source, None, NullWriter(), False, ignore_progress, background)
+                joiner.add(iter([clip]), subject.frames)
 
         return timed_once(work, frames=plan.new_frames, size=list(plan.size))
 

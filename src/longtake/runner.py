@@ -5,20 +5,17 @@ These are steps 4 to 8 of "The way of a request" in README.md.
 
 import gc
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 
 from longtake.endpoints import Endpoint
 from longtake.errors import MemoryRanOut, is_out_of_memory
 from longtake.families import FAMILIES
 from longtake.families.family import Context, LoadedModel, PlanRun
-from longtake.media.crf import compress
 from longtake.media.limits import Limits
 from longtake.media.planes import RGBFrames
 from longtake.media.probe import probe
@@ -27,13 +24,14 @@ from longtake.models.applying import applied
 from longtake.models.budget import may_pin_adapters
 from longtake.models.choice import ModelChoice
 from longtake.models.lora_files import NO_SOURCES, LoraSources
-from longtake.models.loras import LoraCache, open_adapters, read_adapters
+from longtake.models.loras import LoraCache, OpenAdapter, open_adapters, read_adapters
 from longtake.models.memory import choose_device, current_gpu, low_memory, memories
 from longtake.models.registry import ModelCard
 from longtake.output.background import Background
 from longtake.output.joining import Joiner
+from longtake.output.later_writer import most_ahead_bytes
 from longtake.output.soundtrack import context_sound
-from longtake.output.source_frames import source_sound
+from longtake.output.source_frames import end_image, source_sound
 from longtake.output.writer import ProgressRelay, video_writer
 from longtake.plans import Plan
 from longtake.prepare import Job
@@ -41,13 +39,10 @@ from longtake.safety import configured_checker
 from longtake.sampling.preview import Previews
 from longtake.sampling.resume import NO_RESUME, Resume
 from longtake.settings import Settings
+from longtake.turn import Turn
 from longtake.video import OnProgress, Progress, VideoInfo, ignore_progress
 
 log = logging.getLogger(__name__)
-
-IMAGE_CRF = 33
-"""The constant rate factor (0..51) at which the end image is compressed with H.264, because the model was trained on
-compressed video frames."""
 
 DETAIL_NOTE = (
     "The source's fine detail and motion are carried into the new frames; LONGTAKE_CARRY_DETAIL=never shows the "
@@ -168,8 +163,9 @@ class Runner:
         *,
         on_progress: OnProgress = ignore_progress,
         resume: Resume = NO_RESUME,
-        caller: str | None = None,
+        lora_sources: LoraSources | None = None,
         previews: Previews | None = None,
+        turn: Turn | None = None,
     ) -> Result:
         """Runs a job and returns its result. The video appears at `path` only when it is complete.
 
@@ -177,19 +173,28 @@ class Runner:
         `resume`: saves the results of finished windows (groups of frames that are sampled together). A later run of the
             same plan with the same `resume` continues after these windows, and gives exactly the result of an
             uninterrupted run. By default nothing is saved.
-        `caller`: the id of the API key that sent the job; None for the user of this machine. LoRAs that were downloaded
-            for one caller are not used for another.
+        `lora_sources`: the sources of LoRAs for this job, if they are others than those of the runner.
         `previews`: receives previews of the new frames. No previews are made if it is None, or if a safety checker
             checks the frames.
+        `turn`: the job's turn on the device, if it shares the device with other jobs. It begins when the source is
+            read, and ends when the last new frame is in host memory. If the job fails, the caller must end it.
 
         If the memory runs out, the job is run once more, with the smallest batches and tiles. The result has a note
         about it, and `resume` remembers it, so that a later run gives the same bits.
 
         Raises LongtakeError if the request cannot be served, and MemoryRanOut if the memory runs out again.
         """
+        run = _Run(
+            job,
+            path,
+            ProgressRelay(on_progress, Progress("load", 0, 1)),
+            lora_sources or self._lora_sources,
+            previews,
+            turn or Turn(),
+        )
         if not resume.is_low_memory:
             try:
-                return self._run(job, path, on_progress, resume, caller, previews)
+                return self._run(run, resume)
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -200,7 +205,7 @@ class Runner:
             _free_memory()
         token = low_memory.set(True)
         try:
-            result = self._run(job, path, on_progress, resume, caller, previews)
+            result = self._run(run, resume)
             return replace(result, notes=(*result.notes, LOW_MEMORY_NOTE))
         except Exception as error:
             if not is_out_of_memory(error):
@@ -211,78 +216,117 @@ class Runner:
         self.release()
         raise MemoryRanOut(_needs_less(self._settings))
 
-    def _run(
-        self,
-        job: Job,
-        path: Path,
-        on_progress: OnProgress,
-        resume: Resume,
-        caller: str | None,
-        previews: Previews | None,
-    ) -> Result:
-        """Runs a job once and returns its result. The video appears at `path` only when it is complete.
+    def _run(self, run: "_Run", resume: Resume) -> Result:
+        """Runs a job once and returns its result. The video appears at the path only when it is complete.
 
-        `on_progress`: called at every step. It can cancel the job by raising an exception.
         `resume`: saves the results of finished windows (groups of frames that are sampled together), and has those that
             earlier runs of the plan saved.
-        `caller`: the id of the API key that sent the job; None for the user of this machine.
-        `previews`: receives previews of the new frames, unless a safety checker checks the frames; None for no
-            previews.
         """
+        job, progress = run.job, run.progress
         job.model.check()
-        plan, family, progress = job.plan, job.endpoint.family, ProgressRelay(on_progress, Progress("load", 0, 1))
+        plan = job.plan
+        ahead_bytes = most_ahead_bytes() if run.turn.is_shared else 0
+        sources = replace(run.lora_sources, check=progress.repeat)
         # Adapters are opened before the model is loaded, so that a request with a missing adapter fails at once.
-        sources = replace(self._lora_sources, caller=caller, check=progress.repeat)
         with open_adapters(job.adapters, job.card, self._settings, sources) as opened:
-            model = self.load(job.card, progress)
-            for adapter in opened:
-                progress.repeat()
-                adapter.check_fit(model.transformer)
-            resume = replace(resume, arithmetic=arithmetic(model, has_adapters=bool(opened)))
-            other_note = other_arithmetic(resume)
-            # Without room for copies of the weights, adapters that are made ready for streaming may be pinned instead.
-            pinned = model.originals.home != "none" and may_pin_adapters(
-                self._settings.lora_cache_bytes, memories(model.device)
-            )
-            adapters = read_adapters(opened, self._adapters, progress.repeat, pinned=pinned)
-            checker, safety_note = configured_checker(self._settings) if plan.check_safety else (None, None)
             sound = source_sound(job.source, plan, progress)
             has_sound = plan.makes_sound or sound is not None
             carries = carries_detail(job, self._settings)
             with (
-                current_gpu(model.device),
-                applied(model.transformer, adapters, progress.repeat, model.originals) as set_pass,
-                torch.inference_mode(),
-                video_writer(path, plan, has_sound=has_sound, progress=progress, comment=job.label) as writer,
+                video_writer(
+                    run.path,
+                    plan,
+                    has_sound=has_sound,
+                    progress=progress,
+                    comment=job.label,
+                    ahead_bytes=ahead_bytes,
+                ) as writer,
                 Background() as background,
             ):
-                # The source is written while the model works. If that fails, the work ends at its next report.
-                watched = background.watched(progress)
-                run: PlanRun[Any, Any] = PlanRun(
-                    plan, model, self._settings, resume, watched, set_pass, previews if checker is None else None
-                )
-                joiner = Joiner(plan, job.source, sound, writer, checker, carries, progress, background)
+                joiner = Joiner(plan, job.source, sound, writer, carries, progress, background, ahead_bytes)
                 frames = joiner.start()
-                joint = frames[0 if plan.source_last else -1]
-                progress(Progress("prompt", 0, 1))
-                prompt, expansion_note = resume.prompt(lambda: family.expand(run, joint))
-                context = Context(frames[: plan.context_frames], context_sound(sound, plan), end_image(job))
-                joiner.finish(family.generate(run, prompt, context), frames)
-        detail_note = DETAIL_NOTE if carries else None
+                context = Context(
+                    frames[: plan.context_frames], context_sound(sound, plan), end_image(job.end_image, plan)
+                )
+                prompt, notes = self._generate(run, resume, opened, joiner, frames, context)
+                run.turn.end()
+                joiner.finish()
         # This process has written the file, so that reading it needs no sandboxed process.
-        facts = probe(path, sniff(path), Limits()).facts
+        facts = probe(run.path, sniff(run.path), Limits()).facts
+        detail_note = DETAIL_NOTE if carries else None
         return Result(
-            path=path,
+            path=run.path,
             content_type=plan.output_format.content_type,
-            file_size=path.stat().st_size,
+            file_size=run.path.stat().st_size,
             facts=facts,
             endpoint=job.endpoint,
             model=job.model,
             plan=plan,
             prompt=prompt,
             has_sound=has_sound and plan.output_format.sound is not None,
-            notes=tuple(note for note in (*plan.notes, detail_note, expansion_note, other_note, safety_note) if note),
+            notes=tuple(note for note in (*plan.notes, detail_note, *notes) if note),
         )
+
+    def _generate(
+        self,
+        run: "_Run",
+        resume: Resume,
+        opened: Sequence[OpenAdapter],
+        joiner: Joiner,
+        frames: RGBFrames,
+        context: Context,
+    ) -> tuple[str, tuple[str | None, ...]]:
+        """Begins the turn on the device, generates the new frames and passes them to the joiner.
+
+        `resume`: saves the results of finished windows (groups of frames that are sampled together).
+        `opened`: the adapters of the plan.
+        `frames`: what `joiner.start` returned.
+        `context`: what the model sees and hears of the source.
+
+        Returns the prompt that the model used, and notes for the user. When it returns, nothing refers to tensors of
+        the job any more.
+        """
+        job, plan, family, progress = run.job, run.job.plan, run.job.endpoint.family, run.progress
+        # The source is written while the model works. If that fails, the work ends at its next report.
+        watched = run.turn.watched(joiner.background.watched(progress))
+        run.turn.begin(watched)
+        progress.last = Progress("load", 0, 1)
+        model = self.load(job.card, progress)
+        for adapter in opened:
+            progress.repeat()
+            adapter.check_fit(model.transformer)
+        resume = replace(resume, arithmetic=arithmetic(model, has_adapters=bool(opened)))
+        other_note = other_arithmetic(resume)
+        # Without room for copies of the weights, adapters that are made ready for streaming may be pinned instead.
+        may_pin = may_pin_adapters(self._settings.lora_cache_bytes, memories(model.device))
+        pinned = model.originals.home != "none" and may_pin
+        adapters = read_adapters(opened, self._adapters, progress.repeat, pinned=pinned)
+        checker, safety_note = configured_checker(self._settings) if plan.check_safety else (None, None)
+        with (
+            current_gpu(model.device),
+            applied(model.transformer, adapters, progress.repeat, model.originals) as set_pass,
+            torch.inference_mode(),
+        ):
+            generation: PlanRun[Any, Any] = PlanRun(
+                plan, model, self._settings, resume, watched, set_pass, run.previews if checker is None else None
+            )
+            joint = frames[0 if plan.source_last else -1]
+            progress(Progress("prompt", 0, 1))
+            prompt, expansion_note = resume.prompt(lambda: family.expand(generation, joint))
+            joiner.add(family.generate(generation, prompt, context), frames, checker)
+        return prompt, (expansion_note, other_note, safety_note)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The arguments of `Runner.run`, with a relay of the progress."""
+
+    job: Job
+    path: Path
+    progress: ProgressRelay
+    lora_sources: LoraSources
+    previews: Previews | None
+    turn: Turn
 
 
 def _free_memory() -> None:
@@ -347,16 +391,3 @@ def carries_detail(job: Job, settings: Settings) -> bool:
         settings.carry_detail == "stand-in" and job.model.stands_in_for is not None
     )
     return asked and plan.keeps_source and plan.context_frames > 0 and job.end_image is None
-
-
-def end_image(job: Job) -> RGBFrames | None:
-    """Returns the pixels of the job's end image, [H, W, 3]; None if the job has none.
-
-    The image is scaled and cropped to the output's size, encoded with H.264 and decoded again. So it has the losses of
-    a compressed video frame, as the pictures on which the model was trained.
-    """
-    if job.end_image is None:
-        return None
-    covering = ImageOps.fit(Image.fromarray(job.end_image), job.plan.size)
-    image: RGBFrames = compress(np.asarray(covering)[None], IMAGE_CRF)[0]
-    return image

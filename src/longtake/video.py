@@ -143,6 +143,7 @@ class Progress:
 
 STAGES = {
     "libraries": "Loading the libraries",
+    "waiting": "Waiting for the device",
     "load": "Loading the model",
     "context": "Reading the source",
     "footage": "Writing the source",

@@ -15,7 +15,7 @@ from typing import Any
 from longtake.errors import Cancelled
 from longtake.settings import settings
 from longtake.storage.local import LocalBlobs
-from longtake.worker.channel import Channel
+from longtake.worker.channel import Channel, RequestChannel
 from longtake.worker.main import read_input
 from longtake.worker.messages import Done, Failed, ProgressReport, Ready, Run
 from longtake.worker.stored_files import open_stored_file
@@ -31,7 +31,7 @@ WRONG = {
 BROKEN = "The worker is broken"
 
 
-def carry_out(run: Run, channel: Channel) -> Done | Failed:
+def carry_out(run: Run, channel: RequestChannel) -> Done | Failed:
     body = read_input(run, LocalBlobs(run.folder.parents[1] / "files"))
     words = body["prompt"].split()
     steps, pause_s = (300, 0.1) if "slow" in words else (5, 0.05) if "steps" in words else (1, 0.0)
@@ -46,7 +46,7 @@ def carry_out(run: Run, channel: Channel) -> Done | Failed:
     return copy_source(run, body, channel)
 
 
-def copy_source(run: Run, body: dict[str, Any], channel: Channel) -> Done:
+def copy_source(run: Run, body: dict[str, Any], channel: RequestChannel) -> Done:
     """Returns the request's own source as its result. A source that is not on the server is replaced by the clip."""
     url = body.get("video_url") or body["video"]["video_url"]
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -69,14 +69,14 @@ def copy_source(run: Run, body: dict[str, Any], channel: Channel) -> Done:
 def main() -> None:
     channel = Channel(sys.stdin.buffer, sys.stdout.buffer)
     channel.send(Ready())
-    for message in channel.messages():
-        if isinstance(message, Run):
-            try:
-                with channel.working_on(message.request_id):
-                    end = carry_out(message, channel)
-            except Cancelled as cancelled:
-                end = Failed.of(cancelled)
-            channel.send(end)
+    for run in channel.runs():
+        request = channel.request(run.request_id)
+        try:
+            with request.working():
+                end = carry_out(run, request)
+        except Cancelled as cancelled:
+            end = Failed.of(cancelled)
+        request.send(end)
 
 
 if __name__ == "__main__":

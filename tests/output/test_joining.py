@@ -90,11 +90,12 @@ def test_source_and_new_frames_are_written_in_playing_order(direction: str) -> N
     source: Any = recorder
     reports: list[Progress] = []
     with Background() as background:
-        joiner = Joiner(chosen, source, None, recorder, None, False, reports.append, background)
+        joiner = Joiner(chosen, source, None, recorder, False, reports.append, background)
         context = joiner.start()
         assert len(context) == chosen.context_frames
         new = GeneratedClip(chunks(0.4, chosen.new_frames), chosen.new_frames, chosen.context_frames)
-        joiner.finish(iter([new]), context)
+        joiner.add(iter([new]), context)
+        joiner.finish()
     own, made = [float(number) for number in range(SHOWN)], [0.4 * 255] * chosen.new_frames
     assert recorder.levels == pytest.approx([*made, *own] if direction == "backward" else [*own, *made])
     assert recorder.samples == round(chosen.num_frames * 2000)
@@ -125,8 +126,9 @@ def test_the_source_is_written_while_the_first_window_is_sampled() -> None:
         yield GeneratedClip(chunks(0.4, chosen.new_frames), chosen.new_frames, chosen.context_frames)
 
     with Background() as background:
-        joiner = Joiner(chosen, source, None, recorder, None, False, ignore_progress, background)
-        joiner.finish(sampled(), joiner.start())
+        joiner = Joiner(chosen, source, None, recorder, False, ignore_progress, background)
+        joiner.add(sampled(), joiner.start())
+        joiner.finish()
     assert recorder.levels == pytest.approx([*range(SHOWN), *[0.4 * 255] * chosen.new_frames])
 
 
@@ -136,7 +138,7 @@ def test_a_failed_request_does_not_wait_for_its_source() -> None:
 
     def fail() -> None:
         with Background() as background:
-            Joiner(plan(), source, None, recorder, None, False, ignore_progress, background).start()
+            Joiner(plan(), source, None, recorder, False, ignore_progress, background).start()
             raise KeyError
 
     with pytest.raises(KeyError):

@@ -16,6 +16,9 @@ The keys of the body:
   disk. With the `do` of `ignore` it ignores cancellations.
 - `once`: do it only in the first attempt that comes so far.
 - `gate`: the file for which `wait` waits.
+- `shares`: use the device as a GPU's worker process does: wait until no other request uses it, and leave it after the
+  last window. `at` may then be `turn`, when the request has the device, `last`, when it says that it soon leaves the
+  device, or `tail`, when it has left it.
 
 It answers each message that a request is watched with a preview, whose picture is the four letters RIFF.
 """
@@ -30,8 +33,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-inbox: "queue.SimpleQueue[dict[str, Any]]" = queue.SimpleQueue()
+runs: "queue.SimpleQueue[dict[str, Any]]" = queue.SimpleQueue()
+inboxes: "dict[str, queue.SimpleQueue[dict[str, Any]]]" = {}
 cancelled: set[str] = set()
+current = threading.local()
+device = threading.Lock()
+writing = threading.Lock()
 out = os.fdopen(os.dup(1), "wb")
 
 
@@ -42,21 +49,32 @@ def listen() -> None:
             cancelled.add(message["request_id"])
         if message["type"] == "watched":
             place = {"step": 3, "steps": 8, "window": 1, "windows": 2}
-            send("previewed", request_id=message["request_id"], picture="UklGRg==", **place)
-        inbox.put(message)
+            write(message["request_id"], "previewed", picture="UklGRg==", **place)
+        elif message["type"] == "run":
+            cancelled.discard(message["request_id"])
+            inboxes[message["request_id"]] = queue.SimpleQueue()
+            runs.put(message)
+            continue
+        if message["request_id"] in inboxes:
+            inboxes[message["request_id"]].put(message)
     os._exit(0)
 
 
-def write(line: bytes) -> None:
+def print_line(line: bytes) -> None:
     try:
-        out.write(line + b"\n")
-        out.flush()
+        with writing:
+            out.write(line + b"\n")
+            out.flush()
     except BrokenPipeError:
         os._exit(0)
 
 
+def write(request_id: "str | None", kind: str, **fields: Any) -> None:
+    print_line(json.dumps({"type": kind, "request_id": request_id, **fields}).encode())
+
+
 def send(kind: str, **fields: Any) -> None:
-    write(json.dumps({"type": kind, **fields}).encode())
+    write(getattr(current, "request_id", None), kind, **fields)
 
 
 def record(body: dict[str, Any], *words: object) -> None:
@@ -86,6 +104,9 @@ def act(body: dict[str, Any], here: object, folder: Path) -> bool:
         case "wait":
             while not Path(body["gate"]).exists():
                 time.sleep(0.01)
+                if current.request_id in cancelled:
+                    fail(499, "client_cancelled")
+                    return False
         case "fail":
             fail(422, "file_download_error")
             return False
@@ -97,10 +118,11 @@ def act(body: dict[str, Any], here: object, folder: Path) -> bool:
 
 def run(message: dict[str, Any]) -> None:
     body, request_id, folder = json.loads(message["body"]), message["request_id"], Path(message["folder"])
+    current.request_id = request_id
     folder.mkdir(parents=True, exist_ok=True)
     record(body, "began", request_id, os.getpid())
     for line in body.get("lines", []):
-        write(line.encode("utf-8", "surrogatepass"))
+        print_line(line.encode("utf-8", "surrogatepass"))
     if not act(body, "start", folder):
         return
     if "wants" in body:
@@ -109,9 +131,8 @@ def run(message: dict[str, Any]) -> None:
     plan = message["plan"] or stored_plan(request_id)
     if plan is None or not act(body, "planned", folder):
         return
-    for window in range(body.get("windows", 1)):
-        if not make_window(body, window, request_id, folder, plan):
-            return
+    if not (use_device if body.get("shares") else make_windows)(body, request_id, folder, plan):
+        return
     if not act(body, "end", folder):
         return
     result = folder / "result.mp4"
@@ -132,7 +153,7 @@ def run(message: dict[str, Any]) -> None:
 
 
 def reply(kind: str) -> dict[str, Any]:
-    while (message := inbox.get())["type"] != kind:
+    while (message := inboxes[current.request_id].get())["type"] != kind:
         pass
     return message
 
@@ -142,12 +163,39 @@ def stored_plan(request_id: str) -> dict[str, Any] | None:
     plan = {"seed": time.time_ns()}
     send("planned", plan=plan)
     while True:
-        match inbox.get():
+        match inboxes[request_id].get():
             case {"type": "proceed"}:
                 return plan
             case {"type": "cancel", "request_id": cancelled_id} if cancelled_id == request_id:
                 fail(499, "client_cancelled")
                 return None
+
+
+def use_device(body: dict[str, Any], request_id: str, folder: Path, plan: dict[str, Any]) -> bool:
+    """Makes all windows while no other request uses the device. Returns False if the request ended here."""
+    if not device.acquire(blocking=False):
+        send("device_use", state="waits")
+        record(body, "waits", request_id)
+        while not device.acquire(timeout=0.01):
+            if request_id in cancelled:
+                fail(499, "client_cancelled")
+                return False
+    try:
+        send("device_use", state="uses")
+        record(body, "uses", request_id)
+        if not act(body, "turn", folder) or not make_windows(body, request_id, folder, plan):
+            return False
+        send("device_use", state="soon free")
+        if not act(body, "last", folder):
+            return False
+    finally:
+        device.release()
+    return act(body, "tail", folder)
+
+
+def make_windows(body: dict[str, Any], request_id: str, folder: Path, plan: dict[str, Any]) -> bool:
+    """Makes all windows. Returns False if the request ended here."""
+    return all(make_window(body, window, request_id, folder, plan) for window in range(body.get("windows", 1)))
 
 
 def make_window(body: dict[str, Any], window: int, request_id: str, folder: Path, plan: dict[str, Any]) -> bool:
@@ -176,9 +224,7 @@ def main() -> None:
         sys.exit(3)
     send("ready")
     while True:
-        message = inbox.get()
-        if message["type"] == "run":
-            run(message)
+        threading.Thread(target=run, args=(runs.get(),), daemon=True).start()
 
 
 if __name__ == "__main__":

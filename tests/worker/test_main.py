@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from io import BytesIO
 from pathlib import Path
@@ -25,6 +26,7 @@ from longtake.errors import (
     UnsupportedVideo,
 )
 from longtake.media.source import open_source
+from longtake.models.lora_check import Transports
 from longtake.outbound import PublicTransport
 from longtake.settings import Settings
 from longtake.storage.local import LocalBlobs
@@ -42,7 +44,6 @@ from longtake.worker.messages import (
     Proceed,
     ProgressReport,
     Run,
-    ToWorker,
     Watched,
     decode_to_server,
     encode_to_worker,
@@ -168,7 +169,7 @@ def test_broken_files_of_a_model_are_told_without_their_paths(
 ) -> None:
     current, sent = Settings(models_dir=tmp_path), BytesIO()
     channel = Channel(BytesIO(), sent)
-    with reporting_failures(channel, make_runner(current, PublicTransport(), channel)):
+    with reporting_failures(channel, make_runner(current)):
         raise BadCheckpoint(f"There is no file {tmp_path}/config.json.")
     failed = decode_to_server(sent.getvalue())
     assert isinstance(failed, Failed)
@@ -179,15 +180,15 @@ def test_broken_files_of_a_model_are_told_without_their_paths(
 
 def test_a_model_that_is_not_installed_is_a_503_before_any_file_is_fetched(tmp_path: Path) -> None:
     current = Settings(models_dir=tmp_path, stand_in="refuse")
-    transport, sent = PublicTransport(current.trusted_hosts), BytesIO()
+    sent = BytesIO()
     read_end, write_end = os.pipe()
     with open(read_end, "rb") as incoming, open(write_end, "wb"):
-        channel = Channel(incoming, sent)
-        runner = make_runner(current, transport, channel)
+        channel = Channel(incoming, sent).request("r")
+        runner = make_runner(current)
         body = SHORT | {"video": {"video_url": "http://127.0.0.1:1/x.mp4"}}
         run = Run("r", ltxv098.ENDPOINT.id, to_json(body).decode(), None, tmp_path / "r", "key")
         with reporting_failures(channel, runner):
-            carry_out(run, channel, runner, transport, current)
+            carry_out(run, channel, runner, Transports(PublicTransport(current.trusted_hosts), None), current)
     failed = decode_to_server(sent.getvalue())
     assert isinstance(failed, Failed)
     assert failed.error.startswith("ltxv-13b-0.9.8-distilled is not installed, and LONGTAKE_STAND_IN=refuse")
@@ -197,8 +198,9 @@ def test_a_model_that_is_not_installed_is_a_503_before_any_file_is_fetched(tmp_p
 
 
 def test_previews_come_while_somebody_looks(one: Worker) -> None:
-    one.send(Watched("watched"))
     one.run(ltxv098.ENDPOINT.id, TWO_WINDOWS, name="watched")
+    one.next(ProgressReport, stage="prompt")
+    one.send(Watched("watched"))
     preview = one.next(Previewed)
     assert (preview.request_id, preview.steps, preview.windows) == ("watched", 2, 2)
     with Image.open(BytesIO(preview.picture)) as picture:
@@ -231,7 +233,6 @@ def test_a_cancellation_stops_its_request_alone_within_a_step(one: Worker) -> No
 def test_a_cancellation_stops_a_download_and_not_the_process(tmp_path: Path, field: str) -> None:
     current = Settings(trusted_hosts=("127.0.0.1",), loras_dir=tmp_path / "loras", data_dir=tmp_path)
     LocalBlobs(tmp_path / "files").put(BLOB, CLIP)
-    transport = PublicTransport(current.trusted_hosts)
     read_end, write_end = os.pipe()
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
@@ -240,25 +241,25 @@ def test_a_cancellation_stops_a_download_and_not_the_process(tmp_path: Path, fie
     ):
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/x"
         sent = BytesIO()
-        channel = Channel(incoming, sent)
+        channel = Channel(incoming, sent).request("r")
         body = SHORT | ({"video": {"video_url": url}} if field == "video" else {"loras": [{"path": url}]})
-        replies: list[ToWorker] = (
+        replies: list[FileFound | Proceed] = (
             [FileFound(None)] if field == "video" else [FileFound(BLOB), Proceed(), FileFound(None), FileFound(None)]
         )
         for reply in replies:
-            server.write(encode_to_worker(reply))
+            server.write(encode_to_worker(replace(reply, request_id="r")))
 
         def cancel() -> None:
             silent.accept()
             server.write(encode_to_worker(Cancel("r")))
 
         threading.Thread(target=cancel).start()
-        runner = make_runner(current, transport, channel)
+        runner = make_runner(current)
         run = Run("r", ltxv098.ENDPOINT.id, to_json(body).decode(), None, tmp_path / "r", "key")
         run.folder.mkdir()
         (run.folder / "source-1").touch()  # an earlier process was killed while it downloaded
         with reporting_failures(channel, runner):
-            carry_out(run, channel, runner, transport, current)
+            carry_out(run, channel, runner, Transports(PublicTransport(current.trusted_hosts), None), current)
     failed = decode_to_server(sent.getvalue().splitlines()[-1])
     assert isinstance(failed, Failed)
     assert (failed.status, failed.error_type) == (499, "client_cancelled")

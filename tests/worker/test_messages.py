@@ -6,6 +6,7 @@ import pytest
 from longtake.errors import InvalidRequest, LongtakeError, ModelNotInstalled
 from longtake.worker.messages import (
     Cancel,
+    DeviceUse,
     Done,
     Failed,
     FileFound,
@@ -36,6 +37,7 @@ BODY = '{"prompt": "a \\"quoted\\" word,\\nand \\ud83d\\ude00"}'
         Run("r", "fal-ai/some/endpoint", BODY, {"seed": 3}, Path("/data/work/r"), "key"),
         Run("r", "fal-ai/some/endpoint", "{}", None, Path("/data/work/r"), "key"),
         Proceed(),
+        Proceed("r"),
         FileFound("1b2c-a.mp4"),
         FileFound(None),
         FileFound("fetched/1.2", is_fetched=True, hub_name="a--b/1/c.safetensors"),
@@ -56,8 +58,10 @@ def test_messages_to_the_worker_survive_the_wire(message: ToWorker) -> None:
         Unusable("torch cannot be imported."),
         ProgressReport("Sampling, step 1 of 4", "sampling", 0, 4, 1, 1),
         Planned({"seed": 3, "rate": "24/1"}),
+        Planned({}, request_id="r"),
+        DeviceUse("soon free", "r"),
         FileWanted("http://localhost/cdn/files/a.mp4"),
-        Previewed("r", b"RIFF\0\xff", 3, 8, 1, 2),
+        Previewed(b"RIFF\0\xff", 3, 8, 1, 2, "r"),
         Done(
             Path("/r"), "video/mp4", {"seed": 3}, Decimal(1), Decimal(2), True, "ltxv-tiny", {"load": 1}, 9, 3, ("a",)
         ),

@@ -16,7 +16,7 @@ from PIL import Image
 from longtake.queue import previews
 from longtake.sampling.preview import Preview
 from longtake.worker import channel as channels
-from longtake.worker.channel import Channel
+from longtake.worker.channel import Channel, RequestChannel
 from longtake.worker.messages import Previewed, Watched, decode_to_server, encode_to_worker
 from longtake.worker.previews import MOST_SHARE, PreviewSender, animated_webp
 from tests.database.fixtures import on_sqlite
@@ -29,15 +29,15 @@ PREVIEW = Preview(RAMP, 0.16, 3, 8, 1, 2)
 
 
 @contextmanager
-def piped() -> Iterator[tuple[Channel, IO[bytes], io.BytesIO]]:
-    """A channel, the stream of messages to it, and the messages that it has sent."""
+def piped() -> Iterator[tuple[RequestChannel, IO[bytes], io.BytesIO]]:
+    """The channel of a request, the stream of messages to it, and the messages that it has sent."""
     read_end, write_end = os.pipe()
     sent = io.BytesIO()
     with open(read_end, "rb") as incoming:
         with open(write_end, "wb", buffering=0) as server:
             channel = Channel(incoming, sent)
-            yield channel, server, sent
-        list(channel.messages())
+            yield channel.request("r"), server, sent
+        list(channel.runs())
 
 
 def test_pictures_become_an_animated_webp() -> None:
@@ -52,7 +52,7 @@ def test_pictures_become_an_animated_webp() -> None:
 
 def test_a_preview_is_due_while_its_request_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channels, "WATCHED_S", 0.3)
-    with piped() as (channel, server, sent), PreviewSender(channel, "r") as sender:
+    with piped() as (channel, server, sent), PreviewSender(channel) as sender:
         assert not sender.is_due()
         server.write(encode_to_worker(Watched("another")))
         server.write(encode_to_worker(Watched("r")))
@@ -61,21 +61,21 @@ def test_a_preview_is_due_while_its_request_is_watched(monkeypatch: pytest.Monke
         assert not sender.is_due(), "less than half a second has passed"
         eventually(lambda: sent.getvalue().endswith(b"\n"))
         message = decode_to_server(sent.getvalue())
-        assert message == Previewed("r", animated_webp(PREVIEW), 3, 8, 1, 2)
-        eventually(lambda: not channel.is_watched("r"))
+        assert message == Previewed(animated_webp(PREVIEW), 3, 8, 1, 2, "r")
+        eventually(lambda: not channel.is_watched())
 
 
 def test_a_costly_preview_is_followed_by_a_long_pause() -> None:
     with piped() as (channel, server, _):
         server.write(encode_to_worker(Watched("r")))
-        with PreviewSender(channel, "r") as sender:
+        with PreviewSender(channel) as sender:
             eventually(sender.is_due)
             sender.show(PREVIEW, 3.0)
         assert sender._next_at - time.monotonic() > 3 / MOST_SHARE - 60
 
 
 def test_a_preview_for_which_no_thread_can_start_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    with piped() as (channel, _, sent), PreviewSender(channel, "r") as sender:
+    with piped() as (channel, _, sent), PreviewSender(channel) as sender:
         with no_threads(monkeypatch, "preview") as refused:
             sender.show(PREVIEW, 3.0)
         assert refused == ["preview"]
@@ -87,7 +87,7 @@ def test_a_preview_for_which_no_thread_can_start_is_left_out(monkeypatch: pytest
 def test_a_preview_that_cannot_be_sent_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with piped() as (channel, _, sent):
         sent.close()
-        with PreviewSender(channel, "r") as sender:
+        with PreviewSender(channel) as sender:
             sender.show(PREVIEW, 3.0)
     assert sender._next_at - time.monotonic() > 3 / MOST_SHARE - 60
     assert "A preview of request r could not be sent." in caplog.text

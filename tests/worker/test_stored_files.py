@@ -1,6 +1,7 @@
 """A worker process finds the files of its request among those of the server."""
 
 import os
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -32,9 +33,9 @@ def test_a_lora_of_the_hub_is_where_the_server_has_downloaded_it(tmp_path: Path)
     read_end, write_end = os.pipe()
     with open(read_end, "rb") as incoming, open(write_end, "wb", buffering=0) as server:
         sent = BytesIO()
-        channel = Channel(incoming, sent)
+        channel = Channel(incoming, sent).request("r")
         for reply in replies:
-            server.write(encode_to_worker(reply))
+            server.write(encode_to_worker(replace(reply, request_id="r")))
         lora = Lora("owner/style", "a.safetensors")
         assert hub_file(lora, channel, current) is None
         assert hub_file(lora, channel, current) == here
@@ -44,5 +45,5 @@ def test_a_lora_of_the_hub_is_where_the_server_has_downloaded_it(tmp_path: Path)
         with pytest.raises(DownloadFailed, match="owner/style was deleted meanwhile"):
             hub_file(lora, channel, current)
     assert [decode_to_server(line) for line in sent.getvalue().splitlines()] == [
-        FileWanted("hf://owner/style/a.safetensors")
+        FileWanted("hf://owner/style/a.safetensors", "r")
     ] * 4

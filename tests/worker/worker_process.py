@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,9 +55,13 @@ class Worker:
 
     def __init__(self, process: "subprocess.Popen[bytes]", folder: Path) -> None:
         self.process, self.folder = process, folder
+        self.request_id = ""
 
     def send(self, message: ToWorker) -> None:
+        """Sends a message. A reply is one to the request that was sent last."""
         assert self.process.stdin is not None
+        if isinstance(message, Proceed | FileFound) and message.request_id is None:
+            message = replace(message, request_id=self.request_id)
         self.process.stdin.write(encode_to_worker(message))
         self.process.stdin.flush()
 
@@ -69,6 +74,7 @@ class Worker:
         *,
         is_labelled: bool = True,
     ) -> None:
+        self.request_id = name
         run = Run(name, endpoint, to_json(body).decode(), plan, self.folder / name, "key", is_labelled=is_labelled)
         self.send(run)
 
@@ -110,9 +116,12 @@ class Worker:
 
 
 @contextmanager
-def worker(folder: Path, blobs: MemoryBlobs | None = None) -> Iterator[Worker]:
-    """A ready worker process. The clip is stored in its data folder, or in `blobs`."""
-    command = [sys.executable, "-m", "longtake.worker.main"]
+def worker(folder: Path, blobs: MemoryBlobs | None = None, program: str | None = None) -> Iterator[Worker]:
+    """A ready worker process. The clip is stored in its data folder, or in `blobs`.
+
+    program: the Python program of the process; None for that of servers.
+    """
+    command = [sys.executable, *(["-m", "longtake.worker.main"] if program is None else ["-c", program])]
     if blobs is not None:
         command[1:] = ["-c", ON_MEMORY_BLOBS, blobs.address]
     (blobs or LocalBlobs(folder / "data" / "files")).put(BLOB, CLIP)

@@ -4,11 +4,12 @@ import contextlib
 import queue
 import secrets
 import threading
+from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,9 @@ class _Writer(Protocol):
 
 class _Item(Protocol):
     """Frames or sound that wait in the queue of the encoding thread to be added to the file."""
+
+    @property
+    def data(self) -> NDArray[Any]: ...
 
     def add_to(self, writer: _Writer, check: Check) -> None:
         """Adds the frames or the sound to the file that `writer` has opened.
@@ -81,6 +85,26 @@ class _Samples:
         writer.add_sound(self.data)
 
 
+class _WaitingItems(queue.Queue[_Item | None]):
+    """A queue of frames and sound that is full if these have at least `maxsize` bytes. None, the end, has no bytes."""
+
+    def _init(self, maxsize: int) -> None:
+        self._items: deque[_Item | None] = deque()
+        self._num_bytes = 0
+
+    def _qsize(self) -> int:
+        return max(self._num_bytes, len(self._items))
+
+    def _put(self, item: _Item | None) -> None:
+        self._items.append(item)
+        self._num_bytes += 0 if item is None else item.data.nbytes
+
+    def _get(self) -> _Item | None:
+        item = self._items.popleft()
+        self._num_bytes -= 0 if item is None else item.data.nbytes
+        return item
+
+
 class _Abandoned(Exception):
     """Ends the encoder's thread, in which it is raised. The reason is an exception in the encoder's `with` block, or
     one that the callback `check` has raised to cancel the work."""
@@ -92,8 +116,8 @@ class Encoder:
     When the `with` block ends, the complete file is at `path`. If the block or the encoder raises, there is no new
     file.
 
-    The `write` methods only put a chunk into a queue, so the caller must not change it afterwards. The queue holds one
-    chunk: while it is full, these methods block until the encoder takes that chunk.
+    The `write` methods only put a chunk into a queue, so the caller must not change it afterwards. While the queue is
+    full, these methods block until the encoder takes a chunk.
 
     output_format: the file's format and the encoder's settings.
     width, height: size of the frames in pixels.
@@ -105,6 +129,7 @@ class Encoder:
     check: callback that can cancel the encoding by raising an exception. It is called 20 times a second while the
         caller waits for the encoder, also at the end of the `with` block, where a large GIF can take minutes.
     comment: the comment in the file, at most 60,000 bytes in UTF-8 (tags.MOST_COMMENT_BYTES); empty for none.
+    ahead_bytes: the queue takes chunks until they have so many bytes. With 0 it holds one chunk.
 
     The attribute `num_frames` is the number of frames written so far.
 
@@ -123,6 +148,7 @@ class Encoder:
         sound_rate: int | None = SOUND_RATE,
         check: Check = no_check,
         comment: str = "",
+        ahead_bytes: int = 0,
     ) -> None:
         if output_format.needs_even_size and (width % 2 or height % 2):
             raise InvalidRequest(
@@ -141,7 +167,7 @@ class Encoder:
         self._check = check
         self._comment = comment
         self._partial = path.with_name(f".longtake-{secrets.token_hex(8)}.part")
-        self._queue: queue.Queue[_Item | None] = queue.Queue(maxsize=1)
+        self._queue = _WaitingItems(max(1, ahead_bytes))
         self._abandoned = threading.Event()
         self._ended = False
         self._error: BaseException | None = None

@@ -110,8 +110,6 @@ class CompiledBlocks:
     def __init__(self, forward: BlockForward) -> None:
         self.is_on = True
         self._forward = forward
-        config = torch._dynamo.config
-        config.recompile_limit = max(config.recompile_limit, MOST_VARIANTS)
         # Torch before 2.10 has no such option. It then tunes by measuring, and keeps what it chose in its folder.
         has_option = hasattr(torch._inductor.config, "deterministic")
         options: dict[str, Any] = {"deterministic": True} if has_option else {}
@@ -123,8 +121,17 @@ class CompiledBlocks:
             block.forward = partial(self, block)
 
     def __call__(self, block: Any, *inputs: Any, **named: Any) -> Any:
+        if self.is_on:
+            _allow_variants()
         run = self._compiled if self.is_on else self._forward.run
         return run(block, *self._forward.varying(_vary, *inputs, **named))
+
+
+def _allow_variants() -> None:
+    """Lets torch compile as many variants as requests need. Since torch 2.13 the limit is one of the calling thread."""
+    config = torch._dynamo.config
+    if config.recompile_limit < MOST_VARIANTS:
+        config.recompile_limit = MOST_VARIANTS
 
 
 def _vary(tensor: Tensor, axis: int) -> None:

@@ -38,6 +38,11 @@ class Background:
         if self._thread is not None:
             self._thread.join()
 
+    @property
+    def is_running(self) -> bool:
+        """True if the work has begun and not ended."""
+        return self._thread is not None and self._thread.is_alive()
+
     def start(self, work: Callable[[OnProgress], None]) -> None:
         """Starts the work in a thread and returns at once. Raises OSError if the system allows no more threads.
 

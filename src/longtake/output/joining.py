@@ -13,10 +13,11 @@ from torch import Tensor
 from longtake.families.family import GeneratedClip
 from longtake.media.colour_match import match_colour
 from longtake.media.pixels import as_integers
-from longtake.media.planes import RGBFrames
+from longtake.media.planes import RGBFrames, RGBPicture
 from longtake.media.sound import FADE_SAMPLES, Samples
 from longtake.media.source import SourceReader
 from longtake.output.background import Background
+from longtake.output.later_writer import LaterWriter
 from longtake.output.soundtrack import append_sound, prepend_sound, source_track
 from longtake.output.source_frames import context_frames, shown_frames
 from longtake.output.writer import ProgressRelay, VideoWriter
@@ -46,25 +47,27 @@ to the source: 0 for this frame itself, 1 for its neighbour, and so on.
 class Joiner:
     """Writes the source's frames and sound and the new ones to one file.
 
-    Call `start` first. It returns the source frames that the model continues. Then pass the new clips to `finish`.
+    Call `start` first. It returns the source frames that the model continues. Then pass the new clips to `add`. At last
+    call `finish`, which does not use the device.
 
     `source_sound`: the sound of the source frames that the output shows, [2, n] at SOUND_RATE Hz; None if the source is
         silent.
     `writer`: takes the frames and the sound of the output file.
-    `checker`: checks the new frames for unsafe content; None for no check.
     `carries_detail`: True if the source's fine detail is added to the new frames, because the model draws them blurred.
     `on_progress`: receives the progress while the source is read and while frames are written.
     `background`: runs the writing of the source's frames while the model generates the new ones.
+    `ahead_bytes`: the number of bytes of new frames and sound that may be held back until the source's frames are
+        written. With more, `add` waits for these.
     """
 
     plan: Plan
     source: SourceReader
     source_sound: Samples | None
     writer: VideoWriter
-    checker: SafetyChecker | None
     carries_detail: bool
     on_progress: OnProgress
     background: Background
+    ahead_bytes: int = 0
 
     @cached_property
     def track(self) -> Samples:
@@ -83,12 +86,16 @@ class Joiner:
         """
         return max(0, int(self.track.shape[1]) - FADE_SAMPLES)
 
+    @cached_property
+    def _later(self) -> LaterWriter:
+        return LaterWriter(self.writer, self.background, self.ahead_bytes, self.on_progress)
+
     def start(self) -> RGBFrames:
         """Returns the source frames that the model continues (the context), [T, H, W, 3] at the output's size.
 
         T is at least 1: if the plan has no context, the result is the one source frame next to the new frames. If the
         source plays before the new frames, its sound is also written to the output file, and a thread begins to write
-        its frames. Otherwise `finish` writes both. Until `finish` is called, nothing else may use the source or the
+        its frames. Otherwise `finish` writes both. Until `finish` returns, nothing else may use the source or the
         writer of the output file.
         """
         self.on_progress(Progress("context", 0, 1))
@@ -98,14 +105,14 @@ class Joiner:
             self.background.start(self._write_source)
         return frames
 
-    def finish(self, clips: Iterator[GeneratedClip], context: RGBFrames) -> None:
-        """Writes the new clips and, if the source plays after them, the source.
+    def add(self, clips: Iterator[GeneratedClip], context: RGBFrames, checker: SafetyChecker | None = None) -> None:
+        """Writes the new clips, or holds their last frames back for `finish`.
 
-        `clips` are in playing order. `context` are the frames that `start` returned. Raises ContentPolicyViolation if
-        the checker flags a new frame.
+        `clips` are in playing order. `context` are the frames that `start` returned. `checker` checks the new frames
+        for unsafe content; None for no check. Raises ContentPolicyViolation if it flags one.
         """
         if not self.plan.source_last:
-            self._write_after_source(clips, context[::-1])
+            self._add_after_source(clips, context[::-1], checker)
             return
         new = list(clips)
         self.writer.write_sound(prepend_sound(self.track, new, self.plan))
@@ -115,16 +122,25 @@ class Joiner:
         for clip in new:
             written = total - distance
             distance -= clip.new_frames
-            self._write_frames(clip, correction(clip, context[0], detail, distance), written)
-        self._write_source(self.on_progress)
+            frames = self._corrected(clip, correction(clip, context[0], detail, distance), checker)
+            self._write_frames(self.writer.write, frames, written)
+
+    def finish(self) -> None:
+        """Writes what `add` has held back and, if the source plays after the new frames, the source."""
+        if self.plan.source_last:
+            self._write_source(self.on_progress)
+        else:
+            self._later.flush()
 
     def _write_source(self, on_progress: OnProgress) -> None:
         progress = ProgressRelay(on_progress)
         for chunk in shown_frames(self.source, self.plan, progress):
             self.writer.write_source(chunk, progress.repeat)
 
-    def _write_after_source(self, clips: Iterator[GeneratedClip], nearest_first: RGBFrames) -> None:
-        """Writes the new clips behind the source, which is already written: each clip's sound and then its frames.
+    def _add_after_source(
+        self, clips: Iterator[GeneratedClip], nearest_first: RGBFrames, checker: SafetyChecker | None
+    ) -> None:
+        """Writes the new clips behind the source: each clip's sound and then its frames.
 
         The end of a clip's sound is written with the next clip, because it is cross-faded with that clip's sound.
         `nearest_first` [T, H, W, 3] are the last frames of the source, in reverse order.
@@ -132,15 +148,14 @@ class Joiner:
         plan, track, written, num_frames = self.plan, self.track, self.final_samples, self.plan.shown_frames
         detail, distance = None, 0
         for clip in clips:
-            # The clip is there, so the first window is sampled. Meanwhile the source was written.
-            self.background.wait(self.on_progress)
             num_frames += clip.new_frames
             track = append_sound(track, clip, plan, num_frames)
             final = track.shape[1] - (0 if num_frames == plan.num_frames else FADE_SAMPLES)
-            self.writer.write_sound(track[:, written:final])
+            self._later.write_sound(track[:, written:final])
             written = final
             detail = self._detail(clip, nearest_first) if distance == 0 else detail
-            self._write_frames(clip, correction(clip, nearest_first[0], detail, distance), distance)
+            frames = self._corrected(clip, correction(clip, nearest_first[0], detail, distance), checker)
+            self._write_frames(self._later.write, frames, distance)
             distance += clip.new_frames
 
     def _detail(self, clip: GeneratedClip, nearest_first: RGBFrames) -> "Detail | None":
@@ -155,13 +170,17 @@ class Joiner:
 
         return Detail.of(nearest_first, _pictures(clip.rendition))
 
-    def _write_frames(self, clip: GeneratedClip, correct: Correction, written: int) -> None:
-        """Writes a clip's frames after `correct` has corrected them. `written` is the number of new frames written
-        before."""
+    def _corrected(
+        self, clip: GeneratedClip, correct: Correction, checker: SafetyChecker | None
+    ) -> Iterator[RGBPicture]:
+        """Yields a clip's frames as integers, after `correct` has corrected and `checker` has checked them."""
         frames = corrected_frames(clip, self.plan, correct)
-        codes = (as_integers(piece, self.plan.output_format.frame_format) for piece in frames)
-        for pictures in checked_frames(codes, self.checker):
-            self.writer.write(pictures)
+        return checked_frames((as_integers(piece, self.plan.output_format.frame_format) for piece in frames), checker)
+
+    def _write_frames(self, write: Callable[[RGBPicture], None], frames: Iterator[RGBPicture], written: int) -> None:
+        """Writes a clip's frames with `write`. `written` is the number of new frames written before."""
+        for pictures in frames:
+            write(pictures)
             written += len(pictures)
             # A clip that also has the context, as the model renders it, has more frames than are new.
             self.on_progress(Progress("writing", min(written, self.plan.new_frames), self.plan.new_frames))

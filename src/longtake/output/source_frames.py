@@ -1,11 +1,14 @@
-"""Reads the source's frames and sound for the output, and the frames that the model sees."""
+"""Reads the source's frames and sound for the output, and the pictures that the model sees."""
 
 from collections.abc import Iterator
 from fractions import Fraction
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from longtake.media import sound
+from longtake.media.crf import compress
 from longtake.media.formats import SOUND_RATE
 from longtake.media.planes import Planes, RGBFrames
 from longtake.media.sound import Samples
@@ -13,6 +16,10 @@ from longtake.media.source import SourceReader
 from longtake.media.tempo import stretch
 from longtake.plans import Plan
 from longtake.video import OnProgress, Progress
+
+IMAGE_CRF = 33
+"""The constant rate factor (0..51) at which the end image is compressed with H.264, because the model was trained on
+compressed video frames."""
 
 
 def context_frames(source: SourceReader, plan: Plan) -> RGBFrames:
@@ -65,3 +72,18 @@ def source_sound(source: SourceReader, plan: Plan, on_progress: OnProgress) -> S
         samples = sound.reverse(samples)
     length = sound.num_samples(plan.shown_frames, plan.rate)
     return stretch(samples, plan.speed, length, lambda: on_progress(Progress("context sound", 1, 1)))
+
+
+def end_image(picture: NDArray[np.uint8] | None, plan: Plan) -> RGBFrames | None:
+    """Returns the pixels of a job's end image as the model sees it, [H, W, 3]; None if the job has none.
+
+    The image is scaled and cropped to the output's size, encoded with H.264 and decoded again. So it has the losses of
+    a compressed video frame, as the pictures on which the model was trained.
+
+    picture: the end image as it was read, [H, W, 3].
+    """
+    if picture is None:
+        return None
+    covering = ImageOps.fit(Image.fromarray(picture), plan.size)
+    image: RGBFrames = compress(np.asarray(covering)[None], IMAGE_CRF)[0]
+    return image

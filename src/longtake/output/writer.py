@@ -64,7 +64,7 @@ class VideoWriter(Protocol):
 
 @contextmanager
 def video_writer(
-    path: Path, plan: Plan, *, has_sound: bool, progress: ProgressRelay, comment: str = ""
+    path: Path, plan: Plan, *, has_sound: bool, progress: ProgressRelay, comment: str = "", ahead_bytes: int = 0
 ) -> Iterator[VideoWriter]:
     """Yields a writer for the output file, for use in a `with` block.
 
@@ -76,6 +76,7 @@ def video_writer(
     progress: receives the progress of the reversal. Its `repeat` is called during long waits for the encoder, so that
         the job can be cancelled then.
     comment: the comment in the file; empty for none.
+    ahead_bytes: the number of bytes of frames and sound that may wait for the encoder (see `Encoder`).
     """
     rate = SOUND_RATE if has_sound else None
     output_format = plan.output_format
@@ -89,6 +90,7 @@ def video_writer(
         sound_rate=rate,
         check=progress.repeat,
         comment=comment,
+        ahead_bytes=ahead_bytes,
     ) as encoder:
         if not plan.reversed_at_end:
             yield _ForwardWriter(encoder, has_sound)

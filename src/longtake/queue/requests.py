@@ -23,7 +23,8 @@ class Outcome:
     `error`: a sentence for the user; None if the request succeeded.
     `error_type`: one of fal's error types; None if the request succeeded or the error has no type.
     `price_usd`: the price of the request in US dollars.
-    `timings`: stage -> the seconds spent in it; "inference_time" -> the seconds of the whole request.
+    `timings`: stage -> the seconds spent in it; "inference_time" -> the seconds of the whole request, without the stage
+        "waiting".
     `body_blob`: the key of the blob with the body as JSON, if it is large (see `queue.payloads`). `body` is then None.
     """
 

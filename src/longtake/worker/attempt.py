@@ -1,13 +1,14 @@
 """One attempt to carry out a claimed request: the messages to and from the worker process, and the stored outcome."""
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from longtake.database.connection import RetriesStopped, is_temporary, retry_until_stopped
+from longtake.database.connection import RetriesStopped
 from longtake.queue import engine as queue
 from longtake.queue import fetches, previews
 from longtake.queue.addresses import file_url
@@ -17,6 +18,7 @@ from longtake.queue.requests import CANCELLED, LogLine, Outcome, RequestRow
 from longtake.storage.files import NewFile
 from longtake.worker import outcomes
 from longtake.worker.context import SlotContext
+from longtake.worker.exchange import Exchange
 from longtake.worker.leases import is_last_attempt
 from longtake.worker.machine import pause_s, wait_for_room
 from longtake.worker.messages import (
@@ -26,6 +28,7 @@ from longtake.worker.messages import (
     Done,
     Failed,
     FileWanted,
+    Interrupted,
     MachineFailed,
     Planned,
     Previewed,
@@ -37,7 +40,7 @@ from longtake.worker.messages import (
 )
 from longtake.worker.request_files import find_file, missing_files
 from longtake.worker.request_log import RequestLog, log_line, printed_line
-from longtake.worker.supervisor import Supervisor
+from longtake.worker.retries import Retries
 from longtake.worker.work_folders import remove_work_folder, work_folder
 
 log = logging.getLogger(__name__)
@@ -50,38 +53,51 @@ WATCHERS_EVERY_S = 1.0
 
 _LOST = "Request %s has ended or another attempt has claimed it; the %s of this attempt is dropped."
 
-Ending = Outcome | MachineFailed | Died | Literal["cancelled", "stopped", "lost", "missing"]
+Ending = Outcome | MachineFailed | Died | Interrupted | Literal["cancelled", "stopped", "not begun", "lost", "missing"]
 """The ending of an attempt.
 
 An `Outcome` is the result or the error that the worker process reported.
 `MachineFailed`: this machine failed, for example because its disk is full.
 "cancelled": a client has cancelled the request.
 `Died`: the worker process ended without an outcome, or was killed because it sent nothing for too long.
+`Interrupted`: the worker process was killed because of another request.
 "stopped": this server stops.
+"not begun": this server drains, and the request has not used the device yet.
 "lost": the request has ended, or another attempt has claimed it.
 "missing": a file that was downloaded before the claim is not on this machine.
 """
-
-Result = TypeVar("Result")
 
 
 class Attempt:
     """One attempt to carry out one claimed request in a worker process.
 
     `row`: the request's row after the claim.
-    `worker`: the supervisor of the worker process. The process must be ready.
+    `exchange`: the exchange of messages with the worker process.
     `context`: the objects that all slots (devices with their worker processes) of the server share.
     `stopping`: an event that is set when the server stops.
+    `draining`: an event that is set when the request should go back to the queue unless it has used the device. None if
+        it is carried out nevertheless.
 
     A temporary failure of the database or the disk delays the outcome but does not change it.
     """
 
-    def __init__(self, row: RequestRow, worker: Supervisor, context: SlotContext, stopping: threading.Event) -> None:
-        self._row = row
-        self._worker = worker
+    def __init__(
+        self,
+        row: RequestRow,
+        exchange: Exchange,
+        context: SlotContext,
+        stopping: threading.Event,
+        draining: threading.Event | None = None,
+    ) -> None:
+        self.row = row
+        self.exchange = exchange
+        self.has_ended = False
+        """Set by the slot (a device with its worker process) after `run`."""
         self._context = context
         self._engine = context.engine
         self._stopping = stopping
+        self._draining = draining
+        self._retries = Retries(row.id, stopping)
         self._log = RequestLog()
         self._done: Done | None = None
         self._check_at = time.monotonic() + CHECK_EVERY_S
@@ -99,32 +115,34 @@ class Attempt:
         except RetriesStopped:
             raise
         except Exception:
-            log.exception("Request %s failed because of an internal error; its worker process is killed.", self._row.id)
-            self._worker.kill()
-            self._retry(lambda: queue.finish(self._engine, self._row, outcomes.NOT_STORED))
+            log.exception("Request %s failed because of an internal error; its worker process is killed.", self.row.id)
+            self.exchange.kill()
+            self._retries.until_done(lambda: queue.finish(self._engine, self.row, outcomes.NOT_STORED))
             self._changed()
 
     def _run(self) -> None:
-        row = self._row
+        row = self.row
         self._changed()
         if row.plan is not None:
-            earlier = self._retry(lambda: queue.log_lines(self._engine, row.id))
+            earlier = self._retries.until_done(lambda: queue.log_lines(self._engine, row.id))
             self._log = RequestLog(line.message for line in earlier if "stage" not in line.labels)
             self._log.add(log_line("The work goes on after an interruption."))
-        self._worker.send(self._first_message())
+        self.exchange.send(self._first_message())
         ending = self._follow()
+        if ending == "not begun":
+            self._stop_worker(grace_s=math.inf)
         has_ended = self._settle(ending)
         self._changed()
         if has_ended and self._done is not None:
             self._context.on_done(self._done)
         if ending in ("cancelled", "lost", "missing") and self._done is None:
-            self._stop_worker()
+            self._stop_worker(self._context.settings.cancel_grace_s)
         if has_ended or self._has_ended_elsewhere():
             remove_work_folder(self._context.settings, row.id)
 
     def _first_message(self) -> Run:
-        row, folder = self._row, work_folder(self._context.settings, self._row.id)
-        self._retry(lambda: folder.mkdir(parents=True, exist_ok=True))
+        row, folder = self.row, work_folder(self._context.settings, self.row.id)
+        self._retries.until_done(lambda: folder.mkdir(parents=True, exist_ok=True))
         return Run(row.id, row.endpoint, row.body.decode(), row.plan, folder, row.key_id, row.body_blob, row.store_io)
 
     def _follow(self) -> Ending:
@@ -135,7 +153,9 @@ class Attempt:
                 return ending
             if self._stopping.is_set():
                 return "stopped"
-            if self._worker.kill_if_stalled():
+            if self._should_go_back():
+                return "not begun"
+            if self.exchange.kill_if_stalled():
                 return Died("it sent nothing for too long")
             now = time.monotonic()
             if now >= self._check_at:
@@ -153,37 +173,40 @@ class Attempt:
 
         Also returns None when the caller has to check the claim, store log lines or kill a process that has stalled.
         """
-        due_at = min(self._check_at, self._log.due_at, self._worker.stalls_at)
-        match self._worker.receive(due_at - time.monotonic()):
+        due_at = min(self._check_at, self._log.due_at, self.exchange.stalls_at)
+        match self.exchange.receive(due_at - time.monotonic()):
             case ProgressReport() as report:
                 self._log.report(report)
-            case Previewed() as preview if preview.request_id == self._row.id:
+            case Previewed() as preview:
                 self._store_preview(preview)
             case Printed() as printed:
                 self._log.add(printed_line(printed))
             case Planned(plan, lines):
-                if not self._retry(lambda: queue.store_plan(self._engine, self._row, plan)):
+                if not self._retries.until_done(lambda: queue.store_plan(self._engine, self.row, plan)):
                     return self._reason_to_stop()
                 for line in lines:
                     self._log.add(log_line(line))
                 self._changed()
-                self._worker.send(Proceed())
+                self.exchange.send(Proceed())
             case FileWanted(url):
-                found = self._retry(lambda: find_file(self._context, self._row, url))
+                found = self._retries.until_done(lambda: find_file(self._context, self.row, url))
                 if found is None:
                     return "missing"
-                self._worker.send(found)
+                self.exchange.send(found)
             case Done() as done:
                 return self._store_result(done)
             case Failed() as failed:
                 return outcomes.failed(failed)
             case MachineFailed() as failure:
                 return failure
-            case Died() as died:
-                return died
-            case CancelRequested(request_id) if request_id == self._row.id:
+            case Died() | Interrupted() as end:
+                return end
+            case CancelRequested():
                 return "cancelled"
         return None
+
+    def _should_go_back(self) -> bool:
+        return self._draining is not None and self._draining.is_set() and not self.exchange.has_used_device
 
     def _claim_state(self) -> Literal["held", "cancelled", "lost"]:
         """Returns whether this attempt still holds the request.
@@ -192,28 +215,28 @@ class Attempt:
         "cancelled": this attempt holds it, but a client has cancelled it.
         "lost": the request has ended, or another attempt has claimed it.
         """
-        return self._try(
-            lambda: queue.claim_state(self._engine, self._row), "held", action="checking whether it is still claimed"
+        return self._retries.once(
+            lambda: queue.claim_state(self._engine, self.row), "held", action="checking whether it is still claimed"
         )
 
     def _notice_watchers(self) -> None:
         """Tells the worker process to send previews if a client has asked for them since the last call."""
-        asked = self._try(
-            lambda: previews.num_questions(self._engine, self._row.id), None, action="checking who wants previews"
+        asked = self._retries.once(
+            lambda: previews.num_questions(self._engine, self.row.id), None, action="checking who wants previews"
         )
         if asked is None:
             return
         # The first count may be of questions from long ago, when the request was still waiting.
         if self._num_questions is not None and asked > self._num_questions:
-            self._worker.send(Watched(self._row.id))
+            self.exchange.send(Watched(self.row.id))
         self._num_questions = asked
 
     def _store_preview(self, preview: Previewed) -> None:
         stored = StoredPreview(preview.picture, preview.step, preview.steps, preview.window, preview.windows)
-        self._try(lambda: previews.store(self._engine, self._row, stored), None, action="storing a preview")
+        self._retries.once(lambda: previews.store(self._engine, self.row, stored), None, action="storing a preview")
 
     def _reason_to_stop(self) -> Literal["cancelled", "lost"]:
-        state = self._retry(lambda: queue.claim_state(self._engine, self._row))
+        state = self._retries.until_done(lambda: queue.claim_state(self._engine, self.row))
         return "cancelled" if state == "cancelled" else "lost"
 
     def _store_result(self, done: Done) -> Ending:
@@ -225,8 +248,8 @@ class Attempt:
 
         `done`: the worker process's message about the video.
         """
-        row, self._done = self._row, done
-        if self._retry(lambda: queue.claim_state(self._engine, row)) == "lost":
+        row, self._done = self.row, done
+        if self._retries.until_done(lambda: queue.claim_state(self._engine, row)) == "lost":
             return "lost"
         for note in done.notes:
             self._log.add(log_line(note))
@@ -234,11 +257,13 @@ class Attempt:
             size = done.path.stat().st_size
             if size <= MAX_VIDEO_INSIDE:
                 outcome = outcomes.done(done, f"data:{done.content_type};base64,")
-                return self._retry(lambda: move_video_inside(self._context.store, row.id, outcome, done.path))
+                return self._retries.until_done(
+                    lambda: move_video_inside(self._context.store, row.id, outcome, done.path)
+                )
             self._log.add(log_line(outcomes.TOO_LARGE_INSIDE.format(size=size, limit=MAX_VIDEO_INSIDE)))
         name = done.response.get("video", {}).get("file_name") or done.path.name
         file = NewFile(row.key_id, name, done.content_type, row.lifecycle)
-        key = self._retry(lambda: self._context.store.add_result(row.id, file, done.path))
+        key = self._retries.until_done(lambda: self._context.store.add_result(row.id, file, done.path))
         return outcomes.done(done, file_url(row.base_url, key))
 
     def _settle(self, ending: Ending) -> bool:
@@ -249,10 +274,11 @@ class Attempt:
         - `Died`: puts the request back, or stores an error as its outcome if no further attempt is allowed.
         - `MachineFailed`: waits, and then does the same as for `Died`. A full disk always allows a further attempt.
         - "stopped": kills the worker process and puts the request back.
+        - `Interrupted` or "not begun": puts the request back. The attempt does not count.
         - "lost": does nothing, because this attempt no longer holds the request.
         - "missing": puts the request back to wait for the files, or ends it if they were downloaded too often.
         """
-        row = self._row
+        row = self.row
         match ending:
             case Outcome() as outcome:
                 return self._finish(outcome)
@@ -261,12 +287,14 @@ class Attempt:
             case Died(reason) if is_last_attempt(row, self._context.settings):
                 return self._finish(outcomes.worker_died(row.attempt, reason))
             case Died():
-                self._retry(lambda: queue.return_to_queue(self._engine, row, attempt_failed=True))
+                self._retries.until_done(lambda: queue.return_to_queue(self._engine, row, attempt_failed=True))
             case MachineFailed() as failure:
                 return self._wait_for_machine(failure)
             case "stopped":
-                self._worker.kill()
-                self._retry(lambda: queue.return_to_queue(self._engine, row, attempt_failed=False))
+                self.exchange.kill()
+                self._retries.until_done(lambda: queue.return_to_queue(self._engine, row, attempt_failed=False))
+            case Interrupted() | "not begun":
+                self._retries.until_done(lambda: queue.return_to_queue(self._engine, row, attempt_failed=False))
             case "missing":
                 return self._send_back()
             case "lost":
@@ -279,7 +307,7 @@ class Attempt:
         If this was the last attempt, ends the request with an error and returns True. An attempt that failed because
         the disk is full never counts as the last one.
         """
-        row, settings = self._row, self._context.settings
+        row, settings = self.row, self._context.settings
         log.warning("Request %s waits, because this machine failed: %s.", row.id, failure.reason)
         is_last = is_last_attempt(row, settings)
         counts = wait_for_room(
@@ -289,7 +317,7 @@ class Attempt:
         )
         if counts and is_last and self._claim_state() == "held":
             return self._finish(outcomes.machine_failed(row.attempt, failure.reason))
-        self._retry(lambda: queue.return_to_queue(self._engine, row, attempt_failed=counts))
+        self._retries.until_done(lambda: queue.return_to_queue(self._engine, row, attempt_failed=counts))
         return False
 
     def _send_back(self) -> bool:
@@ -297,13 +325,13 @@ class Attempt:
 
         If they were downloaded more than `max_attempts` (a setting) times already, ends the request and returns True.
         """
-        row = self._row
-        attempts = self._retry(lambda: fetches.of_request(self._engine, row.id)).attempt
+        row = self.row
+        attempts = self._retries.until_done(lambda: fetches.of_request(self._engine, row.id)).attempt
         if attempts > self._context.settings.max_attempts:
             return self._finish(outcomes.files_missing(attempts))
-        missing = self._retry(lambda: missing_files(self._context, row))
+        missing = self._retries.until_done(lambda: missing_files(self._context, row))
         log.info("Request %s waits for %d files that this machine lacks.", row.id, len(missing))
-        self._retry(lambda: queue.send_back(self._engine, row, missing))
+        self._retries.until_done(lambda: queue.send_back(self._engine, row, missing))
         return False
 
     def _finish(self, outcome: Outcome) -> bool:
@@ -311,15 +339,15 @@ class Attempt:
 
         Returns False, and stores nothing, if this attempt no longer holds the request.
         """
-        row, lines = self._row, self._log.lines
+        row, lines = self.row, self._log.lines
         if lines:
-            self._store_or(
+            self._retries.or_else(
                 lambda: queue.add_log_lines(self._engine, row, lines),
                 lambda: False,
                 failure="The last log lines of request %s cannot be stored; they are dropped.",
             )
         moved = cache(lambda: move_result_out(self._context.store, row.id, outcome))
-        is_stored = self._store_or(
+        is_stored = self._retries.or_else(
             lambda: queue.finish(self._engine, row, moved()),
             lambda: queue.finish(self._engine, row, outcomes.NOT_STORED),
             failure="The outcome of request %s cannot be stored; an internal error is stored instead.",
@@ -336,64 +364,35 @@ class Attempt:
         The caller may then remove the request's work folder, because no later attempt needs it. Returns False if the
         request's row cannot be read.
         """
-        row = self._try(lambda: queue.get_without_payloads(self._engine, self._row.id), None, action="reading its row")
+        row = self._retries.once(
+            lambda: queue.get_without_payloads(self._engine, self.row.id), None, action="reading its row"
+        )
         return row is not None and row.has_ended
 
-    def _stop_worker(self) -> None:
+    def _stop_worker(self, grace_s: float) -> None:
         """Tells the worker process to stop its work on the request, and waits until it has stopped.
 
-        Kills the process if it still works after `cancel_grace_s` seconds (a setting), or when the server stops.
+        Kills the process if it still works after `grace_s` seconds, or when the server stops.
         """
-        self._worker.send(Cancel(self._row.id))
-        until = time.monotonic() + self._context.settings.cancel_grace_s
+        self.exchange.send(Cancel(self.row.id))
+        until = time.monotonic() + grace_s
         while (left_s := until - time.monotonic()) > 0 and not self._stopping.is_set():
-            if isinstance(self._worker.receive(left_s), Done | Failed | MachineFailed | Died):
+            message = self.exchange.receive(min(left_s, CHECK_EVERY_S))
+            if isinstance(message, Done | Failed | MachineFailed | Died | Interrupted):
                 return
-        self._worker.kill()
+        self.exchange.kill()
 
     def _write_log(self, lines: list[LogLine], progress: Mapping[str, Any] | None) -> bool:
         """Stores log lines and the progress of the request. Returns False if the database failed.
 
         If this attempt no longer holds the request, nothing is stored, and True is returned.
         """
-        is_held = self._try(
-            lambda: queue.add_log_lines(self._engine, self._row, lines, progress), None, action="storing its log lines"
+        is_held = self._retries.once(
+            lambda: queue.add_log_lines(self._engine, self.row, lines, progress), None, action="storing its log lines"
         )
         if is_held is not None:
             self._changed()
         return is_held is not None
 
     def _changed(self) -> None:
-        self._context.on_change(self._row.id)
-
-    def _retry(self, do: Callable[[], Result]) -> Result:
-        return retry_until_stopped(do, self._stopping)
-
-    def _store_or(self, do: Callable[[], Result], otherwise: Callable[[], Result], *, failure: str) -> Result:
-        """Returns the result of `do()`, or of `otherwise()` if `do()` raises an error that is not temporary.
-
-        After a temporary error of either function, the same function is called again.
-
-        `failure`: the line that is logged before `otherwise` is called. The request's id replaces the `%s` in it.
-
-        Raises RetriesStopped if the server stops while a function fails with temporary errors.
-        """
-        try:
-            return self._retry(do)
-        except RetriesStopped:
-            raise
-        except Exception:
-            log.exception(failure, self._row.id)
-            return self._retry(otherwise)
-
-    def _try(self, do: Callable[[], Result], otherwise: Result, *, action: str) -> Result:
-        """Returns the result of `do()`, or the value `otherwise` if `do()` raises an error.
-
-        Logs the error unless it is temporary. `action` is what `do` does, for the log, such as "reading its row".
-        """
-        try:
-            return do()
-        except Exception as error:
-            if not is_temporary(error):
-                log.exception("Request %s: %s failed with an unexpected error.", self._row.id, action)
-            return otherwise
+        self._context.on_change(self.row.id)

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import IO, TypeVar
 
@@ -13,11 +14,11 @@ from longtake.worker.messages import (
     Cancel,
     FileFound,
     FileWanted,
+    OfRequest,
     Planned,
     Proceed,
     Run,
     ToServer,
-    ToWorker,
     Watched,
     decode_to_worker,
     encode_to_server,
@@ -37,18 +38,17 @@ class Channel:
     """Sends messages to the server and receives the server's messages.
 
     `incoming` is the stream of the server's messages, `outgoing` the stream of messages to the server. A thread reads
-    `incoming`, so that a cancellation is noticed while the main thread works. If `incoming` ends during a request, the
+    `incoming`, so that a cancellation is noticed while other threads work. If `incoming` ends during a request, the
     server is gone, and this process exits at once to free its device.
     """
 
     def __init__(self, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
         self._outgoing = outgoing
         self._sending = threading.Lock()
-        self._inbox: SimpleQueue[ToWorker | None] = SimpleQueue()
+        self._runs: SimpleQueue[Run | None] = SimpleQueue()
         self._closed = threading.Event()
-        self._current: str | None = None
-        self._cancelled: str | None = None
-        self._watched: tuple[str, float] | None = None  # a request's id, and until when it is watched
+        self._requests: dict[str, RequestChannel] = {}
+        self._watched: dict[str, float] = {}  # a request's id -> until when it is watched
         threading.Thread(target=self._read, args=(incoming,), daemon=True).start()
 
     def send(self, message: ToServer) -> None:
@@ -58,72 +58,119 @@ class Channel:
             self._outgoing.write(line)
             self._outgoing.flush()
 
-    def messages(self) -> Iterator[ToWorker]:
-        """Yields the server's messages until the server closes the connection."""
-        while (message := self._inbox.get()) is not None:
-            yield message
-        self._inbox.put(None)  # so that a later call of `messages` ends, too
+    def runs(self) -> Iterator[Run]:
+        """Yields the requests that the server sends, until it closes the connection."""
+        while (run := self._runs.get()) is not None:
+            yield run
+        self._runs.put(None)  # so that a later call ends, too
 
-    @contextmanager
-    def working_on(self, request_id: str) -> Iterator[None]:
-        """A context manager: during its block this request is the current one.
+    def request(self, request_id: str) -> "RequestChannel":
+        """Returns the channel for the messages about a request that the server has sent."""
+        return self._requests.setdefault(request_id, RequestChannel(self, request_id))
 
-        If the server cancels the request during the block, the next call of `check` raises Cancelled.
-        """
-        self._current = request_id
-        try:
-            yield
-        finally:
-            self._current = None
+    def forget(self, request: "RequestChannel") -> None:
+        """Receives no more messages for a request, which has ended."""
+        if self._requests.get(request.request_id) is request:
+            del self._requests[request.request_id]
 
     def check(self) -> None:
-        """Raises Cancelled if the server has cancelled the current request or closed the connection."""
-        if self._closed.is_set() or (self._current is not None and self._current == self._cancelled):
+        """Raises Cancelled if the server has closed the connection."""
+        if self._closed.is_set():
             raise Cancelled
 
     def is_watched(self, request_id: str) -> bool:
         """Returns True if a client has asked for previews of this request in the last ten seconds or so (WATCHED_S)."""
-        watched = self._watched
-        return watched is not None and watched[0] == request_id and time.monotonic() < watched[1]
-
-    def find_file(self, url: str) -> FileFound:
-        """Asks the server which stored file a URL names, and returns its reply.
-
-        Raises Cancelled if the server has cancelled the current request or closed the connection.
-        """
-        self.send(FileWanted(url))
-        return self._reply(FileFound)
-
-    def store_plan(self, planned: Planned) -> None:
-        """Sends the current request's plan to the server, and waits until the server has stored it.
-
-        Raises Cancelled if the server has cancelled the current request or closed the connection.
-        """
-        self.send(planned)
-        self._reply(Proceed)
-
-    def _reply(self, kind: type[ReplyT]) -> ReplyT:
-        for message in self.messages():
-            self.check()
-            if isinstance(message, kind):
-                return message
-        raise Cancelled
+        return time.monotonic() < self._watched.get(request_id, 0.0)
 
     def _read(self, incoming: IO[bytes]) -> None:
         for line in incoming:
             message = decode_to_worker(line)
             match message:
-                case Run():
+                case Run(request_id):
                     # The server may send a request a second time after it was cancelled here.
-                    self._cancelled = None
-                case Cancel(request_id):
-                    self._cancelled = request_id
+                    self._requests[request_id] = RequestChannel(self, request_id)
+                    self._runs.put(message)
                 case Watched(request_id):
-                    self._watched = (request_id, time.monotonic() + WATCHED_S)
-                    continue
-            # Cancellations are put here, too, because they have to end the wait in `_reply`.
-            self._inbox.put(message)
-        if self._current is not None:
+                    self._watched = {request_id: time.monotonic() + WATCHED_S, **self._still_watched(request_id)}
+                case Cancel() | Proceed() | FileFound() if message.request_id in self._requests:
+                    self._requests[message.request_id].receive(message)
+        requests = list(self._requests.values())
+        if any(request.is_worked_on for request in requests):
             os._exit(1)
         self._closed.set()
-        self._inbox.put(None)
+        for request in requests:
+            request.receive(None)
+        self._runs.put(None)
+
+    def _still_watched(self, but: str) -> dict[str, float]:
+        now = time.monotonic()
+        return {one: until for one, until in self._watched.items() if until > now and one != but}
+
+
+class RequestChannel:
+    """The connection to the server for one request. A worker process may have two requests at a time.
+
+    `channel`: the connection of the process.
+    `request_id`: the request.
+    """
+
+    def __init__(self, channel: Channel, request_id: str) -> None:
+        self.request_id = request_id
+        self.is_worked_on = False
+        """True if this process has begun the work on the request and not ended it."""
+        self._channel = channel
+        self._inbox: SimpleQueue[Proceed | FileFound | Cancel | None] = SimpleQueue()
+        self._is_cancelled = False
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """A context manager: the work on the request. After the block, the server's messages about it are ignored."""
+        self.is_worked_on = True
+        try:
+            yield
+        finally:
+            self.is_worked_on = False
+            self._channel.forget(self)
+
+    def send(self, message: OfRequest) -> None:
+        """Sends a message about the request to the server. May be called from any thread."""
+        self._channel.send(replace(message, request_id=self.request_id))
+
+    def receive(self, message: Proceed | FileFound | Cancel | None) -> None:
+        """Takes a message of the server about the request; None if the server has closed the connection."""
+        self._is_cancelled |= isinstance(message, Cancel)
+        # A cancellation is put here, too, because it has to end the wait in `_reply`.
+        self._inbox.put(message)
+
+    def check(self) -> None:
+        """Raises Cancelled if the server has cancelled the request or closed the connection."""
+        self._channel.check()
+        if self._is_cancelled:
+            raise Cancelled
+
+    def is_watched(self) -> bool:
+        """Returns True if a client has asked for previews of the request in the last ten seconds or so (WATCHED_S)."""
+        return self._channel.is_watched(self.request_id)
+
+    def find_file(self, url: str) -> FileFound:
+        """Asks the server which stored file a URL names, and returns its reply.
+
+        Raises Cancelled if the server has cancelled the request or closed the connection.
+        """
+        self.send(FileWanted(url))
+        return self._reply(FileFound)
+
+    def store_plan(self, planned: Planned) -> None:
+        """Sends the request's plan to the server, and waits until the server has stored it.
+
+        Raises Cancelled if the server has cancelled the request or closed the connection.
+        """
+        self.send(planned)
+        self._reply(Proceed)
+
+    def _reply(self, kind: type[ReplyT]) -> ReplyT:
+        while (message := self._inbox.get()) is not None:
+            self.check()
+            if isinstance(message, kind):
+                return message
+        raise Cancelled

@@ -53,6 +53,17 @@ class Claims:
         with self._lock:
             self._request_ids.discard(request_id)
 
+    def give_back(self, row: RequestRow) -> None:
+        """Puts a claimed request back into the queue. The attempt does not count.
+
+        Raises SQLAlchemy's errors if the database fails. Then the request goes back before the next claim.
+        """
+        with self._lock:
+            self._request_ids.discard(row.id)
+            earlier, self._may_have_lost_one = self._may_have_lost_one, True
+            queue.return_to_queue(self._engine, row, attempt_failed=False)
+            self._may_have_lost_one = earlier
+
     def is_empty(self) -> bool:
         """Returns True if this server holds no request."""
         with self._lock:

@@ -1,4 +1,5 @@
-"""A worker process: it holds one device and its loaded model, and carries out one request after another.
+"""A worker process: it holds one device and its loaded model, and carries out one request after another. On a GPU it
+prepares the next request, and writes the last one's video, while another request uses the device.
 
     python -m longtake.worker.main
 
@@ -11,6 +12,7 @@ import hashlib
 import json
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -40,6 +42,7 @@ from longtake.imports import importing_models
 from longtake.media.fetch import fetch_file, pace_of, remove_fetched
 from longtake.models.download import status
 from longtake.models.hub_access import hub_transport
+from longtake.models.lora_check import Transports
 from longtake.models.lora_files import LoraSources
 from longtake.models.registry import ModelCard
 from longtake.outbound import PublicTransport
@@ -51,8 +54,9 @@ from longtake.storage import open_blobs
 from longtake.storage.blobs import Blobs
 from longtake.system import end_with_starter
 from longtake.threads import prepare_threads
-from longtake.worker.channel import Channel
-from longtake.worker.messages import Done, Failed, MachineFailed, Planned, Ready, Run, Unusable
+from longtake.turn import Turn
+from longtake.worker.channel import Channel, RequestChannel
+from longtake.worker.messages import DeviceUse, Done, Failed, MachineFailed, Planned, Ready, Run, Unusable
 from longtake.worker.progress import ProgressReporter
 from longtake.worker.stored_files import find_file, hub_file, linked, open_stored_file
 
@@ -67,12 +71,8 @@ def main() -> None:
     end_with_starter()
     outgoing = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # all other code of this process now writes to standard error instead
-    try:
+    with _ending_the_process():
         serve(Channel(sys.stdin.buffer, outgoing), settings())
-    except Exception:
-        traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(1)  # an ordinary exit would abort, because a thread still reads standard input
 
 
 def serve(channel: Channel, settings: Settings) -> None:
@@ -82,12 +82,11 @@ def serve(channel: Channel, settings: Settings) -> None:
     - If the model cannot be loaded, sends the error to the server and continues without a model in memory.
     - If torch or another library cannot be imported, sends the reason to the server and carries out nothing.
     """
-    transport = PublicTransport(settings.trusted_hosts)
     try:
-        runner = make_runner(settings, transport, channel)
+        runner = make_runner(settings)
     except NotSupported as error:
         channel.send(Unusable(error.message))
-        for _ in channel.messages():  # until the server closes the channel; it starts no other process meanwhile
+        for _ in channel.runs():  # until the server closes the channel; it starts no other process meanwhile
             pass
         return
     gc.freeze()  # half a million objects of imported modules, which no garbage collection need visit
@@ -95,27 +94,59 @@ def serve(channel: Channel, settings: Settings) -> None:
         model = first_model(settings)
         if model is not None:
             runner.load(model, ProgressReporter(channel))
+    transports = Transports(PublicTransport(settings.trusted_hosts), hub_transport(settings))
+    device = threading.Lock() if shares_device(settings) else None
+
+    def work() -> None:
+        with _ending_the_process():
+            for run in channel.runs():
+                answer(run, channel.request(run.request_id), runner, transports, settings, device)
+
+    if device is not None:
+        threading.Thread(target=work, daemon=True).start()
     channel.send(Ready())
-    for message in channel.messages():
-        match message:
-            case Run():
-                with reporting_failures(channel, runner):
-                    channel.send(carry_out(message, channel, runner, transport, settings))
-            case _:  # a cancellation that came after its request had ended, or a reply to a cancelled request
-                pass
+    work()
 
 
-def make_runner(settings: Settings, transport: PublicTransport, channel: Channel) -> "Runner":
-    """Returns the object that loads models and makes videos.
+@contextmanager
+def _ending_the_process() -> Iterator[None]:
+    """A context manager: an exception of its block ends this process."""
+    try:
+        yield
+    except Exception:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)  # an ordinary exit would abort, because a thread still reads standard input
 
-    `channel`: the connection to the server. The object asks the server through it for the LoRAs of requests.
-    `transport`: downloads the LoRAs that the server does not have.
 
-    Raises NotSupported if a library cannot be imported.
-    """
+def make_runner(settings: Settings) -> "Runner":
+    """Returns the object that loads models and makes videos. Raises NotSupported if a library cannot be imported."""
     prepare_threads()
     with importing_models():
         from longtake.runner import Runner
+
+    return Runner(settings)
+
+
+def shares_device(settings: Settings) -> bool:
+    """Returns True if a request may be prepared or written while another one uses the device.
+
+    That is so for a GPU. A CPU would only do both at half the speed.
+    """
+    from longtake.models.memory import choose_device
+
+    try:
+        return choose_device(settings).type != "cpu"
+    except NotSupported:  # every request fails with this error
+        return False
+
+
+def lora_sources(run: Run, channel: RequestChannel, transports: Transports, settings: Settings) -> LoraSources:
+    """Returns the sources of the LoRAs that a request names.
+
+    `channel`: the request's connection to the server, which is asked for the LoRAs.
+    `transports`: download the LoRAs that the server does not have.
+    """
 
     def fetch(url: str, folder: Path, max_bytes: int) -> Path:
         found = find_file(url, channel)
@@ -123,16 +154,16 @@ def make_runner(settings: Settings, transport: PublicTransport, channel: Channel
             with open_blobs(settings).local(found.blob) as path:
                 return linked(path, folder / "fetched")
         return fetch_file(
-            url, folder, max_bytes=max_bytes, pace=pace_of(settings), transport=transport, check=channel.check
+            url, folder, max_bytes=max_bytes, pace=pace_of(settings), transport=transports.urls, check=channel.check
         )
 
-    sources = LoraSources(
+    return LoraSources(
         fetch,
         lambda url: open_stored_file(url, channel, settings, fetched=False),
         lambda lora: hub_file(lora, channel, settings),
-        hub_transport(settings),
+        transports.hub,
+        caller=run.caller,
     )
-    return Runner(settings, sources)
 
 
 def first_model(settings: Settings) -> ModelCard | None:
@@ -152,14 +183,42 @@ def first_model(settings: Settings) -> ModelCard | None:
     return max(cards.values(), key=lambda card: status(card, settings).num_bytes, default=None)
 
 
-def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTransport, settings: Settings) -> Done:
+def answer(
+    run: Run,
+    channel: RequestChannel,
+    runner: "Runner",
+    transports: Transports,
+    settings: Settings,
+    device: "threading.Lock | None",
+) -> None:
+    """Carries out one request, and sends its result or its failure to the server.
+
+    `device`: the lock of the device, if requests share it (see `Turn`); else None.
+    """
+    turn = Turn() if device is None else Turn(device, lambda state: channel.send(DeviceUse(state)))
+    try:
+        with reporting_failures(channel, runner):
+            channel.send(carry_out(run, channel, runner, transports, settings, turn))
+    finally:
+        turn.end()
+
+
+def carry_out(
+    run: Run,
+    channel: RequestChannel,
+    runner: "Runner",
+    transports: Transports,
+    settings: Settings,
+    turn: Turn | None = None,
+) -> Done:
     """Carries out one request, writes its video into `run.folder`, and returns the message about its result.
 
     `run`: the server's message with the request.
-    `channel`: the connection to the server.
+    `channel`: the request's connection to the server.
     `runner`: holds the model and makes the video.
-    `transport`: downloads the files that the request names.
+    `transports`: download the files that the request names.
     `settings`: the server's settings.
+    `turn`: the request's turn on the device (see `Runner.run`).
 
     Raises LongtakeError if the request is invalid, fails, or is cancelled.
     """
@@ -172,13 +231,13 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTra
     remove_fetched(run.folder)
     fetcher = Fetcher(
         open_own=lambda url: open_stored_file(url, channel, settings),
-        transport=transport,
+        transport=transports.urls,
         folder=run.folder,
         check=channel.check,
     )
     reporter = ProgressReporter(channel)
     reporter.enter("prepare")
-    with channel.working_on(run.request_id):
+    with channel.working():
         request = parse(endpoint.Request, read_input(run, open_blobs(settings)))
         plan = None if run.plan is None else plan_from_json(run.plan)
         model = endpoint.model_choice(settings, None if plan is None else plan.model)
@@ -191,11 +250,19 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTra
             resume = Resume(steps_folder(run.folder, document))
             if not run.is_labelled:
                 job = replace(job, label="")
-            with PreviewSender(channel, run.request_id) as previews:
+            sources = lora_sources(run, channel, transports, settings)
+            with PreviewSender(channel) as previews:
                 result = runner.run(
-                    job, path, on_progress=reporter, resume=resume, caller=run.caller, previews=previews
+                    job,
+                    path,
+                    on_progress=reporter,
+                    resume=resume,
+                    lora_sources=sources,
+                    previews=previews,
+                    turn=turn,
                 )
     reporter.enter(None)
+    seconds = time.perf_counter() - started - reporter.seconds.get("waiting", 0.0)
     return Done(
         path=result.path,
         content_type=result.content_type,
@@ -203,7 +270,7 @@ def carry_out(run: Run, channel: Channel, runner: "Runner", transport: PublicTra
         billable_units=to_decimal(result.plan.billed_units),
         price_usd=to_decimal(result.plan.price_usd),
         returns_data_uri=result.plan.sync_mode,
-        timings={"inference_time": time.perf_counter() - started, **reporter.seconds},
+        timings={"inference_time": seconds, **reporter.seconds},
         new_frames=result.plan.new_frames,
         evaluations=result.plan.evaluations,
         model=model.card.name,
@@ -244,7 +311,7 @@ def to_decimal(value: Fraction) -> Decimal:
 
 
 @contextmanager
-def reporting_failures(channel: Channel, runner: "Runner") -> Iterator[None]:
+def reporting_failures(channel: Channel | RequestChannel, runner: "Runner") -> Iterator[None]:
     """A context manager: sends an exception of its block to the server as a message, and suppresses it.
 
     The message is `MachineFailed` if this machine is at fault (see `errors.machine_error`), otherwise `Failed`. If the

@@ -1,4 +1,9 @@
-"""The messages between a server and its worker processes, and their form on the wire: one line of JSON each."""
+"""The messages between a server and its worker processes, and their form on the wire: one line of JSON each.
+
+A worker process may have two requests at a time. So each message about a request has the request's id as `request_id`.
+The channel to the other process sets it. It is None in a message about no request, such as the progress of loading the
+first model.
+"""
 
 import json
 from dataclasses import dataclass, field
@@ -10,6 +15,7 @@ from pydantic import ConfigDict, Discriminator, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from longtake.errors import LongtakeError, echo
+from longtake.turn import TurnState
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ class Run:
 class Proceed:
     """Server to worker: the plan is stored, so the work may begin."""
 
+    request_id: str | None = None
     type: Literal["proceed"] = "proceed"
 
 
@@ -64,6 +71,7 @@ class FileFound:
     is_own: bool = False
     is_fetched: bool = False
     hub_name: str | None = None
+    request_id: str | None = None
     type: Literal["file_found"] = "file_found"
 
 
@@ -126,7 +134,21 @@ class ProgressReport:
     windows: int
     pass_number: int = 1
     passes: int = 1
+    request_id: str | None = None
     type: Literal["progress"] = "progress"
+
+
+@dataclass(frozen=True)
+class DeviceUse:
+    """Worker to server: the request's use of the device has a new state. It is sent only by a worker process that can
+    have two requests at a time.
+
+    `state`: see `TurnState`. From "soon free" on, the server may send another request.
+    """
+
+    state: TurnState
+    request_id: str | None = None
+    type: Literal["device_use"] = "device_use"
 
 
 @dataclass(frozen=True)
@@ -142,12 +164,12 @@ class Previewed:
 
     __pydantic_config__ = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
-    request_id: str
     picture: bytes
     step: int
     steps: int
     window: int
     windows: int
+    request_id: str | None = None
     type: Literal["previewed"] = "previewed"
 
 
@@ -161,6 +183,7 @@ class Planned:
 
     plan: dict[str, Any]
     lines: tuple[str, ...] = ()
+    request_id: str | None = None
     type: Literal["planned"] = "planned"
 
 
@@ -170,6 +193,7 @@ class FileWanted:
     `FileFound`."""
 
     url: str
+    request_id: str | None = None
     type: Literal["file_wanted"] = "file_wanted"
 
 
@@ -183,7 +207,8 @@ class Done:
     `price_usd`: the price of the request in US dollars.
     `returns_data_uri`: True if the client wants the video inside the response.
     `model`: the name of the model that made the new frames.
-    `timings`: stage -> the seconds spent in it; "inference_time" -> the seconds of the whole request.
+    `timings`: stage -> the seconds spent in it; "inference_time" -> the seconds of the whole request, without those for
+        which it waited until another request no longer used the device (the stage "waiting").
     `new_frames`: the number of generated frames.
     `evaluations`: how many times the model was evaluated.
     `notes`: sentences for the user about what differs from the request.
@@ -203,6 +228,7 @@ class Done:
     evaluations: int = 0
     notes: tuple[str, ...] = ()
     stand_in: str | None = None
+    request_id: str | None = None
     type: Literal["done"] = "done"
 
 
@@ -219,6 +245,7 @@ class Failed:
     body: dict[str, Any]
     error: str
     error_type: str | None
+    request_id: str | None = None
     type: Literal["failed"] = "failed"
 
     @classmethod
@@ -236,6 +263,7 @@ class MachineFailed:
     """
 
     reason: str
+    request_id: str | None = None
     type: Literal["machine_failed"] = "machine_failed"
 
 
@@ -258,20 +286,26 @@ class Died:
 
 @dataclass(frozen=True)
 class Woken:
-    """Sent to the thread of a slot (a device with its worker process) by another thread of the server. It ends the
-    slot's wait, so that the slot looks for a waiting request, or notices that it must stop."""
+    """Sent to the thread of a slot (a device with its worker process), or to an attempt, by another thread of the
+    server. It ends the wait, so that the slot looks for a waiting request, or that both notice that they must stop."""
 
 
 @dataclass(frozen=True)
 class CancelRequested:
-    """Sent to a slot (a device with its worker process) by another thread of the server: the slot must stop its work on
-    this request, if this is the one that it carries out."""
+    """Sent to an attempt by another thread of the server: it must stop its work, because a client has cancelled the
+    request."""
 
-    request_id: str
+
+@dataclass(frozen=True)
+class Interrupted:
+    """Sent to an attempt: its worker process was killed because of another request."""
 
 
 ToWorker = Run | Proceed | FileFound | Cancel | Watched
-ToServer = Ready | Unusable | ProgressReport | Previewed | Planned | FileWanted | Done | Failed | MachineFailed
+OfRequest = ProgressReport | DeviceUse | Previewed | Planned | FileWanted | Done | Failed | MachineFailed
+"""A message of the worker process that can be about a request."""
+
+ToServer = Ready | Unusable | OfRequest
 FromProcess = ToServer | Printed | Died
 """A message about a worker process: one that the process has sent, or one that the server has created itself.
 

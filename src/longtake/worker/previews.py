@@ -12,7 +12,7 @@ from PIL import Image
 
 from longtake.sampling.preview import Preview
 from longtake.threads import start
-from longtake.worker.channel import Channel
+from longtake.worker.channel import RequestChannel
 from longtake.worker.messages import Previewed
 
 log = logging.getLogger(__name__)
@@ -30,21 +30,19 @@ QUALITY = 60
 class PreviewSender:
     """Receives the previews of one request, and sends them to the server.
 
-    - Previews are made only while clients ask for them (see `Channel.is_watched`).
+    - Previews are made only while clients ask for them (see `RequestChannel.is_watched`).
     - Two previews are at least half a second (PAUSE_S) apart. After a preview that took more than 10 ms the pause is
       longer, so that previews take at most 2 % (MOST_SHARE) of the time.
     - The pictures are encoded in a thread. Meanwhile no other preview is made. If the system allows no more threads,
       the preview is left out.
 
-    `channel`: the connection to the server.
-    `request_id`: the request.
+    `channel`: the request's connection to the server.
 
     The end of the `with` block waits for the thread.
     """
 
-    def __init__(self, channel: Channel, request_id: str) -> None:
+    def __init__(self, channel: RequestChannel) -> None:
         self._channel = channel
-        self._request_id = request_id
         self._next_at = 0.0
         self._encoder: Thread | None = None
 
@@ -58,7 +56,7 @@ class PreviewSender:
     def is_due(self) -> bool:
         """Returns True if a preview of the request should be made and passed to `show` now."""
         is_busy = self._encoder is not None and self._encoder.is_alive()
-        return not is_busy and time.monotonic() >= self._next_at and self._channel.is_watched(self._request_id)
+        return not is_busy and time.monotonic() >= self._next_at and self._channel.is_watched()
 
     def show(self, preview: Preview, cost_s: float) -> None:
         """Encodes and sends a preview in a thread.
@@ -81,11 +79,9 @@ class PreviewSender:
             picture = animated_webp(preview)
             # The thread may use a processor that the model would have used.
             self._pause(cost_s + time.thread_time() - started)
-            self._channel.send(
-                Previewed(self._request_id, picture, preview.step, preview.steps, preview.window, preview.windows)
-            )
+            self._channel.send(Previewed(picture, preview.step, preview.steps, preview.window, preview.windows))
         except Exception:
-            log.exception("A preview of request %s could not be sent.", self._request_id)
+            log.exception("A preview of request %s could not be sent.", self._channel.request_id)
 
 
 def animated_webp(preview: Preview) -> bytes:

@@ -3,7 +3,7 @@
 import time
 
 from longtake.video import Progress
-from longtake.worker.channel import Channel
+from longtake.worker.channel import Channel, RequestChannel
 from longtake.worker.messages import ProgressReport
 
 
@@ -13,10 +13,10 @@ class ProgressReporter:
     A call raises Cancelled if the server has cancelled the request, which ends the work. The attribute `seconds` maps
     the name of each finished stage to the seconds spent in it.
 
-    `channel`: the connection to the server.
+    `channel`: the request's connection to the server, or that of the process while it loads the first model.
     """
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel | RequestChannel) -> None:
         self.seconds: dict[str, float] = {}
         self._channel = channel
         self._stage: str | None = None

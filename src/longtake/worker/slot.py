@@ -3,15 +3,23 @@ group of devices)."""
 
 import logging
 import threading
+from queue import SimpleQueue
 from typing import Literal, NamedTuple
 
 from longtake.database.connection import RetriesStopped, is_temporary
+from longtake.queue.requests import RequestRow
+from longtake.settings import Settings
 from longtake.worker.attempt import Attempt
 from longtake.worker.context import SlotContext
-from longtake.worker.messages import CancelRequested, Failed, MachineFailed, Printed, ProgressReport, Unusable, Woken
+from longtake.worker.leases import is_last_attempt
+from longtake.worker.messages import Failed, MachineFailed, Printed, ProgressReport, Unusable
 from longtake.worker.supervisor import ProcessState, SlotMessage, Supervisor
 
 log = logging.getLogger(__name__)
+
+MOST_REQUESTS = 2
+"""The most requests that a slot (a device with its worker process) carries out at a time. Only one of them uses the
+device."""
 
 POLL_S = 0.25
 """Seconds between two times at which an idle slot (a thread with a device) looks into the database for a waiting
@@ -36,7 +44,10 @@ class SlotStatus(NamedTuple):
 
 
 class Slot:
-    """A device, its worker process, and the thread that claims requests and lets the process carry them out.
+    """A device, its worker process, the thread that claims requests, and threads that let the process carry them out.
+
+    The next request is claimed when the last one has ended, or when it soon ends its use of the device (see
+    `may_share`).
 
     `name`: the slot's name for logs.
     `device`: the device's name for torch, such as "cuda:0".
@@ -53,15 +64,22 @@ class Slot:
         self._last_progress = ""
         self._draining = threading.Event()
         self._stopping = threading.Event()
+        self._attempts: list[Attempt] = []
+        self._runs_next_alone = False
+        self._claimed: SimpleQueue[Attempt | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._carriers = [
+            threading.Thread(target=self._carry_out_claimed, name=name, daemon=True) for _ in range(MOST_REQUESTS)
+        ]
 
     def start(self) -> None:
-        """Starts the thread of the slot (a device with its worker process). The thread then starts the process."""
-        self._thread.start()
+        """Starts the threads of the slot (a device with its worker process), which then start the process."""
+        for thread in (*self._carriers, self._thread):
+            thread.start()
 
     def wake(self) -> None:
-        """Makes an idle slot (a device with its worker process) look for a request at once."""
-        self._worker.post(Woken())
+        """Makes the slot (a device with its worker process) look for a request at once, if it may claim one."""
+        self._worker.wake()
 
     def cancel(self, request_id: str) -> None:
         """Stops the work on a request if this slot (a device with its worker process) carries it out. Otherwise does
@@ -69,22 +87,23 @@ class Slot:
 
         The cancellation must already be stored in the database.
         """
-        self._worker.post(CancelRequested(request_id))
+        self._worker.cancel(request_id)
 
     def drain(self) -> None:
-        """Makes the slot (a device with its worker process) claim no more requests. It finishes the current one."""
+        """Makes the slot (a device with its worker process) claim no more requests. It finishes the current one. A
+        second one that has not used the device yet goes back to the queue."""
         self._draining.set()
-        self.wake()
+        self._worker.wake_all()
 
     def stop(self) -> None:
-        """Makes the slot (a device with its worker process and thread) return its current request to the queue and end
-        its process and thread.
+        """Makes the slot (a device with its worker process and thread) return its current requests to the queue and end
+        its process and threads.
 
         Returns at once; `join` waits for the thread.
         """
         self._draining.set()
         self._stopping.set()
-        self.wake()
+        self._worker.wake_all()
 
     def join(self, timeout_s: float) -> None:
         """Waits at most `timeout_s` seconds for the thread to end."""
@@ -95,44 +114,86 @@ class Slot:
         while not self._stopping.is_set():
             try:
                 self._turn()
-            except RetriesStopped:
-                pass
             except Exception as error:
-                if is_temporary(error):
-                    log.warning(
-                        "%s is waiting for the database or this machine: %s",
-                        self.status.name,
-                        str(error).partition("\n")[0],
-                    )
-                else:
-                    log.exception("%s failed with an unexpected error; it tries again.", self.status.name)
+                self._report(error)
                 self._stopping.wait(POLL_S)
+        for _ in self._carriers:
+            self._claimed.put(None)
+        for carrier in self._carriers:
+            carrier.join()
         self._worker.end()
         self._enter("stopped")
 
     def _turn(self) -> None:
-        """Handles the waiting messages, starts the worker process if it does not run, and carries out one request.
+        """Handles the waiting messages, starts the worker process if it does not run, and claims one request.
 
         If it can claim no request, it waits up to 0.25 seconds (POLL_S) for a message instead.
         """
         while self._worker.has_messages():
             self._handle(self._worker.receive(0))
+        self._attempts = [attempt for attempt in self._attempts if not attempt.has_ended]
+        self._runs_next_alone &= bool(self._attempts)
         if not self._draining.is_set():
             self._worker.start_if_needed()
         if not self._worker.is_ready:
             self._worker.kill_if_stalled()
-        self._enter(self._worker.state)
-        can_claim = self._worker.is_ready and not self._draining.is_set()
-        row = self._context.claims.claim_next(self.status.pool) if can_claim else None
-        if row is None:
+        self._update_state()
+        attempt = self._claim_next() if self._may_claim() else None
+        if attempt is None:
             self._handle(self._worker.receive(POLL_S))
             return
+        self._attempts.append(attempt)
         self._enter("busy")
-        try:
-            Attempt(row, self._worker, self._context, self._stopping).run()
-        finally:
-            self._context.claims.release(row.id)
-            self._enter(self._worker.state)
+        self._claimed.put(attempt)
+
+    def _may_claim(self) -> bool:
+        if not self._worker.is_ready or self._draining.is_set():
+            return False
+        if not self._attempts:
+            return True
+        return (
+            len(self._attempts) < MOST_REQUESTS
+            and not self._runs_next_alone
+            and all(
+                one.exchange.device_state == "soon free" and may_share(one.row, self._context.settings)
+                for one in self._attempts
+            )
+        )
+
+    def _claim_next(self) -> Attempt | None:
+        """Claims the next request. Returns None if none waits, or if it must wait for the end of the running one."""
+        row = self._context.claims.claim_next(self.status.pool)
+        if row is None:
+            return None
+        if self._attempts and not may_share(row, self._context.settings):
+            self._runs_next_alone = True
+            self._context.claims.give_back(row)
+            return None
+        draining = self._draining if self._attempts else None
+        return Attempt(row, self._worker.open(row.id), self._context, self._stopping, draining)
+
+    def _carry_out_claimed(self) -> None:
+        """Carries out claimed requests, one after the other, until the slot's thread ends."""
+        while (attempt := self._claimed.get()) is not None:
+            try:
+                attempt.run()
+            except Exception as error:
+                self._report(error)
+                self._stopping.wait(POLL_S)
+            finally:
+                self._worker.close(attempt.exchange)
+                self._context.claims.release(attempt.row.id)
+                attempt.has_ended = True
+                self._worker.wake()
+
+    def _report(self, error: Exception) -> None:
+        if isinstance(error, RetriesStopped):
+            return
+        if is_temporary(error):
+            reason = str(error).partition("\n")[0]
+            log.warning("%s is waiting for the database or this machine: %s", self.status.name, reason)
+        else:
+            log.error("%s failed with an unexpected error; it tries again.", self.status.name, exc_info=error)
 
     def _handle(self, message: SlotMessage | None) -> None:
         """Handles a message that came while the worker process had no request. Also updates the state of the slot (the
@@ -154,8 +215,20 @@ class Slot:
                 log.error("%s: %s", self.status.name, message.error)
             case MachineFailed():
                 log.error("%s: this machine failed: %s", self.status.name, message.reason)
-        self._enter(self._worker.state)
+        self._update_state()
+
+    def _update_state(self) -> None:
+        self._enter("busy" if self._attempts else self._worker.state)
 
     def _enter(self, state: State) -> None:
         if state != self.status.state:
             self.status = self.status._replace(state=state)
+
+
+def may_share(row: RequestRow, settings: Settings) -> bool:
+    """Returns True if the worker process may carry out another request at the same time.
+
+    That is so in a first attempt which is not the last one that is allowed. If the process dies, it is not known which
+    of two requests is at fault. So both are tried again, and alone.
+    """
+    return row.attempt == 1 and not is_last_attempt(row, settings)

@@ -84,10 +84,10 @@ class Slots:
 
     def wake(self, pool: str) -> None:
         """Makes the idle slots (devices with their worker processes) of a pool (a named group of devices) look for a
-        request at once."""
-        for slot in self._slots:
-            if slot.status.pool == pool and slot.status.state == "idle":
-                slot.wake()
+        request at once. If none is idle, the others look, because one may soon have its device free."""
+        slots = [slot for slot in self._slots if slot.status.pool == pool]
+        for slot in [slot for slot in slots if slot.status.state == "idle"] or slots:
+            slot.wake()
 
     def wake_fetches(self) -> None:
         """Looks for waiting downloads at once. Should be called after a request that names files was submitted."""

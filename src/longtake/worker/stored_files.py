@@ -11,12 +11,12 @@ from longtake.models.lora_names import Lora, hub_url
 from longtake.outbound import is_http
 from longtake.settings import Settings
 from longtake.storage import open_blobs
-from longtake.worker.channel import Channel
+from longtake.worker.channel import RequestChannel
 from longtake.worker.messages import FileFound
 
 
 def open_stored_file(
-    url: str, channel: Channel, settings: Settings, *, fetched: bool = True
+    url: str, channel: RequestChannel, settings: Settings, *, fetched: bool = True
 ) -> AbstractContextManager[Path] | None:
     """Opens a file that the server has. Returns a context manager that yields the path of a local file with its bytes.
 
@@ -24,7 +24,7 @@ def open_stored_file(
     result is None, and the caller must download the file.
 
     `url`: the file's URL in the request.
-    `channel`: the connection to the server, which is asked for the file.
+    `channel`: the request's connection to the server, which is asked for the file.
     `settings`: say where the server stores files.
     `fetched`: if False, the result is also None for a file that the server has downloaded for this request.
 
@@ -41,7 +41,7 @@ def open_stored_file(
     return None
 
 
-def find_file(url: str, channel: Channel) -> FileFound:
+def find_file(url: str, channel: RequestChannel) -> FileFound:
     """Returns which of the server's files a URL names. Asks the server through `channel` if it is an http(s) URL.
 
     The result's `blob` is None if the server does not have the file, if the request's caller may not read it, and for
@@ -51,7 +51,7 @@ def find_file(url: str, channel: Channel) -> FileFound:
     return channel.find_file(url) if is_http(url) else FileFound(None)
 
 
-def hub_file(lora: Lora, channel: Channel, settings: Settings) -> Path | None:
+def hub_file(lora: Lora, channel: RequestChannel, settings: Settings) -> Path | None:
     """Returns the file of a LoRA of the hub (Hugging Face) that a server has downloaded for the request.
 
     If another machine has downloaded the file, copies it to this machine first. Returns None if no server has
