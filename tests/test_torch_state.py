@@ -28,7 +28,7 @@ CHANGES: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "deterministic algorithms": partial(_set, torch._C._set_deterministic_algorithms, True, False),
     "precision of products": partial(_set, torch.set_float32_matmul_precision, "medium", "highest"),
     "autocast": partial(torch.autocast, "cpu"),
-    "oneDNN": partial(torch.backends.mkldnn.flags, enabled=False),
+    "oneDNN": partial(_set, torch._C._set_mkldnn_enabled, False, True),
 }
 
 
