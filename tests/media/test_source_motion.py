@@ -29,23 +29,23 @@ def right(motion: SourceMotion, distance: int) -> float:
 
 
 def test_a_steady_pan_goes_on_and_slows_down() -> None:
-    motion = SourceMotion.of(film(range(20, 54, 2)), 16)
+    motion = SourceMotion.of(film(range(20, 54, 2)), 1)
     assert np.median(motion.steady.steadiness[MIDDLE]) > 0.9
     assert right(motion, 0) == pytest.approx(2, rel=0.2)
     assert right(motion, 23) == pytest.approx(2 * GROUND_FRAMES * (1 - np.exp(-24 / GROUND_FRAMES)), rel=0.2)
 
 
 def test_a_camera_that_shakes_swings_on_and_back() -> None:
-    motion = SourceMotion.of(film([40 + 4 * np.sin(at * 1.25) for at in range(17)]), 16)
+    motion = SourceMotion.of(film([40 + 4 * np.sin(at * 1.25) for at in range(17)]), 1)
     places = [right(motion, distance) for distance in range(20)]
     assert 1 < np.abs(places).max() < 8
-    assert np.abs(np.diff(places)).max() < 4
+    assert np.abs(np.diff(places)).max() < 5.5
     assert places[2 * SWING_STEPS - 1] == pytest.approx(0, abs=1)
 
 
 def test_motion_that_its_past_does_not_prove_hardly_goes_on() -> None:
     turned = [*range(70, 38, -4), *range(42, 78, 4)]
-    steady, doubtful = (SourceMotion.of(film(places), 16).steady for places in (range(10, 78, 4), turned))
+    steady, doubtful = (SourceMotion.of(film(places), 1).steady for places in (range(10, 78, 4), turned))
     assert np.median(steady.steadiness[MIDDLE]) > 0.9
     assert np.median(doubtful.steadiness[MIDDLE]) < 0.4
 
@@ -59,16 +59,16 @@ def crossing(count: int) -> NDArray[np.uint8]:
     return ground
 
 
-def test_an_object_lasts_as_long_as_the_ground_only_if_asked() -> None:
+def test_an_object_lasts_as_long_as_the_ground_only_without_doubt() -> None:
     frames = crossing(17)
-    short, long = (SourceMotion.of(frames, object_frames) for object_frames in (16, GROUND_FRAMES))
+    short, long = (SourceMotion.of(frames, doubt) for doubt in (1, 0))
     assert long.object_frames == pytest.approx(np.full((HEIGHT, WIDTH), GROUND_FRAMES), rel=1e-4)
     at = HEIGHT // 2, 60
     assert 3 < short.way(23)[at][0] < 0.8 * long.way(23)[at][0]
 
 
 def test_motion_is_known_where_the_pixels_have_arrived() -> None:
-    motion = SourceMotion.of(crossing(17), GROUND_FRAMES)
+    motion = SourceMotion.of(crossing(17), 0)
     way, steadiness = motion.arrived(23)
     assert np.isfinite(way).all()
     assert way[HEIGHT // 2, 42][0] > 10
@@ -76,6 +76,6 @@ def test_motion_is_known_where_the_pixels_have_arrived() -> None:
 
 
 def test_one_frame_shows_no_motion() -> None:
-    motion = SourceMotion.of(film([40]), 16)
+    motion = SourceMotion.of(film([40]), 1)
     assert not motion.known
     assert not motion.way(7).any()

@@ -37,12 +37,10 @@ from longtake.media.optical_flow import (
     small_luma,
     smoothed,
 )
-from longtake.media.source_motion import GROUND_FRAMES, SourceMotion
+from longtake.media.source_motion import SourceMotion
 
-OBJECT_FRAMES = 16
-"""The least number of new frames after which the continued motion of objects has 1/e of its speed, in pictures that the
-model draws badly, such as those of people. In pictures that it draws without an error, such as those of its toy world,
-objects go on as long as the ground."""
+OWN_WORLD = 0.5
+"""The fidelity from which on a picture counts as one of the model's own world, in which objects keep moving."""
 
 BLUR_ERROR = 0.06
 """The error at which `_fidelity`, the measure of how well a model draws a picture, is 1/2. The error is the root mean
@@ -80,7 +78,7 @@ class Detail:
         """
         source = frames[0].astype(np.float32) / 255
         fidelity = _fidelity(source, rendition)
-        motion = SourceMotion.of(frames, float(np.interp(fidelity, (0, 1), (OBJECT_FRAMES, GROUND_FRAMES))))
+        motion = SourceMotion.of(frames, max(0.0, 1 - fidelity / OWN_WORLD))
         return cls(source, rendition, motion, Grain.of(frames, motion.ways), fidelity)
 
 

@@ -46,6 +46,9 @@ TEST_CHOICE = 8.0
 GROUND_FRAMES = 60
 """The number of new frames after which the continued motion of the ground has 1/e of its speed."""
 
+OBJECT_FRAMES = 16
+"""The same number for the motion of objects that the source does not prove, before it is reduced by bending."""
+
 MAX_BENDING = 0.7
 """The continued motion may bend and stretch the picture by about this much: the displacements of two pixels may differ
 by this share of the distance between them. So a body of which only a part moves is not torn."""
@@ -65,11 +68,12 @@ MAX_LENGTHENING = 1.5
 MAX_STRETCHING = 3.0
 """Pixels whose motion stretches the area around them to more than this multiple do not hide what they move over."""
 
-LEAST_SPEED = 0.8
+LEAST_SPEED = 0.75
 """The new frames move at least at this share of the source's speed, if swinging can bring that about."""
 
-SWING_STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
-"""The factors for the motion that swings. The least one is taken that reaches LEAST_SPEED, otherwise the greatest."""
+SWINGS = ((2, 0.0), (2, 0.25), (2, 0.5), (2, 0.75), (2, 1.0), (1, 1.0), (0, 1.0))
+"""The ways to swing: the number of steps on each side over which the swinging motion is averaged, so that a repeated
+frame stops no motion, and the factor for it. The first one is taken that reaches LEAST_SPEED, otherwise the last."""
 
 SPEED_FRAMES = (4, 12, 20)
 """The speed of the new frames is the mean of the speeds after these frames."""
@@ -142,13 +146,13 @@ class SourceMotion:
     swing: NDArray[np.float32]
 
     @classmethod
-    def of(cls, frames: NDArray[np.uint8], object_frames: float) -> "SourceMotion":
+    def of(cls, frames: NDArray[np.uint8], doubt: float) -> "SourceMotion":
         """Measures the motion of the source, as a displacement of each pixel, in its frames next to the new ones.
 
         frames: [T, H, W, 3], ordered by their distance from the new frames, the nearest one first. With only one frame
             no motion is known, and all displacements of the result are 0.
-        object_frames: the least number of new frames after which the continued motion of objects has 1/e of its speed
-            (see `_lasting`), at most GROUND_FRAMES.
+        doubt: how unlike the model's own world the source is, 0..1. With 0, all steady motion goes on, that of objects
+            like that of the ground, and nothing swings.
         """
         used = frames[: max(WAY_STEPS, TEST_STEPS + MOTION_STEPS) + 1]
         lumas = [small_luma(frame.astype(np.float32) / 255) for frame in used]
@@ -159,15 +163,16 @@ class SourceMotion:
         flows = [rough_flow(near, far) for near, far in itertools.pairwise(lumas)]
         steady = SteadyMotion.of(lumas[0], flows)
         proven = _proven(lumas, flows)
-        steady = replace(steady, steadiness=steady.steadiness * proven)
-        lasting = _lasting(steady, proven, object_frames)
+        steady = replace(steady, steadiness=steady.steadiness * (1 - np.float32(doubt) * (1 - proven)))
         weights = contrast(lumas[0])
         steps = _smooth_steps(followed(flows[:WAY_STEPS]), steady.ground, weights)
         ways = np.concatenate([np.zeros_like(steps[:1]), np.cumsum(steps, axis=0)])
-        rest = np.stack([way - steady.way(step, step) for step, way in enumerate(_even(ways)[: SWING_STEPS + 1])])
         speed = float(np.average(length(steps[:SWING_STEPS]).mean(axis=0), weights=weights))
-        for strength in SWING_STRENGTHS:
-            motion = cls(steady, lasting, ways, np.float32(strength) * rest)
+        lasting = _lasting(steady, proven, doubt)
+        for reach, strength in SWINGS:
+            even = enumerate(_even(ways, reach)[: SWING_STEPS + 1])
+            swing = np.float32(doubt * strength) * np.stack([way - steady.way(step, step) for step, way in even])
+            motion = cls(steady, lasting, ways, swing)
             if motion.speed(weights) >= LEAST_SPEED * speed:
                 break
         return motion
@@ -209,18 +214,17 @@ class SourceMotion:
         return float(np.average(length(steps).mean(axis=0), weights=weights))
 
 
-def _lasting(steady: SteadyMotion, proven: NDArray[np.float32], object_frames: float) -> NDArray[np.float32]:
+def _lasting(steady: SteadyMotion, proven: NDArray[np.float32], doubt: float) -> NDArray[np.float32]:
     """Returns the number of new frames after which each pixel's motion relative to the ground has 1/e of its speed.
 
     The result is [h, w], at most GROUND_FRAMES. It is less where the motion bends the picture.
 
     proven: the share of each pixel's motion that the source proves, [h, w].
-    object_frames: the least number of frames where the motion does not bend the picture. With GROUND_FRAMES, motion
-        that bends it lasts as long as other motion.
+    doubt: 0..1. With 0, the result is GROUND_FRAMES everywhere.
     """
-    doubt = np.float32(1 - object_frames / GROUND_FRAMES)
-    straight = GROUND_FRAMES * (1 - doubt * (1 - proven**PROOF))
-    lasting = 1 / (1 / straight + doubt * _bending(steady) / MAX_BENDING)
+    unproven = np.float32(doubt) * (1 - proven**PROOF)
+    straight = GROUND_FRAMES + unproven * (OBJECT_FRAMES - GROUND_FRAMES)
+    lasting = 1 / (1 / straight + np.float32(doubt) * _bending(steady) / MAX_BENDING)
     return lasting.astype(np.float32)
 
 
@@ -255,15 +259,15 @@ def _smooth_steps(
     return np.stack([smoothed(step, moving) for step in steps])
 
 
-def _even(ways: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns displacements [k, h, w, 2] as means over up to five steps, so that a repeated frame stops no motion.
+def _even(ways: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
+    """Returns displacements [n, h, w, 2], each as the mean over as many steps on either side as `reach` says.
 
-    The first displacement is 0 and stays 0.
+    Fewer steps count near the last one. The first displacement is 0 and stays 0.
     """
     last = len(ways) - 1
     both = np.concatenate([-ways[:0:-1], ways])
-    reaches = [min(2, last - step) for step in range(last + 1)]
-    return np.stack([both[last + k - reach : last + k + reach + 1].mean(axis=0) for k, reach in enumerate(reaches)])
+    reaches = [min(reach, last - step) for step in range(last + 1)]
+    return np.stack([both[last + k - r : last + k + r + 1].mean(axis=0) for k, r in enumerate(reaches)])
 
 
 def _proven(lumas: Sequence[Luma], flows: Sequence[Field]) -> NDArray[np.float32]:
