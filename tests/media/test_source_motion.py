@@ -59,20 +59,22 @@ def crossing(count: int) -> NDArray[np.uint8]:
     return ground
 
 
-def test_an_object_lasts_as_long_as_the_ground_only_without_doubt() -> None:
-    frames = crossing(17)
-    short, long = (SourceMotion.of(frames, doubt) for doubt in (1, 0))
-    assert long.object_frames == pytest.approx(np.full((HEIGHT, WIDTH), GROUND_FRAMES), rel=1e-4)
+def test_an_object_goes_on_longer_where_the_source_proves_its_motion() -> None:
+    started = np.concatenate([crossing(5), np.repeat(crossing(5)[-1:], 12, axis=0)])
+    proven, doubtful = (SourceMotion.of(frames, 1) for frames in (crossing(17), started))
+    assert proven.doubt < 0.9
+    assert doubtful.doubt == 1
     at = HEIGHT // 2, 60
-    assert 3 < short.way(23)[at][0] < 0.8 * long.way(23)[at][0]
+    assert doubtful.object_frames[at] < 0.8 * proven.object_frames[at]
 
 
 def test_motion_is_known_where_the_pixels_have_arrived() -> None:
     motion = SourceMotion.of(crossing(17), 0)
-    way, steadiness = motion.arrived(23)
+    way, steadiness, reach = motion.arrived(23)
     assert np.isfinite(way).all()
     assert way[HEIGHT // 2, 42][0] > 10
     assert steadiness[HEIGHT // 2, 42] > 0.8
+    assert reach[HEIGHT // 2, 42] >= 10
 
 
 def test_one_frame_shows_no_motion() -> None:

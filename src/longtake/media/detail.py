@@ -93,10 +93,12 @@ def carry_detail(new_frames: Pictures, detail: Detail, distances: Sequence[int])
     size = (new_frames.shape[2], new_frames.shape[1])
     carried = np.empty_like(new_frames)
     for index, (frame, distance) in enumerate(zip(new_frames, distances, strict=True)):
-        way, steadiness = detail.motion.arrived(distance)
+        way, steadiness, reach = detail.motion.arrived(distance)
         unsteadiness = 1 - np.maximum(steadiness, detail.motion.steady.steadiness)
         trust = (detail.fidelity * unsteadiness).astype(np.float32)
         flow = _model_flow(small_luma(frame), rendition)
+        near = np.minimum(1, reach / np.maximum(length(flow), 1e-6))
+        way = way + ((1 - detail.motion.doubt) * (1 - steadiness) * near)[..., None] * flow
         share = trust[..., None] if detail.motion.known else np.float32(1)
         places = _places((share * flow + (1 - share) * way).astype(np.float32), size)
         drawn = _sampled(detail.source, places)

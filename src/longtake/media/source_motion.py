@@ -40,6 +40,10 @@ TEST_DOUBT = 1.0
 """The mean squared error, in 8-bit code values, that is added to the errors of a share that is not the best one for the
 whole picture, for each unit of distance from it. So flat areas, which prove nothing, move like the rest."""
 
+SURE = (0.25, 0.75)
+"""If the tested motion leaves at most the first share of the error of a picture that stands still, there is no doubt
+that it goes on; if it leaves the second share or more, the doubt is not less than without the test."""
+
 TEST_CHOICE = 8.0
 """How clearly the best share of the steady motion is preferred: one with an error 1/8 greater has 1/e of its weight."""
 
@@ -88,11 +92,14 @@ class SteadyMotion:
     mean: the mean displacement (x, y) of each pixel in one step, [h, w, 2].
     steadiness: the length of `mean` divided by the mean length of the pixel's displacements, [h, w]: 1 where a pixel
         moves in one direction, 0 where it moves back and forth or its motion is not known.
+    reach: the mean length of a pixel's displacements in pixels, [h, w]. Motion back and forth counts here, although it
+        cancels out in `mean`.
     ground: the displacement (x, y) of the ground in one step, [2]: the median of all pixels.
     """
 
     mean: Field
     steadiness: NDArray[np.float32]
+    reach: NDArray[np.float32]
     ground: NDArray[np.float32]
 
     @classmethod
@@ -114,7 +121,7 @@ class SteadyMotion:
         smooth_length = max(float(np.average(reach, weights=weights)), 1e-6)
         lengthening = np.float32(np.clip(rough_length / smooth_length, 1, MAX_LENGTHENING))
         mean, reach = mean * lengthening, reach * lengthening
-        return cls(mean, length(mean) / np.maximum(reach, 1e-6), ground)
+        return cls(mean, length(mean) / np.maximum(reach, 1e-6), reach, ground)
 
     def way(self, ground_steps: float, object_steps: float | NDArray[np.float32]) -> Field:
         """Returns the displacement [h, w, 2] of each pixel's steady motion.
@@ -138,12 +145,14 @@ class SourceMotion:
         frame, [n, h, w, 2]; the first one is 0. With n = 1 the source's motion is not known.
     swing: the displacements that are added to the steady motion, [k, h, w, 2]. New frames use them one after the other,
         from the first to the last and back again.
+    doubt: how doubtful it is that the source moves on as a picture of the model's own world does, 0..1.
     """
 
     steady: SteadyMotion
     object_frames: NDArray[np.float32]
     ways: NDArray[np.float32]
     swing: NDArray[np.float32]
+    doubt: float
 
     @classmethod
     def of(cls, frames: NDArray[np.uint8], doubt: float) -> "SourceMotion":
@@ -158,11 +167,12 @@ class SourceMotion:
         lumas = [small_luma(frame.astype(np.float32) / 255) for frame in used]
         if len(lumas) < 2:
             still = np.zeros((*lumas[0].shape, 2), np.float32)
-            steady = SteadyMotion(still, still[..., 0], still[0, 0])
-            return cls(steady, np.ones_like(steady.steadiness), still[None], still[None])
+            steady = SteadyMotion(still, still[..., 0], still[..., 0], still[0, 0])
+            return cls(steady, np.ones_like(steady.steadiness), still[None], still[None], doubt)
         flows = [rough_flow(near, far) for near, far in itertools.pairwise(lumas)]
         steady = SteadyMotion.of(lumas[0], flows)
-        proven = _proven(lumas, flows)
+        proven, left = _proven(lumas, flows)
+        doubt *= float(np.interp(left, SURE, (0, 1)))
         steady = replace(steady, steadiness=steady.steadiness * (1 - np.float32(doubt) * (1 - proven)))
         weights = contrast(lumas[0])
         steps = _smooth_steps(followed(flows[:WAY_STEPS]), steady.ground, weights)
@@ -172,7 +182,7 @@ class SourceMotion:
         for reach, strength in SWINGS:
             even = enumerate(_even(ways, reach)[: SWING_STEPS + 1])
             swing = np.float32(doubt * strength) * np.stack([way - steady.way(step, step) for step, way in even])
-            motion = cls(steady, lasting, ways, swing)
+            motion = cls(steady, lasting, ways, swing, doubt)
             if motion.speed(weights) >= LEAST_SPEED * speed:
                 break
         return motion
@@ -194,19 +204,19 @@ class SourceMotion:
         way: Field = steady + self.swing[min(turn, 2 * last - turn)]
         return way
 
-    def arrived(self, distance: int) -> tuple[Field, NDArray[np.float32]]:
-        """Returns the displacements of a new frame's pixels and their steadiness, [h, w, 2] and [h, w].
+    def arrived(self, distance: int) -> tuple[Field, NDArray[np.float32], NDArray[np.float32]]:
+        """Returns three facts about a new frame's pixels: displacement [h, w, 2], steadiness [h, w] and reach [h, w].
 
         They are those of the source's pixels that have arrived there. Where several pixels arrive at one place, the one
         counts whose motion differs most from that of the ground: a moving object hides the ground before it. Where none
-        arrives, the motion is that of the pixels around.
+        arrives, the motion is that of the pixels around. The reach is the greatest length in pixels of a displacement
+        that is in keeping with the source's motion.
 
         distance: the number of new frames between the source and the new frame.
         """
-        way = self.way(distance)
-        ground = self.steady.ground * np.float32(_ground_steps(distance))
-        moved = _arrived(np.dstack([way, self.steady.steadiness]), way, ground)
-        return moved[..., :2], moved[..., 2]
+        way, steps = self.way(distance), np.float32(_ground_steps(distance))
+        moved = _arrived(np.dstack([way, self.steady.steadiness, self.steady.reach]), way, self.steady.ground * steps)
+        return moved[..., :2], moved[..., 2], moved[..., 3] * steps
 
     def speed(self, weights: NDArray[np.float32]) -> float:
         """Returns the mean length in pixels of a step of the new frames. `weights` [h, w] are those of the pixels."""
@@ -270,10 +280,12 @@ def _even(ways: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
     return np.stack([both[last + k - r : last + k + r + 1].mean(axis=0) for k, r in enumerate(reaches)])
 
 
-def _proven(lumas: Sequence[Luma], flows: Sequence[Field]) -> NDArray[np.float32]:
-    """Returns the share, 0..1, of each pixel's steady motion that would have predicted the source's last frames best.
+def _proven(lumas: Sequence[Luma], flows: Sequence[Field]) -> tuple[NDArray[np.float32], float]:
+    """Returns how well the steady motion would have predicted the source's last frames.
 
-    The result is [h, w]; 1 if there are too few frames to tell.
+    The first result [h, w] is the share, 0..1, of each pixel's steady motion that would have predicted them best. The
+    second is the squared error that is left by all of the motion, divided by that of a picture that stands still. They
+    are 1 and 0 if there are too few frames to tell.
 
     lumas: the source's frames, the one next to the new frames first.
     flows: the optical flow of each step from one of these frames to the next.
@@ -281,7 +293,7 @@ def _proven(lumas: Sequence[Luma], flows: Sequence[Field]) -> NDArray[np.float32
     steps = min(TEST_STEPS, len(flows) - MOTION_STEPS)
     height, width = lumas[0].shape
     if steps < 2:
-        return np.ones((height, width), np.float32)
+        return np.ones((height, width), np.float32), 0.0
     earlier = SteadyMotion.of(lumas[steps], flows[steps:])
     pixels = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
     shares = np.array(TEST_SHARES, np.float32)
@@ -293,12 +305,13 @@ def _proven(lumas: Sequence[Luma], flows: Sequence[Field]) -> NDArray[np.float32
             drawn = cv2.remap(lumas[steps], there, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
             difference = np.square(drawn.astype(np.float32) - lumas[steps - step])
             error += cv2.GaussianBlur(difference, (0, 0), height / 16)
-    best = shares[errors.mean(axis=(1, 2)).argmin()]
+    means = errors.mean(axis=(1, 2)) + np.float32(0.1)
+    best = shares[means.argmin()]
     errors += np.float32(TEST_DOUBT) * np.abs(shares - best)[:, None, None] + np.float32(0.1)
     weights = np.exp(-TEST_CHOICE * (errors / errors.min(axis=0) - 1))
     chosen = np.tensordot(shares, weights, axes=1) / weights.sum(axis=0)
     proven: NDArray[np.float32] = cv2.GaussianBlur(chosen.astype(np.float32), (0, 0), height / 32)
-    return proven
+    return proven, float(means[-1] / means[0])
 
 
 def _arrived(values: NDArray[np.float32], displacement: Field, ground: NDArray[np.float32]) -> NDArray[np.float32]:
