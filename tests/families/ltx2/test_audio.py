@@ -45,6 +45,22 @@ def spectrum(audio_vae: Any, tokens: Tensor) -> Tensor:
     return mel
 
 
+def test_a_gpu_does_not_round_sound_to_tf32(audio_vae: Any, vocoder: Any) -> None:
+    cudnn: Any = torch.backends.cudnn
+    before, seen = cudnn.conv.fp32_precision, set[tuple[str, str]]()
+
+    def noted(module: torch.nn.Module, _: Any) -> None:
+        seen.add((type(module).__name__, cudnn.conv.fp32_precision))
+
+    modules = (audio_vae.encoder, audio_vae.decoder, vocoder)
+    hooks = [module.register_forward_pre_hook(noted) for module in modules]
+    decode_sound(audio_vae, vocoder, encode_sound(audio_vae, hiss(8000), 16_000))
+    for hook in hooks:
+        hook.remove()
+    assert seen == {(type(module).__name__, "ieee") for module in modules}
+    assert cudnn.conv.fp32_precision == before
+
+
 def test_tokens_are_the_reference_s(oracle: Path) -> None:
     case = load_case(oracle, "ltx2_mel")
     if not (oracle / "weights" / "ltx2_audio_vae.safetensors").exists():

@@ -6,6 +6,8 @@ log-mel frames, and latent i covers the log-mel frames max(4i - 3, 0) to 4i. The
 samples from i * 0.01 s to (i + 1) * 0.01 s.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -33,7 +35,8 @@ def encode_sound(
     """
     resampled = resample(torch.from_numpy(np.ascontiguousarray(samples)).to(device).float(), sound_rate, MODEL_RATE)
     mel = log_mel(resampled, audio_vae.config.mel_bins)[None]
-    latent = audio_vae.encode(mel.to(audio_vae.dtype)).latent_dist.mode()
+    with _exact_convolutions():
+        latent = audio_vae.encode(mel.to(audio_vae.dtype)).latent_dist.mode()
     mean, std = _statistics(audio_vae, latent.device)
     tokens: Tensor = (latent.float().transpose(1, 2).flatten(2) - mean) / std
     return tokens
@@ -51,14 +54,29 @@ def decode_sound(audio_vae: Any, vocoder: Any, tokens: Tensor, length: int | Non
     mean, std = _statistics(audio_vae, tokens.device)
     latent = (tokens.float() * std + mean).unflatten(2, (audio_vae.config.latent_channels, -1)).transpose(1, 2)
     # The vocoder gets the whole sound at once, because it accumulates phase from the start. 20 s need less than 1 GB.
-    mel = audio_vae.decode(latent.to(audio_vae.dtype)).sample.float()
+    with _exact_convolutions():
+        mel = audio_vae.decode(latent.to(audio_vae.dtype)).sample.float()
     frames = mel.shape[2] if length is None else -(-length * 100 // SOUND_RATE)
     mel = functional.pad(mel, (0, 0, 0, max(0, frames - mel.shape[2])), mode="replicate")
     # The vocoder sums thousands of waves. In half precision their rounding errors would be audible as noise.
-    wave = vocoder.float()(mel)[0]
+    with _exact_convolutions():
+        wave = vocoder.float()(mel)[0]
     wave = resample(wave, vocoder.config.output_sampling_rate, SOUND_RATE)[:, :length]
     sound: NDArray[np.float32] = wave.cpu().numpy()
     return sound
+
+
+@contextmanager
+def _exact_convolutions() -> Iterator[None]:
+    """Context manager: inside its block, convolutions on a CUDA GPU do not round float32 to TF32, which torch lets them
+    do otherwise. TF32 has 11 bits, as float16."""
+    cudnn: Any = torch.backends.cudnn
+    before = cudnn.conv.fp32_precision
+    cudnn.conv.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        cudnn.conv.fp32_precision = before
 
 
 def _statistics(audio_vae: Any, device: torch.device | str) -> tuple[Tensor, Tensor]:
