@@ -1,6 +1,8 @@
 """A whole LTX-2 model: loaded from both layouts, placed in every way, and refused where its parts do not match."""
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,11 @@ import torch
 from torch import Tensor
 
 from longtake.errors import BadCheckpoint
+from longtake.families.ltx2 import model as ltx2_model
 from longtake.families.ltx2.model import LTX2Model, load
 from longtake.models import gemma, memory, registry, vae_format
 from longtake.models.compiled import obstacle
-from longtake.models.parts import InstalledParts, part_bytes
+from longtake.models.parts import InstalledParts, Loaded, part_bytes
 from longtake.models.registry import missing
 from longtake.models.streaming import is_streamed
 from longtake.settings import Settings
@@ -33,8 +36,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _few_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     """The published card, but for prompts that small connectors can read."""
-    from dataclasses import replace
-
     monkeypatch.setattr(registry, "CARDS", {**registry.CARDS, NAME: replace(ltx2_card(NAME), prompt_tokens=16)})
 
 
@@ -44,6 +45,19 @@ def _settings(folder: Path, **changes: Any) -> Settings:
 
 def _velocity(model: LTX2Model) -> tuple[Tensor, Tensor]:
     return small_ltx2.evaluated(model.transformer, model.text.encode("a red ball"), model.text.dtype)
+
+
+def test_the_blocks_that_guidance_disturbs_are_compiled_at_load(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first block, for one, can have weights in another dtype, and then needs other code."""
+    disturbed: list[tuple[int, ...]] = []
+
+    def evaluated(loaded: Loaded, _: Settings, evaluate: Callable[[Any, torch.device, torch.dtype], None]) -> None:
+        evaluate(loaded.parts["transformer"], loaded.device, loaded.dtype)
+
+    monkeypatch.setattr(ltx2_model, "velocities", lambda *arguments: disturbed.append(arguments[-1]))
+    monkeypatch.setattr(Loaded, "warm_up", evaluated)
+    load(ltx2_card(NAME), _settings(whole.parent))
+    assert disturbed == [(28,), (28,)]
 
 
 def test_the_parts_come_in_eval_mode_and_progress_is_reported(whole: Path) -> None:
@@ -217,7 +231,7 @@ def test_blocks_are_compiled_at_load_for_usual_guidance(whole: Path, monkeypatch
         return noted
 
     monkeypatch.setattr(torch, "compile", compiled)
-    model = load(ltx2_card(NAME), _settings(whole.parent, compile="on"))
+    model = load(replace(ltx2_card(NAME), stg_blocks=(1,)), _settings(whole.parent, compile="on"))
     assert set(seen) == {(4, 3, True), (4, 3, False), (1, 1, False)}
     assert model.arithmetic == "float32 on cpu, compiled"
     assert all(value.isfinite().all() for value in _velocity(model))

@@ -87,7 +87,11 @@ The second tells torch which sizes of a block's inputs differ between requests."
 
 def _evaluate(card: LTX2Card, transformer: Any, device: torch.device, dtype: torch.dtype) -> None:
     """Evaluates the transformer on a few tokens, so that its blocks are compiled before the first request: once with
-    all predictions that guidance usually combines, and once with a single one."""
+    all predictions that guidance usually combines, and once with a single one.
+
+    The self-attention is switched off in the same blocks as in requests. Others may have weights in another dtype, and
+    then need other code.
+    """
     config = transformer.config
     channels: dict[Stream, int] = {"video": config.in_channels, "audio": config.audio_in_channels}
     tracks: dict[Stream, Track] = {}
@@ -103,7 +107,7 @@ def _evaluate(card: LTX2Card, transformer: Any, device: torch.device, dtype: tor
     positioned = PositionedTracks.of(transformer, tracks)
     tokens = {stream: track.clean for stream, track in tracks.items()}
     for predictions in (usual, usual[:1]):
-        velocities(transformer, positioned, tokens, 0.5, predictions, [0])
+        velocities(transformer, positioned, tokens, 0.5, predictions, card.stg_blocks)
 
 
 def _check_text_parts(card: LTX2Card, encoder: Any, connectors: Any, transformer: Any) -> None:
