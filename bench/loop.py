@@ -16,6 +16,7 @@ from longtake.families.ltxv.guidance import Guide
 from longtake.families.ltxv.profiles import DEV, NONE, Guidance
 from longtake.families.ltxv.sampler import PassSetup, trajectory
 from longtake.models.t5 import EncodedPrompt
+from longtake.models.video_transformer import attach
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid
 from longtake.sampling.schedules import noise_levels
@@ -39,7 +40,8 @@ def transformer() -> LTXVideoTransformer3DModel:
 
 
 def main() -> None:
-    model = transformer()
+    model, plain = transformer(), transformer()
+    attach(model)
     positive, negative = (EncodedPrompt(torch.randn(1, 32, 256), torch.ones(1, 32)) for _ in range(2))
     context = ConditioningItem(torch.randn(1, 64, 4, 4, 4))
     noise, grid = seeded(0), Grid(8, 32, Fraction(24))
@@ -54,7 +56,7 @@ def main() -> None:
 
         def bare(evaluations: int = evaluations) -> None:
             for _ in range(evaluations):
-                model(
+                plain(
                     hidden_states=sequence.tokens,
                     encoder_hidden_states=positive.embeddings,
                     timestep=(1 - sequence.mask) * 500,

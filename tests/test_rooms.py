@@ -105,6 +105,7 @@ COVERED_IN = {
     "models.text_encoders": "models/test_checkpoints_ltx2.py",
     "models.transformer_keys": "models/test_layout_ltxv.py",
     "models.video_block": "models/test_compiled.py",
+    "models.video_transformer": "families/ltxv/test_oracle.py",
     "plan_text": "cli/test_plans.py",
     "planning": "test_prepare.py",
     "price_setting": "endpoints/test_tariff.py",

@@ -118,7 +118,9 @@ def _text(subject: Subject, figures: Figures) -> None:
         return subject.model.text.expand(PROMPT, frame, 1)
 
     def expansion(frame: Any) -> Figure:
-        return timed_once(lambda: expand(frame), tokens=subject.model.text.max_new_tokens)
+        first_s = seconds_of(lambda: expand(frame))  # warms up
+        tokens = subject.model.text.max_new_tokens
+        return timed_once(lambda: expand(frame), tokens=tokens, **{"first call, s": first_s})
 
     figures.add(f"{name}: encode a prompt", encoded)
     if subject.case.endpoint.family.name == "ltx2":

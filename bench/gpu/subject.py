@@ -24,6 +24,7 @@ from longtake.families.ltxv.conditioning import place
 from longtake.families.ltxv.guidance import guided_velocity
 from longtake.models.audiovisual import PositionedTracks
 from longtake.models.loras import Adapter, read
+from longtake.models.video_transformer import TokenLevels
 from longtake.output.source_frames import context_frames
 from longtake.plans import Size, latent_length
 from longtake.prepare import Job
@@ -140,10 +141,10 @@ def _ltxv(subject: Subject) -> tuple[Evaluation, ...]:
     items, noise = ltxv.context_items(subject.run, subject.frames), seeded(1, device=subject.device)
     (single,) = setup.passes
     sequence = place(items[0], setup.shape(setup.windows[0], single), single.grid, noise)
-    time = (1 - sequence.mask).clamp(max=LEVEL)
+    levels = TokenLevels.of((1 - sequence.mask).clamp(max=LEVEL))
 
     def work() -> Tensor:
-        return guided_velocity(single.guide, sequence.tokens, time, sequence.coords, LEVEL).flatten()
+        return guided_velocity(single.guide, sequence.tokens, levels, sequence.coords, LEVEL).flatten()
 
     return (Evaluation(1, sequence.tokens.shape[1], work),)
 

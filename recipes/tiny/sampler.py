@@ -16,6 +16,7 @@ from longtake.families.ltxv.guidance import Guide
 from longtake.families.ltxv.profiles import Guidance
 from longtake.families.ltxv.sampler import PassSetup, sample
 from longtake.models.t5 import EncodedPrompt
+from longtake.models.video_transformer import attach
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid
 from longtake.sampling.schedules import noise_levels
@@ -51,9 +52,11 @@ def load(folder: Path = configs.WEIGHTS) -> Family:
     """Reads the parts from a folder."""
     upsampler = folder / "latent_upsampler"
     single: dict[str, Any] = {"torch_dtype": torch.float32}
+    transformer = LTXVideoTransformer3DModel.from_pretrained(folder / "transformer", **single).eval()
+    attach(transformer)
     return Family(
         vae=AutoencoderKLLTXVideo.from_pretrained(folder / "vae", **single).eval(),
-        transformer=LTXVideoTransformer3DModel.from_pretrained(folder / "transformer", **single).eval(),
+        transformer=transformer,
         text_encoder=T5EncoderModel.from_pretrained(folder / "text_encoder", dtype=torch.float32).eval(),
         tokenizer=PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer"),
         upsampler=LTXLatentUpsamplerModel.from_pretrained(upsampler, **single).eval() if upsampler.exists() else None,

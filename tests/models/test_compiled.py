@@ -19,12 +19,13 @@ from longtake.families.ltx2.model import BLOCK_FORWARD as AUDIOVISUAL
 from longtake.families.ltx2.tracks import Track
 from longtake.families.ltxv.guidance import value_attention
 from longtake.families.ltxv.model import BLOCK_FORWARD as VIDEO
-from longtake.models import compiled, memory
+from longtake.models import compiled, memory, video_transformer
 from longtake.models.audiovisual import PositionedTracks, Prediction, Stream, attach, velocities
 from longtake.models.compiled import BlockForward, CompiledBlocks, decide, obstacle, warm_up
 from longtake.models.fp8 import convert
 from longtake.models.loras import Adapter, Pair
 from longtake.models.merging import Originals
+from longtake.models.video_transformer import TokenLevels
 from longtake.settings import Settings
 from tests.models import small, small_ltx2
 from tests.models.adapters import MODULE, applied_in_pass, low_rank_pair
@@ -55,12 +56,18 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", only_traced)
 
 
-def _velocity(transformer: nn.Module, num_tokens: int = 6) -> Tensor:
+def _transformer() -> nn.Module:
+    transformer = small.transformer()
+    video_transformer.attach(transformer)
+    return transformer
+
+
+def _velocity(transformer: nn.Module, num_tokens: int = 6, num_levels: int = 2) -> Tensor:
     torch.manual_seed(0)
     tokens, prompt, coords = torch.randn(1, num_tokens, 6), torch.randn(1, 4, 12), torch.rand(1, 3, num_tokens)
-    time = torch.full((1, num_tokens), 500.0)
+    levels = TokenLevels(torch.linspace(0, 0.5, num_levels), torch.arange(num_tokens) % num_levels)
     with torch.inference_mode():
-        out: Tensor = transformer(tokens, prompt, time, torch.ones(1, 4), video_coords=coords, return_dict=False)[0]
+        out: Tensor = transformer(tokens, levels, coords, prompt, torch.ones(1, 4))
     return out
 
 
@@ -71,9 +78,9 @@ def _blocks(transformer: nn.Module, forward: BlockForward = VIDEO) -> nn.Module:
 
 @pytest.mark.usefixtures("traced")
 def test_all_blocks_and_sizes_share_one_graph(num_graphs: Callable[[], int]) -> None:
-    model, plain = _blocks(small.transformer()), small.transformer()
-    for num_tokens in (6, 20, 9):
-        assert torch.equal(_velocity(model, num_tokens), _velocity(plain, num_tokens))
+    model, plain = _blocks(_transformer()), _transformer()
+    for num_tokens, num_levels in ((6, 2), (20, 3), (9, 1)):
+        assert torch.equal(_velocity(model, num_tokens, num_levels), _velocity(plain, num_tokens, num_levels))
     assert num_graphs() == 1
     for blocks in ((0,), (1,), (0, 1)):
         with value_attention(model, blocks), value_attention(plain, blocks):
@@ -95,6 +102,7 @@ def test_all_blocks_and_sizes_share_one_graph(num_graphs: Callable[[], int]) -> 
 def test_layers_in_8_bits_are_part_of_the_graph(num_graphs: Callable[[], int]) -> None:
     model, plain = (small.seeded(LTXVideoTransformer3DModel, WIDE) for _ in range(2))
     for transformer in (model, plain):
+        video_transformer.attach(transformer)
         convert(transformer, "products", torch.float32)
     _blocks(model)
     for num_tokens in (6, 9):
@@ -131,7 +139,7 @@ def test_compiled_code_is_near_and_follows_the_weights(
     monkeypatch.setenv(compiled.FOLDER_VARIABLE, str(tmp_path_factory.getbasetemp() / "compiled"))
     # Torch need not try each of the processor's vector instructions first, which takes a quarter of the test's time.
     monkeypatch.setattr(torch._inductor.config.cpp, "vec_isa_ok", True)
-    plain, model, streamed = small.transformer(), _blocks(small.transformer()), _blocks(small.transformer())
+    plain, model, streamed = _transformer(), _blocks(_transformer()), _blocks(_transformer())
     memory.place({"transformer": streamed}, CPU, "group")
     for num_tokens in (6, 9):
         got = _velocity(model, num_tokens)
@@ -184,12 +192,12 @@ def _fail() -> None:
 
 
 def test_blocks_that_cannot_be_compiled_compute_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    model = small.transformer()
+    model = _transformer()
     blocks = CompiledBlocks(VIDEO)
     blocks.attach(model)
     warm_up(blocks, Settings(compiled_dir=tmp_path), _fail)
     assert "each step takes longer: compiling failed. RuntimeError: no header" in caplog.text
-    assert torch.equal(_velocity(model), _velocity(small.transformer()))
+    assert torch.equal(_velocity(model), _velocity(_transformer()))
     with pytest.raises(NotSupported, match=r"LONGTAKE_COMPILE=on cannot be done here: compiling failed.*no header"):
         warm_up(CompiledBlocks(VIDEO), Settings(compile="on", compiled_dir=tmp_path), _fail)
 

@@ -9,6 +9,7 @@ import torch
 
 from longtake.models import memory
 from longtake.models.registry import card
+from longtake.models.video_transformer import TokenLevels
 from longtake.runner import load_installed
 from longtake.settings import Settings
 from longtake.video import ignore_progress
@@ -81,11 +82,9 @@ def _evaluation(settings: Settings, device: torch.device) -> str:
         return torch.ones(shape, dtype=transformer.dtype, device=device)
 
     tokens, prompt = ones(1, NUM_TOKENS, config.in_channels), ones(1, 16, config.caption_channels)
-    coords, level = torch.ones(1, 3, NUM_TOKENS, device=device), torch.tensor([500.0], device=device)
+    coords, levels = torch.ones(1, 3, NUM_TOKENS, device=device), TokenLevels.of(ones(1, NUM_TOKENS) / 2)
     with torch.inference_mode():
-        seconds = _fastest(
-            lambda: transformer(tokens, prompt, level, ones(1, 16), video_coords=coords, return_dict=False), device
-        )
+        seconds = _fastest(lambda: transformer(tokens, levels, coords, prompt, ones(1, 16)), device)
     return f"{1000 * seconds:.3g} ms for one evaluation with {NUM_TOKENS} tokens"
 
 

@@ -13,6 +13,7 @@ from longtake.families.ltxv.guidance import Guide
 from longtake.families.ltxv.profiles import NONE
 from longtake.families.ltxv.sampler import PassSetup, trajectory
 from longtake.models.t5 import EncodedPrompt
+from longtake.models.video_transformer import TokenLevels
 from longtake.sampling.levels import Acceleration, evaluates_model
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid
@@ -31,9 +32,9 @@ class Known(nn.Module):
         super().__init__()
         self.times: list[Tensor] = []
 
-    def forward(self, hidden_states: Tensor, timestep: Tensor, **_: Any) -> tuple[Tensor]:
-        self.times.append(timestep / 1000)
-        return (hidden_states / (timestep / 1000).clamp(min=1e-3)[..., None],)
+    def forward(self, tokens: Tensor, levels: TokenLevels, *_: Any) -> Tensor:
+        self.times.append(levels.values[levels.index][None])
+        return tokens / self.times[-1].clamp(min=1e-3)[..., None]
 
 
 def run(

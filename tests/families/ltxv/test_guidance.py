@@ -16,6 +16,7 @@ from longtake.families.ltxv.guidance import (
 )
 from longtake.families.ltxv.profiles import DEV, Guidance
 from longtake.models.t5 import EncodedPrompt
+from longtake.models.video_transformer import TokenLevels, attach
 from tests.conftest import load_case
 
 
@@ -32,11 +33,11 @@ class Counting(nn.Module):
         self.transformer_blocks = nn.ModuleList([block])
         self.evaluations = 0
 
-    def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any) -> tuple[Tensor]:
+    def forward(self, tokens: Tensor, levels: TokenLevels, coords: Tensor, text: Tensor, mask: Tensor) -> Tensor:
         self.evaluations += 1
         disturbed = isinstance(self.attention.processor, ValueAttention)
-        kind = 3.0 if disturbed else float(encoder_hidden_states.mean())
-        return (hidden_states * 0 + kind * torch.linspace(1, 2, hidden_states.shape[-1]),)
+        kind = 3.0 if disturbed else float(text.mean())
+        return tokens * 0 + kind * torch.linspace(1, 2, tokens.shape[-1])
 
 
 def text(kind: float) -> EncodedPrompt:
@@ -45,7 +46,7 @@ def text(kind: float) -> EncodedPrompt:
 
 def guided(model: Counting, guidance: Guidance, level: float = 0.5) -> Tensor:
     guide = Guide(model, text(1), text(2), guidance)
-    return guided_velocity(guide, torch.zeros(1, 4, 3), torch.ones(1, 4), torch.zeros(1, 3, 4), level)
+    return guided_velocity(guide, torch.zeros(1, 4, 3), TokenLevels.of(torch.ones(1, 4)), torch.zeros(1, 3, 4), level)
 
 
 @pytest.mark.parametrize(
@@ -82,8 +83,9 @@ def test_rescale_counts_only_with_stg() -> None:
 
 def test_a_missing_negative_prompt_is_named() -> None:
     tokens = torch.zeros(1, 4, 3)
+    levels, guide = TokenLevels.of(tokens[..., 0]), Guide(Counting(), text(1), None, Guidance(cfg=(2.0,)))
     with pytest.raises(ValueError, match="needs a negative prompt"):
-        guided_velocity(Guide(Counting(), text(1), None, Guidance(cfg=(2.0,))), tokens, tokens[..., 0], tokens, 0.5)
+        guided_velocity(guide, tokens, levels, tokens, 0.5)
 
 
 def test_projection_is_onto_the_positive_prediction() -> None:
@@ -102,12 +104,13 @@ def test_attention_is_restored_whatever_happens() -> None:
 def test_a_negative_prompt_is_heeded_without_a_further_evaluation(oracle: Path) -> None:
     case = load_case(oracle, "ltxv_transformer")
     net, tokens = case.model("ltxv_transformer"), case.given["tokens"]
-    coords, time = case.given["coords"], case.given["token_timestep"]
+    attach(net)
+    coords, levels = case.given["coords"], TokenLevels.of(case.given["token_timestep"])
     prompt = EncodedPrompt(case.given["prompt"], case.given["prompt.mask"])
     other = EncodedPrompt(case.given["negative"], case.given["negative.mask"])
 
     def made(negative: EncodedPrompt, nag: float) -> Tensor:
-        return guided_velocity(Guide(net, prompt, negative, Guidance(nag=nag)), tokens, time, coords, 0.5)
+        return guided_velocity(Guide(net, prompt, negative, Guidance(nag=nag)), tokens, levels, coords, 0.5)
 
     plain = made(other, 0.0)
     case.check("per_token", plain)

@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from longtake.errors import BadCheckpoint, Cancelled
+from longtake.families.ltxv import model as ltxv_model
+from longtake.families.ltxv.guidance import ValueAttention
 from longtake.families.ltxv.model import LTXVModel, load
+from longtake.families.ltxv.profiles import NONE, PROFILES, Guidance, Profile
 from longtake.models import fp8, memory, parts, vae_format
 from longtake.models.budget import Memories
 from longtake.models.checkpoints import Checkpoint
@@ -18,8 +21,9 @@ from longtake.models.compiled import obstacle
 from longtake.models.fp8 import Mode
 from longtake.models.lora_fit import linear_layers
 from longtake.models.merging import Originals
-from longtake.models.parts import InstalledParts, choose_mode, part_bytes, without_streaming
+from longtake.models.parts import InstalledParts, Loaded, choose_mode, part_bytes, without_streaming
 from longtake.models.registry import WEIGHTS, LTXVCard, ModelCard, PartName
+from longtake.models.video_transformer import TokenLevels
 from longtake.runner import Runner
 from longtake.settings import Settings
 from longtake.video import OnProgress, Progress
@@ -45,6 +49,26 @@ def test_loads_a_folder_in_diffusers_layout(tmp_path: Path, small_model: Path) -
     assert (model.device, model.transformer.dtype) == (torch.device("cpu"), torch.float32)
     assert model.text.encode("a red ball").embeddings.shape == (1, 256, 12)
     assert [progress.step for progress in reports] == [0, 1, 2, 3, 4]
+
+
+def test_the_blocks_that_guidance_disturbs_are_compiled_at_load(
+    tmp_path: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first block, for one, can have weights in another dtype, and then needs other code."""
+    disturbed: list[list[int]] = []
+
+    def noted(transformer: Any, *_: Any) -> None:
+        processors = [block.attn1.processor for block in transformer.transformer_blocks]
+        disturbed.append([number for number, one in enumerate(processors) if isinstance(one, ValueAttention)])
+
+    def evaluated(loaded: Loaded, _: Settings, evaluate: Callable[[Any, torch.device, torch.dtype], None]) -> None:
+        evaluate(loaded.parts["transformer"], loaded.device, loaded.dtype)
+
+    monkeypatch.setattr(ltxv_model, "velocity", noted)
+    monkeypatch.setattr(Loaded, "warm_up", evaluated)
+    monkeypatch.setitem(PROFILES, "dev", Profile(Guidance(stg=(1.0,), blocks=((1,),)), NONE))
+    load(ltxv_card(NAME), _settings(tmp_path, small_model))
+    assert disturbed == [[], [1]]
 
 
 def test_loads_a_single_file_with_the_text_encoder_beside_it(tmp_path: Path, small_model: Path) -> None:
@@ -172,10 +196,8 @@ def test_other_ways_to_hold_it(tmp_path: Path, small_model: Path, changes: dict[
     prompt = model.text.encode("a red ball")
     embeddings, mask = prompt.embeddings, prompt.mask
     assert embeddings.dtype == (torch.bfloat16 if "dtype" in changes else torch.float32)
-    tokens = torch.randn(1, 6, 6).to(embeddings.dtype)
-    got = model.transformer(
-        tokens, embeddings, torch.tensor([500.0]), mask, video_coords=torch.rand(1, 3, 6), return_dict=False
-    )[0]
+    tokens, levels = torch.randn(1, 6, 6).to(embeddings.dtype), TokenLevels.of(torch.full((1, 6), 0.5))
+    got = model.transformer(tokens, levels, torch.rand(1, 3, 6), embeddings, mask)
     assert got.dtype == embeddings.dtype
     assert got.isfinite().all()
 
@@ -194,10 +216,11 @@ def test_blocks_are_compiled_at_load(
         return counted
 
     monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setitem(PROFILES, "dev", Profile(Guidance(stg=(1.0,), blocks=((1,),)), NONE))
     settings = _settings(tmp_path, small_model, compile="on")
     with caplog.at_level("INFO"):
         model = load(ltxv_card(NAME), settings)
-    assert len(ran) == 2 * 2, "two blocks, plain and with the disturbed attention of the dev model's guidance"
+    assert len(ran) == 2 * 2, "two blocks, plain and with the disturbed attention of the model's guidance"
     assert model.arithmetic == "float32 on cpu, compiled"
     assert "The transformer's blocks are compiled (LONGTAKE_COMPILE=on)." in caplog.text
     assert load(ltxv_card(NAME), _settings(tmp_path, small_model)).arithmetic == "float32 on cpu, not compiled"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from longtake.families.ltxv.colour import adain, tone_map
 from longtake.families.ltxv.conditioning import ConditioningItem, place
@@ -17,6 +18,7 @@ from longtake.families.ltxv.guidance import Guide, value_attention, velocity
 from longtake.families.ltxv.profiles import Guidance
 from longtake.families.ltxv.sampler import PassSetup, Setup, sample, sample_video, trajectory
 from longtake.models.t5 import EncodedPrompt
+from longtake.models.video_transformer import TokenLevels, attach
 from longtake.sampling.noise import Noise
 from longtake.sampling.positions import Grid
 from longtake.sampling.resume import NO_RESUME
@@ -53,6 +55,12 @@ def texts(case: Case) -> tuple[EncodedPrompt, EncodedPrompt]:
     return EncodedPrompt(read["prompt"], read["prompt.mask"]), EncodedPrompt(read["negative"], read["negative.mask"])
 
 
+def transformer(case: Case) -> nn.Module:
+    net = case.model("ltxv_transformer")
+    attach(net)
+    return net
+
+
 def statistics(case: Case) -> Statistics:
     return Statistics(*(case.given[name].view(1, -1, 1, 1, 1) for name in ("latents_mean", "latents_std")))
 
@@ -65,7 +73,7 @@ def pass_setup(case: Case, step: dict[str, Any], width: int, height: int) -> Pas
         step.get("skip_final_inference_steps", 0),
     )
     return PassSetup(
-        Guide(case.model("ltxv_transformer"), *texts(case), guidance_of(step)),
+        Guide(transformer(case), *texts(case), guidance_of(step)),
         levels,
         Grid(8, 32, Fraction(case.params["fps"])),
         (width, height),
@@ -178,10 +186,10 @@ def test_transformer_forward(oracle: Path) -> None:
     shape = tuple(params[f"latent_{side}"] for side in ("frames", "height", "width"))
     coords = Grid(8, 32, Fraction(params["fps"])).coords(*shape)
     case.check("coords_check", coords)
-    net, tokens = case.model("ltxv_transformer"), case.given["tokens"]
-    uniform = torch.full(tokens.shape[:2], params["uniform_timestep"])
+    net, tokens = transformer(case), case.given["tokens"]
+    uniform = TokenLevels.of(torch.full(tokens.shape[:2], params["uniform_timestep"]))
     case.check("uniform", velocity(net, tokens, uniform, coords, positive))
-    own = case.given["token_timestep"]
+    own = TokenLevels.of(case.given["token_timestep"])
     case.check("per_token", velocity(net, tokens, own, coords, positive))
     with value_attention(net, tuple(params["stg_blocks"])):
         case.check("per_token_stg", velocity(net, tokens, own, coords, positive))

@@ -10,28 +10,25 @@ from torch import Tensor, nn
 
 from longtake.families.ltxv.profiles import Guidance
 from longtake.models.t5 import EncodedPrompt
+from longtake.models.video_transformer import TokenLevels
 from longtake.sampling.deviation import divisor
 
 
-def velocity(transformer: nn.Module, tokens: Tensor, time: Tensor, coords: Tensor, prompt: EncodedPrompt) -> Tensor:
+def velocity(
+    transformer: nn.Module, tokens: Tensor, levels: TokenLevels, coords: Tensor, prompt: EncodedPrompt
+) -> Tensor:
     """Returns the velocity [1, n, C] that one evaluation of the model predicts: the noise minus the clean tokens.
 
-    `transformer`: the model, diffusers' LTXVideoTransformer3DModel.
+    `transformer`: the model, diffusers' LTXVideoTransformer3DModel with the forward pass of `models.video_transformer`.
     `tokens`: the noisy tokens, [1, n, C].
-    `time`: the noise level of each token, [1, n] in 0..1.
+    `levels`: the noise levels of the tokens.
     `coords`: the position of each token, [1, 3, n], as (seconds, y px, x px).
     `prompt`: the encoded prompt. The model computes in the dtype of the prompt's embeddings.
 
     The result has the dtype of `tokens`.
     """
-    prediction: Tensor = transformer(
-        hidden_states=tokens.to(prompt.embeddings.dtype),
-        encoder_hidden_states=prompt.embeddings,
-        timestep=time * 1000,
-        encoder_attention_mask=prompt.mask,
-        video_coords=coords,
-        return_dict=False,
-    )[0]
+    noisy = tokens.to(prompt.embeddings.dtype)
+    prediction: Tensor = transformer(noisy, levels, coords, prompt.embeddings, prompt.mask)
     return prediction.to(tokens.dtype)
 
 
@@ -40,7 +37,7 @@ class Guide:
     """The inputs of the guided prediction in one pass (run through the sampling steps): the model, the prompts and the
     guidance scales.
 
-    `transformer`: the model, diffusers' LTXVideoTransformer3DModel.
+    `transformer`: the model, diffusers' LTXVideoTransformer3DModel with the forward pass of `models.video_transformer`.
     `positive`, `negative`: the encoded prompts. `negative` may be None if the guidance never uses a negative prompt.
     `guidance`: the guidance scales for each noise level.
     """
@@ -51,7 +48,7 @@ class Guide:
     guidance: Guidance
 
 
-def guided_velocity(guide: Guide, tokens: Tensor, time: Tensor, coords: Tensor, level: float) -> Tensor:
+def guided_velocity(guide: Guide, tokens: Tensor, levels: TokenLevels, coords: Tensor, level: float) -> Tensor:
     """Returns the guided velocity [1, n, C]: one to three predictions of the model, combined by the guidance scales.
 
     The scales cfg, stg and rescale are those of `guide.guidance` at `level`. The steps are:
@@ -65,7 +62,7 @@ def guided_velocity(guide: Guide, tokens: Tensor, time: Tensor, coords: Tensor, 
     4. The result is y.
 
     `tokens`: the noisy tokens, [1, n, C].
-    `time`: the noise level of each token, [1, n] in 0..1.
+    `levels`: the noise levels of the tokens.
     `coords`: the position of each token, [1, 3, n], as (seconds, y px, x px).
     `level`: the schedule's noise level.
 
@@ -77,16 +74,16 @@ def guided_velocity(guide: Guide, tokens: Tensor, time: Tensor, coords: Tensor, 
     if negative is None and (cfg > 1 or guidance.nag > 0):
         raise ValueError(f"guidance at noise level {level} needs a negative prompt")
     with negative_attention(transformer, negative, guidance.nag):
-        conditional = velocity(transformer, tokens, time, coords, positive)
+        conditional = velocity(transformer, tokens, levels, coords, positive)
     guided = conditional
     if cfg > 1 and negative is not None:
-        unconditional = velocity(transformer, tokens, time, coords, negative)
+        unconditional = velocity(transformer, tokens, levels, coords, negative)
         if guidance.cfg_star:
             unconditional = project(unconditional, conditional)
         guided = unconditional + cfg * (conditional - unconditional)
     if stg > 0:
         with value_attention(transformer, guidance.blocks[bin]):
-            disturbed = velocity(transformer, tokens, time, coords, positive)
+            disturbed = velocity(transformer, tokens, levels, coords, positive)
         guided = guided + stg * (conditional - disturbed)
         if rescale != 1:
             guided = guided * (rescale * conditional.std() / divisor(guided.std()) + 1 - rescale)

@@ -14,6 +14,7 @@ from longtake.models.parts import INSTALLED, PartSource, load_parts
 from longtake.models.registry import LTXVCard
 from longtake.models.t5 import EncodedPrompt, T5TextEncoder
 from longtake.models.video_block import block_forward, with_varying_sizes
+from longtake.models.video_transformer import TokenLevels, attach
 from longtake.settings import Settings
 from longtake.video import OnProgress, ignore_progress
 
@@ -23,7 +24,7 @@ class LTXVModel:
     """A loaded LTX-Video model in eval mode.
 
     `card`: the model card, with the facts of the model.
-    `transformer`: diffusers' LTXVideoTransformer3DModel.
+    `transformer`: diffusers' LTXVideoTransformer3DModel with the forward pass of `models.video_transformer`.
     `vae`: diffusers' AutoencoderKLLTXVideo.
     `upsampler`: diffusers' LTXLatentUpsamplerModel; None if it is not installed.
     `text`: the text encoder.
@@ -55,7 +56,7 @@ def load(
 
     Raises BadCheckpoint if a part is missing or damaged. Raises NotSupported if the device is not available.
     """
-    loaded = load_parts(card, settings, on_progress, source, BLOCK_FORWARD)
+    loaded = load_parts(card, settings, on_progress, source, BLOCK_FORWARD, prepare_transformer=attach)
     parts = loaded.parts
     text = loaded.text_encoder(T5TextEncoder, card, settings)
     loaded.warm_up(settings, partial(_evaluate, card))
@@ -81,14 +82,20 @@ WARM_UP_TOKENS = 64
 
 def _evaluate(card: LTXVCard, transformer: Any, device: torch.device, dtype: torch.dtype) -> None:
     """Evaluates the transformer on a few tokens, so that its blocks are compiled before the first request. If the
-    model's guidance switches self-attention off in some blocks (STG), evaluates it in this way, too."""
+    model's guidance switches self-attention off in some blocks (STG), evaluates it in this way, too.
+
+    These are the blocks of requests. Others may have weights in another dtype, and then need other code.
+    """
     config = transformer.config
     text = torch.zeros(1, card.prompt_tokens, config.caption_channels, device=device, dtype=dtype)
     prompt = EncodedPrompt(text, torch.ones(1, card.prompt_tokens, device=device, dtype=dtype))
     tokens = torch.zeros(1, WARM_UP_TOKENS, config.in_channels, device=device)
-    time, coords = torch.full(tokens.shape[:2], 0.5, device=device), torch.zeros(1, 3, WARM_UP_TOKENS, device=device)
-    guidance = PROFILES[card.guidance]
-    velocity(transformer, tokens, time, coords, prompt)
-    if any((*guidance.first.stg, *guidance.second.stg)):
-        with value_attention(transformer, (0,)):
-            velocity(transformer, tokens, time, coords, prompt)
+    coords, index = torch.zeros(1, 3, WARM_UP_TOKENS, device=device), torch.arange(WARM_UP_TOKENS, device=device) % 2
+    levels = TokenLevels(torch.tensor([0.0, 0.5], device=device), index)
+    velocity(transformer, tokens, levels, coords, prompt)
+    profile = PROFILES[card.guidance]
+    blocks = {block for guidance in (profile.first, profile.second) for group in guidance.blocks for block in group}
+    disturbed = sorted(blocks.intersection(range(len(transformer.transformer_blocks))))
+    if disturbed:
+        with value_attention(transformer, tuple(disturbed)):
+            velocity(transformer, tokens, levels, coords, prompt)

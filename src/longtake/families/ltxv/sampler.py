@@ -7,7 +7,7 @@ Read from the bottom: `sample_video` runs the windows, `sample_window` the passe
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from longtake.families.ltxv.conditioning import ConditioningItem, TokenSequence,
 from longtake.families.ltxv.frame_counts import Window
 from longtake.families.ltxv.fuse import fuse
 from longtake.families.ltxv.guidance import Guide, guided_velocity
+from longtake.models.video_transformer import TokenLevels
 from longtake.plans import Size
 from longtake.sampling.caching import extrapolated
 from longtake.sampling.levels import Acceleration, evaluates_model
@@ -100,6 +101,7 @@ def trajectory(
     """
     start, mask, levels = sequence.tokens, sequence.mask, setup.levels
     tokens, held = start, (mask > 1 - EPSILON)[..., None]
+    strengths = TokenLevels.of(mask)
     known: list[tuple[float, Tensor]] = []
     ends = torch.cat([levels[1:], levels.new_zeros(1)])
     is_disturbed = setup.conditioning_noise > 0 and bool(held.any())  # asked once, because a GPU must be waited for
@@ -110,7 +112,8 @@ def trajectory(
             tokens = torch.where(held, start + setup.conditioning_noise * level**2 * disturbance, tokens)
         time = (1 - mask).clamp(max=level)
         if evaluates_model(step, len(levels), setup.acceleration):
-            velocity = guided_velocity(setup.guide, tokens, time, sequence.coords, level)
+            own = replace(strengths, values=(1 - strengths.values).clamp(max=level))
+            velocity = guided_velocity(setup.guide, tokens, own, sequence.coords, level)
             known = [*known[-1:], (level, velocity)]
         else:
             velocity = extrapolated(known, level)
