@@ -7,11 +7,11 @@ model does worst.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-NAMES = ("square", "square_long", "wide", "tall", "landscape", "portrait", "double", "lasting", "lasting_wide")
+NAMES = ("square", "square_long", "wide", "tall", "landscape", "portrait", "double", "lasting", "lasting_wide", "walls")
 
 
-def _shares(*shares: float, lasting: tuple[float, float] = (0.0, 0.0)) -> Mapping[str, float]:
-    return dict(zip(NAMES, (*shares, *lasting), strict=True))
+def _shares(*shares: float, lasting: tuple[float, float] = (0.0, 0.0), walls: float = 0.0) -> Mapping[str, float]:
+    return dict(zip(NAMES, (*shares, *lasting, walls), strict=True))
 
 
 def _context(*shares: float) -> Mapping[int, float]:
@@ -24,10 +24,11 @@ class Phase:
 
     groups: group of latents (see `latents.GROUPS`) -> its share of the batches.
     context: number of known latent frames at the start -> its share of the examples; 5 latent frames are 17 frames.
-    straight: the share of clips of the kind `straight`.
+    straight: the share of clips of the kind `straight`, in groups that have such clips.
     keyed: True if some examples have an end image or a known clip at their end (a suffix clip).
     moving_weight: the least weight in the loss of a latent cell in a clip with a moving camera. Apart from that, a cell
         has the weight 4 if it shows the object, and 1 otherwise.
+    near: the share of examples with a noise level of 0.96 or more, at which the model decides where an object goes.
     """
 
     start: int = 0
@@ -38,6 +39,7 @@ class Phase:
     straight: float = 0.9
     keyed: bool = False
     moving_weight: float = 0.0
+    near: float = 0.4
 
 
 def _phases() -> tuple[Phase, ...]:
@@ -54,7 +56,9 @@ def _phases() -> tuple[Phase, ...]:
     shares = _shares(0.18, 0.10, 0.04, 0.03, 0.01, 0.01, 0.03, lasting=(0.46, 0.14))
     context = _context(0.04, 0.05, 0.02, 0.03, 0.06, 0.34, 0.06, 0.40)
     lasting = replace(polish, start=4900, groups=shares, context=context, straight=0.3)
-    return plain, windowed, wide, longer, steered, polish, lasting
+    shares = _shares(0.11, 0.06, 0.02, 0.02, 0.01, 0.01, 0.02, lasting=(0.22, 0.05), walls=0.48)
+    walls = replace(lasting, start=6650, groups=shares, straight=0.5, near=0.65)
+    return plain, windowed, wide, longer, steered, polish, lasting, walls
 
 
 PHASES = _phases()

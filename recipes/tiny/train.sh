@@ -11,7 +11,7 @@ python -m recipes.tiny.vae decoder --resume &
 decoder=$!
 $pair recipes.tiny.transformer main --resume
 $pair recipes.tiny.transformer polish --resume
-python -m recipes.tiny.transformer lasting --resume
+for stage in lasting walls; do python -m recipes.tiny.transformer "$stage" --resume; done
 wait "$decoder"
 python -m recipes.tiny.upsampler --resume
 python -m recipes.tiny.export

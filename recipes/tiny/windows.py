@@ -17,7 +17,10 @@ TOKENS = 2304
 SHORT_WINDOW = 7
 LONG_FRAMES = 121
 """The frames of the longest windows, as in a request for the default 96 new frames. Some windows of these clips have
-13 or 19 latents."""
+9, 13 or 19 latents."""
+LASTING_LENGTHS, WALLS_LENGTHS = (0.0, 0.1, 0.2, 0.7), (0.35, 0.2, 0.2, 0.25)
+"""The shares of windows of 9, 13, 19 and 31 latents in the clips of `LONG_FRAMES`: in the groups `lasting`, and in the
+group `walls`, where many short windows show many bounces."""
 SUFFIX_LATENTS = 5
 SUFFIX_PREFIX = 2
 """The number of latents at the start of a suffix clip (a known clip at the window's end) that are extra tokens. The
@@ -146,7 +149,7 @@ class Windows:
         if shape.layout == "suffix":
             window = self._ended(window, table, shape, members, own)
         dice = torch.Generator().manual_seed(own.randrange(1 << 40))
-        sigma = noise_levels(size, dice, 0.93 if shape.group.scale == 2 else 1.0)
+        sigma = noise_levels(size, dice, 0.93 if shape.group.scale == 2 else 1.0, now.near)
         soft = 0.15 if shape.layout == "plain" else 0.0
         x, target, sigmas, learnt = noised(window.clean, window.known, sigma, soft, dice)
         ids, mask = text.tokens(self.words, [text.vary(table["prompts"][i], own) for i in members])
@@ -162,14 +165,15 @@ class Windows:
             layout = rng.choices(layouts, (0.80, 0.12, 0.08))[0]
         count = configs.num_latents(group.window)
         if group.window == LONG_FRAMES:
-            count = rng.choices((13, 19, count), (0.1, 0.2, 0.7))[0]
+            count = rng.choices((9, 13, 19, count), WALLS_LENGTHS if name == "walls" else LASTING_LENGTHS)[0]
         elif layout == "plain" and group.scale == 1:
             count = rng.choices((SHORT_WINDOW, count), (0.15, 0.85))[0]
         fps = rng.choice(FRAME_RATES) if rng.random() < 0.1 else configs.FPS
         return Shape(group, layout, count, fps)
 
     def _member(self, shape: Shape, rng: random.Random, straight: float) -> int:
-        pool = self.members[shape.group.name, rng.random() < straight]
+        chosen = rng.random() < straight
+        pool = self.members[shape.group.name, chosen] or self.members[shape.group.name, not chosen]
         while True:
             i = rng.choice(pool)
             if shape.layout == "plain" or i < shape.group.keyed:
@@ -219,17 +223,18 @@ class Windows:
         return ended.preceded(suffix[:, :SUFFIX_PREFIX], starts(SUFFIX_PREFIX, shape.group.suffix_at))
 
 
-def noise_levels(count: int, dice: torch.Generator, ceiling: float) -> torch.Tensor:
+def noise_levels(count: int, dice: torch.Generator, ceiling: float, near: float) -> torch.Tensor:
     """Returns random noise levels of `count` clips, `[count]`. Most are near 1, where most sampling steps are.
 
     ceiling: the highest level. It is below 1 for clips of double size, which only second passes work on.
+    near: the share of levels of 0.96 or more, with a ceiling of 1. Three eighths of them are exactly 1.
     """
     if ceiling < 1:
         return torch.sigmoid(torch.randn(count, generator=dice) * 1.2 + 0.9).clamp(max=ceiling)
     level = torch.sigmoid(torch.randn(count, generator=dice) * 1.2 + 1.2)
-    near = 0.96 + 0.04 * torch.rand(count, generator=dice)
+    high = 0.96 + 0.04 * torch.rand(count, generator=dice)
     fate = torch.rand(count, generator=dice)
-    return torch.where(fate < 0.15, torch.ones(count), torch.where(fate < 0.40, near, level))
+    return torch.where(fate < 0.375 * near, torch.ones(count), torch.where(fate < near, high, level))
 
 
 def noised(

@@ -48,7 +48,7 @@ PLANS = {
 """Stage -> its plan."""
 BLIND = dict(enumerate((0.16, 0.17, 0.03, 0.06, 0.08, 0.44, 0.03, 0.03)))
 LASTING = Mix(
-    groups=dict(zip(NAMES, (0.18, 0.11, 0.03, 0.03, 0.01, 0.01, 0.03, 0.46, 0.14), strict=True)),
+    groups=dict(zip(NAMES, (0.18, 0.11, 0.03, 0.03, 0.01, 0.01, 0.03, 0.46, 0.14, 0.0), strict=True)),
     context=dict(enumerate((0.04, 0.05, 0.02, 0.04, 0.05, 0.34, 0.05, 0.41))),
     straight=0.3,
     mute=0.12,

@@ -26,7 +26,7 @@ SUFFIX_LATENTS = 4
 
 
 def _groups() -> Mapping[str, float]:
-    return dict(zip(NAMES, (0.50, 0.27, 0.06, 0.06, 0.03, 0.03, 0.05, 0.0, 0.0), strict=True))
+    return dict(zip(NAMES, (0.50, 0.27, 0.06, 0.06, 0.03, 0.03, 0.05, 0.0, 0.0, 0.0), strict=True))
 
 
 def _context() -> Mapping[int, float]:
