@@ -56,8 +56,8 @@ def _phases() -> tuple[Phase, ...]:
     shares = _shares(0.18, 0.10, 0.04, 0.03, 0.01, 0.01, 0.03, lasting=(0.46, 0.14))
     context = _context(0.04, 0.05, 0.02, 0.03, 0.06, 0.34, 0.06, 0.40)
     lasting = replace(polish, start=4900, groups=shares, context=context, straight=0.3)
-    shares = _shares(0.11, 0.06, 0.02, 0.02, 0.01, 0.01, 0.02, lasting=(0.22, 0.05), walls=0.48)
-    walls = replace(lasting, start=6650, groups=shares, straight=0.5, near=0.65)
+    shares = _shares(0.19, 0.10, 0.03, 0.02, 0.01, 0.01, 0.02, lasting=(0.18, 0.04), walls=0.40)
+    walls = replace(lasting, start=6650, groups=shares, straight=0.6, near=0.6)
     return plain, windowed, wide, longer, steered, polish, lasting, walls
 
 

@@ -27,7 +27,7 @@ PLANS = {
     "main": Plan(((4300, 2200),), muon=6e-3, adam=2e-3, warmup=60, weight_decay=0.02, ema=0.997),
     "polish": Plan(((600, 600),), muon=3e-3, adam=1e-3, warmup=20, weight_decay=0.02, ema=0.99),
     "lasting": Plan(((1750, 550),), muon=3e-3, adam=1e-3, warmup=40, weight_decay=0.02, ema=0.995),
-    "walls": Plan(((1300, 500),), muon=3e-3, adam=1e-3, warmup=40, weight_decay=0.02, ema=0.995),
+    "walls": Plan(((6900, 3200),), muon=4e-3, adam=1.3e-3, warmup=40, weight_decay=0.02, ema=0.995),
 }
 """The stages in order. Each continues from the averaged weights of the one before."""
 FILES = {stage: f"transformer_{stage}.pt" for stage in PLANS}
