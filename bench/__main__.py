@@ -18,6 +18,7 @@ BENCHES = (
     "five_extensions",
     "threads",
     "queue",
+    "sharing",
     "server",
     "health",
 )
