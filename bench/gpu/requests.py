@@ -2,21 +2,26 @@
 for the same work."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
+from threading import Event, Lock
 from typing import Any
 
 import torch
 
 from bench.gpu.device import StageClock, empty_memory, peak_gb, reset_peak, seconds_of, synchronise
 from bench.gpu.figures import Figure, Figures
-from bench.gpu.idle import busy_spans, by_stage, gaps
+from bench.gpu.idle import Span, busy_spans, by_stage, gaps
 from bench.gpu.jobs import CASES, Bench, Case
 from bench.gpu.pipelines import PIPELINES, task
 from bench.gpu.true_size import ADAPTER_RANK, write_adapter
 from longtake.runner import Runner
+from longtake.threads import Pool
+from longtake.turn import Turn
+from longtake.video import OnProgress
 
 IDLE = ("0.9.8",)
 """The cases of which it is also measured how long the device does nothing in a small request."""
@@ -37,7 +42,12 @@ def measure(bench: Bench, figures: Figures) -> None:
 
 def _first_and_warm(bench: Bench, figures: Figures, case: Case) -> None:
     first, warm = f"{case.name}: first request after start", f"{case.name}: warm request"
-    idle = [f"{case.name}: the device idles in a warm request at 480p"] if case.name in IDLE else []
+    idle: dict[str, Callable[[Bench, Case, Runner], Figure]] = {}
+    if case.name in IDLE:
+        idle = {
+            f"{case.name}: the device idles in a warm request at 480p": _idle,
+            f"{case.name}: the device idles in three warm requests at 480p, in a slot": _idle_in_a_row,
+        }
     if not figures.lack(first, warm, *idle):
         return
     is_continued = not figures.lack(first)
@@ -50,8 +60,9 @@ def _first_and_warm(bench: Bench, figures: Figures, case: Case) -> None:
 
         figures.add(first, lambda: request(bench, case, runner))
         figures.add(warm, second)
-        for name in idle:
-            figures.add(name, lambda: _idle(bench, replace(case, named={"resolution": "480p"}), runner))
+        for name, measured in idle.items():
+            small = replace(case, named={"resolution": "480p"})
+            figures.add(name, partial(measured, bench, small, runner))
     empty_memory()
 
 
@@ -124,6 +135,69 @@ def _idle(bench: Bench, case: Case, runner: Runner) -> Figure:
         "overlapping is worth at most, times": seconds / (seconds - idle_s),
     }
     return Figure(idle_s, details=details)
+
+
+class _TimedTurn(Turn):
+    """A turn on the device that records its begin and end on the clock `perf_counter`.
+
+    spans: gets the begin and the end.
+    device: the lock of the device.
+    is_soon_free: set when the turn soon ends.
+    """
+
+    def __init__(self, spans: list[Span], device: Lock, is_soon_free: Event) -> None:
+        super().__init__(device, lambda state: is_soon_free.set() if state == "soon free" else None)
+        self._spans = spans
+        self._began_at: float | None = None
+
+    def begin(self, on_progress: OnProgress) -> None:
+        super().begin(on_progress)
+        self._began_at = time.perf_counter()
+
+    def end(self) -> None:
+        if self._began_at is not None:
+            self._spans.append((self._began_at, time.perf_counter()))
+            self._began_at = None
+        super().end()
+
+
+def _idle_in_a_row(bench: Bench, case: Case, runner: Runner) -> Figure:
+    """Measures how long the device does nothing in three requests that a slot carries out one after the other.
+
+    The next request is prepared when the device is soon free, and the video of the last one is written meanwhile.
+
+    The time before the first turn on the device and after the last one is not counted.
+    """
+    device, turns = Lock(), list[Span]()
+
+    def one(number: int, is_soon_free: Event) -> None:
+        turn = _TimedTurn(turns, device, is_soon_free)
+        try:
+            with bench.job(case) as job:
+                runner.run(job, bench.folder / f"row-{number}.mp4", turn=turn)
+        finally:
+            is_soon_free.set()
+            turn.end()
+
+    def work() -> None:
+        with Pool(3) as pool:
+            running = []
+            for number in range(3):
+                is_soon_free = Event()
+                running.append(pool.submit(one, number, is_soon_free))
+                is_soon_free.wait()
+            for request in running:
+                request.result()
+
+    busy, _ = busy_spans(bench.machine, work)
+    begin, end = turns[0][0], turns[-1][1]
+    found = gaps([span for span in busy if span[1] > begin and span[0] < end], (begin, end))
+    details: dict[str, Any] = {
+        "of seconds": end - begin,
+        "between two turns": [after[0] - before[1] for before, after in pairwise(turns)],
+        "longest": sorted((stop - start for start, stop in found), reverse=True)[:8],
+    }
+    return Figure(sum(stop - start for start, stop in found), details=details)
 
 
 def _pipeline(bench: Bench, case: Case) -> Figure:

@@ -91,6 +91,9 @@ def test_each_request_is_measured_with_its_stages(tmp_path: Path) -> None:
     idle = figures["0.9.8: the device idles in a warm request at 480p"]
     assert 0 < idle.seconds < idle.details["of seconds"]
     assert sum(idle.details["by stage"].values()) == pytest.approx(idle.seconds)
+    row = figures["0.9.8: the device idles in three warm requests at 480p, in a slot"]
+    assert len(row.details["between two turns"]) == 2
+    assert all(0 <= seconds < row.details["of seconds"] for seconds in row.details["between two turns"])
     assert "2.3: warm request" in table(out)
 
 
@@ -126,6 +129,7 @@ def test_a_warm_request_follows_another_one_also_after_a_stop(tmp_path: Path, mo
     monkeypatch.setattr(requests, "request", noted)
     monkeypatch.setattr(requests, "_pipeline", lambda bench, case: Figure(1.0))
     monkeypatch.setattr(requests, "_idle", lambda bench, case, runner: Figure(1.0))
+    monkeypatch.setattr(requests, "_idle_in_a_row", lambda bench, case, runner: Figure(1.0))
     figures = Figures(None, {})
     figures.add("0.9.8: first request after start", lambda: Figure(1.0))
     requests.measure(Bench(Machine.here(quick=True), tmp_path), figures)
