@@ -22,7 +22,7 @@ from diffusers import LTX2VideoTransformer3DModel, LTXVideoTransformer3DModel
 from longtake.families.ltx2.tracks import PlacedLatents, audio_track, video_track
 from longtake.families.ltxv.guidance import velocity
 from longtake.models import audiovisual, t5, video_transformer
-from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, velocities
+from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, Stream, velocities
 from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_latents
 
 FRAMES, CONTEXT = 145, 25
@@ -64,13 +64,11 @@ def ltx2(*, here: bool) -> Evaluation:
     video = video_track(Grid(8, 32, RATE), SHAPE, [PlacedLatents(context, 0, 1.0)])
     audio = audio_track(torch.randn(1, count, 128), audio_before(count, CONTEXT / RATE), 1.0, audio_bounds(count))
     prompt = EncodedPrompt(torch.randn(1, 256, 4096), torch.randn(1, 256, 2048))
-    tokens = {"video": video.clean, "audio": audio.clean}
+    tokens: dict[Stream, torch.Tensor] = {"video": video.clean, "audio": audio.clean}
     if here:
         audiovisual.attach(model)
         positioned = PositionedTracks.of(model, {"video": video, "audio": audio})
-        return lambda: velocities(
-            model, positioned, {"video": video.clean, "audio": audio.clean}, 0.7, [Prediction(prompt)], ()
-        )
+        return lambda: velocities(model, positioned, tokens, 0.7, [Prediction(prompt)], ())
     return lambda: model(
         hidden_states=tokens["video"],
         audio_hidden_states=tokens["audio"],

@@ -28,7 +28,7 @@ class Phase:
     keyed: True if some examples have an end image or a known clip at their end (a suffix clip).
     moving_weight: the least weight in the loss of a latent cell in a clip with a moving camera. Apart from that, a cell
         has the weight 4 if it shows the object, and 1 otherwise.
-    near: the share of examples with a noise level of 0.96 or more, at which the model decides where an object goes.
+    near: the share of examples whose noise level is drawn from 0.96 to 1, where the model decides where an object goes.
     """
 
     start: int = 0

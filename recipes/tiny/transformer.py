@@ -3,7 +3,8 @@
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny.transformer main
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny.transformer polish
 
-The stage `polish` continues from the averaged weights of `main`, with its own learning rates.
+The stages are `main`, `polish`, `lasting` and `walls`. Each continues from the averaged weights of the one before, with
+its own learning rates. The last two need no `torchrun`: they run in one process.
 """
 
 import math

@@ -227,7 +227,8 @@ def noise_levels(count: int, dice: torch.Generator, ceiling: float, near: float)
     """Returns random noise levels of `count` clips, `[count]`. Most are near 1, where most sampling steps are.
 
     ceiling: the highest level. It is below 1 for clips of double size, which only second passes work on.
-    near: the share of levels of 0.96 or more, with a ceiling of 1. Three eighths of them are exactly 1.
+    near: the share of levels that are drawn from 0.96 to 1, with a ceiling of 1. Three eighths of them are exactly 1.
+        A few of the other levels are in this range, too.
     """
     if ceiling < 1:
         return torch.sigmoid(torch.randn(count, generator=dice) * 1.2 + 0.9).clamp(max=ceiling)

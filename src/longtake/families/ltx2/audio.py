@@ -68,8 +68,10 @@ def decode_sound(audio_vae: Any, vocoder: Any, tokens: Tensor, length: int | Non
 
 @contextmanager
 def _exact_convolutions() -> Iterator[None]:
-    """Context manager: inside its block, convolutions on a CUDA GPU do not round float32 to TF32, which torch lets them
-    do otherwise. TF32 has 11 bits, as float16."""
+    """Context manager: inside its block, convolutions on a CUDA GPU do not round float32 to TF32.
+
+    By default torch lets them do so. TF32 has as many significant bits as float16: 11 instead of 24.
+    """
     cudnn: Any = torch.backends.cudnn
     before = cudnn.conv.fp32_precision
     cudnn.conv.fp32_precision = "ieee"

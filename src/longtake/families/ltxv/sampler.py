@@ -101,7 +101,7 @@ def trajectory(
     """
     start, mask, levels = sequence.tokens, sequence.mask, setup.levels
     tokens, held = start, (mask > 1 - EPSILON)[..., None]
-    strengths = TokenLevels.of(mask)
+    strengths = TokenLevels.of(mask)  # once for all steps: tokens of equal strength have equal noise levels
     known: list[tuple[float, Tensor]] = []
     ends = torch.cat([levels[1:], levels.new_zeros(1)])
     is_disturbed = setup.conditioning_noise > 0 and bool(held.any())  # asked once, because a GPU must be waited for
