@@ -1,9 +1,13 @@
 """Jobs that use one device one after the other."""
 
 import threading
+from typing import Any
 
 import pytest
 
+from longtake.models.registry import card
+from longtake.runner import Runner
+from longtake.settings import settings
 from longtake.turn import Turn, TurnState
 from longtake.video import Progress, ignore_progress
 
@@ -26,12 +30,13 @@ def test_a_job_waits_until_the_other_has_ended_its_turn() -> None:
 
 
 def test_a_turn_begins_and_ends_once() -> None:
-    """A job that is tried again keeps its turn."""
+    """A job that is tried again keeps its turn, and the device is no longer soon free."""
     device, states = threading.Lock(), list[TurnState]()
     turn = Turn(device, states.append)
     turn.begin(ignore_progress)
+    turn.watched(ignore_progress)(Progress("sampling", 3, 4))
     turn.begin(ignore_progress)
-    assert states == ["uses"]
+    assert states == ["uses", "soon free", "uses"]
     turn.end()
     turn.end()
     assert not device.locked()
@@ -67,3 +72,19 @@ def test_the_device_is_soon_free_when_the_last_step_of_the_last_pass_begins() ->
     report(last)
     assert states == ["soon free"]
     assert passed == [*early, last]
+
+
+def test_a_model_that_another_job_releases_while_it_is_looked_up_is_used() -> None:
+    """A job that runs out of memory after its turn releases the model, which another job may just get."""
+    wanted = card("ltxv-tiny")
+
+    class Model:
+        @property
+        def card(self) -> Any:
+            runner.release()
+            return wanted
+
+    model: Any = Model()
+    runner = Runner(settings(), load_model=lambda *_: model)
+    assert runner.load(wanted) is model
+    assert runner.load(wanted) is model

@@ -115,7 +115,9 @@ def load_installed(card: ModelCard, settings: Settings, on_progress: OnProgress)
 
 
 class Runner:
-    """Runs jobs one at a time. It keeps the loaded model and the adapters that were read last in memory for later jobs.
+    """Runs jobs. It keeps the loaded model and the adapters that were read last in memory for later jobs.
+
+    Several threads may run jobs at the same time if the jobs share the device's lock (see `Turn`).
 
     `settings`: the settings of the process, such as the device and the size of the adapter cache. Where they name a
         number of threads, torch uses that many in the whole process.
@@ -143,13 +145,15 @@ class Runner:
         Raises BadCheckpoint if parts of the model are missing or do not fit. Raises NotSupported if the device is not
         available.
         """
-        if self._model is None or self._model.card != card:
+        model = self._model  # another thread, whose job runs out of memory after its turn, may release it meanwhile
+        if model is None or model.card != card:
+            model = None  # so that nothing refers to another model any more
             if self._model is not None:
                 self.release()
             on_progress(Progress("load", 0, 1))
             with current_gpu(choose_device(self._settings)):
-                self._model = self._load_model(card, self._settings, on_progress)
-        return self._model
+                model = self._model = self._load_model(card, self._settings, on_progress)
+        return model
 
     def release(self) -> None:
         """Frees the memory of the loaded model, if there is one."""

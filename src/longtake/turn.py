@@ -37,22 +37,21 @@ class Turn:
         self.is_shared = device is not None
         """True if other jobs may wait for the device."""
         self._device = device or threading.Lock()
+        self.is_mine = False
+        """True if the turn has begun and not ended."""
         self._on_state = on_state
-        self._is_mine = False
 
     def begin(self, on_progress: OnProgress) -> None:
-        """Waits until no other job uses the device. Does nothing if the turn has begun and not ended.
+        """Waits until no other job uses the device. A job that is tried again in its turn keeps the device.
 
         `on_progress`: called again and again while the job waits. It may raise an exception to end the waiting.
         """
-        if self._is_mine:
-            return
-        if not self._device.acquire(blocking=False):
+        if not self.is_mine and not self._device.acquire(blocking=False):
             self._on_state("waits")
             on_progress(_WAITING)
             while not self._device.acquire(timeout=_POLL_S):
                 on_progress(_WAITING)
-        self._is_mine = True
+        self.is_mine = True
         self._on_state("uses")
 
     def watched(self, on_progress: OnProgress) -> OnProgress:
@@ -72,6 +71,6 @@ class Turn:
 
         Before that, the job must free its memory on the device.
         """
-        if self._is_mine:
-            self._is_mine = False
+        if self.is_mine:
+            self.is_mine = False
             self._device.release()

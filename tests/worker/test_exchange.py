@@ -1,10 +1,13 @@
 """When a silent worker process counts as stalled because of a request."""
 
 import math
+import time
 from typing import Any
 
+from longtake.settings import Settings
 from longtake.worker.exchange import Exchange
-from longtake.worker.messages import DeviceUse, Planned, Proceed, Watched
+from longtake.worker.messages import CancelRequested, DeviceUse, Interrupted, Planned, Proceed, Watched
+from longtake.worker.supervisor import Supervisor
 
 
 class Process:
@@ -48,3 +51,32 @@ def test_messages_of_the_process_and_to_it_are_signs_of_life_but_no_question_for
     times.append(exchange.stalls_at)
     assert times[0] == times[1] < times[2] < times[3]
     assert exchange.receive(0) is None
+
+
+def test_the_turn_on_the_device_begins_with_a_new_time_to_stall() -> None:
+    """Also for a thread that asks in the moment in which the state changes."""
+    times = list[float]()
+
+    class Watching(Exchange):
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, value)
+            if name == "device_state" and value == "uses":
+                times.append(self.stalls_at)
+
+    exchange = Watching(None, "r", 60.0, lambda _: None)
+    exchange.put(DeviceUse("waits"))
+    has_waited_at = time.monotonic()
+    exchange.put(DeviceUse("uses"))
+    assert times[0] >= has_waited_at + 60
+
+
+def test_closing_an_earlier_exchange_leaves_the_one_of_a_request_that_was_claimed_again() -> None:
+    supervisor = Supervisor("slot", "cpu", (), Settings())
+    earlier, later = supervisor.open("r"), supervisor.open("r")
+    assert later.receive(0) == Interrupted()  # no process runs
+    supervisor.close(earlier)
+    supervisor.cancel("r")
+    assert later.receive(0) == CancelRequested()
+    supervisor.close(later)
+    supervisor.cancel("r")
+    assert later.receive(0) is None

@@ -72,7 +72,9 @@ class Exchange:
         """Delivers a message to the attempt. May be called from any thread."""
         match message:
             case DeviceUse(state):
-                self.device_state, self._active_at = state, time.monotonic()
+                # In this order, because the attempt's thread may ask for `stalls_at` between the two.
+                self._active_at = time.monotonic()
+                self.device_state = state
             case _:
                 self._mailbox.put(message)
 

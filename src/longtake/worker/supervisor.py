@@ -120,7 +120,9 @@ class Supervisor:
     def close(self, exchange: Exchange) -> None:
         """Drops further messages about the request. May be called from any thread."""
         with self._lock:
-            self._exchanges.pop(exchange.request_id, None)
+            # A request that went back to the queue may have been claimed again, and then has a new exchange.
+            if self._exchanges.get(exchange.request_id) is exchange:
+                del self._exchanges[exchange.request_id]
 
     def has_messages(self) -> bool:
         return not self._mailbox.empty()
