@@ -47,8 +47,9 @@ that it goes on; if it leaves the second share or more, the doubt is not less th
 TEST_CHOICE = 8.0
 """How clearly the best share of the steady motion is preferred: one with an error 1/8 greater has 1/e of its weight."""
 
-GROUND_FRAMES = 60
-"""The number of new frames after which the continued motion of the ground has 1/e of its speed."""
+GROUND_FRAMES = (150, 60)
+"""The number of new frames after which the continued motion of the ground has 1/e of its speed: where there is no doubt
+that it goes on, and where it is doubtful."""
 
 OBJECT_FRAMES = 16
 """The same number for the motion of objects that the source does not prove, before it is reduced by bending."""
@@ -200,7 +201,7 @@ class SourceMotion:
         last = len(self.swing) - 1
         turn = (distance + 1) % max(2 * last, 1)
         object_steps = self.object_frames * (1 - np.exp(-np.float32(distance + 1) / self.object_frames))
-        steady = self.steady.way(_ground_steps(distance), object_steps[..., None])
+        steady = self.steady.way(self._ground_steps(distance), object_steps[..., None])
         way: Field = steady + self.swing[min(turn, 2 * last - turn)]
         return way
 
@@ -214,9 +215,14 @@ class SourceMotion:
 
         distance: the number of new frames between the source and the new frame.
         """
-        way, steps = self.way(distance), np.float32(_ground_steps(distance))
+        way, steps = self.way(distance), np.float32(self._ground_steps(distance))
         moved = _arrived(np.dstack([way, self.steady.steadiness, self.steady.reach]), way, self.steady.ground * steps)
         return moved[..., :2], moved[..., 2], moved[..., 3] * steps
+
+    def _ground_steps(self, distance: int) -> float:
+        """Returns how many steps of the source the ground has moved on in the new frame after `distance` others."""
+        frames = _ground_frames(self.doubt)
+        return frames * (1 - math.exp(-(distance + 1) / frames))
 
     def speed(self, weights: NDArray[np.float32]) -> float:
         """Returns the mean length in pixels of a step of the new frames. `weights` [h, w] are those of the pixels."""
@@ -227,13 +233,13 @@ class SourceMotion:
 def _lasting(steady: SteadyMotion, proven: NDArray[np.float32], doubt: float) -> NDArray[np.float32]:
     """Returns the number of new frames after which each pixel's motion relative to the ground has 1/e of its speed.
 
-    The result is [h, w], at most GROUND_FRAMES. It is less where the motion bends the picture.
+    The result is [h, w], at most that of the ground. It is less where the motion bends the picture.
 
     proven: the share of each pixel's motion that the source proves, [h, w].
-    doubt: 0..1. With 0, the result is GROUND_FRAMES everywhere.
+    doubt: 0..1. With 0, the result is that of the ground everywhere.
     """
-    unproven = np.float32(doubt) * (1 - proven**PROOF)
-    straight = GROUND_FRAMES + unproven * (OBJECT_FRAMES - GROUND_FRAMES)
+    unproven, ground = np.float32(doubt) * (1 - proven**PROOF), _ground_frames(doubt)
+    straight = ground + unproven * (OBJECT_FRAMES - ground)
     lasting = 1 / (1 / straight + np.float32(doubt) * _bending(steady) / MAX_BENDING)
     return lasting.astype(np.float32)
 
@@ -252,9 +258,10 @@ def _bending(steady: SteadyMotion) -> NDArray[np.float32]:
     return most
 
 
-def _ground_steps(distance: int) -> float:
-    """Returns how many steps of the source the ground has moved on in the new frame after `distance` others."""
-    return GROUND_FRAMES * (1 - math.exp(-(distance + 1) / GROUND_FRAMES))
+def _ground_frames(doubt: float) -> float:
+    """Returns the number of new frames after which the ground has 1/e of its speed. `doubt` is 0..1."""
+    sure, doubtful = GROUND_FRAMES
+    return 1 / ((1 - doubt) / sure + doubt / doubtful)
 
 
 def _smooth_steps(
