@@ -88,8 +88,8 @@ def test_a_process_finishes_one_video_and_an_interrupt_ends_the_next_without_a_f
     ]
     until_sampling = [
         "Loading the libraries",
-        "Loading the model",
         "Reading the source",
+        "Loading the model",
         "Reading the prompt",
         "Encoding the frames to continue",
         "Sampling new frames",

@@ -21,7 +21,7 @@ def test_a_request_of_four_windows_has_one_line_for_each_stage_and_window() -> N
             for step in range(15):
                 log.report(_report(Progress(stage, step, 15, window, 4, 1 + step // 8, 2)))
     messages = [line.message for line in log.lines]
-    assert len(set(messages)) == len(messages) == len(STAGES) - 2 + 4 <= 14
+    assert len(set(messages)) == len(messages) == len(STAGES) - 2 + 4 <= 15
     assert STAGES["encode"] not in messages
     assert [message for message in messages if "window" in message] == [
         f"Sampling new frames, window {window} of 4" for window in range(1, 5)

@@ -90,7 +90,7 @@ def _evaluate(card: LTXVCard, transformer: Any, device: torch.device, dtype: tor
     text = torch.zeros(1, card.prompt_tokens, config.caption_channels, device=device, dtype=dtype)
     prompt = EncodedPrompt(text, torch.ones(1, card.prompt_tokens, device=device, dtype=dtype))
     tokens = torch.zeros(1, WARM_UP_TOKENS, config.in_channels, device=device)
-    coords, index = torch.zeros(1, 3, WARM_UP_TOKENS, device=device), torch.arange(WARM_UP_TOKENS, device=device) % 2
+    coords, index = torch.zeros(1, 3, WARM_UP_TOKENS, device=device), (torch.arange(WARM_UP_TOKENS) % 2).to(device)
     levels = TokenLevels(torch.tensor([0.0, 0.5], device=device), index)
     velocity(transformer, tokens, levels, coords, prompt)
     profile = PROFILES[card.guidance]
