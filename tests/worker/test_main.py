@@ -1,10 +1,12 @@
 """The real worker process on the embedded models, driven by its messages."""
 
 import errno
+import gc
 import hashlib
 import os
 import socket
 import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
@@ -30,11 +32,13 @@ from longtake.models.lora_check import Transports
 from longtake.outbound import PublicTransport
 from longtake.settings import Settings
 from longtake.storage.local import LocalBlobs
-from longtake.worker import outcomes
+from longtake.video import ignore_progress
+from longtake.worker import main, outcomes
 from longtake.worker.channel import Channel
-from longtake.worker.main import carry_out, first_model, make_runner, read_input, reporting_failures
+from longtake.worker.main import answer, carry_out, first_model, make_runner, read_input, reporting_failures
 from longtake.worker.messages import (
     Cancel,
+    DeviceUse,
     Done,
     Failed,
     FileFound,
@@ -344,3 +348,36 @@ def test_the_fault_of_a_request_is_its_outcome_although_the_machine_failed(wrong
         except OSError as error:
             raise wrong from error
     assert sent.messages == [Failed.of(wrong)]
+
+
+def test_a_failed_request_frees_its_memory_before_its_turn_on_the_device_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if its error refers to itself, as one that a thread has kept."""
+    kept, is_freed, sent = list[weakref.ref[LongtakeError]](), list[bool](), list[Any]()
+
+    class Device:
+        def acquire(self, *, blocking: bool) -> bool:
+            return blocking is False
+
+        def release(self) -> None:
+            is_freed.append(kept[0]() is None)
+
+    def fail(*arguments: Any) -> Done:
+        arguments[-1].begin(ignore_progress)
+        error = LongtakeError("The encoder failed.")
+        kept.append(weakref.ref(error))
+        raise error  # its traceback refers to this function, which refers to it
+
+    class Requests:
+        def send(self, message: Any) -> None:
+            sent.append(type(message))
+
+    unused: Any = None
+    requests: Any = Requests()
+    device: Any = Device()
+    monkeypatch.setattr(main, "carry_out", fail)
+    gc.disable()
+    try:
+        answer(unused, requests, unused, unused, unused, device)
+    finally:
+        gc.enable()
+    assert (sent, is_freed) == ([DeviceUse, Failed], [True])

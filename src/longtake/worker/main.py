@@ -200,6 +200,8 @@ def answer(
         with reporting_failures(channel, runner):
             channel.send(carry_out(run, channel, runner, transports, settings, turn))
     finally:
+        if turn.is_mine:  # The request has failed. Its error may refer to itself, and to tensors on the device.
+            gc.collect()
         turn.end()
 
 

@@ -35,7 +35,7 @@ class Slots:
     `settings`: the server's settings.
     `store`: the store to which results and the files of waiting requests are moved. The requests are in its database.
     `on_change`: called with a request's id after each change of the request, from a thread of this object.
-    `on_done`: called with a worker process's message `Done` after the result was stored, from the slot's thread.
+    `on_done`: called with a worker process's message `Done` after the result was stored, from a thread of a slot.
     `on_unusable`: called with a sentence, from a slot's thread, if no worker process can work on this machine.
     `command`: the program of a worker process and its arguments.
 
