@@ -44,3 +44,11 @@ def test_the_table_of_the_worker_names_its_modules() -> None:
     modules = {path.stem for path in (ROOT / "src/longtake/worker").glob("*.py")}
     assert len(named) > 10
     assert named <= modules
+
+
+def test_pictures_and_clips_are_small_together() -> None:
+    folders = (ROOT / "docs", ROOT / "examples", ROOT / "src" / "longtake" / "service" / "static")
+    kinds = {".gif", ".jpg", ".mp4", ".png", ".webm", ".webp"}
+    files = [path for folder in folders for path in folder.rglob("*") if path.suffix in kinds]
+    assert len(files) > 20
+    assert sum(path.stat().st_size for path in files) <= 4_000_000

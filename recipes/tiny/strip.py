@@ -1,6 +1,6 @@
 """Draws a picture of the model's continuations. In each pair of rows, the upper row shows the true clip.
 
-    python -m recipes.tiny.strip docs/images/tiny_strip.png
+    python -m recipes.tiny.strip docs/images/tiny_strip.webp
 
 The lower row shows the model's continuation of the same clip. Every third frame is shown. New frames have a white
 border, context frames a dark one.
@@ -59,4 +59,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     path = parser.parse_args().path
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture().quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
+    picture().save(path, quality=80, method=6)

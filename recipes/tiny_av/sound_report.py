@@ -1,6 +1,6 @@
 """Measures how the audio autoencoder and the vocoder change a sound, and draws a picture of it.
 
-    python -m recipes.tiny_av.sound_report [--picture docs/images/tiny_sound.png]
+    python -m recipes.tiny_av.sound_report [--picture docs/images/tiny_sound.webp]
 
 Sounds of scenes that are never trained on are encoded and decoded with the package's functions, and compared with the
 scenes' scores. The picture shows spectrograms up to 8 kHz: the original sounds above, the decoded ones below.
@@ -161,4 +161,4 @@ if __name__ == "__main__":
         report()
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture().quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
+        picture().save(path, quality=80, method=6)

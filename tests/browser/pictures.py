@@ -107,11 +107,9 @@ def take(tab: "Page", server: Running, picture: Callable[[str], None]) -> None:
 
 
 def save(tab: "Page", folder: Path, suffix: str, name: str) -> None:
-    """Writes what the tab shows as the file `<name>_<suffix>.png` of 256 colours, which is a third as large."""
+    """Writes what the tab shows as the file `<name>_<suffix>.webp`."""
     shot = Image.open(io.BytesIO(tab.screenshot())).convert("RGB")
-    # Without k-means, rare colours such as those of the badges and of the joint become grey.
-    few = shot.quantize(256, kmeans=1, dither=Image.Dither.FLOYDSTEINBERG)
-    few.save(folder / f"{name}_{suffix}.png", optimize=True)
+    shot.save(folder / f"{name}_{suffix}.webp", quality=65, method=6)
 
 
 if __name__ == "__main__":
