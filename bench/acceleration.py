@@ -11,13 +11,12 @@ is printed for comparison.
 import statistics
 import time
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench.example import Example, psnr
+from bench.example import Example, psnr, psnr_of_seeds
 from longtake.endpoints import Endpoint, ltx23, ltxv097
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.families.ltxv.plan import LTXVPlan
@@ -86,8 +85,7 @@ def measure(title: str, endpoint: Endpoint[Any, Any]) -> None:
             timings[level] = clock.seconds
         for level in LEVELS:
             ratios[level].append(timings["none"] / timings[level])
-    seeds = [psnr(*pair) for pair in pairwise(clips["none"])]
-    print(f"{title}: {steps} steps; another seed differs by {statistics.median(seeds):.1f} dB")
+    print(f"{title}: {steps} steps; another seed differs by {psnr_of_seeds(clips['none']):.1f} dB")
     for level in LEVELS:
         evaluated = sum(evaluates_model(step, steps, level) for step in range(steps))
         same = statistics.median(psnr(*pair) for pair in zip(clips["none"], clips[level], strict=True))

@@ -11,13 +11,12 @@ import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench.example import Example, psnr
+from bench.example import Example, psnr, psnr_of_seeds
 from longtake.endpoints import Endpoint, ltx23, ltxv097, ltxv098
 from longtake.families.family import LoadedModel
 from longtake.models import fp8
@@ -55,8 +54,7 @@ def measure(title: str, endpoint: Endpoint[Any, Any]) -> None:
         return [example.new_frames(model, plan) for plan in plans]
 
     exact = clips(example.load())
-    seeds = [psnr(*pair) for pair in pairwise(exact)]
-    print(f"{title}: another seed differs by {statistics.median(seeds):.1f} dB")
+    print(f"{title}: another seed differs by {psnr_of_seeds(exact):.1f} dB")
     for way, load in WAYS.items():
         found = [psnr(*pair) for pair in zip(clips(load(example)), exact, strict=True)]
         median, least, most = statistics.median(found), min(found), max(found)

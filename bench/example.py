@@ -1,7 +1,10 @@
 """The new frames that the embedded models generate for the example clip, for benchmarks that compare them."""
 
 import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Self
 
 import torch
@@ -69,6 +72,11 @@ class Example:
             run: PlanRun[Any, Any] = PlanRun(plan, model, here, NO_RESUME, on_progress, set_pass)
             pieces = self.endpoint.family.generate(run, plan.prompt, self.context)
             return torch.cat([chunk for piece in pieces for chunk in piece.frames])
+
+
+def psnr_of_seeds(clips: Sequence[Tensor]) -> float:
+    """Returns the median PSNR in dB between clips of neighbouring seeds."""
+    return statistics.median(psnr(*pair) for pair in pairwise(clips))
 
 
 def psnr(one: Tensor, other: Tensor) -> float:

@@ -8,6 +8,7 @@ evaluations use this package's forward pass; diffusers' own is timed, too.
 """
 
 from fractions import Fraction
+from typing import Any
 
 import torch
 from diffusers import LTX2VideoTransformer3DModel
@@ -24,6 +25,17 @@ from longtake.sampling.schedules import sigmas
 
 SHAPE = (1, 64, 16, 4, 4)
 """The shape of the latents of a 121-frame clip at 128x128 pixels: 256 tokens."""
+
+LAYOUT: dict[str, Any] = {
+    "gated_attn": True,
+    "cross_attn_mod": True,
+    "audio_gated_attn": True,
+    "audio_cross_attn_mod": True,
+    "rope_type": "split",
+    "use_prompt_embeddings": False,
+    "perturbed_attn": True,
+}
+"""The options of diffusers' transformer with which it has the layout of LTX-2.3."""
 
 STEPS = 2
 GUIDANCE = {"video": GuidanceScales(3, 1, 3, 0.85), "audio": GuidanceScales(7, 0, 3, 0.7)}
@@ -42,13 +54,7 @@ def transformer(num_layers: int = 8) -> LTX2VideoTransformer3DModel:
         audio_attention_head_dim=32,
         audio_cross_attention_dim=320,
         num_layers=num_layers,
-        gated_attn=True,
-        cross_attn_mod=True,
-        audio_gated_attn=True,
-        audio_cross_attn_mod=True,
-        rope_type="split",
-        use_prompt_embeddings=False,
-        perturbed_attn=True,
+        **LAYOUT,
     ).eval()
 
 

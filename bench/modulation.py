@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from diffusers import LTX2VideoTransformer3DModel, LTXVideoTransformer3DModel
 
+from bench.loop_ltx2 import LAYOUT
 from longtake.families.ltx2.tracks import PlacedLatents, audio_track, video_track
 from longtake.families.ltxv.guidance import velocity
 from longtake.models import audiovisual, t5, video_transformer
@@ -52,13 +53,7 @@ def ltx2(*, here: bool) -> Evaluation:
     count = audio_latents(FRAMES, RATE)
     model = random_model(
         LTX2VideoTransformer3DModel,
-        gated_attn=True,
-        cross_attn_mod=True,
-        audio_gated_attn=True,
-        audio_cross_attn_mod=True,
-        rope_type="split",
-        use_prompt_embeddings=False,
-        perturbed_attn=True,
+        **LAYOUT,
     )
     context = torch.randn(1, 128, 4, *SHAPE[3:])
     video = video_track(Grid(8, 32, RATE), SHAPE, [PlacedLatents(context, 0, 1.0)])

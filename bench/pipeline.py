@@ -31,6 +31,7 @@ from longtake.families.ltxv.plan import LTXVPlan
 from longtake.media.encode import Encoder
 from longtake.media.formats import output_format
 from longtake.media.pixels import as_rgb
+from longtake.models.parts import load_parts
 from longtake.models.registry import card
 from longtake.sampling.resume import NO_RESUME
 from longtake.settings import settings
@@ -52,24 +53,35 @@ def make_plan() -> LTXVPlan:
     return replace(plan, width=SIDE, height=SIDE, passes=(canvas,))
 
 
+def make_pipeline() -> Any:
+    """Returns diffusers' pipeline with the parts of the model as they were loaded, without this package's forward
+    pass."""
+    logging.set_verbosity_error()
+    loaded = load_parts(card("ltxv-tiny"), settings(), ignore_progress)
+    vae, encoder, transformer = (loaded.parts[name] for name in ("vae", "text_encoder", "transformer"))
+    pipeline = LTXConditionPipeline(FlowMatchEulerDiscreteScheduler(), vae, encoder, loaded.tokenizer, transformer)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def random_frames() -> Any:
+    """Returns the frames of the context, [t, H, W, 3] uint8."""
+    return np.random.default_rng(0).integers(0, 256, (CONTEXT, SIDE, SIDE, 3), np.uint8)
+
+
 def main() -> None:
     torch.set_grad_enabled(False)
-    logging.set_verbosity_error()
-    models = FAMILIES["ltxv"].load(card("ltxv-tiny"), settings(), ignore_progress)
-    pipeline = LTXConditionPipeline(
-        FlowMatchEulerDiscreteScheduler(), models.vae, models.text.encoder, models.text.tokenizer, models.transformer
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    frames = np.random.default_rng(0).integers(0, 256, (CONTEXT, SIDE, SIDE, 3), np.uint8)
+    models: Any = FAMILIES["ltxv"].load(card("ltxv-tiny"), settings(), ignore_progress)
+    pipeline, frames = make_pipeline(), random_frames()
     plan, loops = make_plan(), {"ours": [0.0], "diffusers": [0.0]}
 
     with tempfile.TemporaryDirectory() as folder:
 
         def ours() -> None:
-            loops["ours"].append(_longtake(models, plan, frames, Path(folder) / "ours.mp4"))
+            loops["ours"].append(by_longtake(models, plan, frames, Path(folder) / "ours.mp4"))
 
         def diffusers() -> None:
-            loops["diffusers"].append(_diffusers(pipeline, frames, Path(folder) / "diffusers.mp4"))
+            loops["diffusers"].append(by_diffusers(pipeline, frames, Path(folder) / "diffusers.mp4"))
 
         whole = in_turn(9, ours=ours, diffusers=diffusers)
     show(f"end to end, {SIDE}x{SIDE}, {CONTEXT} context and {TOTAL - CONTEXT} new frames, {STEPS} steps", whole)
@@ -79,7 +91,7 @@ def main() -> None:
     print(f"  ours / diffusers = {ratio(steps, 'ours', 'diffusers'):.3f} (aim: at most 1)")
 
 
-def _longtake(models: LTXVModel, plan: LTXVPlan, frames: Any, path: Path) -> float:
+def by_longtake(models: LTXVModel, plan: LTXVPlan, frames: Any, path: Path) -> float:
     """Does the job with this package. Returns the seconds from the start of the first sampling step to the start of the
     last one."""
     starts: list[float] = []
@@ -97,7 +109,7 @@ def _longtake(models: LTXVModel, plan: LTXVPlan, frames: Any, path: Path) -> flo
     return starts[-1] - starts[0]
 
 
-def _diffusers(pipeline: Any, frames: Any, path: Path) -> float:
+def by_diffusers(pipeline: Any, frames: Any, path: Path) -> float:
     """Does the job with diffusers. Returns the seconds from the end of the first sampling step to the end of the last
     one."""
     ends: list[float] = []

@@ -41,8 +41,9 @@ def slowly(*arguments):
 class Logged(Turn):
     began_at = None
     def begin(self, on_progress):
-        super().begin(on_progress)
+        has_waited = super().begin(on_progress)
         self.began_at = time.perf_counter()
+        return has_waited
     def end(self):
         if self.began_at is not None:
             print(self.began_at, time.perf_counter(), file=log, flush=True)

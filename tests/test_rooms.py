@@ -124,7 +124,6 @@ COVERED_IN = {
     "storage.legacy": "test_upgrade.py",
     "storage.local": "storage/test_blobs.py",
     "worker.attempt": "worker/test_slots.py",
-    "worker.claims": "worker/test_outages.py",
     "worker.context": "worker/test_slots.py",
     "worker.places": "worker/test_fetching.py",
     "worker.outcomes": "worker/test_slots.py",

@@ -33,9 +33,9 @@ def test_a_turn_begins_and_ends_once() -> None:
     """A job that is tried again keeps its turn, and the device is no longer soon free."""
     device, states = threading.Lock(), list[TurnState]()
     turn = Turn(device, states.append)
-    turn.begin(ignore_progress)
+    assert not turn.begin(ignore_progress)
     turn.watched(ignore_progress)(Progress("sampling", 3, 4))
-    turn.begin(ignore_progress)
+    assert not turn.begin(ignore_progress)
     assert states == ["uses", "soon free", "uses"]
     turn.end()
     turn.end()

@@ -150,9 +150,10 @@ class _TimedTurn(Turn):
         self._spans = spans
         self._began_at: float | None = None
 
-    def begin(self, on_progress: OnProgress) -> None:
-        super().begin(on_progress)
+    def begin(self, on_progress: OnProgress) -> bool:
+        has_waited = super().begin(on_progress)
         self._began_at = time.perf_counter()
+        return has_waited
 
     def end(self) -> None:
         if self._began_at is not None:

@@ -293,8 +293,10 @@ class Runner:
         job, plan, family, progress = run.job, run.job.plan, run.job.endpoint.family, run.progress
         # The source is written while the model works. If that fails, the work ends at its next report.
         watched = run.turn.watched(joiner.background.watched(progress))
-        run.turn.begin(watched)
+        has_waited = run.turn.begin(watched)
         progress.last = Progress("load", 0, 1)
+        if has_waited:
+            progress.repeat()  # so that what follows is not counted as waiting
         model = self.load(job.card, progress)
         for adapter in opened:
             progress.repeat()

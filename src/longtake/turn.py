@@ -41,18 +41,22 @@ class Turn:
         """True if the turn has begun and not ended."""
         self._on_state = on_state
 
-    def begin(self, on_progress: OnProgress) -> None:
-        """Waits until no other job uses the device. A job that is tried again in its turn keeps the device.
+    def begin(self, on_progress: OnProgress) -> bool:
+        """Waits until no other job uses the device. Returns True if the job had to wait.
+
+        A job that is tried again in its turn keeps the device.
 
         `on_progress`: called again and again while the job waits. It may raise an exception to end the waiting.
         """
-        if not self.is_mine and not self._device.acquire(blocking=False):
+        must_wait = not self.is_mine and not self._device.acquire(blocking=False)
+        if must_wait:
             self._on_state("waits")
             on_progress(_WAITING)
             while not self._device.acquire(timeout=_POLL_S):
                 on_progress(_WAITING)
         self.is_mine = True
         self._on_state("uses")
+        return must_wait
 
     def watched(self, on_progress: OnProgress) -> OnProgress:
         """Returns a callback that passes the job's reports on to `on_progress`. When the last step of sampling begins,

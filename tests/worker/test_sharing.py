@@ -11,7 +11,6 @@ import pytest
 import sqlalchemy as sa
 from pydantic_core import to_json
 
-from longtake.endpoints import ltxv098
 from longtake.queue import engine as queue
 from longtake.worker.messages import (
     Cancel,
@@ -26,7 +25,7 @@ from longtake.worker.messages import (
 from tests.database.fixtures import on_sqlite
 from tests.worker.requests import current, end_of, eventually, submission
 from tests.worker.server import Server
-from tests.worker.worker_process import CLIP, OWN_URL, Worker, worker
+from tests.worker.worker_process import BODY, CLIP, ENDPOINT, Worker, worker
 
 GATED = """
 import os, sys, time
@@ -42,17 +41,6 @@ main.shares_device = lambda settings: True
 main.main()
 """
 """The program of a worker process whose encoder waits while there is a file `closed` in the data folder."""
-
-BODY = {
-    "prompt": "a red circle moving left quickly over a green clouds background",
-    "video": {"video_url": OWN_URL, "start_frame_num": 24},
-    "num_frames": 17,
-    "resolution": "480p",
-    "aspect_ratio": "1:1",
-    "first_pass_num_inference_steps": 2,
-    "seed": 3,
-}
-ENDPOINT = ltxv098.ENDPOINT.id
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +125,8 @@ def test_waiting_for_the_device_is_no_time_of_inference(shared: Worker) -> None:
     done = watch.end("two")
     assert isinstance(done, Done)
     assert done.timings["waiting"] > 0
+    reports = [one.stage for one in watch.seen if isinstance(one, ProgressReport) and one.request_id == "two"]
+    assert reports[len(reports) - reports[::-1].index("waiting")] == "load"
     stages = sum(seconds for stage, seconds in done.timings.items() if stage not in ("inference_time", "waiting"))
     assert done.timings["inference_time"] == pytest.approx(stages, abs=0.2)
     watch.end("one")

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from longtake.endpoints import ltxv098
 from longtake.worker.messages import (
     Done,
     Failed,
@@ -20,18 +19,9 @@ from longtake.worker.messages import (
     decode_to_server,
 )
 from tests.storage.memory_blobs import MemoryBlobs, memory_blobs
-from tests.worker.worker_process import BLOB, OWN_URL, Worker, worker
+from tests.worker.worker_process import BLOB, BODY, ENDPOINT, Worker, worker
 
-ENDPOINT = ltxv098.ENDPOINT.id
-BODY = {
-    "prompt": "a red circle moving left quickly over a green clouds background",
-    "video": {"video_url": OWN_URL, "start_frame_num": 24},
-    "num_frames": 49,
-    "resolution": "480p",
-    "aspect_ratio": "1:1",
-    "first_pass_num_inference_steps": 2,
-    "seed": 3,
-}
+LONG = BODY | {"num_frames": 49}
 """A request with two windows."""
 
 
@@ -56,7 +46,7 @@ def other(blobs: MemoryBlobs, folder: Path) -> Iterator[Worker]:
 @pytest.fixture(scope="module")
 def whole(other: Worker) -> tuple[bytes, set[str | None]]:
     """The result of a request that was not interrupted, and its stages."""
-    other.run(ENDPOINT, BODY, name="whole")
+    other.run(ENDPOINT, LONG, name="whole")
     done, reports = other.end()
     assert isinstance(done, Done), done
     return done.path.read_bytes(), {report.stage for report in reports}
@@ -64,7 +54,7 @@ def whole(other: Worker) -> tuple[bytes, set[str | None]]:
 
 def kill_at(killed: Worker, stage: str, window: int | None, name: str) -> dict[str, Any] | None:
     """Runs the request until it is in the stage, and kills the process. Returns the plan, if there is one by then."""
-    killed.run(ENDPOINT, BODY, name=name)
+    killed.run(ENDPOINT, LONG, name=name)
     plan: dict[str, Any] | None = None
     assert killed.process.stdout is not None
     while line := killed.process.stdout.readline():
@@ -116,7 +106,7 @@ def test_nothing_is_lost_if_the_worker_is_killed(
     with worker(folder, blobs) as killed:
         plan = kill_at(killed, stage, window, name)
     assert (plan is None) == (stage == "prepare")
-    other.run(ENDPOINT, BODY, plan, name)
+    other.run(ENDPOINT, LONG, plan, name)
     done, reports = other.end()
     assert isinstance(done, Done), done
     assert done.path.read_bytes() == expected

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic_core import to_json
 
+from longtake.endpoints import ltxv098
 from longtake.storage.local import LocalBlobs
 from longtake.worker.messages import (
     Done,
@@ -37,6 +38,17 @@ OWN_URL = "http://anywhere:1/cdn/files/clip.mp4"
 GONE_URL = "http://anywhere:1/cdn/files/gone.mp4"
 """The URL of a file of the same server that is not stored any more."""
 BLOB = "1b2c3d4e-clip.mp4"
+ENDPOINT = ltxv098.ENDPOINT.id
+BODY = {
+    "prompt": "a red circle moving left quickly over a green clouds background",
+    "video": {"video_url": OWN_URL, "start_frame_num": 24},
+    "num_frames": 17,
+    "resolution": "480p",
+    "aspect_ratio": "1:1",
+    "first_pass_num_inference_steps": 2,
+    "seed": 3,
+}
+"""A short request of this endpoint for the example clip."""
 
 ON_MEMORY_BLOBS = """
 import sys

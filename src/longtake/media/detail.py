@@ -33,7 +33,9 @@ from longtake.media.optical_flow import (
     Pictures,
     contrast,
     length,
+    pixel_places,
     rough_flow,
+    sampled,
     small_luma,
     smoothed,
 )
@@ -101,8 +103,8 @@ def carry_detail(new_frames: Pictures, detail: Detail, distances: Sequence[int])
         way = way + ((1 - detail.motion.doubt) * (1 - steadiness) * near)[..., None] * flow
         share = trust[..., None] if detail.motion.known else np.float32(1)
         places = _places((share * flow + (1 - share) * way).astype(np.float32), size)
-        drawn = _sampled(detail.source, places)
-        added = cv2.resize(trust, size)[..., None] * (frame - _sampled(detail.rendition, places))
+        drawn = sampled(detail.source, places)
+        added = cv2.resize(trust, size)[..., None] * (frame - sampled(detail.rendition, places))
         carried[index] = np.clip(drawn + added + detail.grain.at(drawn, places, distance), 0, 1)
     return carried
 
@@ -147,18 +149,9 @@ def _places(displacement: Field, size: tuple[int, int]) -> NDArray[np.float32]:
     nearest = cv2.resize(displacement, size, interpolation=cv2.INTER_NEAREST)
     # At the edge of an object that moves over a ground, displacements between both would show what is between them.
     moved = np.where(length(smooth - nearest)[..., None] > 1, nearest, smooth) * scale
-    pixels = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
+    pixels = pixel_places(height, width)
     # Near the edges the displacement is made shorter, so that no place is outside the source's frame. Where the new
     # frame would show something that the source's frame does not have, it shows the edge of that frame, stretched.
     room = np.where(moved > 0, np.array([width - 1, height - 1], np.float32) - pixels, pixels)
     places: NDArray[np.float32] = pixels + moved * np.minimum(1, room / np.maximum(2 * np.abs(moved), 1e-6))
     return places
-
-
-def _sampled(picture: Pictures, places: NDArray[np.float32]) -> Pictures:
-    """Returns a picture [H, W, 3] made of the pixels of `picture` at `places` [H, W, 2], which are (x, y) in pixels.
-
-    Colours at places between pixels are interpolated. Beyond its edges the picture is continued by its mirror image.
-    """
-    sampled: Pictures = cv2.remap(picture, places, None, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT_101)
-    return sampled

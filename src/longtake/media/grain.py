@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.media.optical_flow import Pictures
+from longtake.media.optical_flow import Pictures, sampled
 
 GRAIN_FRAMES = 9
 """The new frames take their grain from this many frames of the source."""
@@ -83,7 +83,6 @@ class Grain:
         scale = np.float32(self.frames.shape[1] / self.ways.shape[1])
         way = cv2.remap(self.ways[number], places / scale, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         there = places + scale * way
-        frame = self.frames[number].astype(np.float32) / 255
-        other = cv2.remap(frame, there, None, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_REFLECT_101) - drawn
+        other = sampled(self.frames[number].astype(np.float32) / 255, there) - drawn
         small: Pictures = other * np.exp(-np.square(other / MAX_GRAIN).sum(axis=-1, keepdims=True))
         return small

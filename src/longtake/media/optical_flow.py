@@ -46,13 +46,26 @@ def followed(flows: Sequence[Field]) -> NDArray[np.float32]:
 
     A pixel is followed: its second displacement is that of the place where the first one has brought it, and so on.
     """
-    height, width = flows[0].shape[:2]
-    start = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
-    place, followed = start, []
+    place, followed = pixel_places(*flows[0].shape[:2]), []
     for flow in flows:
         followed.append(cv2.remap(flow, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
         place = place + followed[-1]
     return np.stack(followed)
+
+
+def pixel_places(height: int, width: int) -> NDArray[np.float32]:
+    """Returns the place (x, y) of each pixel of a picture, [height, width, 2]."""
+    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
+
+
+def sampled(picture: Pictures, places: NDArray[np.float32]) -> Pictures:
+    """Returns the pixels [h, w, 3] of a picture [H, W, 3] at `places` [h, w, 2], which are (x, y) in pixels.
+
+    Colours at places between pixels are interpolated with cubic curves. Beyond its edges the picture is continued by
+    its mirror image.
+    """
+    found: Pictures = cv2.remap(picture, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    return found
 
 
 def contrast(luma: Luma) -> NDArray[np.float32]:

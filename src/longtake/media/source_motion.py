@@ -19,7 +19,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.media.optical_flow import Field, Luma, contrast, followed, length, rough_flow, small_luma, smoothed
+from longtake.media.optical_flow import (
+    Field,
+    Luma,
+    contrast,
+    followed,
+    length,
+    pixel_places,
+    rough_flow,
+    small_luma,
+    smoothed,
+)
 
 MOTION_STEPS = 4
 """The steady motion is averaged over at most this many pairs of neighbouring frames, those next to the new frames."""
@@ -302,7 +312,7 @@ def _proven(lumas: Sequence[Luma], flows: Sequence[Field]) -> tuple[NDArray[np.f
     if steps < 2:
         return np.ones((height, width), np.float32), 0.0
     earlier = SteadyMotion.of(lumas[steps], flows[steps:])
-    pixels = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
+    pixels = pixel_places(height, width)
     shares = np.array(TEST_SHARES, np.float32)
     errors = np.zeros((len(shares), height, width), np.float32)
     for error, share in zip(errors, shares, strict=True):
@@ -328,7 +338,7 @@ def _arrived(values: NDArray[np.float32], displacement: Field, ground: NDArray[n
     ground: the same displacement (x, y) of the ground.
     """
     height, width = displacement.shape[:2]
-    goals = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1) - displacement
+    goals = pixel_places(height, width) - displacement
     # Each pixel arrives at the four places around its goal, so that an object that is stretched a little has no holes.
     x, y = (np.floor(axis).reshape(-1, 1).astype(int) for axis in (goals[..., 0], goals[..., 1]))
     x, y = x + np.array([0, 1, 0, 1]), y + np.array([0, 0, 1, 1])

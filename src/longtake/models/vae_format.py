@@ -51,7 +51,7 @@ Timing = Callable[[Any, torch.device], float]
 
 @dataclass(frozen=True)
 class FormatKey:
-    """What the choice of a format depends on.
+    """The model, the GPU and the software for which a format was chosen.
 
     model: the model's name.
     dtype: the VAE's dtype, such as "bfloat16".

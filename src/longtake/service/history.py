@@ -248,8 +248,8 @@ def _surroundings(state: ServerState, caller: Caller) -> dict[str, Any]:
     """Returns the members that the JSON objects of all lists of requests have beside the requests:
 
     waiting, running: the numbers of requests in these states that the caller may see.
-    slots: {name, pool, state} of each slot of this server. A slot (a device with its worker process) carries out one
-        request at a time; a pool is a named group of devices.
+    slots: {name, pool, state} of each slot of this server. A slot is a device with its worker process; a pool
+        is a named group of devices.
     admin: True if the caller has all rights.
     now: the current Unix time in seconds.
     """

@@ -1,6 +1,7 @@
 """The requests that one server has claimed from the queue."""
 
 import threading
+from collections import Counter
 
 import sqlalchemy as sa
 
@@ -23,7 +24,8 @@ class Claims:
         self._engine = engine
         self._lease = lease
         self._lock = threading.Lock()
-        self._request_ids: set[str] = set()
+        # Counted: a request that went back to the queue may be claimed again before its first claim is released.
+        self._request_ids = Counter[str]()
         self._may_have_lost_one = False
 
     def claim_next(self, pool: str) -> RequestRow | None:
@@ -45,13 +47,13 @@ class Claims:
                 self._may_have_lost_one = True
                 raise
             if row is not None:
-                self._request_ids.add(row.id)
+                self._request_ids[row.id] += 1
             return row
 
     def release(self, request_id: str) -> None:
         """Removes from this object a request that has ended or is back in the queue. The database is not changed."""
         with self._lock:
-            self._request_ids.discard(request_id)
+            self._request_ids -= Counter([request_id])
 
     def give_back(self, row: RequestRow) -> None:
         """Puts a claimed request back into the queue. The attempt does not count.
@@ -59,7 +61,7 @@ class Claims:
         Raises SQLAlchemy's errors if the database fails. Then the request goes back before the next claim.
         """
         with self._lock:
-            self._request_ids.discard(row.id)
+            self._request_ids -= Counter([row.id])
             earlier, self._may_have_lost_one = self._may_have_lost_one, True
             queue.return_to_queue(self._engine, row, attempt_failed=False)
             self._may_have_lost_one = earlier

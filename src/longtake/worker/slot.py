@@ -168,6 +168,7 @@ class Slot:
         if self._attempts and not may_share(row, self._context.settings):
             self._runs_next_alone = True
             self._context.claims.give_back(row)
+            self._context.on_change(row.id)  # a client may have cancelled it meanwhile
             return None
         draining = self._draining if self._attempts else None
         return Attempt(row, self._worker.open(row.id), self._context, self._stopping, draining)
