@@ -26,7 +26,7 @@ def report(stage: str, step: int, steps: int, window: int = 1, windows: int = 1)
 
 def forward() -> list[dict[str, Any]]:
     """The reports of a request with three windows, each of which is decoded and written before the next one."""
-    reports = [report(stage, 0, 1) for stage in ("context", "footage", "prompt")]
+    reports = [report(stage, 0, 1) for stage in ("context", "load", "prompt")]
     for window in range(1, WINDOWS + 1):
         reports.append(report("encode", 0, 1, window, WINDOWS))
         reports += [report("sampling", step, STEPS, window, WINDOWS) for step in range(STEPS)]
@@ -47,29 +47,33 @@ def side_by_side() -> list[dict[str, Any]]:
 
 def source_last() -> list[dict[str, Any]]:
     """The reports of a request whose new frames are written before the source."""
-    reports = [report("context", 0, 1)]
+    reports = [report("context", 0, 1), *(report("load", part, 4) for part in range(5))]
     reports += [report("sampling", step, STEPS, window, WINDOWS) for window in (1, 2, 3) for step in range(STEPS)]
     reports += [report("frames", FRAMES, FRAMES, window, WINDOWS) for window in (1, 2, 3)]
     return [*reports, report("writing", FRAMES, FRAMES), report("footage", 5, 10)]
 
 
 @pytest.mark.parametrize("reports", [forward(), side_by_side(), source_last()])
+@pytest.mark.parametrize("before_s", [0.03, 50], ids=["soon begun", "late begun"])
 def test_the_bar_never_goes_back_and_grows_with_every_part_of_the_work(
-    served: Served, tab: "Page", reports: list[dict[str, Any]]
+    served: Served, tab: "Page", reports: list[dict[str, Any]], before_s: float
 ) -> None:
+    """Before its windows, an earlier request of one window took almost no time, or about a third of its time."""
     tab.goto(f"{served.url}/server")
-    shares = tab.evaluate(
-        """async (reports) => {
-          const { estimate } = await import("/static/progress.js");
-          const { read } = estimate();
-          return reports.map((report, second) => read(report, [], second));
+    of_request, of_entry = tab.evaluate(
+        """async ([reports, beforeS]) => {
+          const { estimate, gauge } = await import("/static/progress.js");
+          const { read, setTimes } = estimate();
+          setTimes({ context: beforeS, encode: 4, sampling: 62, sound: 1, frames: 20, writing: 10 });
+          return [reports.map((report, second) => read(report, [], second)), reports.map(gauge())];
         }""",
-        reports,
+        [reports, before_s],
     )
-    assert shares == sorted(shares)
-    assert max(after - before for before, after in pairwise(shares)) < 0.15
-    assert shares[0] < 0.1
-    assert 0.95 < shares[-1] < 1
+    for shares in (of_request, of_entry):
+        assert shares == sorted(shares)
+        assert max(after - before for before, after in pairwise(shares)) < 0.15
+        assert shares[[one["stage"] for one in reports].index("sampling")] < 0.12
+        assert 0.95 < shares[-1] < 1
 
 
 def test_the_time_left_follows_the_pace_and_the_times_of_an_earlier_request(served: Served, tab: "Page") -> None:

@@ -98,6 +98,15 @@ def test_progress_moves_on_within_each_piece(vae: Any) -> None:
     assert len(set(steps)) > 4 * 3
 
 
+def test_progress_counts_only_frames_that_are_decoded(vae: Any) -> None:
+    reports: list[Progress] = []
+    list(decode_frames(vae, arriving(video(60)), 160, 237, timestep=0.05, on_progress=reports.append))
+    assert reports[0].step == 0
+    assert reports[-1].step == reports[-1].steps == 237 - (160 - 24), (
+        "24 frames before the wanted ones are decoded, too"
+    )
+
+
 def test_decoder_noise_is_the_same_in_pieces() -> None:
     latent = video(9)
     once, pieces = seeded(1), seeded(1)

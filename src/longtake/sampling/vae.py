@@ -152,6 +152,7 @@ def decode_frames(
     temporal = vae.temporal_compression_ratio
     tile, shared = TILE_FRAMES // temporal, BLEND_FRAMES // temporal
     position = max(0, first_frame // temporal - shared)
+    origin = position * temporal
     unwanted = position
     waiting: Tensor | None = None
     fading: Tensor | None = None
@@ -164,9 +165,8 @@ def decode_frames(
             # The first latent of a tile decodes to one frame. `start` is that frame's number in the video.
             start = position * temporal
             stop = last_frame if ends else start + (tile - shared) * temporal
-            on_share = partial(
-                _report_frames, on_progress, range(min(start, last_frame), min(stop, last_frame)), last_frame
-            )
+            tile_frames = range(min(start, last_frame) - origin, min(stop, last_frame) - origin)
+            on_share = partial(_report_frames, on_progress, tile_frames, last_frame - origin)
             on_share(0)
             frames = decode(vae, waiting if ends else waiting[:, :, :tile], timestep, on_share)
             if fading is not None:
@@ -182,14 +182,15 @@ def decode_frames(
             waiting, position = waiting[:, :, tile - shared :], position + tile - shared
 
 
-def _report_frames(on_progress: OnProgress, frames: range, last_frame: int, share: float) -> None:
+def _report_frames(on_progress: OnProgress, frames: range, num_frames: int, share: float) -> None:
     """Reports to `on_progress` how many frames of a video are decoded.
 
-    frames: the numbers of the frames that are being decoded now. All frames before them are decoded.
-    last_frame: the number of frames to decode, which is reported as the total.
+    frames: the numbers of the frames that are being decoded now, from 0 for the first frame that is decoded at all. All
+        frames before them are decoded.
+    num_frames: the number of frames to decode, which is reported as the total.
     share: the share of `frames` that is decoded, 0..1.
     """
-    on_progress(Progress("frames", frames.start + int(share * len(frames)), last_frame))
+    on_progress(Progress("frames", frames.start + int(share * len(frames)), num_frames))
 
 
 def upsample(upsampler: Any, latent: Tensor, statistics: Statistics) -> Tensor:

@@ -5,7 +5,7 @@ import { requestPage } from "./addresses.js";
 import { callJson } from "./api.js";
 import { button, controlsIn, el } from "./dom.js";
 import { download, downloadName } from "./download.js";
-import { overallShare } from "./progress.js";
+import { gauge } from "./progress.js";
 import { onRequests } from "./shell.js";
 import { fileKey } from "./stored_files.js";
 import { picture } from "./thumbnail.js";
@@ -153,7 +153,8 @@ function requestKnot(entry, isChosen, isLast) {
     state === "running" && bar,
     video && !isLast && save(video.url, downloadName(entry), "Download up to here"),
   );
-  return { node, show: (progress) => progress && (bar.value = overallShare(progress)) };
+  const read = gauge();
+  return { node, show: (progress) => progress && (bar.value = read(progress)) };
 }
 
 const save = (path, name, text, look = "plain") => button(text, () => download(path, name), { class: look });

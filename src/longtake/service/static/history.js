@@ -5,6 +5,7 @@ import { drawChain } from "./chain.js";
 import { deletionOf, eraseSoon, undoable } from "./deletion.js";
 import { by, controlsIn, el } from "./dom.js";
 import { place } from "./list.js";
+import { gauge } from "./progress.js";
 import { requestRow } from "./request_row.js";
 import { isSelectable, select, selected } from "./selection.js";
 import { failToBegin, onRequests, renew } from "./shell.js";
@@ -13,7 +14,7 @@ const TYPING_MS = 300;
 const DELETED = "deleted";
 const filters = by("filters");
 const names = new Map(); // id of an endpoint -> its name for people
-const shown = new Map(); // id of a request -> {node, text, request} of its row
+const shown = new Map(); // id of a request -> {node, text, request, share} of its row
 // What is listed: the filters that are applied, and the page of the list that begins before a request; null: the newest.
 // It changes as a whole, so that no renewal of the list mixes the old with what is just being typed.
 let view = { query: new URLSearchParams(), before: null };
@@ -116,8 +117,9 @@ function row(request, now) {
   if (known?.text === text) return known.node;
   const isSame = known?.request.state === request.state && known.request.erased_at === request.erased_at;
   if (isSame && known.node.contains(document.activeElement)) return known.node;
-  const node = requestRow(request, now, names.get(request.endpoint) ?? request.endpoint, (one) => remove([one]));
-  shown.set(request.id, { node, text, request });
+  const share = known?.share ?? gauge();
+  const node = requestRow(request, now, names.get(request.endpoint) ?? request.endpoint, (one) => remove([one]), share);
+  shown.set(request.id, { node, text, request, share });
   return node;
 }
 

@@ -7,6 +7,7 @@ import { callJson } from "./api.js";
 const USUAL = {
   context: 1,
   footage: 1,
+  load: 0,
   prompt: 1,
   encode: 4,
   sampling: 62,
@@ -16,12 +17,13 @@ const USUAL = {
   reversing: 0,
 };
 const ORDER = Object.keys(USUAL);
-const WINDOWED = ["encode", "sampling", "sound", "frames", "writing"];
-// The finished shares of the stages when the first window begins.
-const BEFORE_WINDOWS = { context: 1, footage: 1, prompt: 1 };
+const FIRST = ["context", "footage", "load", "prompt"];
+const REST = ORDER.filter((name) => !FIRST.includes(name));
+const WINDOWED = REST.filter((name) => name !== "reversing");
 
-// The part of the bar for loading the model. It is short, because most requests find the model loaded.
-const LOAD_SHARE = 0.04;
+// The part of the bar for what precedes the windows. It is short, because the number of windows is not known then, and
+// the work on many windows takes much longer.
+const FIRST_SHARE = 0.08;
 // The bar's end is reached with the result.
 const MOST = 0.99;
 // The time left is told from this share on, and after these seconds.
@@ -53,16 +55,25 @@ function stageShares(known, { stage, step, steps, window, windows, pass, passes 
   return Object.fromEntries(ORDER.map((name) => [name, Math.max(known[name] ?? 0, Math.min(1, least(name)))]));
 }
 
-// Returns the finished share of all the work after loading, from the shares of its stages and their usual times.
-function workShare(shares, times) {
+// Returns the finished share of the work from the first window on, from the shares of its stages and their usual times.
+function restShare(shares, times) {
   const weight = (name) => times[name] ?? 0;
-  const sum = (of) => ORDER.reduce((total, name) => total + of(name), 0);
+  const sum = (of) => REST.reduce((total, name) => total + of(name), 0);
   return sum((name) => weight(name) * (shares[name] ?? 0)) / (sum(weight) || 1);
 }
 
-// Returns the share of a request's work that is done, for a bar that shows one report of it.
-export const overallShare = (report, times = USUAL) =>
-  report.stage === "load" ? 0 : LOAD_SHARE + (MOST - LOAD_SHARE) * workShare(stageShares({}, report), times);
+// Returns the share of a request's work that is done, as a bar shows it, from the shares of its stages.
+function barShare(shares, times) {
+  const first = FIRST.reduce((total, name) => total + (shares[name] ?? 0), 0) / FIRST.length;
+  return FIRST_SHARE * first + (MOST - FIRST_SHARE) * restShare(shares, times);
+}
+
+// Returns a function for the bar of one request. It takes the progress of one entry after the other, and returns the share
+// that the bar shows, 0..1.
+export function gauge() {
+  let shares = {};
+  return (report) => barShare((shares = stageShares(shares, report)), USUAL);
+}
 
 // Returns {read, left, setTimes} for one request. `read(report, log, now)` takes a status's progress and its log, and the
 // server's time in seconds, and returns the share that the bar shows, 0..1. `left(now)` returns the seconds that are left,
@@ -70,31 +81,27 @@ export const overallShare = (report, times = USUAL) =>
 export function estimate() {
   let times = USUAL;
   let shares = {};
-  let done = 0;
   let shown = 0;
-  let since = null;
-  let windowsSince = null; // when the first window began
+  let hasRead = false;
+  let since = null; // when the first window began
   let told = null;
 
   function read(report, log, now) {
-    if (report.stage === "load") return (LOAD_SHARE * report.step) / Math.max(report.steps, 1);
     // What happened before the page was opened is in the log.
-    if (since === null) shares = log.map(begun).filter(Boolean).reduce(stageShares, {});
-    since ??= Math.min(now, ...log.filter(({ labels }) => ORDER.includes(labels.stage)).map(at));
+    if (!hasRead) shares = log.map(begun).filter(Boolean).reduce(stageShares, {});
+    hasRead = true;
     if (WINDOWED.includes(report.stage))
-      windowsSince ??= Math.min(now, ...log.filter(({ labels }) => WINDOWED.includes(labels.stage)).map(at));
+      since ??= Math.min(now, ...log.filter(({ labels }) => WINDOWED.includes(labels.stage)).map(at));
     shares = stageShares(shares, report);
-    done = workShare(shares, times);
-    shown = Math.max(shown, LOAD_SHARE + (MOST - LOAD_SHARE) * done);
+    shown = Math.max(shown, barShare(shares, times));
     return shown;
   }
 
   function left(now) {
-    // The earlier request may have had fewer windows than this one. So the pace of the windows is measured by themselves.
-    const before = windowsSince === null ? 0 : workShare(BEFORE_WINDOWS, times);
-    const share = (done - before) / (1 - before);
-    const spent = now - (windowsSince ?? since);
-    if (since === null || share < TOLD_SHARE || spent < TOLD_S) return null;
+    if (since === null) return null; // it depends on the number of windows
+    const share = restShare(shares, times);
+    const spent = now - since;
+    if (share < TOLD_SHARE || spent < TOLD_S) return null;
     const guess = (spent * (1 - share)) / share;
     if (!told || guess > WRONG * told.left + WRONG_S) told = { left: guess, at: now };
     // The told time goes down at the pace with which it ends together with the estimate. It does so also while a long

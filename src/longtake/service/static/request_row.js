@@ -4,7 +4,6 @@ import { HOME, chainPage, entryPath, extendPage, requestPage } from "./addresses
 import { callJson } from "./api.js";
 import { button, copyText, el } from "./dom.js";
 import { download, downloadName } from "./download.js";
-import { overallShare } from "./progress.js";
 import { cancel, submit, withoutCut } from "./run.js";
 import { isSelectable, selector } from "./selection.js";
 import { renew } from "./shell.js";
@@ -18,7 +17,8 @@ const MOST_NAME = 60; // characters of a prompt that name its row
 // now: the server's time in seconds.
 // name: the name of the request's endpoint for people.
 // remove: called with the request when the person deletes it.
-export function requestRow(request, now, name, remove) {
+// share: returns the share of a report on the request's progress that its bar shows.
+export function requestRow(request, now, name, remove, share) {
   const { video } = request;
   return el(
     "li",
@@ -30,7 +30,7 @@ export function requestRow(request, now, name, remove) {
       head(request, name),
       request.prompt ? el("p", { class: "prompt" }, request.prompt) : null,
       request.error && request.state !== "cancelled" ? el("p", { class: "error" }, request.error) : null,
-      request.state === "running" ? progress(request) : null,
+      request.state === "running" ? progress(request, share) : null,
       request.state === "done" && !video
         ? el("p", { class: "quiet" }, request.erased_at ? "Deleted." : "No file is stored.")
         : null,
@@ -69,8 +69,8 @@ function figures(request, now) {
   ]);
 }
 
-function progress({ progress: report }) {
-  const value = report ? { value: overallShare(report) } : {};
+function progress({ progress: report }, share) {
+  const value = report ? { value: share(report) } : {};
   const bar = el("progress", { max: 1, ...value, aria: { label: "Progress of the request" } });
   return el("div", { class: "progress" }, bar, el("p", { class: "stage" }, report?.message ?? "Starting"));
 }
