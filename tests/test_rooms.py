@@ -22,6 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("storage",),
     ("__init__",),
     ("library",),
+    ("warming",),
     ("parameters",),
     ("runner",),
     ("output",),

@@ -5,7 +5,8 @@ These are steps 4 to 8 of "The way of a request" in README.md.
 
 import gc
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ from longtake.sampling.preview import Previews
 from longtake.sampling.resume import NO_RESUME, Resume
 from longtake.settings import Settings
 from longtake.turn import Turn
-from longtake.video import OnProgress, Progress, VideoInfo, ignore_progress
+from longtake.video import Check, OnProgress, Progress, VideoInfo, ignore_progress
 
 log = logging.getLogger(__name__)
 
@@ -159,6 +160,29 @@ class Runner:
         """Frees the memory of the loaded model, if there is one."""
         self._model = None
         _free_memory()
+
+    def pins_adapters(self, model: LoadedModel) -> bool:
+        """Returns True if adapters for a loaded model are kept in pinned host memory."""
+        # Without room for copies of the weights, adapters that are made ready for streaming may be pinned instead.
+        may_pin = may_pin_adapters(self._settings.lora_cache_bytes, memories(model.device))
+        return model.originals.home != "none" and may_pin
+
+    @contextmanager
+    def adapted(
+        self, model: LoadedModel, opened: Iterable[OpenAdapter], check: Check
+    ) -> Iterator[Callable[[int], None]]:
+        """Context manager for evaluating a loaded model with adapters. Those that are not in memory are read.
+
+        Yields the function that sets their strengths in a pass (see `applied`). `check` is called again and again, and
+        may raise an exception to end the work.
+        """
+        adapters = read_adapters(opened, self._adapters, check, pinned=self.pins_adapters(model))
+        with (
+            current_gpu(model.device),
+            applied(model.transformer, adapters, check, model.originals) as set_pass,
+            torch.inference_mode(),
+        ):
+            yield set_pass
 
     def run(
         self,
@@ -302,17 +326,9 @@ class Runner:
             progress.repeat()
             adapter.check_fit(model.transformer)
         resume = replace(resume, arithmetic=arithmetic(model, has_adapters=bool(opened)))
-        other_note = other_arithmetic(resume)
-        # Without room for copies of the weights, adapters that are made ready for streaming may be pinned instead.
-        may_pin = may_pin_adapters(self._settings.lora_cache_bytes, memories(model.device))
-        pinned = model.originals.home != "none" and may_pin
-        adapters = read_adapters(opened, self._adapters, progress.repeat, pinned=pinned)
+        other_note = resume.arithmetic_note()
         checker, safety_note = configured_checker(self._settings) if plan.check_safety else (None, None)
-        with (
-            current_gpu(model.device),
-            applied(model.transformer, adapters, progress.repeat, model.originals) as set_pass,
-            torch.inference_mode(),
-        ):
+        with self.adapted(model, opened, progress.repeat) as set_pass:
             generation: PlanRun[Any, Any] = PlanRun(
                 plan, model, self._settings, resume, watched, set_pass, run.previews if checker is None else None
             )
@@ -366,21 +382,6 @@ def arithmetic(model: LoadedModel, *, has_adapters: bool) -> str:
     """
     beside = has_adapters and model.originals.home == "none"
     return f"{model.arithmetic}, adapters beside the weights" if beside else model.arithmetic
-
-
-def other_arithmetic(resume: Resume) -> str | None:
-    """Returns a note to the user if an interrupted run computed windows (groups of frames that are sampled together) on
-    another device, in another dtype or in another way than this run; else None.
-
-    resume: the windows that earlier runs of the plan have saved, each with a text that says how it was computed.
-    """
-    other = resume.other_arithmetic()
-    if other is None:
-        return None
-    return (
-        f"An interrupted attempt computed in {other}, this one in {resume.arithmetic}: the video may differ slightly "
-        "from that of one attempt."
-    )
 
 
 def carries_detail(job: Job, settings: Settings) -> bool:

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from pydantic_core import to_json
 
+from longtake import warming
 from longtake.endpoints import ltx2, ltx23, ltxv098
 from longtake.errors import (
     BadCheckpoint,
@@ -47,6 +48,7 @@ from longtake.worker.messages import (
     Previewed,
     Proceed,
     ProgressReport,
+    Ready,
     Run,
     Watched,
     decode_to_server,
@@ -199,6 +201,18 @@ def test_a_model_that_is_not_installed_is_a_503_before_any_file_is_fetched(tmp_p
     assert (failed.status, failed.body["detail"]) == (503, failed.error)
     assert outcomes.failed(failed).headers["x-fal-retryable"] == "false"
     assert first_model(current) is None
+
+
+def test_the_first_model_is_prepared_before_the_process_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    current, sent, prepared = Settings(model_sources={}, device="cpu"), BytesIO(), list[Any]()
+
+    def warm_up(runner: Any, model: Any, *_: Any) -> None:
+        prepared.append((model, sent.getvalue()))
+
+    monkeypatch.setattr(warming, "warm_up", warm_up)
+    main.serve(Channel(BytesIO(), sent), current)
+    assert prepared == [(first_model(current), b"")]
+    assert isinstance(decode_to_server(sent.getvalue()), Ready)
 
 
 def test_previews_come_while_somebody_looks(one: Worker) -> None:

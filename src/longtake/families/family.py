@@ -205,6 +205,14 @@ class Recipe(Protocol[CardT_contra, PlanT, ModelT]):
         """
         ...
 
+    def warm_up(self, run: PlanRun[PlanT, ModelT]) -> None:
+        """Encodes the prompts of a plan, and evaluates the model for a few tokens in each way that the plan needs. So
+        nothing is left to be compiled for requests with such a plan.
+
+        `run`: the plan with the loaded model and its adapters.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
@@ -216,8 +224,8 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
     `make_plan`: a function of (options, facts of the source video, model card, seed of the noise) that returns the
         plan. It raises InvalidRequest, which names the request's field, if the options cannot be served.
     `describe`: a function of (plan, facts of the source video) that returns the plan's description.
-    `recipe`: the name of the module that is the family's `Recipe`. It imports torch, so it is imported only when
-        `load`, `expand` or `generate` is called.
+    `recipe`: the name of the module that is the family's `Recipe`. It imports torch, so it is imported only when one of
+        the recipe's functions is called.
     """
 
     name: str
@@ -267,6 +275,14 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
         these frames.
         """
         return self._recipe.generate(run, prompt, context)
+
+    def warm_up(self, run: PlanRun[PlanT, ModelT]) -> None:
+        """Encodes the prompts of a plan, and evaluates the model for a few tokens in each way that the plan needs. So
+        nothing is left to be compiled for requests with such a plan.
+
+        `run`: the plan with the loaded model and its adapters.
+        """
+        self._recipe.warm_up(run)
 
     @cached_property
     def _json(self) -> TypeAdapter[PlanT]:

@@ -99,6 +99,17 @@ class Resume:
                 return found
         return None
 
+    def arithmetic_note(self) -> str | None:
+        """Returns a note to the user if an earlier run computed saved frames in another way than the present run; else
+        None."""
+        other = self.other_arithmetic()
+        if other is None:
+            return None
+        return (
+            f"An interrupted attempt computed in {other}, this one in {self.arithmetic}: the video may differ slightly "
+            "from that of one attempt."
+        )
+
 
 def _save(tensors: dict[str, Tensor], metadata: dict[str, str], path: Path) -> None:
     """Writes a file of tensors and of texts by name.

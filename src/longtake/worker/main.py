@@ -76,8 +76,8 @@ def main() -> None:
 
 
 def serve(channel: Channel, settings: Settings) -> None:
-    """Loads a model (see `first_model`), reports that it is ready, and carries out requests until the server closes
-    `channel`.
+    """Loads a model (see `first_model`), prepares it for the first request (see `warming`), reports that it is ready,
+    and carries out requests until the server closes `channel`.
 
     - If the model cannot be loaded, sends the error to the server and continues without a model in memory.
     - If torch or another library cannot be imported, sends the reason to the server and carries out nothing.
@@ -89,11 +89,13 @@ def serve(channel: Channel, settings: Settings) -> None:
         for _ in channel.runs():  # until the server closes the channel; it starts no other process meanwhile
             pass
         return
+    from longtake.warming import warm_up
+
     gc.freeze()  # half a million objects of imported modules, which no garbage collection need visit
     with reporting_failures(channel, runner):
         model = first_model(settings)
         if model is not None:
-            runner.load(model, ProgressReporter(channel))
+            warm_up(runner, model, settings, ProgressReporter(channel))
     transports = Transports(PublicTransport(settings.trusted_hosts), hub_transport(settings))
     device = threading.Lock() if shares_device(settings) else None
 

@@ -16,15 +16,15 @@ from torch import Tensor
 from longtake.families.family import Context, GeneratedClip, PlanRun
 from longtake.families.ltx2.conditioning import latent_shape, new_latents, window_conditioning
 from longtake.families.ltx2.decoding import SPARE_SAMPLES, TailRecorder, WindowDecoder
-from longtake.families.ltx2.guidance import UNGUIDED, Guide
-from longtake.families.ltx2.model import LTX2Model, load
+from longtake.families.ltx2.guidance import UNGUIDED, Guide, predict
+from longtake.families.ltx2.model import LTX2Model, few_tracks, load
 from longtake.families.ltx2.options import GuidanceScales
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.families.ltx2.sampler import PassSetup, Sampler, Setup, sample_window
 from longtake.media.pixels import as_rgb
 from longtake.media.planes import RGBFrames
 from longtake.media.sound import Samples, amplified, loudness, num_samples
-from longtake.models.audiovisual import Stream
+from longtake.models.audiovisual import PositionedTracks, Stream
 from longtake.models.memory import predictions_at_once
 from longtake.prompts import expand as expand_prompt
 from longtake.sampling.preview import PreviewedFrames, preview_callback
@@ -33,7 +33,7 @@ from longtake.sampling.vae import Statistics
 from longtake.sampling.windows import Loop, OnEstimate, Tensors, WindowRun, sample_windows
 from longtake.video import Progress
 
-__all__ = ["expand", "generate", "load"]
+__all__ = ["expand", "generate", "load", "warm_up"]
 
 LTX2Run = PlanRun[LTX2Plan, LTX2Model]
 
@@ -120,6 +120,23 @@ def make_setup(run: LTX2Run, prompt: str) -> Setup:
     )
     statistics = Statistics.of(model.vae, model.device)
     return Setup((first, second)[: plan.num_passes], model.upsampler, statistics, run.set_pass)
+
+
+def warm_up(run: LTX2Run) -> None:
+    """Encodes the prompts of a plan, and makes one prediction in each pass for a few tokens. So the code that requests
+    with such a plan need is compiled, whatever their sizes are.
+
+    `run`: the plan with the loaded model and its adapters.
+    """
+    plan, transformer = run.plan, run.model.transformer
+    setup = make_setup(run, plan.prompt)
+    both = few_tracks(transformer, run.model.device)
+    tracks = {stream: track for stream, track in both.items() if plan.sound or stream == "video"}
+    positioned = PositionedTracks.of(transformer, tracks)
+    tokens = {stream: track.clean for stream, track in tracks.items()}
+    for number, one in enumerate(setup.passes):
+        run.set_pass(number)
+        predict(one.guide, tracks, positioned, tokens, 0.5)
 
 
 @dataclass(frozen=True)

@@ -92,22 +92,29 @@ def _evaluate(card: LTX2Card, transformer: Any, device: torch.device, dtype: tor
     The self-attention is switched off in the same blocks as in requests. Others may have weights in another dtype, and
     then need other code.
     """
-    config = transformer.config
-    channels: dict[Stream, int] = {"video": config.in_channels, "audio": config.audio_in_channels}
-    tracks: dict[Stream, Track] = {}
-    for (stream, width), count, axes in zip(channels.items(), (64, 48), (3, 1), strict=True):
-        mask = torch.ones(1, count, 1, device=device)
-        mask[:, 0] = 0  # as the tokens of a context
-        bounds = torch.zeros(1, axes, count, 2, device=device)
-        tracks[stream] = Track(torch.zeros(1, count, width, device=device), mask, bounds)
+    config, tracks = transformer.config, few_tracks(transformer, device)
     widths = config.cross_attention_dim, config.audio_cross_attention_dim
     prompt = EncodedPrompt(*(torch.zeros(1, card.prompt_tokens, width, device=device, dtype=dtype) for width in widths))
-    disturbed = Prediction(prompt, frozenset(channels))
+    disturbed = Prediction(prompt, frozenset({"video"}))
     usual = [Prediction(prompt), Prediction(prompt), disturbed, Prediction(prompt, isolated=True)]
     positioned = PositionedTracks.of(transformer, tracks)
     tokens = {stream: track.clean for stream, track in tracks.items()}
     for predictions in (usual, usual[:1]):
         velocities(transformer, positioned, tokens, 0.5, predictions, card.stg_blocks)
+
+
+def few_tracks(transformer: Any, device: torch.device) -> dict[Stream, Track]:
+    """Returns a few tokens of each modality (video and audio), for trial evaluations of the transformer. The first one
+    has no noise, as the tokens of a context."""
+    config = transformer.config
+    channels: dict[Stream, int] = {"video": config.in_channels, "audio": config.audio_in_channels}
+    tracks: dict[Stream, Track] = {}
+    for (stream, width), count, axes in zip(channels.items(), (64, 48), (3, 1), strict=True):
+        mask = torch.ones(1, count, 1, device=device)
+        mask[:, 0] = 0
+        bounds = torch.zeros(1, axes, count, 2, device=device)
+        tracks[stream] = Track(torch.zeros(1, count, width, device=device), mask, bounds)
+    return tracks
 
 
 def _check_text_parts(card: LTX2Card, encoder: Any, connectors: Any, transformer: Any) -> None:

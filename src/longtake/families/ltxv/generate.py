@@ -13,8 +13,8 @@ from torch import Tensor
 from longtake.families.family import Context, GeneratedClip, PlanRun
 from longtake.families.ltxv.colour import tone_map
 from longtake.families.ltxv.conditioning import ConditioningItem
-from longtake.families.ltxv.guidance import Guide
-from longtake.families.ltxv.model import LTXVModel, load
+from longtake.families.ltxv.guidance import Guide, guided_velocity
+from longtake.families.ltxv.model import LTXVModel, few_tokens, load
 from longtake.families.ltxv.plan import LTXVPlan
 from longtake.families.ltxv.sampler import Items, PassSetup, Setup, sample_video
 from longtake.media.crf import compress
@@ -39,7 +39,7 @@ from longtake.sampling.windows import Loop, OnEstimate, ignore_estimate
 from longtake.threads import Pool
 from longtake.video import Progress
 
-__all__ = ["expand", "generate", "load"]
+__all__ = ["expand", "generate", "load", "warm_up"]
 
 LTXVRun = PlanRun[LTXVPlan, LTXVModel]
 
@@ -134,6 +134,21 @@ def make_setup(run: LTXVRun, prompt: str) -> Setup:
         statistics=Statistics.of(model.vae, model.device),
         set_pass=run.set_pass,
     )
+
+
+def warm_up(run: LTXVRun) -> None:
+    """Encodes the prompts of a plan, and makes one prediction with each guidance of each pass for a few tokens. So the
+    code that requests with such a plan need is compiled, whatever their sizes are.
+
+    `run`: the plan with the loaded model and its adapters.
+    """
+    setup = make_setup(run, run.plan.prompt)
+    tokens, levels, coords = few_tokens(run.model.transformer, run.model.device)
+    for number, one in enumerate(setup.passes):
+        run.set_pass(number)
+        by_guidance = {one.guide.guidance.bin(level): level for level in one.levels.tolist()}
+        for level in by_guidance.values():
+            guided_velocity(one.guide, tokens, levels, coords, level)
 
 
 def context_items(run: LTXVRun, frames: RGBFrames) -> list[Items]:

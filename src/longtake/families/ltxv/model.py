@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from longtake.families.ltxv.guidance import value_attention, velocity
 from longtake.families.ltxv.profiles import PROFILES
@@ -86,16 +87,21 @@ def _evaluate(card: LTXVCard, transformer: Any, device: torch.device, dtype: tor
 
     These are the blocks of requests. Others may have weights in another dtype, and then need other code.
     """
-    config = transformer.config
-    text = torch.zeros(1, card.prompt_tokens, config.caption_channels, device=device, dtype=dtype)
+    text = torch.zeros(1, card.prompt_tokens, transformer.config.caption_channels, device=device, dtype=dtype)
     prompt = EncodedPrompt(text, torch.ones(1, card.prompt_tokens, device=device, dtype=dtype))
-    tokens = torch.zeros(1, WARM_UP_TOKENS, config.in_channels, device=device)
-    coords, index = torch.zeros(1, 3, WARM_UP_TOKENS, device=device), (torch.arange(WARM_UP_TOKENS) % 2).to(device)
-    levels = TokenLevels(torch.tensor([0.0, 0.5], device=device), index)
-    velocity(transformer, tokens, levels, coords, prompt)
+    inputs = few_tokens(transformer, device)
+    velocity(transformer, *inputs, prompt)
     profile = PROFILES[card.guidance]
     blocks = {block for guidance in (profile.first, profile.second) for group in guidance.blocks for block in group}
     disturbed = sorted(blocks.intersection(range(len(transformer.transformer_blocks))))
     if disturbed:
         with value_attention(transformer, tuple(disturbed)):
-            velocity(transformer, tokens, levels, coords, prompt)
+            velocity(transformer, *inputs, prompt)
+
+
+def few_tokens(transformer: Any, device: torch.device) -> tuple[Tensor, TokenLevels, Tensor]:
+    """Returns a few tokens with their noise levels and positions, for trial evaluations of the transformer. Every
+    second one has no noise, as the tokens of a context."""
+    tokens = torch.zeros(1, WARM_UP_TOKENS, transformer.config.in_channels, device=device)
+    coords, index = torch.zeros(1, 3, WARM_UP_TOKENS, device=device), (torch.arange(WARM_UP_TOKENS) % 2).to(device)
+    return tokens, TokenLevels(torch.tensor([0.0, 0.5], device=device), index), coords

@@ -1,0 +1,125 @@
+"""Does once, after a model was loaded, what the first request would otherwise wait for.
+
+These are the requests that have nothing but a prompt and a video: the adapters that they use are read, and the code
+that they need is compiled.
+"""
+
+import logging
+import time
+from collections.abc import Collection, Sequence
+from fractions import Fraction
+
+from longtake.endpoints import ENDPOINTS
+from longtake.endpoints.validation import parse
+from longtake.errors import InvalidRequest, LongtakeError
+from longtake.families import FAMILIES
+from longtake.families.family import LoadedModel, PlanRun
+from longtake.host_memory import host_memory
+from longtake.models.loras import open_adapters
+from longtake.models.registry import ModelCard
+from longtake.parameters import request_data
+from longtake.plans import Plan, PlannedAdapter
+from longtake.runner import Runner
+from longtake.sampling.resume import NO_RESUME
+from longtake.settings import Settings
+from longtake.video import OnProgress, Progress, VideoInfo, ignore_progress, no_check
+
+log = logging.getLogger(__name__)
+
+PROMPT = "a moving camera"
+"""The prompt of the requests for which the model is prepared."""
+
+SOURCE = VideoInfo("mp4", "h264", 1280, 720, Fraction(24), 120)
+"""The video of these requests."""
+
+
+def warm_up(runner: Runner, card: ModelCard, settings: Settings, on_progress: OnProgress = ignore_progress) -> None:
+    """Loads a model, and prepares it for requests with default values, so that the first of them takes no longer than
+    later ones.
+
+    - Reads the model's own adapters that these requests use. They are kept for the requests.
+    - On a GPU, and with compiled blocks, evaluates the model for a few tokens with these adapters.
+
+    Where that is impossible, the log says why, and the first request may take longer. Raises the errors of
+    `Runner.load`.
+    """
+    model = runner.load(card, on_progress)
+    plans = default_plans(card, settings)
+    adapters = {one.source: one for plan in plans for one in plan.adapters if one.own}
+    kept = {name for name, adapter in adapters.items() if _is_read(runner, model, adapter, settings, on_progress)}
+    if model.device.type == "cpu" and settings.compile != "on":
+        return
+    for number, plan in enumerate(plans):
+        on_progress(Progress("load trials", number, len(plans)))
+        try:
+            _evaluate(runner, model, plan, kept, settings)
+        except Exception as error:  # whatever fails here may succeed in a request, and is reported there if it does not
+            log.warning("The first request to %s may take longer than later ones: %s", plan.endpoint, _reason(error))
+    on_progress(Progress("load trials", len(plans), len(plans)))
+
+
+def default_plans(card: ModelCard, settings: Settings) -> list[Plan]:
+    """Returns the plans of requests that have nothing but a prompt and a video, to each endpoint that the model of
+    `card` serves. Endpoints whose requests need more are left out."""
+    plans = []
+    for endpoint in ENDPOINTS.values():
+        if endpoint.model_choice(settings).card != card:
+            continue
+        try:
+            request = parse(endpoint.Request, request_data(endpoint, {"prompt": PROMPT}, {}, "source.mp4"))
+        except InvalidRequest:
+            continue
+        plans.append(endpoint.plan(endpoint.options(request, SOURCE), SOURCE, card, 0, {}))
+    return plans
+
+
+def _is_read(
+    runner: Runner, model: LoadedModel, adapter: PlannedAdapter, settings: Settings, on_progress: OnProgress
+) -> bool:
+    """Reads one of the model's own adapters, so that the runner keeps it. Returns True if it could; otherwise the log
+    says why not."""
+    on_progress(Progress("load adapters", 0, 1))
+    started = time.perf_counter()
+    try:
+        with open_adapters([adapter], model.card, settings) as opened:
+            num_bytes = opened[0].file.path.stat().st_size
+            obstacle = _obstacle(num_bytes, settings)
+            if obstacle is None:
+                with runner.adapted(model, opened, no_check):
+                    pass
+    except Exception as error:  # a request that uses the adapter reports it
+        obstacle = _reason(error)
+    if obstacle is not None:
+        log.warning("The adapter %s was not read in advance, so requests wait for it: %s", adapter.source, obstacle)
+        return False
+    kind = "pinned" if runner.pins_adapters(model) else "ordinary"
+    seconds = time.perf_counter() - started
+    log.info(
+        "The adapter %s (%.1f GB) is in %s host memory, after %.1f s.", adapter.source, num_bytes / 1e9, kind, seconds
+    )
+    return True
+
+
+def _obstacle(num_bytes: int, settings: Settings) -> str | None:
+    """Returns a sentence about why an adapter of `num_bytes` bytes cannot be kept in host memory; None if it can."""
+    if num_bytes > settings.lora_cache_bytes:
+        return f"it has {num_bytes} bytes, and LONGTAKE_LORA_CACHE_BYTES is {settings.lora_cache_bytes}."
+    memory = host_memory()
+    if memory is not None and num_bytes > memory.available:
+        return f"it has {num_bytes} bytes, and {memory.available} bytes of host memory are free."
+    return None
+
+
+def _evaluate(runner: Runner, model: LoadedModel, plan: Plan, kept: Collection[str], settings: Settings) -> None:
+    """Evaluates the model for a few tokens as a plan needs it, with those own adapters of the plan that are in
+    `kept`."""
+    adapters: Sequence[PlannedAdapter] = [one for one in plan.adapters if one.source in kept]
+    with (
+        open_adapters(adapters, model.card, settings) as opened,
+        runner.adapted(model, opened, no_check) as set_pass,
+    ):
+        FAMILIES[model.card.family].warm_up(PlanRun(plan, model, settings, NO_RESUME, ignore_progress, set_pass))
+
+
+def _reason(error: Exception) -> str:
+    return error.message if isinstance(error, LongtakeError) else f"{type(error).__name__}: {str(error)[:300]}"
