@@ -8,7 +8,8 @@ import pytest
 
 from longtake.access.keys import Caller
 from longtake.access.tokens import Tokens
-from longtake.service.auth import CHECKS, MALFORMED, MISSING, UNKNOWN, Authenticator
+from longtake.service import state
+from longtake.service.auth import CHECKS, MALFORMED, MISSING, UNKNOWN, Authenticator, is_revoked
 from tests.service.serving import INPUT, LTX2, LTXV, PATIENCE_S, Served, wait_for
 
 Secrets = dict[str, str]
@@ -91,6 +92,23 @@ def test_a_revoked_key_stops_working(served: Served, client: httpx.Client, keys:
     assert post(client, authorization).status_code == 200
     served.state.keys.revoke(keys["one"].partition(":")[0])
     wait_for(lambda: post(client, authorization).status_code == 401)
+
+
+def test_a_database_that_hangs_does_not_hold_who_asks_whether_a_key_is_revoked(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = threading.Event()
+    monkeypatch.setattr(state, "ANSWER_S", 0.1)
+    monkeypatch.setattr(served.state.keys, "caller", lambda _: end.wait(PATIENCE_S))
+
+    async def ask() -> bool:
+        try:
+            async with asyncio.timeout(PATIENCE_S / 2):
+                return await is_revoked(served.state, "mine")
+        finally:
+            end.set()
+
+    assert asyncio.run(ask()) is False
 
 
 def test_a_token_in_the_url_replaces_a_key(served: Served, client: httpx.Client, keys: Secrets) -> None:

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from longtake.errors import InvalidRequest
 from longtake.plans import PlannedAdapter
+from longtake.service import lora_checks
 from longtake.service.budgets import Budgets
 from longtake.service.lora_checks import LoraChecks
 from longtake.service.responses import RequestFailed
@@ -102,3 +103,32 @@ def test_no_host_is_asked_for_a_client_that_has_gone(engine: sa.Engine, tmp_path
     with pytest.raises(InvalidRequest):
         asyncio.run(ask(Client()))
     assert [error and error.__traceback__ for error in checks._known.values()] == [None]
+
+
+@on_sqlite
+def test_plans_at_the_same_time_ask_for_a_lora_once(
+    engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(loras_dir=tmp_path, slots=("cpu",))
+    store = FileStore(engine, LocalBlobs(tmp_path / "files"), tmp_path / "scratch")
+    checks = LoraChecks(store, settings, Budgets(settings), threading.Event())
+    adapter = PlannedAdapter("zoom.safetensors", (1.0,), ("body", "loras", 0, "path"))
+    asked, end = threading.Semaphore(0), threading.Event()
+
+    def check(*_: object) -> None:
+        asked.release()
+        assert end.wait(60)
+
+    monkeypatch.setattr(lora_checks, "check_lora", check)
+
+    async def ask() -> None:
+        plans = [asyncio.create_task(checks.check(Client().request, "me", [adapter])) for _ in range(3)]
+        async with asyncio.timeout(60):
+            while not asked.acquire(blocking=False):
+                await asyncio.sleep(0.01)
+            end.set()
+            await asyncio.gather(*plans)
+
+    asyncio.run(ask())
+    assert not asked.acquire(blocking=False)
+    assert not checks._asking

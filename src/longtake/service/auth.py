@@ -264,12 +264,13 @@ def visible_row(caller: Caller, row: RequestRow | None) -> RequestRow:
 async def is_revoked(state: ServerState, key_id: str) -> bool:
     """Returns True if the API key with this id was revoked.
 
-    Returns False while the database does not answer, and for the ids that stand for callers without a key.
+    Returns False for the ids that stand for callers without a key, and if the database gives no answer within the time
+    limit of `call_with_retries`.
     """
     if key_id in (LOCAL.key_id, ANONYMOUS.key_id):
         return False
     try:
-        return await state.call(state.keys.caller, key_id) is None
+        return await state.call_with_retries(state.keys.caller, key_id) is None
     except Exception as error:
         if is_temporary(error):
             return False

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from cachetools import TTLCache
 from starlette.requests import ClientDisconnect, Request
@@ -28,6 +29,9 @@ PLACES = 4
 KNOWN_S = 30.0
 """Seconds for which the outcome of a check is remembered."""
 
+_Question = tuple[str, Lora]
+"""The id of the API key that asks for a LoRA, and the LoRA."""
+
 
 @dataclass
 class LoraChecks:
@@ -43,7 +47,8 @@ class LoraChecks:
     settings: Settings
     budgets: Budgets
     draining: threading.Event
-    _known: TTLCache[tuple[str, Lora], LongtakeError | None] = field(default_factory=lambda: TTLCache(1000, KNOWN_S))
+    _known: TTLCache[_Question, LongtakeError | None] = field(default_factory=lambda: TTLCache(1000, KNOWN_S))
+    _asking: WeakValueDictionary[_Question, asyncio.Lock] = field(default_factory=WeakValueDictionary)
     _semaphore: FairSemaphore = field(default_factory=lambda: FairSemaphore(PLACES))
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(PLACES, "lora-check"))
 
@@ -64,25 +69,32 @@ class LoraChecks:
                 await self._check(request, key_id, Lora(adapter.source, adapter.weight_name))
 
     async def _check(self, request: Request, key_id: str, lora: Lora) -> None:
-        scheme, name = scheme_of(lora.path), (key_id, lora)
+        scheme, question = scheme_of(lora.path), (key_id, lora)
         is_elsewhere = scheme != "" or may_be_repository(lora.path)
         # The plan has no more than the beginning of a data URI, and a server without devices has no folder of LoRAs.
         if scheme == "data" or not (is_elsewhere or self.settings.slots):
             return
-        if name not in self._known:
-            loop = asyncio.get_running_loop()
-            async with self._semaphore.permit(key_id):
-                if await request.is_disconnected():
-                    raise ClientDisconnect
-                if scheme:
-                    own = await loop.run_in_executor(self._threads, find_own, self.store, lora.path, key_id)
-                    if own is not None:
-                        return
-                if is_elsewhere:
-                    self.budgets.begin_request(key_id)
-                self._known[name] = await loop.run_in_executor(self._threads, self._problem, key_id, lora)
-        if (problem := self._known.get(name)) is not None:
+        # While one plan asks a host, another one with the same LoRA waits for the answer.
+        async with self._asking.setdefault(question, asyncio.Lock()):
+            if question not in self._known:
+                await self._ask(request, key_id, lora)
+        if (problem := self._known.get(question)) is not None:
             raise copy(problem)
+
+    async def _ask(self, request: Request, key_id: str, lora: Lora) -> None:
+        """Finds out whether the LoRA can be used, and remembers the answer in `_known`. Nothing is remembered of a file
+        that is stored on this server. The arguments and the errors are those of `check`."""
+        scheme, loop = scheme_of(lora.path), asyncio.get_running_loop()
+        async with self._semaphore.permit(key_id):
+            if await request.is_disconnected():
+                raise ClientDisconnect
+            if scheme:
+                own = await loop.run_in_executor(self._threads, find_own, self.store, lora.path, key_id)
+                if own is not None:
+                    return
+            if scheme or may_be_repository(lora.path):
+                self.budgets.begin_request(key_id)
+            self._known[key_id, lora] = await loop.run_in_executor(self._threads, self._problem, key_id, lora)
 
     def _problem(self, key_id: str, lora: Lora) -> LongtakeError | None:
         """Returns the error with which a request would fail that names this LoRA; None if none is known.
