@@ -254,6 +254,25 @@ def test_an_outage_is_spoken_once(served: Served, tab: "Page") -> None:
     assert tab.locator("#queue").get_attribute("role") is None
 
 
+def test_a_fault_of_a_page_is_not_told_as_an_outage(served: Served, tab: "Page") -> None:
+    tab.route("**/page/requests*", lambda route: route.fulfill(json={}))
+    tab.goto(f"{served.url}/history")
+    tab.get_by_text("of undefined").first.wait_for()
+
+
+@pytest.mark.parametrize(
+    "body", ["new ReadableStream({ pull: (stream) => stream.error(new TypeError('cut')) })", "'<p>Of a proxy'"]
+)
+def test_an_answer_that_is_cut_or_of_a_proxy_is_an_outage(served: Served, tab: "Page", body: str) -> None:
+    tab.goto(served.url)
+    script = """async () => {
+      const { callJson } = await import("/static/api.js");
+      window.fetch = async () => new Response(BODY);
+      return callJson("health").catch((error) => error.message);
+    }"""
+    assert tab.evaluate(script.replace("BODY", body)) == "The server cannot be reached."
+
+
 def test_a_page_that_could_not_begin_can_be_tried_again(served: Served, tab: "Page") -> None:
     submit(served, "still here")
     for page in ("", "history", f"models/{LTXV}/api", f"models/{LTXV}"):

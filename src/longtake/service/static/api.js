@@ -21,6 +21,13 @@ export class Refused extends Error {
   }
 }
 
+// The server gives no answer, or a proxy before it gives another one.
+export class Unreachable extends Error {
+  constructor(cause) {
+    super("The server cannot be reached.", { cause });
+  }
+}
+
 let unlock = async () => {
   throw new Refused(401, { detail: "This needs a key." });
 };
@@ -42,22 +49,19 @@ function learnTime(answered) {
   aheadMs = aheadMs !== null && Math.abs(found - aheadMs) < CLOCK_SET_MS ? Math.max(found, aheadMs) : found;
 }
 
-// Returns the response of `fetch`, whose own error has no sentence for people.
-async function answerOf(address, options) {
-  try {
-    return await fetch(address, options);
-  } catch (error) {
-    if (error instanceof TypeError) throw new TypeError("The server cannot be reached.", { cause: error });
-    throw error;
-  }
-}
+// Returns what a promise of a response or of its body yields. Without a network it fails with a TypeError, as faults of the
+// pages do, and with a SyntaxError if the body is no JSON.
+const received = (promise) =>
+  promise.catch((error) => {
+    throw error instanceof TypeError || error instanceof SyntaxError ? new Unreachable(error) : error;
+  });
 
 // Returns the server's response. Asks for a key if the server wants one. Throws Refused for any other error, and
-// TypeError if the server cannot be reached.
+// Unreachable without an answer.
 export async function call(path, { json, ...options } = {}) {
   for (;;) {
     const sent = key();
-    const response = await answerOf(ROOT + path, {
+    const sending = {
       ...options,
       ...(json === undefined ? {} : { method: options.method ?? "POST", body: stringify(json) }),
       headers: {
@@ -65,7 +69,8 @@ export async function call(path, { json, ...options } = {}) {
         ...(json === undefined ? {} : { "Content-Type": "application/json" }),
         ...options.headers,
       },
-    });
+    };
+    const response = await received(fetch(ROOT + path, sending));
     learnTime(response.headers);
     if (response.ok) return response;
     const body = await response.json().catch(() => null);
@@ -77,4 +82,4 @@ export async function call(path, { json, ...options } = {}) {
   }
 }
 
-export const callJson = async (path, options) => parse(await (await call(path, options)).text());
+export const callJson = async (path, options) => received((await call(path, options)).text().then(parse));

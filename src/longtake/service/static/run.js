@@ -1,7 +1,7 @@
 // Submits a request and follows it to its end, through the queue that all clients use.
 
 import { entryPath, queuePath } from "./addresses.js";
-import { Refused, call, callJson } from "./api.js";
+import { Refused, Unreachable, call, callJson } from "./api.js";
 
 const POLL_MS = 500;
 const MOST_PAUSE_MS = 10_000;
@@ -55,7 +55,8 @@ const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 // Whether an error means that the server, or a proxy before it, cannot answer now. Status 500 means that it never will,
 // such as for a lost file.
-const isOutage = (error) => !(error instanceof Refused) || error.status > 500 || error.status === 429;
+const isOutage = (error) =>
+  error instanceof Unreachable || (error instanceof Refused && (error.status > 500 || error.status === 429));
 
 // Returns an input without the data URIs, which the server cuts: a request cannot be repeated with them.
 export function withoutCut(input) {

@@ -1,6 +1,6 @@
 // A section of the server's page, which only some keys may see.
 
-import { Refused, callJson } from "./api.js";
+import { Refused, Unreachable, callJson } from "./api.js";
 import { by, toast } from "./dom.js";
 
 // Returns a function that loads what is at `path` and passes it on to `draw`, unless it is called again meanwhile. It shows
@@ -15,7 +15,7 @@ export function section(panel, path, draw) {
     try {
       found = await callJson(path, { signal });
     } catch (error) {
-      if (signal.aborted || error instanceof TypeError) return;
+      if (signal.aborted || error instanceof Unreachable) return;
       const isHidden = error instanceof Refused && [403, 404].includes(error.status);
       if (isHidden) by(panel).hidden = true;
       else toast(error.message, { failed: true });

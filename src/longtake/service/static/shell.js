@@ -2,7 +2,7 @@
 
 import { HOME } from "./addresses.js";
 import { announcer } from "./announcer.js";
-import { callJson, setDoor } from "./api.js";
+import { Unreachable, callJson, setDoor } from "./api.js";
 import { button, by, el } from "./dom.js";
 import { drop, forget, keep, key } from "./key.js";
 
@@ -125,7 +125,7 @@ async function tell(some, signal) {
 // Says in the page's head why its lists are not renewed, unless newer ones are on their way.
 function complain(error, signal) {
   if (signal.aborted) return;
-  say(error instanceof TypeError ? "The server does not answer; trying again" : error.message);
+  say(error instanceof Unreachable ? "The server does not answer; trying again" : error.message);
 }
 
 function say(text) {
