@@ -82,7 +82,7 @@ def test_the_first_request_reads_no_adapter_and_compiles_nothing(
     """Adapters are computed beside weights in 8 bits, and then the blocks need other code."""
     current = settings(compile="on", quantise="fp8", compiled_dir=tmp_path / "compiled")
     runner = Runner(current)
-    warm_up(runner, CARD, current)
+    warm_up(runner, CARD, default_plans(CARD, current), current)
     assert num_reads() == 1
     before = set(variants)
     variants.clear()
@@ -100,7 +100,7 @@ def test_adapters_wait_in_pinned_memory_for_a_gpu(
     monkeypatch.setattr(vae_format, "decode_seconds", lambda vae, device: 1.0)
     with simulated_gpus(monkeypatch) as gpus, caplog.at_level(logging.INFO):
         runner = Runner(current)
-        warm_up(runner, CARD, current)
+        warm_up(runner, CARD, default_plans(CARD, current), current)
         assert "The adapter distill (0.0 GB) is in pinned host memory" in caplog.text
         assert not any(record.levelno > logging.INFO for record in caplog.records)
         pairs = [pair for adapter in runner._adapters._adapters.values() for pair in adapter.pairs.values()]
@@ -125,7 +125,8 @@ def test_the_log_says_why_an_adapter_is_not_read_in_advance(
     reason: str,
 ) -> None:
     monkeypatch.setattr(warming, "host_memory", lambda: HostMemory(free, 10**9))
-    warm_up(Runner(settings(**changes)), CARD, settings(**changes))
+    current = settings(**changes)
+    warm_up(Runner(current), CARD, default_plans(CARD, current), current)
     assert "The adapter distill was not read in advance, so requests wait for it: it has" in caplog.text
     assert reason in caplog.text
     assert num_reads() == 0
@@ -139,9 +140,7 @@ def test_a_missing_adapter_and_a_trial_that_fails_are_logged(
     monkeypatch.setattr(model.text, "encode", lambda prompt: 1 / 0)
     without = replace(CARD, name="bare")
     bare = Runner(settings(), load_model=lambda *_: replace(model, card=without))
-    plans = [replace(plan, model="bare") for plan in default_plans(CARD, settings())]
-    monkeypatch.setattr(warming, "default_plans", lambda card, current: plans)
-    warm_up(bare, without, settings(compile="on"))
+    warm_up(bare, without, default_plans(CARD, settings()), settings(compile="on"))
     assert "requests wait for it: The adapter distill is none of bare, which has no adapters." in caplog.text
     assert (
         "The first request to fal-ai/ltx-2.3-22b/extend-video may take longer than later ones: ZeroDivisionError"

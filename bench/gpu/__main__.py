@@ -5,7 +5,8 @@
 
 `levers` measures each part of the work by itself: model evaluations, VAE, text, adapters, frames. `requests` measures
 whole requests. `acceleration` measures the sampling at each acceleration level, `fp8` how much 8-bit floats change a
-video. Each figure is printed and saved when it is there; a run with the same FILE.json goes on after them.
+video. Each figure is printed and saved when it is there; a run with the same FILE.json goes on after them. After four
+and a half minutes no further figure is begun, and those that are left are named.
 `table` prints the figures of a file. `--quick` runs everything with small models on the CPU, to test this program.
 """
 
@@ -21,6 +22,10 @@ from longtake.threads import prepare_threads
 
 MODES = ("levers", "requests", "acceleration", "fp8")
 """The commands that measure. Each is a module of this folder with a function `measure`."""
+
+
+LIMIT_S = 270
+"""Seconds after which a command begins no further figure."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -47,9 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("longtake").setLevel(logging.INFO)  # says how the models compute, and why
     machine = Machine.here(quick=chosen.quick)
-    figures = Figures(chosen.out, machine.facts)
+    figures = Figures(chosen.out, machine.facts, LIMIT_S)
     with tempfile.TemporaryDirectory() as folder:
         import_module(f"bench.gpu.{chosen.command}").measure(Bench(machine, Path(folder)), figures)
+    if figures.left:
+        print(f"The time is up. The same command with the same --out measures what is left: {', '.join(figures.left)}")
     if figures.failed:
         sys.exit(f"These figures could not be measured: {', '.join(figures.failed)}")
 

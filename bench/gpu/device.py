@@ -58,17 +58,29 @@ def seconds_of(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+LONG_ENOUGH_S = 1.0
+"""Seconds of calls after which `median_seconds` makes no further one. Long work takes nearly the same time again."""
+
+
 def median_seconds(work: Callable[[], object], rounds: int) -> float:
-    """Returns the median seconds of some calls. The caller has warmed up."""
-    return statistics.median(seconds_of(work) for _ in range(rounds))
+    """Returns the median seconds of at most `rounds` calls, and of fewer if they are long. The caller has warmed up."""
+    seconds = [seconds_of(work)]
+    while len(seconds) < rounds and sum(seconds) < LONG_ENOUGH_S:
+        seconds.append(seconds_of(work))
+    return statistics.median(seconds)
+
+
+def uncompiled() -> Any:
+    """Returns a context manager in whose block compiled functions run without their compiled code."""
+    return torch.compiler.set_stance("force_eager")
 
 
 def flop(work: Callable[[], object]) -> int:
     """Returns the floating-point operations of all matrix products, convolutions and attentions in a call.
 
-    Compiled functions run without their compiled code meanwhile, because torch refuses to run it while it counts.
+    It runs without compiled code, because torch refuses to run that while it counts.
     """
-    with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
+    with uncompiled(), FlopCounterMode(display=False) as counter:
         work()
     return int(counter.get_total_flops())
 
@@ -96,7 +108,7 @@ class Machine:
 
     @property
     def rounds(self) -> int:
-        """The number of measured rounds."""
+        """The largest number of measured rounds."""
         return 1 if self.quick else 3
 
     @property

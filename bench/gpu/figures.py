@@ -1,6 +1,7 @@
 """The figures of a run, which are printed and saved one by one, so that a stopped run can be continued."""
 
 import json
+import math
 import statistics
 import sys
 import time
@@ -59,32 +60,40 @@ class Figures:
     path: the JSON file. If it exists, its figures are those of an earlier run that is continued. With None nothing is
         saved.
     facts: the device and the versions of this run.
+    limit_s: the seconds after which no further figure is begun.
 
     The attribute `failed` has the errors of the figures that this run could not measure, by the figures' names. They
-    are saved, too, and a run that is continued tries these figures again.
+    are saved, too, and a run that is continued tries these figures again. The attribute `left` has the names of the
+    figures for which no time was left.
 
     Exits with a sentence if the file is of another machine.
     """
 
-    def __init__(self, path: Path | None, facts: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path | None, facts: Mapping[str, Any], limit_s: float = math.inf) -> None:
         self._path, self._facts, self._started = path, dict(facts), time.monotonic()
+        self._ends_at = self._started + limit_s
         self._figures: dict[str, Figure] = {}
         self.failed: dict[str, str] = {}
+        self.left: list[str] = []
         if path is not None and path.exists():
             self._facts, self._figures = read_figures(path)
             if self._facts != dict(facts):
                 sys.exit(f"{path} has figures of another machine or size ({self._facts}); name another file with --out")
 
     def lack(self, *names: str) -> bool:
-        """Returns True if one of these figures has not been measured yet."""
-        return any(name not in self._figures for name in names)
+        """Returns True if one of these figures has not been measured yet, and there is time left for it."""
+        missing = [name for name in names if name not in self._figures]
+        if time.monotonic() < self._ends_at:
+            return bool(missing)
+        self.left += [name for name in missing if name not in self.left]
+        return False
 
     def seconds(self, name: str) -> float | None:
         """Returns the seconds of a figure; None if it has not been measured yet."""
         return self._figures[name].seconds if name in self._figures else None
 
     def add(self, name: str, measure: Callable[[], Figure]) -> None:
-        """Measures a figure, prints it and saves it. If the file has it already, nothing is done.
+        """Measures a figure, prints it and saves it. If the file has it already or no time is left, nothing is done.
 
         If the measurement fails, the error is printed and saved, and the run continues with the next figure.
         """

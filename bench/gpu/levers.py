@@ -1,8 +1,9 @@
 """Measures each part of the work by itself, with each setting that changes its speed on and off in the same run."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.gpu.device import empty_memory, flop, median_seconds, peak_gb, reset_peak, seconds_of
+from bench.gpu.device import empty_memory, flop, median_seconds, peak_gb, reset_peak, seconds_of, uncompiled
 from bench.gpu.figures import Figure, Figures
 from bench.gpu.jobs import CASES, PROMPT, Bench
 from bench.gpu.subject import Subject
@@ -19,20 +20,32 @@ from longtake.media.crf import compress
 from longtake.media.encode import Encoder
 from longtake.models.applying import applied
 from longtake.models.host_copies import HostCopies
-from longtake.models.vae_format import Format, set_format
+from longtake.models.vae_format import FORMATS, Format, set_format
 from longtake.output.background import Background
 from longtake.output.joining import Joiner
 from longtake.sampling.vae import TILE_FRAMES, Latents, decode, decode_frames, encode_clip
 from longtake.video import Check, ignore_progress
 
-VARIANTS: tuple[dict[str, Any], ...] = ({"compile": "off"}, {"quantise": "fp8"})
-"""The settings of each variant whose evaluations are measured beside the defaults."""
-
 MOVED_BYTES = 4 * 10**9
 """So many bytes of a text encoder are moved between the device and the host. More would take as long per byte."""
 
+NOT_COMPILED = " with compile off"
+"""How evaluations without compiled code differ from the usual ones, for the figures' names."""
+
 CRF = 29
 """The constant rate factor of the context's compression, the default of 0.9.8."""
+
+
+@dataclass(frozen=True)
+class Usual:
+    """An evaluation with the default settings.
+
+    prediction: what it predicts, in host memory.
+    operations: its floating-point operations.
+    """
+
+    prediction: Tensor
+    operations: int
 
 
 def measure(bench: Bench, figures: Figures) -> None:
@@ -41,24 +54,28 @@ def measure(bench: Bench, figures: Figures) -> None:
         figures.add("device: matrix product", lambda: _matrix_product(bench))
         figures.add("device: copies of 1 GiB", lambda: _copies(bench))
     for name in ("0.9.8", "2.3"):
-        case = CASES[name]
-        reference: dict[int, Tensor] = {}
+        case, usual = CASES[name], dict[int, Usual]()
         with figures.attempt(name), Subject(bench, case) as subject, torch.inference_mode():
-            _all_parts(subject, figures, reference)
-        for changes in VARIANTS:
-            subject = Subject(bench, case, changes)
-            with figures.attempt(f"{name} with {_words(changes)}"), subject, torch.inference_mode():
-                _evaluations(subject, figures, reference)
+            _all_parts(subject, figures, usual)
+        subject = Subject(bench, case, {"quantise": "fp8"})
+        with figures.attempt(f"{name} with fp8"), subject, torch.inference_mode():
+            _evaluations(subject, figures, usual, " with quantise fp8")
 
 
-def _all_parts(subject: Subject, figures: Figures, reference: dict[int, Tensor]) -> None:
+def _all_parts(subject: Subject, figures: Figures, usual: dict[int, Usual]) -> None:
     """Measures all parts of the work with a model. If one fails, the others are measured all the same.
 
-    reference: see `_evaluations`.
+    usual: gets the usual evaluations.
     """
+
+    def evaluations() -> None:
+        _evaluations(subject, figures, usual)
+        with uncompiled():
+            _evaluations(subject, figures, usual, NOT_COMPILED)
+
     parts: dict[str, Callable[[], None]] = {
         "text": lambda: _text(subject, figures),  # at first, because it then leaves the device's memory to the others
-        "evaluations": lambda: _evaluations(subject, figures, reference),
+        "evaluations": evaluations,
         "adapters": lambda: _adapters(subject, figures),
         "VAE": lambda: _vae(subject, figures),
         "frames": lambda: _frames(subject, figures),
@@ -66,10 +83,6 @@ def _all_parts(subject: Subject, figures: Figures, reference: dict[int, Tensor])
     for title, measure_part in parts.items():
         with figures.attempt(f"{subject.case.name}: {title}"):
             measure_part()
-
-
-def _words(changes: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in changes.items())
 
 
 def _matrix_product(bench: Bench) -> Figure:
@@ -84,13 +97,15 @@ def _copies(bench: Bench) -> Figure:
     return Figure(sum(seconds.values()), details={"seconds": seconds})
 
 
-def timed(subject: Subject, work: Callable[[], object], **details: Any) -> Figure:
+def timed(subject: Subject, work: Callable[[], object], operations: int | None = None, **details: Any) -> Figure:
     """Returns the figure of some work on the device: the median of its seconds, its floor and its peak memory.
 
+    operations: its floating-point operations, if they are known and the work was done before. With None they are
+        counted in a call that also warms up.
     details: other facts about the work.
     """
     machine = subject.bench.machine
-    operations = flop(work)  # this first call warms up
+    operations = flop(work) if operations is None else operations
     reset_peak()
     seconds = median_seconds(work, machine.rounds)
     return Figure(seconds, operations / machine.rate, peak_gb(), {**details, "TFLOP": operations / 1e12})
@@ -106,7 +121,8 @@ def timed_once(work: Callable[[], object], **details: Any) -> Figure:
 
 
 def _text(subject: Subject, figures: Figures) -> None:
-    """Measures the text encoder: a prompt, its expansion, and its moves between the device and the host."""
+    """Measures the text encoder: a prompt and, for 2.3, its expansion and moves between the device and the host, which
+    take as long per byte for each encoder."""
     name = subject.case.name
     numbers = itertools.count()
 
@@ -114,18 +130,17 @@ def _text(subject: Subject, figures: Figures) -> None:
         text = subject.model.text
         return timed(subject, lambda: text.encode(f"{PROMPT} {next(numbers)}"))  # prompts that are not in the cache
 
-    def expand(frame: Any) -> object:
-        return subject.model.text.expand(PROMPT, frame, 1)
+    def expand() -> object:
+        return subject.model.text.expand(PROMPT, subject.frames[-1], 1)
 
-    def expansion(frame: Any) -> Figure:
-        first_s = seconds_of(lambda: expand(frame))  # warms up
-        tokens = subject.model.text.max_new_tokens
-        return timed_once(lambda: expand(frame), tokens=tokens, **{"first call, s": first_s})
+    def expansion() -> Figure:
+        first_s = seconds_of(expand)  # warms up
+        return timed_once(expand, tokens=subject.model.text.max_new_tokens, **{"first call, s": first_s})
 
     figures.add(f"{name}: encode a prompt", encoded)
-    if subject.case.endpoint.family.name == "ltx2":
-        figures.add(f"{name}: expand a prompt", lambda: expansion(None))
-        figures.add(f"{name}: expand a prompt, with a picture", lambda: expansion(subject.frames[-1]))
+    if subject.case.endpoint.family.name != "ltx2":
+        return
+    figures.add(f"{name}: expand a prompt, with a picture", expansion)
     moves = (f"{name}: text encoder to the host", f"{name}: text encoder to the device")
     if figures.lack(*moves):
         _moves(subject.model.text, figures, *moves)
@@ -159,30 +174,32 @@ def some_layers(modules: Iterable[nn.Module], num_bytes: int) -> nn.ModuleList:
     return found
 
 
-def _evaluations(subject: Subject, figures: Figures, reference: dict[int, Tensor]) -> None:
+def _evaluations(subject: Subject, figures: Figures, usual: dict[int, Usual], way: str = "") -> None:
     """Measures the evaluations of a step of each pass.
 
-    reference: the predictions with default settings by the pass's number, in host memory. They are added to it if
-        `subject` has default settings; otherwise the predictions are compared with them.
+    usual: the usual evaluations by the pass's number. If `way` is empty, they are added to it; otherwise the
+        predictions are compared with theirs.
+    way: how these evaluations differ from the usual ones, for the figures' names.
     """
-    changes = _words(subject.changes)
-    title = f"{subject.case.name}: evaluation{f' with {changes}' if changes else ''}"
+    title = f"{subject.case.name}: evaluation{way}"
 
     def measured(number: int) -> Figure:
         evaluation = subject.evaluations[number]
         subject.model.text.release()
         details: dict[str, Any] = {"predictions": evaluation.predictions, "tokens": evaluation.tokens}
-        details["computed in"] = subject.model.arithmetic
+        if way != NOT_COMPILED:
+            details["computed in"] = subject.model.arithmetic
         found: list[Tensor] = []
         details["first call, s"] = seconds_of(lambda: found.append(evaluation.work()))
         prediction = found[0].float().cpu()
         details["finite"] = bool(prediction.isfinite().all())
-        if not changes:
-            reference[number] = prediction
-        elif number in reference:
-            difference = (prediction - reference[number]).norm() / reference[number].norm()
-            details["relative difference"] = float(difference)
-        return timed(subject, evaluation.work, **details)
+        same = usual.get(number)
+        if way and same is not None:
+            details["relative difference"] = float((prediction - same.prediction).norm() / same.prediction.norm())
+        operations = flop(evaluation.work) if same is None else same.operations
+        if not way:
+            usual[number] = Usual(prediction, operations)
+        return timed(subject, evaluation.work, operations, **details)
 
     passes = {"ltxv": 1, "ltx2": 2}[subject.case.endpoint.family.name]
     for number in range(passes):
@@ -214,7 +231,7 @@ def _adapters(subject: Subject, figures: Figures) -> None:
     with applied_adapter() as set_pass:
         set_pass(0)
         figures.add(rescaled, lambda: timed_once(lambda: set_pass(1)))
-        figures.add(used, lambda: timed(subject, subject.evaluations[0].work))
+        figures.add(used, lambda: timed_once(subject.evaluations[0].work))
 
 
 def _vae(subject: Subject, figures: Figures) -> None:
@@ -255,41 +272,20 @@ def _vae(subject: Subject, figures: Figures) -> None:
 
         return timed(subject, work, latents=latents.shape[2])
 
-    def whole(format: Format, cudnn_measures: bool) -> Figure:
+    def whole(format: Format) -> Figure:
         vae, latents = subject.model.vae, tile().to(subject.model.vae.dtype)
         time = torch.full((1,), subject.decode_timestep, device=subject.device, dtype=vae.dtype)
         vae.disable_tiling()
         set_format(vae, format)
-        with _cudnn_measuring(is_on=cudnn_measures):
-            return timed(subject, lambda: vae.decode(latents, time if vae.config.timestep_conditioning else None))
+        return timed(subject, lambda: vae.decode(latents, time if vae.config.timestep_conditioning else None))
 
     figures.add(f"{name}: CRF round trip of the context", context)
     figures.add(f"{name}: encode the context", encoded)
     figures.add(f"{name}: decode the new frames", decoded)
     figures.add(f"{name}: decode a tile of time, as in requests", as_in_requests)
-    for way, choice in VAE_WAYS.items():
+    for format in FORMATS:
         empty_memory()
-        figures.add(f"{name}: decode a tile of time, {way}", partial(whole, *choice))
-
-
-@contextmanager
-def _cudnn_measuring(*, is_on: bool) -> Iterator[None]:
-    """Context manager: if `is_on`, cuDNN tries its algorithms for each convolution and uses the fastest."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = is_on
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before
-
-
-VAE_WAYS: dict[str, tuple[Format, bool]] = {
-    "untiled": ("contiguous", False),
-    "untiled, cudnn.benchmark": ("contiguous", True),
-    "untiled, channels last": ("channels last", False),
-    "untiled, channels last, cudnn.benchmark": ("channels last", True),
-}
-"""Ways to decode whole frames: title -> the VAE's memory format, and whether cuDNN chooses by measuring."""
+        figures.add(f"{name}: decode a tile of time, untiled, {format}", partial(whole, format))
 
 
 class NullWriter:

@@ -29,9 +29,8 @@ from longtake.plans import Plan, Size
 from longtake.sampling.schedules import SECOND_PASS_LEVELS
 from longtake.video import ignore_progress
 
-Work = Callable[[int | None], None]
-"""A function that does the work of a request with a pipeline. Its argument is the number of steps of the first pass;
-None for as many as the request has."""
+Work = Callable[[], None]
+"""A function that does the work of a request with a pipeline."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +96,11 @@ def ltxv(task: Task) -> Work:
     pipeline.vae.enable_tiling()
     (single,) = plan.passes
 
-    def work(steps: int | None) -> None:
+    def work() -> None:
         condition = LTXVideoCondition(video=list(task.pictures), frame_index=0, strength=1.0)
         made = pipeline(
             conditions=[condition],
-            num_inference_steps=steps or single.steps,
+            num_inference_steps=single.steps,
             guidance_scale=1.0,
             decode_timestep=0.05,
             decode_noise_scale=0.025,
@@ -128,12 +127,12 @@ def ltx2(task: Task) -> Work:
     unguided = {"guidance_scale": 1.0, "stg_scale": 0.0, "modality_scale": 1.0, "audio_guidance_scale": 1.0}
     unguided |= {"audio_stg_scale": 0.0, "audio_modality_scale": 1.0}
 
-    def work(steps: int | None) -> None:
+    def work() -> None:
         condition = LTX2VideoCondition(frames=list(task.pictures), index=0, strength=1.0)
         latents, sound = pipeline(
             conditions=[condition],
             negative_prompt=plan.negative_prompt,
-            num_inference_steps=steps or plan.steps,
+            num_inference_steps=plan.steps,
             guidance_scale=plan.video.cfg,
             stg_scale=plan.video.stg,
             modality_scale=plan.video.modality,

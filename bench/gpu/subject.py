@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.gpu.device import empty_memory
 from bench.gpu.jobs import PROMPT, Bench, Case
-from bench.gpu.true_size import ADAPTER_RANK, write_adapter
+from bench.gpu.true_size import ADAPTER_RANK, random_adapter
 from longtake.families.family import Context, PlanRun
 from longtake.families.ltx2 import generate as ltx2
 from longtake.families.ltx2.conditioning import window_conditioning
@@ -23,7 +23,7 @@ from longtake.families.ltxv import generate as ltxv
 from longtake.families.ltxv.conditioning import place
 from longtake.families.ltxv.guidance import guided_velocity
 from longtake.models.audiovisual import PositionedTracks
-from longtake.models.loras import Adapter, read
+from longtake.models.loras import Adapter
 from longtake.models.video_transformer import TokenLevels
 from longtake.output.source_frames import context_frames
 from longtake.plans import Size, latent_length
@@ -128,12 +128,9 @@ class Subject:
         return EVALUATIONS[self.case.endpoint.family.name](self)
 
     def adapter(self) -> Adapter:
-        """Returns a random adapter for all linear layers of the transformer's blocks, read from a file."""
+        """Returns a random adapter for all linear layers of the transformer's blocks."""
         rank = 4 if self.bench.machine.quick else ADAPTER_RANK
-        path = write_adapter(self.job.card, self.bench.settings(), self.bench.source, rank)
-        adapter = read(path)
-        path.unlink()  # a model with adapters of its own would be loaded with copies of its weights
-        return adapter
+        return random_adapter(self.job.card, self.bench.source, rank, pinned=self.device.type == "cuda")
 
 
 def _ltxv(subject: Subject) -> tuple[Evaluation, ...]:

@@ -20,6 +20,7 @@ from longtake.families.ltxv import model as ltxv
 from longtake.models import layout_ltx2, layout_ltxv, parts
 from longtake.models.checkpoints import Checkpoint, Weight, empty_model, with_weights
 from longtake.models.layout import Class, Config
+from longtake.models.loras import Adapter, Pair
 from longtake.models.registry import LORAS, WEIGHTS, LTX2Card, LTXVCard, ModelCard, PartName
 from longtake.models.safe import TensorInfo
 from longtake.settings import Settings
@@ -149,8 +150,26 @@ def load_random(
     raise ValueError(f"{card.name} is of no known family")
 
 
+Shape = tuple[int, int]
+"""The shape of a matrix."""
+
 ADAPTER_DEVIATION = 0.005
 """The standard deviation of the values of a random adapter."""
+
+
+def random_adapter(card: ModelCard, source: RandomParts, rank: int, *, pinned: bool) -> Adapter:
+    """Returns a random adapter for all linear layers in the transformer's blocks. Its matrices share their memory,
+    because to make that of all of them would take long.
+
+    pinned: True for pinned memory.
+    """
+    values = _random_values()
+    values = values.pin_memory() if pinned else values
+
+    def pair(a: Shape, b: Shape) -> Pair:
+        return Pair(values[: math.prod(a)].view(a), values[: math.prod(b)].view(b))
+
+    return Adapter("random", {name: pair(*shapes) for name, shapes in _adapter_shapes(card, source, rank).items()})
 
 
 def write_adapter(card: ModelCard, settings: Settings, source: RandomParts, rank: int) -> Path:
@@ -161,21 +180,31 @@ def write_adapter(card: ModelCard, settings: Settings, source: RandomParts, rank
     """
     path = settings.models_dir / card.name / LORAS / "distill.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    transformer = empty_model(checkpoint(card.family, "transformer", small=source.small))
     header: dict[str, Any] = {}
     end = 0
-    for name, layer in transformer.named_modules():
-        if isinstance(layer, torch.nn.Linear) and name.startswith("transformer_blocks."):
-            shapes = {"lora_A": (rank, layer.in_features), "lora_B": (layer.out_features, rank)}
-            for side, shape in shapes.items():
-                begin, end = end, end + 2 * math.prod(shape)
-                place = {"dtype": "BF16", "shape": shape, "data_offsets": (begin, end)}
-                header[f"diffusion_model.{name}.{side}.weight"] = place
-    values = torch.empty(2**24, dtype=torch.bfloat16).normal_(0, ADAPTER_DEVIATION)
-    block = values.view(torch.uint8).numpy().tobytes()
+    for name, shapes in _adapter_shapes(card, source, rank).items():
+        for side, shape in zip(("lora_A", "lora_B"), shapes, strict=True):
+            begin, end = end, end + 2 * math.prod(shape)
+            place = {"dtype": "BF16", "shape": shape, "data_offsets": (begin, end)}
+            header[f"diffusion_model.{name}.{side}.weight"] = place
+    block = _random_values().view(torch.uint8).numpy().tobytes()
     text = json.dumps(header).encode()
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for begin in range(0, end, len(block)):
             file.write(block[: end - begin])
     return path
+
+
+def _adapter_shapes(card: ModelCard, source: RandomParts, rank: int) -> dict[str, tuple[Shape, Shape]]:
+    """Returns the shapes of the two matrices of an adapter, for each linear layer in the transformer's blocks."""
+    transformer = empty_model(checkpoint(card.family, "transformer", small=source.small))
+    return {
+        name: ((rank, layer.in_features), (layer.out_features, rank))
+        for name, layer in transformer.named_modules()
+        if isinstance(layer, torch.nn.Linear) and name.startswith("transformer_blocks.")
+    }
+
+
+def _random_values() -> Tensor:
+    return torch.empty(2**24, dtype=torch.bfloat16).normal_(0, ADAPTER_DEVIATION)

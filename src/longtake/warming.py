@@ -1,7 +1,6 @@
 """Does once, after a model was loaded, what the first request would otherwise wait for.
 
-These are the requests that have nothing but a prompt and a video: the adapters that they use are read, and the code
-that they need is compiled.
+The adapters that usual requests use are read, and the code that they need is compiled.
 """
 
 import logging
@@ -27,15 +26,21 @@ from longtake.video import OnProgress, Progress, VideoInfo, ignore_progress, no_
 log = logging.getLogger(__name__)
 
 PROMPT = "a moving camera"
-"""The prompt of the requests for which the model is prepared."""
+"""The prompt of usual requests."""
 
 SOURCE = VideoInfo("mp4", "h264", 1280, 720, Fraction(24), 120)
-"""The video of these requests."""
+"""The video of usual requests."""
 
 
-def warm_up(runner: Runner, card: ModelCard, settings: Settings, on_progress: OnProgress = ignore_progress) -> None:
-    """Loads a model, and prepares it for requests with default values, so that the first of them takes no longer than
-    later ones.
+def warm_up(
+    runner: Runner,
+    card: ModelCard,
+    plans: Sequence[Plan],
+    settings: Settings,
+    on_progress: OnProgress = ignore_progress,
+) -> None:
+    """Loads a model, and prepares it for requests with such plans, so that the first of them takes no longer than later
+    ones.
 
     - Reads the model's own adapters that these requests use. They are kept for the requests.
     - On a GPU, and with compiled blocks, evaluates the model for a few tokens with these adapters.
@@ -44,7 +49,6 @@ def warm_up(runner: Runner, card: ModelCard, settings: Settings, on_progress: On
     `Runner.load`.
     """
     model = runner.load(card, on_progress)
-    plans = default_plans(card, settings)
     adapters = {one.source: one for plan in plans for one in plan.adapters if one.own}
     kept = {name for name, adapter in adapters.items() if _is_read(runner, model, adapter, settings, on_progress)}
     if model.device.type == "cpu" and settings.compile != "on":

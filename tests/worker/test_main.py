@@ -206,12 +206,15 @@ def test_a_model_that_is_not_installed_is_a_503_before_any_file_is_fetched(tmp_p
 def test_the_first_model_is_prepared_before_the_process_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     current, sent, prepared = Settings(model_sources={}, device="cpu"), BytesIO(), list[Any]()
 
-    def warm_up(runner: Any, model: Any, *_: Any) -> None:
-        prepared.append((model, sent.getvalue()))
+    def warm_up(runner: Any, model: Any, plans: Any, *_: Any) -> None:
+        prepared.append((model, [plan.model for plan in plans], sent.getvalue()))
 
     monkeypatch.setattr(warming, "warm_up", warm_up)
     main.serve(Channel(BytesIO(), sent), current)
-    assert prepared == [(first_model(current), b"")]
+    ((model, planned, before),) = prepared
+    assert model == first_model(current)
+    assert set(planned) == {model.name}
+    assert before == b""
     assert isinstance(decode_to_server(sent.getvalue()), Ready)
 
 

@@ -89,13 +89,13 @@ def serve(channel: Channel, settings: Settings) -> None:
         for _ in channel.runs():  # until the server closes the channel; it starts no other process meanwhile
             pass
         return
-    from longtake.warming import warm_up
+    from longtake.warming import default_plans, warm_up
 
     gc.freeze()  # half a million objects of imported modules, which no garbage collection need visit
     with reporting_failures(channel, runner):
         model = first_model(settings)
         if model is not None:
-            warm_up(runner, model, settings, ProgressReporter(channel))
+            warm_up(runner, model, default_plans(model, settings), settings, ProgressReporter(channel))
     transports = Transports(PublicTransport(settings.trusted_hosts), hub_transport(settings))
     device = threading.Lock() if shares_device(settings) else None
 
