@@ -216,6 +216,7 @@ def test_four_requests_are_cancelled_at_once(served: Served, tab: "Page") -> Non
     assert served.stopped == [claimed.id]
     tab.get_by_role("button", name="Run again").nth(2).click()
     tab.get_by_text("Next in line").wait_for()
+    assert tab.locator(".tile").nth(2).locator(":focus").count() == 1
     stop.wait_for()
     again = served.claim()
     assert json.loads(again.body)["seed"] == 2
@@ -225,6 +226,17 @@ def test_four_requests_are_cancelled_at_once(served: Served, tab: "Page") -> Non
     assert again.id in str(tab.get_by_role("link", name="Compare").get_attribute("href"))
     tab.get_by_role("button", name="Pick seed 7").click()
     tab.wait_for_function(f"() => location.search === '?request={again.id}'")
+
+
+def test_the_focus_stays_with_the_takes_when_one_of_them_is_unknown(served: Served, tab: "Page") -> None:
+    row = submit(served, "take", endpoint=LTX2)
+    tab.goto(f"{served.url}/models/{LTX2}?four=unknown,{row.id}")
+    tab.get_by_text("Next in line").wait_for()
+    tab.get_by_role("button", name="Cancel all").click()
+    again = tab.get_by_role("button", name="Run again")
+    again.wait_for()
+    tab.get_by_role("button", name="Cancel all").wait_for(state="hidden")
+    assert again.evaluate("button => button === document.activeElement")
 
 
 def test_those_of_four_that_the_server_takes_are_shown_whatever_the_form_has(served: Served, tab: "Page") -> None:

@@ -46,7 +46,11 @@ export const controlsIn = (node) => [...node.querySelectorAll(CONTROLS)].filter(
 export function refill(node, ...children) {
   const hadFocus = node.contains(document.activeElement);
   node.replaceChildren(...children);
-  if (!hadFocus || node === document.activeElement) return;
+  if (hadFocus && node !== document.activeElement) focusIn(node);
+}
+
+// Gives the focus to the first control in a node, or to the node if it has none.
+export function focusIn(node) {
   const [first] = controlsIn(node);
   if (!first) node.tabIndex = -1;
   (first ?? node).focus({ preventScroll: true });

@@ -2,7 +2,7 @@
 
 import { comparePage, entryPath } from "./addresses.js";
 import { callJson } from "./api.js";
-import { button, el, refill, toast } from "./dom.js";
+import { button, el, focusIn, refill, toast } from "./dom.js";
 import { playable } from "./playable.js";
 import { usualTimes } from "./progress.js";
 import { cancel, outcome, statuses, submit, withoutCut } from "./run.js";
@@ -19,6 +19,7 @@ export function four(endpoint, requests, { pick, onRerun, onEnd }, signal) {
   const times = usualTimes(endpoint);
   const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const tiles = ids.map(() => el("div", { class: "tile" }));
+  const takes = el("div", { class: "four" }, tiles);
   const stop = button("Cancel all", cancelAll);
   const open = new Set(); // places of those that wait or run
 
@@ -48,9 +49,9 @@ export function four(endpoint, requests, { pick, onRerun, onEnd }, signal) {
     }
   }
 
-  // Hides the button that cancels all. If it has the focus, the first take gets it.
+  // Hides the button that cancels all. If it has the focus, the first control of the takes gets it.
   function hideStop() {
-    if (stop === document.activeElement) tiles[0].querySelector("button")?.focus();
+    if (stop === document.activeElement) focusIn(takes);
     stop.hidden = true;
   }
 
@@ -101,7 +102,7 @@ export function four(endpoint, requests, { pick, onRerun, onEnd }, signal) {
     if (failed) toast(failed.reason.message, { failed: true });
   }
 
-  const node = el("div", { class: "result" }, el("div", { class: "actions" }, stop), el("div", { class: "four" }, tiles));
+  const node = el("div", { class: "result" }, el("div", { class: "actions" }, stop), takes);
   ids.forEach((_, place) => follow(place));
   return node;
 }
