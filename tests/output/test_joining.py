@@ -132,6 +132,15 @@ def test_the_source_is_written_while_the_first_window_is_sampled() -> None:
     assert recorder.levels == pytest.approx([*range(SHOWN), *[0.4 * 255] * chosen.new_frames])
 
 
+@pytest.mark.parametrize(("sound", "share"), [(None, 0), (np.zeros((2, 480_000), np.float32), 1)])
+def test_the_progress_of_reading_does_not_go_back_after_the_sound(sound: Any, share: float) -> None:
+    recorder, reports = Frames(), list[Progress]()
+    source: Any = recorder
+    with Background() as background:
+        Joiner(plan(), source, sound, recorder, False, reports.append, background).start()
+    assert [report.share for report in reports] == [share]
+
+
 def test_a_failed_request_does_not_wait_for_its_source() -> None:
     recorder = SlowSource()
     source: Any = recorder

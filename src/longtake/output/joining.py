@@ -98,7 +98,8 @@ class Joiner:
         its frames. Otherwise `finish` writes both. Until `finish` returns, nothing else may use the source or the
         writer of the output file.
         """
-        self.on_progress(Progress("context", 0, 1))
+        # The sound of the source was read before, and the stage's progress does not go back.
+        self.on_progress(Progress("context", 0 if self.source_sound is None else 1, 1))
         frames = context_frames(self.source, self.plan)
         if not self.plan.source_last:
             self.writer.write_sound(self.track[:, : self.final_samples])
