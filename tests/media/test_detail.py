@@ -38,6 +38,10 @@ def sharpness(frames: Pictures) -> float:
     return float(np.mean(np.square(np.diff(frames, axis=2))))
 
 
+def change(frames: Pictures) -> float:
+    return float(np.mean(np.abs(np.diff(frames, axis=0))))
+
+
 def error(frames: Pictures, truth: Pictures) -> float:
     return float(np.mean(np.square(frames - truth)))
 
@@ -86,6 +90,18 @@ def test_without_known_motion_the_model_s_own_is_followed() -> None:
     carried = carry_detail(blurred(new), detail, range(4))
     inside = np.s_[-1, 8:-8, 40:-40]
     assert error(carried[inside], new[inside]) < 0.5 * error(source[0][inside[1:]], new[inside])
+
+
+def test_the_first_new_frame_differs_from_a_shaky_source_as_much_as_its_frames_from_each_other() -> None:
+    wide = texture()
+    source = np.stack([wide[:, at : at + WIDTH] for at in np.resize([60, 65, 70], 17)])
+    detail = Detail.of(codes(source[::-1]), blurred(source[-1:])[0])
+    carried = carry_detail(np.repeat(blurred(source[-1:]), 12, axis=0), detail, range(12))
+    changes = [
+        np.abs(np.diff(frames, axis=0)).mean() for frames in (np.stack([source[-1], carried[0]]), carried, source)
+    ]
+    assert 0.5 * changes[2] < min(changes[:2])
+    assert max(changes[:2]) < 1.5 * changes[2]
 
 
 def test_a_still_source_stays_still() -> None:

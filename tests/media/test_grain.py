@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from longtake.media.grain import GRAIN_FRAMES, Grain
+from longtake.media.grain import Grain
 from longtake.media.optical_flow import Pictures
 
 HEIGHT, WIDTH = 64, 96
@@ -18,7 +18,7 @@ def noisy(count: int, sigma: float = 1.5) -> NDArray[np.uint8]:
 
 def new_frames(frames: NDArray[np.uint8], count: int) -> Pictures:
     """Frames [count, 64, 96, 3] made of the nearest frame of a source that does not move, and its grain."""
-    grain = Grain.of(frames, np.zeros((GRAIN_FRAMES, HEIGHT, WIDTH, 2), np.float32))
+    grain = Grain.of(frames, np.zeros((HEIGHT, WIDTH, 2), np.float32))
     places = np.dstack(np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))).astype(np.float32)
     nearest = frames[0].astype(np.float32) / 255
     return np.stack([nearest + grain.at(nearest, places, distance) for distance in range(count)])
@@ -44,7 +44,7 @@ def test_what_has_changed_is_not_grain() -> None:
 def test_a_nearest_frame_unlike_the_others_gets_less_grain() -> None:
     source = noisy(12, sigma=1)
     source[0] += 4
-    assert Grain.of(source, np.zeros((GRAIN_FRAMES, HEIGHT, WIDTH, 2), np.float32)).strength < 0.5
+    assert Grain.of(source, np.zeros((HEIGHT, WIDTH, 2), np.float32)).strength < 0.5
 
 
 def test_a_source_of_one_frame_has_no_grain() -> None:

@@ -36,12 +36,30 @@ def test_a_steady_pan_goes_on_and_slows_down() -> None:
     assert doubtful + 2 < right(motion, 23) == pytest.approx(sure, rel=0.05)
 
 
-def test_a_camera_that_shakes_swings_on_and_back() -> None:
-    motion = SourceMotion.of(film([40 + 4 * np.sin(at * 1.25) for at in range(17)]), 1)
-    places = [right(motion, distance) for distance in range(20)]
-    assert 1 < np.abs(places).max() < 8
-    assert np.abs(np.diff(places)).max() < 5.5
-    assert places[2 * SWING_STEPS - 1] == pytest.approx(0, abs=1)
+def shaking(count: int) -> NDArray[np.uint8]:
+    """Frames of a camera that shakes."""
+    return film([40 + 4 * np.sin(at * 1.25) for at in range(count)])
+
+
+def test_motion_that_is_not_steady_goes_back_and_forth_through_the_source_s_frames() -> None:
+    motion = SourceMotion.of(shaking(17), 1)
+    assert motion.swing == (0, 1, 2, 3, SWING_STEPS)
+    assert [motion.number(distance) for distance in range(9)] == [1, 2, 3, 4, 3, 2, 1, 0, 1]
+
+
+def test_a_repeated_frame_at_the_joint_is_left_out() -> None:
+    frames = shaking(17)
+    assert SourceMotion.of(np.concatenate([frames[:1], frames]), 1).swing == (0, 2, 3, 4, 5)
+
+
+def test_frames_before_a_cut_are_not_shown() -> None:
+    frames = shaking(17)
+    frames[3:] = 0
+    assert SourceMotion.of(frames, 1).swing == (0, 1, 2)
+
+
+def test_in_the_model_s_own_world_nothing_swings() -> None:
+    assert SourceMotion.of(shaking(17), 0).swing == (0,)
 
 
 def test_motion_that_its_past_does_not_prove_hardly_goes_on() -> None:
@@ -60,22 +78,23 @@ def crossing(count: int) -> NDArray[np.uint8]:
     return ground
 
 
-def test_an_object_goes_on_longer_where_the_source_proves_its_motion() -> None:
+def test_an_object_goes_on_farther_where_the_source_proves_its_motion() -> None:
     started = np.concatenate([crossing(5), np.repeat(crossing(5)[-1:], 12, axis=0)])
     proven, doubtful = (SourceMotion.of(frames, 1) for frames in (crossing(17), started))
     assert proven.doubt < 0.9
     assert doubtful.doubt == 1
     at = HEIGHT // 2, 60
-    assert doubtful.object_frames[at] < 0.8 * proven.object_frames[at]
+    assert doubtful.way(23)[at][0] < 0.5 * proven.way(23)[at][0]
 
 
 def test_motion_is_known_where_the_pixels_have_arrived() -> None:
     motion = SourceMotion.of(crossing(17), 0)
-    way, steadiness, reach = motion.arrived(23)
-    assert np.isfinite(way).all()
-    assert way[HEIGHT // 2, 42][0] > 10
-    assert steadiness[HEIGHT // 2, 42] > 0.8
-    assert reach[HEIGHT // 2, 42] >= 10
+    there, at = motion.arrived(23), (HEIGHT // 2, 42)
+    assert np.isfinite(there.way).all()
+    assert there.way[at][0] > 10
+    assert there.step[at][0] > 0.5
+    assert there.steadiness[at] > 0.8
+    assert there.reach[at] >= 10
 
 
 def test_one_frame_shows_no_motion() -> None:

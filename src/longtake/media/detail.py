@@ -16,6 +16,10 @@ The new frame becomes S(x + f_t) + p * (M_t - R(x + f_t)), and the grain of the 
   since. There the motion measured in the source, continued, predicts the place of a pixel better than the new frame
   does (`longtake.media.source_motion`). The result is the source's frame, moved. If the source has only one frame, it
   is moved by the optical flow of the model's frames.
+
+If R is blurred and the source's motion is not steady, S is not the same frame for all new frames. These show the
+source's last frames one after the other, backwards and forwards, instead of S and its grain. Each of them is moved to
+where its steady motion has brought its pixels by then.
 """
 
 from collections.abc import Sequence
@@ -55,18 +59,19 @@ they were trained on, and 0.1 or more on real video."""
 class Detail:
     """Everything that is needed to add the source's fine detail to the new frames (see `carry_detail`).
 
-    source: the source's frame next to the new frames, [H, W, 3] in 0..1.
-    rendition: the same frame after the model's autoencoder has encoded and decoded it, [H, W, 3] in 0..1.
+    frames: the source's frames [T, H, W, 3], ordered by their distance from the new frames, the nearest one first.
+    rendition: the nearest frame after the model's autoencoder has encoded and decoded it, [H, W, 3] in 0..1.
     motion: how far each pixel of the source moves from frame to frame where the source meets the new frames (see
         `SourceMotion`).
-    grain: the small differences between the source's frames.
+    grain: the small differences between the source's frames. None if the new frames show several of the source's
+        frames: these bring their own grain.
     fidelity: how well the model draws the source, from 0 (badly) to 1 (without an error).
     """
 
-    source: Pictures
+    frames: NDArray[np.uint8]
     rendition: Pictures
     motion: SourceMotion
-    grain: Grain
+    grain: Grain | None
     fidelity: float
 
     @classmethod
@@ -75,13 +80,12 @@ class Detail:
 
         Its `motion` is measured in `frames`. Its `fidelity` is measured by comparing `frames[0]` with `rendition`.
 
-        frames: the source's frames [T, H, W, 3], ordered by their distance from the new frames, the nearest one first.
-        rendition: `frames[0]` after the model's autoencoder has encoded and decoded it, [H, W, 3] in 0..1.
+        frames, rendition: as in the class.
         """
-        source = frames[0].astype(np.float32) / 255
-        fidelity = _fidelity(source, rendition)
+        fidelity = _fidelity(frames[0].astype(np.float32) / 255, rendition)
         motion = SourceMotion.of(frames, max(0.0, 1 - fidelity / OWN_WORLD))
-        return cls(source, rendition, motion, Grain.of(frames, motion.ways), fidelity)
+        grain = Grain.of(frames, motion.steady.way(1, 1)) if len(motion.swing) == 1 else None
+        return cls(frames[: max(motion.swing) + 1], rendition, motion, grain, fidelity)
 
 
 def carry_detail(new_frames: Pictures, detail: Detail, distances: Sequence[int]) -> Pictures:
@@ -95,17 +99,20 @@ def carry_detail(new_frames: Pictures, detail: Detail, distances: Sequence[int])
     size = (new_frames.shape[2], new_frames.shape[1])
     carried = np.empty_like(new_frames)
     for index, (frame, distance) in enumerate(zip(new_frames, distances, strict=True)):
-        way, steadiness, reach = detail.motion.arrived(distance)
-        unsteadiness = 1 - np.maximum(steadiness, detail.motion.steady.steadiness)
+        here, number = detail.motion.arrived(distance), detail.motion.number(distance)
+        unsteadiness = 1 - np.maximum(here.steadiness, detail.motion.steady.steadiness)
         trust = (detail.fidelity * unsteadiness).astype(np.float32)
         flow = _model_flow(small_luma(frame), rendition)
-        near = np.minimum(1, reach / np.maximum(length(flow), 1e-6))
-        way = way + ((1 - detail.motion.doubt) * (1 - steadiness) * near)[..., None] * flow
+        near = np.minimum(1, here.reach / np.maximum(length(flow), 1e-6))
+        way = here.way + ((1 - detail.motion.doubt) * (1 - here.steadiness) * near)[..., None] * flow
         share = trust[..., None] if detail.motion.known else np.float32(1)
-        places = _places((share * flow + (1 - share) * way).astype(np.float32), size)
-        drawn = sampled(detail.source, places)
+        way = (share * flow + (1 - share) * way).astype(np.float32)
+        places = _places(way, size)
+        shown = detail.frames[number].astype(np.float32) / 255
+        drawn = sampled(shown, _places(way + np.float32(number) * here.step, size) if number else places)
         added = cv2.resize(trust, size)[..., None] * (frame - sampled(detail.rendition, places))
-        carried[index] = np.clip(drawn + added + detail.grain.at(drawn, places, distance), 0, 1)
+        grain = detail.grain.at(drawn, places, distance) if detail.grain else np.float32(0)
+        carried[index] = np.clip(drawn + added + grain, 0, 1)
     return carried
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.media.optical_flow import Pictures, sampled
+from longtake.media.optical_flow import Field, Pictures, sampled
 
 GRAIN_FRAMES = 9
 """The new frames take their grain from this many frames of the source."""
@@ -33,27 +33,27 @@ class Grain:
     """The grain of a source.
 
     frames: the source's frames next to the new ones, [T, H, W, 3], the nearest one first.
-    ways: the displacement from each pixel of the nearest frame to its place in each of `frames`, in pixels of small
-        frames, [T, h, w, 2].
+    step: the displacement of each pixel of the nearest frame in one step to the next frame of `frames`, in pixels of
+        small frames, [h, w, 2].
     strength: the factor, 0..1, for the grain that is added.
     """
 
     frames: NDArray[np.uint8]
-    ways: NDArray[np.float32]
+    step: Field
     strength: float
 
     @classmethod
-    def of(cls, frames: NDArray[np.uint8], ways: NDArray[np.float32]) -> "Grain":
+    def of(cls, frames: NDArray[np.uint8], step: Field) -> "Grain":
         """Returns the grain of a source.
 
         Its strength is 1 if the nearest frame differs from the others as much as these differ from each other. It is
         less if the nearest frame differs more, so that the picture does not jump at the first new frame.
 
         frames: the source's frames [T, H, W, 3], the nearest one first.
-        ways: the displacements as in the class, for at least one of the frames.
+        step: as in the class.
         """
-        count = min(len(frames), len(ways), GRAIN_FRAMES)
-        grain = cls(frames[:count], ways[:count], 1.0)
+        count = min(len(frames), GRAIN_FRAMES)
+        grain = cls(frames[:count], step, 1.0)
         height, width = frames.shape[1:3]
         rows, columns = np.mgrid[0:height:MEASURED, 0:width:MEASURED]
         places = np.dstack([columns, rows]).astype(np.float32)
@@ -63,7 +63,7 @@ class Grain:
             return grain
         size = np.median([np.abs(one).mean() for one in differences])
         change = np.median([np.abs(one - other).mean() for one, other in itertools.pairwise(differences)])
-        return cls(grain.frames, grain.ways, float(np.clip(change / max(size, 1e-6), 0, 1)))
+        return cls(grain.frames, step, float(np.clip(change / max(size, 1e-6), 0, 1)))
 
     def at(self, drawn: Pictures, places: NDArray[np.float32], distance: int) -> Pictures:
         """Returns the grain [H, W, 3] to be added to a new frame.
@@ -80,9 +80,9 @@ class Grain:
 
         places: for each pixel of `drawn` its place (x, y) in the nearest frame of the source, [h, w, 2].
         """
-        scale = np.float32(self.frames.shape[1] / self.ways.shape[1])
-        way = cv2.remap(self.ways[number], places / scale, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        there = places + scale * way
+        scale = np.float32(self.frames.shape[1] / self.step.shape[0])
+        step = cv2.remap(self.step, places / scale, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        there = places + scale * np.float32(number) * step
         other = sampled(self.frames[number].astype(np.float32) / 255, there) - drawn
         small: Pictures = other * np.exp(-np.square(other / MAX_GRAIN).sum(axis=-1, keepdims=True))
         return small

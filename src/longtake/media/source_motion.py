@@ -1,13 +1,14 @@
 """Measures how a source moves where it meets the new frames, and tells how the motion goes on into them.
 
-S is the source's frame next to the new frames. Each pixel of S moves in two ways:
+Each pixel of the source moves in two ways:
 
 - Its steady motion is the mean of the last steps. It goes on and slows down: that of the ground slowly, that of objects
   sooner, because people and animals soon do something else, and because a body that moves in parts would be torn. It
   counts only as far as the source itself proves it: the motion of earlier frames, continued in the same way, must
   predict the source's later frames.
-- The rest of its motion, such as the shake of a camera, the sway of a leaf or the nod of a head, swings on and back. It
-  takes the way that the source has taken in its last steps, in the same direction first, and then returns.
+- The rest of its motion, such as the shake of a camera, the sway of a leaf or a gesture, swings: it goes back the way
+  that it has come, and forth again. For this the new frames show the source's last frames one after the other, each
+  with its steady motion continued up to the new frame.
 """
 
 import itertools
@@ -34,11 +35,17 @@ from longtake.media.optical_flow import (
 MOTION_STEPS = 4
 """The steady motion is averaged over at most this many pairs of neighbouring frames, those next to the new frames."""
 
-SWING_STEPS = 5
-"""Motion that is not steady takes this many steps in one direction, and then as many back."""
+SWING_STEPS = 4
+"""Motion that is not steady goes back over this many steps of the source, and then as many forth."""
 
-WAY_STEPS = 8
-"""The source's pixels are followed back over this many steps."""
+REPEATED = 0.25
+"""A frame that differs from the one before it by less than this share of the usual difference is a repeated frame."""
+
+CUT = 4.0
+"""A difference of two neighbouring frames that is more than this many times as great as any other one is a cut."""
+
+SAMPLED = 4
+"""The difference of two frames is measured at one pixel of each square of this many by this many."""
 
 TEST_STEPS = 8
 """The steady motion is tested on this many steps: that before them is continued and compared with what they show."""
@@ -47,8 +54,8 @@ TEST_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """The shares of the steady motion that are tested."""
 
 TEST_DOUBT = 1.0
-"""The mean squared error, in 8-bit code values, that is added to the errors of a share that is not the best one for the
-whole picture, for each unit of distance from it. So flat areas, which prove nothing, move like the rest."""
+"""The error of a share that is not the best one for the whole picture counts more, by this much for each unit of
+distance from the best one. So areas that prove nothing move like the rest."""
 
 SURE = (0.25, 0.75)
 """If the tested motion leaves at most the first share of the error of a picture that stands still, there is no doubt
@@ -82,16 +89,6 @@ MAX_LENGTHENING = 1.5
 
 MAX_STRETCHING = 3.0
 """Pixels whose motion stretches the area around them to more than this multiple do not hide what they move over."""
-
-LEAST_SPEED = 0.75
-"""The new frames move at least at this share of the source's speed, if swinging can bring that about."""
-
-SWINGS = ((2, 0.0), (2, 0.25), (2, 0.5), (2, 0.75), (2, 1.0), (1, 1.0), (0, 1.0))
-"""The ways to swing: the number of steps on each side over which the swinging motion is averaged, so that a repeated
-frame stops no motion, and the factor for it. The first one is taken that reaches LEAST_SPEED, otherwise the last."""
-
-SPEED_FRAMES = (4, 12, 20)
-"""The speed of the new frames is the mean of the speeds after these frames."""
 
 
 @dataclass(frozen=True)
@@ -146,24 +143,39 @@ class SteadyMotion:
 
 
 @dataclass(frozen=True)
+class Arrived:
+    """The motion of the source's pixels that have arrived at each place of a new frame.
+
+    way: the displacement (x, y) from a pixel's place in the new frame to its place in the source, [h, w, 2].
+    step: the displacement of its steady motion in one step of the source, [h, w, 2].
+    steadiness: how steadily it moves, 0..1, [h, w].
+    reach: the greatest length in pixels of a displacement that is in keeping with the source's motion, [h, w].
+    """
+
+    way: Field
+    step: Field
+    steadiness: NDArray[np.float32]
+    reach: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class SourceMotion:
     """The motion of the source at the joint, where it meets the new frames.
 
     steady: the motion that goes on.
     object_frames: the number of new frames after which the continued motion of each pixel relative to the ground has
         1/e of its speed, [h, w].
-    ways: the displacement from each pixel of the source's frame next to the new ones to its place in each earlier
-        frame, [n, h, w, 2]; the first one is 0. With n = 1 the source's motion is not known.
-    swing: the displacements that are added to the steady motion, [k, h, w, 2]. New frames use them one after the other,
-        from the first to the last and back again.
+    swing: the numbers of the source's frames that the new frames show, 0 for the one next to them. New frames use them
+        one after the other, from the second to the last and back again.
     doubt: how doubtful it is that the source moves on as a picture of the model's own world does, 0..1.
+    known: True if the source has enough frames to show a motion.
     """
 
     steady: SteadyMotion
     object_frames: NDArray[np.float32]
-    ways: NDArray[np.float32]
-    swing: NDArray[np.float32]
+    swing: tuple[int, ...]
     doubt: float
+    known: bool
 
     @classmethod
     def of(cls, frames: NDArray[np.uint8], doubt: float) -> "SourceMotion":
@@ -174,70 +186,57 @@ class SourceMotion:
         doubt: how unlike the model's own world the source is, 0..1. With 0, all steady motion goes on, that of objects
             like that of the ground, and nothing swings.
         """
-        used = frames[: max(WAY_STEPS, TEST_STEPS + MOTION_STEPS) + 1]
+        used = frames[: TEST_STEPS + MOTION_STEPS + 1]
         lumas = [small_luma(frame.astype(np.float32) / 255) for frame in used]
         if len(lumas) < 2:
             still = np.zeros((*lumas[0].shape, 2), np.float32)
             steady = SteadyMotion(still, still[..., 0], still[..., 0], still[0, 0])
-            return cls(steady, np.ones_like(steady.steadiness), still[None], still[None], doubt)
+            return cls(steady, np.ones_like(steady.steadiness), (0,), doubt, known=False)
         flows = [rough_flow(near, far) for near, far in itertools.pairwise(lumas)]
         steady = SteadyMotion.of(lumas[0], flows)
         proven, left = _proven(lumas, flows)
         doubt *= float(np.interp(left, SURE, (0, 1)))
         steady = replace(steady, steadiness=steady.steadiness * (1 - np.float32(doubt) * (1 - proven)))
-        weights = contrast(lumas[0])
-        steps = _smooth_steps(followed(flows[:WAY_STEPS]), steady.ground, weights)
-        ways = np.concatenate([np.zeros_like(steps[:1]), np.cumsum(steps, axis=0)])
-        speed = float(np.average(length(steps[:SWING_STEPS]).mean(axis=0), weights=weights))
-        lasting = _lasting(steady, proven, doubt)
-        for reach, strength in SWINGS:
-            even = enumerate(_even(ways, reach)[: SWING_STEPS + 1])
-            swing = np.float32(doubt * strength) * np.stack([way - steady.way(step, step) for step, way in even])
-            motion = cls(steady, lasting, ways, swing, doubt)
-            if motion.speed(weights) >= LEAST_SPEED * speed:
-                break
-        return motion
-
-    @property
-    def known(self) -> bool:
-        """True if the source has enough frames to show a motion."""
-        return len(self.ways) > 1
+        return cls(steady, _lasting(steady, proven, doubt), _swing(used, doubt), doubt, known=True)
 
     def way(self, distance: int) -> Field:
         """Returns the displacement [h, w, 2] from the place of each pixel of the source in a new frame to its own.
 
         distance: the number of new frames between the source and the new frame.
         """
-        last = len(self.swing) - 1
-        turn = (distance + 1) % max(2 * last, 1)
         object_steps = self.object_frames * (1 - np.exp(-np.float32(distance + 1) / self.object_frames))
-        steady = self.steady.way(self._ground_steps(distance), object_steps[..., None])
-        way: Field = steady + self.swing[min(turn, 2 * last - turn)]
-        return way
+        return self.steady.way(self._ground_steps(distance), object_steps[..., None])
 
-    def arrived(self, distance: int) -> tuple[Field, NDArray[np.float32], NDArray[np.float32]]:
-        """Returns three facts about a new frame's pixels: displacement [h, w, 2], steadiness [h, w] and reach [h, w].
-
-        They are those of the source's pixels that have arrived there. Where several pixels arrive at one place, the one
-        counts whose motion differs most from that of the ground: a moving object hides the ground before it. Where none
-        arrives, the motion is that of the pixels around. The reach is the greatest length in pixels of a displacement
-        that is in keeping with the source's motion.
+    def number(self, distance: int) -> int:
+        """Returns the number of the source's frame that a new frame shows: 0 for the frame next to the new ones.
 
         distance: the number of new frames between the source and the new frame.
         """
-        way, steps = self.way(distance), np.float32(self._ground_steps(distance))
-        moved = _arrived(np.dstack([way, self.steady.steadiness, self.steady.reach]), way, self.steady.ground * steps)
-        return moved[..., :2], moved[..., 2], moved[..., 3] * steps
+        last = len(self.swing) - 1
+        turn = (distance + 1) % max(2 * last, 1)
+        return self.swing[min(turn, 2 * last - turn)]
+
+    def arrived(self, distance: int) -> Arrived:
+        """Returns the motion of the source's pixels that have arrived at each place of a new frame.
+
+        Where several pixels arrive at one place, the one counts whose motion differs most from that of the ground: a
+        moving object hides the ground before it. Where none arrives, the motion is that of the pixels around.
+
+        distance: the number of new frames between the source and the new frame.
+        """
+        steps = np.float32(self._ground_steps(distance))
+        way = _arrived(self.way(distance), self.steady.ground * steps)
+        there = pixel_places(*way.shape[:2]) + way
+        step, steadiness, reach = (
+            cv2.remap(known, there, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            for known in (self.steady.way(1, 1), self.steady.steadiness, self.steady.reach)
+        )
+        return Arrived(way, step, steadiness, reach * steps)
 
     def _ground_steps(self, distance: int) -> float:
         """Returns how many steps of the source the ground has moved on in the new frame after `distance` others."""
         frames = _ground_frames(self.doubt)
         return frames * (1 - math.exp(-(distance + 1) / frames))
-
-    def speed(self, weights: NDArray[np.float32]) -> float:
-        """Returns the mean length in pixels of a step of the new frames. `weights` [h, w] are those of the pixels."""
-        steps = np.stack([self.way(frame + 1) - self.way(frame) for frame in SPEED_FRAMES])
-        return float(np.average(length(steps).mean(axis=0), weights=weights))
 
 
 def _lasting(steady: SteadyMotion, proven: NDArray[np.float32], doubt: float) -> NDArray[np.float32]:
@@ -286,15 +285,21 @@ def _smooth_steps(
     return np.stack([smoothed(step, moving) for step in steps])
 
 
-def _even(ways: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
-    """Returns displacements [n, h, w, 2], each as the mean over as many steps on either side as `reach` says.
+def _swing(frames: NDArray[np.uint8], doubt: float) -> tuple[int, ...]:
+    """Returns the numbers of the frames that the new frames show one after the other, as in `SourceMotion`.
 
-    Fewer steps count near the last one. The first displacement is 0 and stays 0.
+    The less doubt, the fewer. Frames that only repeat the one next to the new frames are left out, because the picture
+    would stand still at the joint. So are frames before a cut.
+
+    frames: the source's frames [T, H, W, 3], at least two, the nearest one first.
     """
-    last = len(ways) - 1
-    both = np.concatenate([-ways[:0:-1], ways])
-    reaches = [min(reach, last - step) for step in range(last + 1)]
-    return np.stack([both[last + k - r : last + k + r + 1].mean(axis=0) for k, r in enumerate(reaches)])
+    few = frames[:, ::SAMPLED, ::SAMPLED].astype(np.float32)
+    changes = np.abs(np.diff(few, axis=0)).mean(axis=(1, 2, 3))
+    repeated = np.logical_and.accumulate(changes < REPEATED * np.median(changes)).sum()
+    greatest, second = changes.max(), np.sort(changes)[-2:][0]
+    shot = int(changes.argmax()) + 1 if greatest > CUT * second else len(frames)
+    steps = min(SWING_STEPS, int(doubt * (SWING_STEPS + 1)))
+    return (0, *range(1 + int(repeated), shot)[:steps])
 
 
 def _proven(lumas: Sequence[Luma], flows: Sequence[Field]) -> tuple[NDArray[np.float32], float]:
@@ -318,21 +323,22 @@ def _proven(lumas: Sequence[Luma], flows: Sequence[Field]) -> tuple[NDArray[np.f
     for error, share in zip(errors, shares, strict=True):
         for step in (steps // 2, steps):
             way = earlier.way(share * step, share * step)
-            there = pixels + _arrived(way, way, earlier.ground * share * np.float32(step))
+            there = pixels + _arrived(way, earlier.ground * share * np.float32(step))
             drawn = cv2.remap(lumas[steps], there, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
             difference = np.square(drawn.astype(np.float32) - lumas[steps - step])
             error += cv2.GaussianBlur(difference, (0, 0), height / 16)
-    means = errors.mean(axis=(1, 2)) + np.float32(0.1)
+    errors += np.float32(0.1)
+    means = errors.mean(axis=(1, 2))
     best = shares[means.argmin()]
-    errors += np.float32(TEST_DOUBT) * np.abs(shares - best)[:, None, None] + np.float32(0.1)
+    errors *= 1 + np.float32(TEST_DOUBT) * np.abs(shares - best)[:, None, None]
     weights = np.exp(-TEST_CHOICE * (errors / errors.min(axis=0) - 1))
     chosen = np.tensordot(shares, weights, axes=1) / weights.sum(axis=0)
     proven: NDArray[np.float32] = cv2.GaussianBlur(chosen.astype(np.float32), (0, 0), height / 32)
     return proven, float(means[-1] / means[0])
 
 
-def _arrived(values: NDArray[np.float32], displacement: Field, ground: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns values [h, w, n] of pixels at the places where the pixels go.
+def _arrived(displacement: Field, ground: NDArray[np.float32]) -> Field:
+    """Returns the displacements of pixels at the places where the pixels go.
 
     displacement: for each pixel, the displacement from the place where it goes back to where it is.
     ground: the same displacement (x, y) of the ground.
@@ -350,8 +356,8 @@ def _arrived(values: NDArray[np.float32], displacement: Field, ground: NDArray[n
     x, y = x[order], y[order]
     pixel, corner = np.nonzero((x >= 0) & (x < width) & (y >= 0) & (y < height))
     target = y[pixel, corner], x[pixel, corner]
-    arrived, known = np.zeros_like(values), np.zeros((height, width), np.float32)
-    arrived[target] = values.reshape(height * width, -1)[order[pixel]]
+    arrived, known = np.zeros_like(displacement), np.zeros((height, width), np.float32)
+    arrived[target] = displacement.reshape(height * width, 2)[order[pixel]]
     known[target] = 1
     return _filled(arrived, known)
 
