@@ -58,8 +58,8 @@ FORBIDDEN = frozenset(
 PARALLEL_ROOMS = {"endpoints", "families"}
 """Rooms whose modules are built alike: the same thing has the same class name in each endpoint and each family."""
 
-PARALLEL_CLASSES = {"EncodedPrompt"}
-"""A class that the models of each family have, outside these rooms."""
+PARALLEL_CLASSES = {"BlockInputs", "EncodedPrompt"}
+"""Classes that the models of each family have, outside these rooms."""
 
 COVERED_IN = {
     "cli.command": "cli/test_options.py",

@@ -6,12 +6,16 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
+from longtake import runner as runner_module
 from longtake.endpoints import ltxv098
 from longtake.endpoints.validation import parse
+from longtake.errors import MemoryRanOut
 from longtake.models.choice import named_model
 from longtake.models.registry import card
+from longtake.output.joining import Joiner
 from longtake.prepare import Fetcher, prepare
 from longtake.runner import Runner
 from longtake.settings import settings
@@ -48,6 +52,27 @@ def test_when_the_turn_on_the_device_ends_the_job_holds_no_model_and_no_tensor(t
             runner.run(job, tmp_path / "out.mp4", turn=Released(threading.Lock()))
     assert is_freed == [True, True]
     assert live[1] <= live[0]
+
+
+def test_memory_is_given_back_only_while_no_other_job_uses_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory runs out while the video is written, after the turn. Another job may record a CUDA graph then."""
+    runner, turn, in_turn = Runner(settings()), Turn(threading.Lock()), list[bool]()
+
+    def fail(joiner: Joiner) -> None:
+        assert not turn.is_mine
+        raise MemoryError
+
+    monkeypatch.setattr(Joiner, "finish", fail)
+    monkeypatch.setattr(runner_module, "_free_memory", lambda: in_turn.append(turn.is_mine))
+    choice, local = named_model("ltxv-tiny", settings()), Fetcher(allow_local=True)
+    with (
+        prepare(ltxv098.ENDPOINT, parse(ltxv098.Request, BODY), choice, settings(), fetcher=local) as job,
+        pytest.raises(MemoryRanOut),
+    ):
+        runner.run(job, tmp_path / "out.mp4", turn=turn)
+    assert in_turn == [True], "before the second try; after it, the other job keeps the model"
 
 
 def live_bytes() -> int:

@@ -146,18 +146,16 @@ class Runner:
         Raises BadCheckpoint if parts of the model are missing or do not fit. Raises NotSupported if the device is not
         available.
         """
-        model = self._model  # another thread, whose job runs out of memory after its turn, may release it meanwhile
-        if model is None or model.card != card:
-            model = None  # so that nothing refers to another model any more
-            if self._model is not None:
-                self.release()
+        if self._model is not None and self._model.card != card:
+            self.release()
+        if self._model is None:
             on_progress(Progress("load", 0, 1))
             with current_gpu(choose_device(self._settings)):
-                model = self._model = self._load_model(card, self._settings, on_progress)
-        return model
+                self._model = self._load_model(card, self._settings, on_progress)
+        return self._model
 
     def release(self) -> None:
-        """Frees the memory of the loaded model, if there is one."""
+        """Frees the memory of the loaded model, if any. This spoils a CUDA graph that another thread records."""
         self._model = None
         _free_memory()
 
@@ -230,6 +228,7 @@ class Runner:
                 log.warning("The memory ran out; the request is made again with less memory. %s", str(error))
             # After the handler, nothing refers any more to the tensors of the run that failed.
             resume.set_low_memory()
+            run.turn.begin(run.progress)  # if it has ended: another job may use the device (see `release`)
             _free_memory()
         token = low_memory.set(True)
         try:
@@ -241,7 +240,8 @@ class Runner:
             log.warning("The memory ran out again. %s", str(error))
         finally:
             low_memory.reset(token)
-        self.release()
+        if run.turn.is_mine or not run.turn.is_shared:  # else the model may be in use, and the job has nothing there
+            self.release()
         raise MemoryRanOut(_needs_less(self._settings))
 
     def _run(self, run: "_Run", resume: Resume) -> Result:

@@ -22,13 +22,13 @@ class Process:
 
 def test_messages_have_the_id_of_the_request() -> None:
     process: Any = Process()
-    Exchange(process, "r", 60.0, lambda _: None).send(Proceed())
+    Exchange(process, "r", 60.0, lambda _: None, lambda: True).send(Proceed())
     assert process.sent == [Proceed("r")]
 
 
 def test_a_request_that_waits_for_the_device_does_not_stall() -> None:
     killed = list[Exchange]()
-    exchange = Exchange(None, "r", 0.0, killed.append)
+    exchange = Exchange(None, "r", 0.0, killed.append, lambda: True)
     exchange.put(DeviceUse("waits"))
     assert (exchange.stalls_at, exchange.has_used_device) == (math.inf, False)
     assert not exchange.kill_if_stalled()
@@ -40,7 +40,7 @@ def test_a_request_that_waits_for_the_device_does_not_stall() -> None:
 
 def test_messages_of_the_process_and_to_it_are_signs_of_life_but_no_question_for_previews() -> None:
     process: Any = Process()
-    exchange = Exchange(process, "r", 60.0, lambda _: None)
+    exchange = Exchange(process, "r", 60.0, lambda _: None, lambda: True)
     times = [exchange.stalls_at]
     exchange.send(Watched("r"))
     times.append(exchange.stalls_at)
@@ -63,7 +63,7 @@ def test_the_turn_on_the_device_begins_with_a_new_time_to_stall() -> None:
             if name == "device_state" and value == "uses":
                 times.append(self.stalls_at)
 
-    exchange = Watching(None, "r", 60.0, lambda _: None)
+    exchange = Watching(None, "r", 60.0, lambda _: None, lambda: True)
     exchange.put(DeviceUse("waits"))
     has_waited_at = time.monotonic()
     exchange.put(DeviceUse("uses"))

@@ -173,9 +173,9 @@ def test_a_lora_that_cannot_be_read_is_named_without_a_path_of_this_machine(
 def test_broken_files_of_a_model_are_told_without_their_paths(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    current, sent = Settings(models_dir=tmp_path), BytesIO()
+    sent = BytesIO()
     channel = Channel(BytesIO(), sent)
-    with reporting_failures(channel, make_runner(current)):
+    with reporting_failures(channel):
         raise BadCheckpoint(f"There is no file {tmp_path}/config.json.")
     failed = decode_to_server(sent.getvalue())
     assert isinstance(failed, Failed)
@@ -193,7 +193,7 @@ def test_a_model_that_is_not_installed_is_a_503_before_any_file_is_fetched(tmp_p
         runner = make_runner(current)
         body = SHORT | {"video": {"video_url": "http://127.0.0.1:1/x.mp4"}}
         run = Run("r", ltxv098.ENDPOINT.id, to_json(body).decode(), None, tmp_path / "r", "key")
-        with reporting_failures(channel, runner):
+        with reporting_failures(channel):
             carry_out(run, channel, runner, Transports(PublicTransport(current.trusted_hosts), None), current)
     failed = decode_to_server(sent.getvalue())
     assert isinstance(failed, Failed)
@@ -279,7 +279,7 @@ def test_a_cancellation_stops_a_download_and_not_the_process(tmp_path: Path, fie
         run = Run("r", ltxv098.ENDPOINT.id, to_json(body).decode(), None, tmp_path / "r", "key")
         run.folder.mkdir()
         (run.folder / "source-1").touch()  # an earlier process was killed while it downloaded
-        with reporting_failures(channel, runner):
+        with reporting_failures(channel):
             carry_out(run, channel, runner, Transports(PublicTransport(current.trusted_hosts), None), current)
     failed = decode_to_server(sent.getvalue().splitlines()[-1])
     assert isinstance(failed, Failed)
@@ -333,7 +333,7 @@ def test_a_different_plan_does_not_resume_from_the_steps_of_the_first(one: Worke
 
 
 class _Sent:
-    """Takes the place of a connection to a server, and of a runner."""
+    """Takes the place of a connection to a server."""
 
     def __init__(self) -> None:
         self.messages: list[Any] = []
@@ -346,7 +346,7 @@ class _Sent:
 @pytest.mark.parametrize("outer", [None, DecoderFailed("The process could not start."), DiskFull("The disk is full.")])
 def test_a_failing_machine_is_no_outcome(code: int, outer: Exception | None) -> None:
     sent: Any = _Sent()
-    with reporting_failures(sent, sent):
+    with reporting_failures(sent):
         try:
             raise OSError(code, os.strerror(code))
         except OSError as error:
@@ -359,7 +359,7 @@ def test_a_failing_machine_is_no_outcome(code: int, outer: Exception | None) -> 
 @pytest.mark.parametrize("wrong", [UnsupportedVideo("The video cannot be read."), Cancelled()])
 def test_the_fault_of_a_request_is_its_outcome_although_the_machine_failed(wrong: LongtakeError) -> None:
     sent: Any = _Sent()
-    with reporting_failures(sent, sent):
+    with reporting_failures(sent):
         try:
             raise OSError(errno.EIO, "Input/output error")
         except OSError as error:

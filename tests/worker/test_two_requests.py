@@ -201,6 +201,24 @@ def test_a_drain_finishes_the_first_request_and_returns_the_one_that_waits(
 
 
 @on_sqlite
+def test_a_drain_kills_a_request_that_does_not_stop_when_the_other_one_has_ended(
+    engine: sa.Engine, serve: Serve, pair: Pair
+) -> None:
+    server = serve(cancel_grace_s=0.1)
+    first = pair.submit("last")
+    pair.reaches(first, "last")
+    second = pair.submit("start", do="hang", once=True)
+    pair.reaches(second, "start")
+    threading.Thread(target=server.slots.drain, args=(3600,), daemon=True).start()
+    time.sleep(0.5)
+    assert pair.is_running(first), "it is not interrupted although the other one should have stopped by now"
+    pair.open(first)
+    assert pair.ends(first) == (200, 1)
+    eventually(lambda: current(engine, second).state == "IN_QUEUE")
+    assert current(engine, second).attempt == 0
+
+
+@on_sqlite
 def test_a_drain_finishes_both_requests_if_both_have_used_the_device(serve: Serve, pair: Pair) -> None:
     server = serve()
     first, second = pair.submit("tail"), pair.submit("turn")

@@ -5,6 +5,7 @@ one cannot be compiled as a part of another function, and needs modulation for e
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,13 +15,10 @@ Rotary = tuple[Tensor, Tensor]
 """Cosines and sines of rotary position embeddings, [1, n, d] each."""
 
 
-def block_forward(
-    block: Any, hidden: Tensor, text: Tensor, table: Tensor, index: Tensor, rotary: Rotary, bias: Tensor
-) -> Tensor:
-    """Returns the hidden states [1, n, d] of n tokens after one transformer block.
+@dataclass(frozen=True)
+class BlockInputs:
+    """The inputs of a transformer block besides the hidden states of its n tokens. They are the same for all blocks.
 
-    block: the block of diffusers' transformer, which has the layers.
-    hidden: the hidden states before it.
     text: the prompt's tokens, [1, text tokens, d].
     table: six vectors for each distinct noise level, [k, 6 d]: shift, scale and gate for self-attention and for
         feed-forward.
@@ -28,11 +26,27 @@ def block_forward(
     rotary: the position embeddings.
     bias: added to the logits of the attention to the prompt, [1, 1, text tokens].
     """
-    vectors = block.scale_shift_table + table.unflatten(-1, (6, -1))
+
+    text: Tensor
+    table: Tensor
+    index: Tensor
+    rotary: Rotary
+    bias: Tensor
+
+
+def block_forward(block: Any, hidden: Tensor, inputs: BlockInputs) -> Tensor:
+    """Returns the hidden states [1, n, d] of n tokens after one transformer block.
+
+    block: the block of diffusers' transformer, which has the layers.
+    hidden: the hidden states before it.
+    inputs: the other inputs of the block.
+    """
+    index = inputs.index
+    vectors = block.scale_shift_table + inputs.table.unflatten(-1, (6, -1))
     shift, scale, gate, shift_ff, scale_ff, gate_ff = vectors.unbind(1)
     h = block.norm1(hidden) * (1 + per_token(scale, index)) + per_token(shift, index)
-    hidden = hidden + block.attn1(h, image_rotary_emb=rotary) * per_token(gate, index)
-    hidden = hidden + block.attn2(hidden, encoder_hidden_states=text, attention_mask=bias)
+    hidden = hidden + block.attn1(h, image_rotary_emb=inputs.rotary) * per_token(gate, index)
+    hidden = hidden + block.attn2(hidden, encoder_hidden_states=inputs.text, attention_mask=inputs.bias)
     h = block.norm2(hidden) * (1 + per_token(scale_ff, index)) + per_token(shift_ff, index)
     out: Tensor = hidden + block.ff(h) * per_token(gate_ff, index)
     return out
@@ -48,21 +62,15 @@ def per_token(values: Tensor, index: Tensor) -> Tensor:
 
 
 def with_varying_sizes(
-    vary: Callable[[Tensor, int], None],
-    hidden: Tensor,
-    text: Tensor,
-    table: Tensor,
-    index: Tensor,
-    rotary: Rotary,
-    bias: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Rotary, Tensor]:
+    vary: Callable[[Tensor, int], None], hidden: Tensor, inputs: BlockInputs
+) -> tuple[Tensor, BlockInputs]:
     """Returns the inputs of `block_forward`, after telling the compiler which sizes vary: the numbers of tokens and of
     noise levels.
 
     The inputs stay as they are, except that a single noise level is repeated, because compiled code treats a size of 1
     as special. `vary` is called with a tensor and the number of an axis whose size differs between requests.
     """
-    levels = table if len(table) > 1 else torch.cat([table, table])
-    for tensor, axis in ((hidden, 1), (levels, 0), (index, 0), *((values, 1) for values in rotary)):
+    table = inputs.table if len(inputs.table) > 1 else torch.cat([inputs.table, inputs.table])
+    for tensor, axis in ((hidden, 1), (table, 0), (inputs.index, 0), *((values, 1) for values in inputs.rotary)):
         vary(tensor, axis)
-    return hidden, text, levels, index, rotary, bias
+    return hidden, replace(inputs, table=table)

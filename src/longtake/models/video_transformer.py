@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longtake.models.video_block import block_forward, per_token
+from longtake.models.video_block import BlockInputs, block_forward, per_token
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,9 @@ def _forward(
     hidden = model.proj_in(tokens)
     table, embedded = model.time_embed(levels.values * 1000, batch_size=1, hidden_dtype=hidden.dtype)
     projected = model.caption_projection(text)
+    inputs = BlockInputs(projected, table, levels.index, rotary, bias)
     for block in model.transformer_blocks:
-        hidden = block(hidden, projected, table, levels.index, rotary, bias)
+        hidden = block(hidden, inputs)
     shift, scale = (per_token(one, levels.index) for one in (model.scale_shift_table + embedded[:, None]).unbind(1))
     velocity: Tensor = model.proj_out(model.norm_out(hidden) * (1 + scale) + shift)
     return velocity

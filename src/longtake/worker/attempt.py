@@ -1,7 +1,6 @@
 """One attempt to carry out a claimed request: the messages to and from the worker process, and the stored outcome."""
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Mapping
@@ -22,7 +21,6 @@ from longtake.worker.exchange import Exchange
 from longtake.worker.leases import is_last_attempt
 from longtake.worker.machine import pause_s, wait_for_room
 from longtake.worker.messages import (
-    Cancel,
     CancelRequested,
     Died,
     Done,
@@ -129,14 +127,15 @@ class Attempt:
             self._log.add(log_line("The work goes on after an interruption."))
         self.exchange.send(self._first_message())
         ending = self._follow()
+        grace_s = self._context.settings.cancel_grace_s
         if ending == "not begun":
-            self._stop_worker(grace_s=math.inf)
+            self.exchange.stop(grace_s, self._stopping, spares_other=True)
         has_ended = self._settle(ending)
         self._changed()
         if has_ended and self._done is not None:
             self._context.on_done(self._done)
         if ending in ("cancelled", "lost", "missing") and self._done is None:
-            self._stop_worker(self._context.settings.cancel_grace_s)
+            self.exchange.stop(grace_s, self._stopping)
         if has_ended or self._has_ended_elsewhere():
             remove_work_folder(self._context.settings, row.id)
 
@@ -368,19 +367,6 @@ class Attempt:
             lambda: queue.get_without_payloads(self._engine, self.row.id), None, action="reading its row"
         )
         return row is not None and row.has_ended
-
-    def _stop_worker(self, grace_s: float) -> None:
-        """Tells the worker process to stop its work on the request, and waits until it has stopped.
-
-        Kills the process if it still works after `grace_s` seconds, or when the server stops.
-        """
-        self.exchange.send(Cancel(self.row.id))
-        until = time.monotonic() + grace_s
-        while (left_s := until - time.monotonic()) > 0 and not self._stopping.is_set():
-            message = self.exchange.receive(min(left_s, CHECK_EVERY_S))
-            if isinstance(message, Done | Failed | MachineFailed | Died | Interrupted):
-                return
-        self.exchange.kill()
 
     def _write_log(self, lines: list[LogLine], progress: Mapping[str, Any] | None) -> bool:
         """Stores log lines and the progress of the request. Returns False if the database failed.

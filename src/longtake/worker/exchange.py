@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from queue import Empty, SimpleQueue
+from threading import Event
 
 from longtake.turn import TurnState
 from longtake.worker.messages import (
@@ -13,8 +14,11 @@ from longtake.worker.messages import (
     CancelRequested,
     DeviceUse,
     Died,
+    Done,
+    Failed,
     FileFound,
     Interrupted,
+    MachineFailed,
     OfRequest,
     Printed,
     Proceed,
@@ -29,6 +33,9 @@ log = logging.getLogger(__name__)
 ForAttempt = OfRequest | Printed | Died | Interrupted | CancelRequested | Woken
 """A message for the attempt to carry out a request."""
 
+STOPPED_EVERY_S = 0.25
+"""Seconds between two looks at whether the server stops, while a worker process has to stop its work on a request."""
+
 
 class Exchange:
     """The exchange of messages about one request with a worker process.
@@ -37,13 +44,19 @@ class Exchange:
     `request_id`: the request.
     `stall_s`: the number of seconds after which a silent process counts as stalled.
     `kill`: called with this object to kill the process, if it still runs.
+    `is_alone`: a function that returns True if the process has no other request.
 
     Only the thread of the attempt may use this object, except for the method `put` and the attribute `device_state`,
     which any thread may use.
     """
 
     def __init__(
-        self, process: WorkerProcess | None, request_id: str, stall_s: float, kill: Callable[["Exchange"], None]
+        self,
+        process: WorkerProcess | None,
+        request_id: str,
+        stall_s: float,
+        kill: Callable[["Exchange"], None],
+        is_alone: Callable[[], bool],
     ) -> None:
         self.process = process
         self.request_id = request_id
@@ -51,6 +64,7 @@ class Exchange:
         """The state of the request's turn on the device, if its process has reported one."""
         self._stall_s = stall_s
         self._kill = kill
+        self._is_alone = is_alone
         self._mailbox: SimpleQueue[ForAttempt] = SimpleQueue()
         self._active_at = time.monotonic()
 
@@ -93,6 +107,27 @@ class Exchange:
             self.process.send(replace(message, request_id=self.request_id))
             if not isinstance(message, Watched):  # A question for previews must not keep a hanging process alive.
                 self._active_at = time.monotonic()
+
+    def stop(self, grace_s: float, stopping: Event, *, spares_other: bool = False) -> None:
+        """Tells the worker process to stop its work on the request, and waits until it has stopped.
+
+        Kills the process if it still works after `grace_s` seconds, or when the server stops (`stopping` is set).
+
+        `spares_other`: if True, the seconds count from the end of the other request, which a killed process would
+            interrupt.
+        """
+        self.send(Cancel(self.request_id))
+        until = time.monotonic() + grace_s
+        while not stopping.is_set():
+            now = time.monotonic()
+            if spares_other and not self._is_alone():
+                until = now + grace_s
+            if now >= until:
+                break
+            message = self.receive(min(until - now, STOPPED_EVERY_S))
+            if isinstance(message, Done | Failed | MachineFailed | Died | Interrupted):
+                return
+        self.kill()
 
     def kill_if_stalled(self) -> bool:
         """Kills the worker process if it counts as stalled (see `stalls_at`). Returns True if it was killed."""

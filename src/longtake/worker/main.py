@@ -92,7 +92,7 @@ def serve(channel: Channel, settings: Settings) -> None:
     from longtake.warming import default_plans, warm_up
 
     gc.freeze()  # half a million objects of imported modules, which no garbage collection need visit
-    with reporting_failures(channel, runner):
+    with reporting_failures(channel):
         model = first_model(settings)
         if model is not None:
             warm_up(runner, model, default_plans(model, settings), settings, ProgressReporter(channel))
@@ -199,7 +199,7 @@ def answer(
     """
     turn = Turn() if device is None else Turn(device, lambda state: channel.send(DeviceUse(state)))
     try:
-        with reporting_failures(channel, runner):
+        with reporting_failures(channel):
             channel.send(carry_out(run, channel, runner, transports, settings, turn))
     finally:
         if turn.is_mine:  # The request has failed. Its error may refer to itself, and to tensors on the device.
@@ -315,11 +315,10 @@ def to_decimal(value: Fraction) -> Decimal:
 
 
 @contextmanager
-def reporting_failures(channel: Channel | RequestChannel, runner: "Runner") -> Iterator[None]:
+def reporting_failures(channel: Channel | RequestChannel) -> Iterator[None]:
     """A context manager: sends an exception of its block to the server as a message, and suppresses it.
 
-    The message is `MachineFailed` if this machine is at fault (see `errors.machine_error`), otherwise `Failed`. If the
-    exception says that memory ran out, also unloads the model of `runner`.
+    The message is `MachineFailed` if this machine is at fault (see `errors.machine_error`), otherwise `Failed`.
     """
     try:
         yield
@@ -342,7 +341,6 @@ def reporting_failures(channel: Channel | RequestChannel, runner: "Runner") -> I
             return
         traceback.print_exc()
         if is_out_of_memory(error):
-            runner.release()
             sentence = "The memory ran out; a lower resolution or fewer frames need less."
         else:
             sentence = "Something failed while the video was made; the server's log has the traceback."

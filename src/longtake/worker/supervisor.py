@@ -111,7 +111,9 @@ class Supervisor:
     def open(self, request_id: str) -> Exchange:
         """Returns the exchange of messages about a request. The caller must close it."""
         with self._lock:
-            exchange = Exchange(self._process, request_id, self._stall_s, self._kill_for)
+            exchange = Exchange(
+                self._process, request_id, self._stall_s, self._kill_for, lambda: len(self._exchanges) == 1
+            )
             self._exchanges[request_id] = exchange
             if self._process is None or self._end is not None:
                 exchange.put(self._end or Interrupted())
