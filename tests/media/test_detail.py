@@ -1,5 +1,8 @@
 """Carrying the source's fine detail into new frames that a miniature drew as blurred shapes."""
 
+from pathlib import Path
+
+import av
 import cv2
 import numpy as np
 import pytest
@@ -82,6 +85,21 @@ def test_an_object_that_crosses_the_ground_keeps_its_shape_and_hides_the_ground(
     drawn, true = (frames[-1, ..., 0] > 0.7 for frames in (carried, film))
     assert (drawn & true).sum() > 0.6 * (drawn | true).sum()
     assert 0.85 < drawn.sum() / true.sum() < 1.15
+
+
+def decoded(name: str) -> Pictures:
+    """The frames of an example."""
+    with av.open(str(Path(__file__).parents[2] / "examples" / name)) as file:
+        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)])
+    return frames.astype(np.float32) / np.float32(255)
+
+
+def test_what_the_model_draws_close_to_a_steadily_moving_object_is_not_shown() -> None:
+    source, truth = decoded("clip.mp4"), decoded("clip_after.mp4")[:12]
+    new, ahead = truth.copy(), np.s_[-1, 17:21, 20:23]  # the ball is at 28 to 51 pixels from the left, and moves there
+    new[ahead] = (0.9, 0.2, 0.2)
+    carried = carry_detail(new, Detail.of(codes(source[:-18:-1]), source[-1]), range(12))
+    assert np.abs(carried[ahead] - truth[ahead]).max() < 0.1
 
 
 def test_without_known_motion_the_model_s_own_is_followed() -> None:

@@ -48,6 +48,9 @@ from longtake.media.source_motion import SourceMotion
 OWN_WORLD = 0.5
 """The fidelity from which on a picture counts as one of the model's own world, in which objects keep moving."""
 
+MARGIN = 1 / 10
+"""The model is not trusted within this distance, as a share of the frame's height, around what moves steadily."""
+
 BLUR_ERROR = 0.06
 """The error at which `_fidelity`, the measure of how well a model draws a picture, is 1/2. The error is the root mean
 square of the differences (0..1) between a picture and the same picture after the model's autoencoder has encoded and
@@ -100,8 +103,8 @@ def carry_detail(new_frames: Pictures, detail: Detail, distances: Sequence[int])
     carried = np.empty_like(new_frames)
     for index, (frame, distance) in enumerate(zip(new_frames, distances, strict=True)):
         here, number = detail.motion.arrived(distance), detail.motion.number(distance)
-        unsteadiness = 1 - np.maximum(here.steadiness, detail.motion.steady.steadiness)
-        trust = (detail.fidelity * unsteadiness).astype(np.float32)
+        steady = _around(np.maximum(here.steadiness, detail.motion.steady.steadiness))
+        trust = (detail.fidelity * (1 - steady)).astype(np.float32)
         flow = _model_flow(small_luma(frame), rendition)
         near = np.minimum(1, here.reach / np.maximum(length(flow), 1e-6))
         way = here.way + ((1 - detail.motion.doubt) * (1 - here.steadiness) * near)[..., None] * flow
@@ -130,6 +133,17 @@ def _fidelity(source: Pictures, rendition: Pictures) -> float:
     edges = contrast(luma) - LEAST_CONTRAST
     mean = float(np.average(error, weights=edges)) if edges.any() else float(error.mean())
     return float(1 / (1 + (mean**0.5 / BLUR_ERROR) ** 4))
+
+
+def _around(steadiness: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns the greatest steadiness around each pixel, smoothed, [h, w].
+
+    The model may draw a steadily moving object a little beside the place where its motion has brought it.
+    """
+    margin = max(1, round(len(steadiness) * MARGIN))
+    greatest = cv2.dilate(steadiness, np.ones((2 * margin + 1, 2 * margin + 1), np.uint8))
+    smooth: NDArray[np.float32] = cv2.GaussianBlur(greatest, (0, 0), margin / 2)
+    return smooth
 
 
 def _model_flow(luma: Luma, rendition: Luma) -> Field:
