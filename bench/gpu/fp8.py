@@ -49,6 +49,8 @@ def _change(bench: Bench, figures: Figures, case: Case) -> None:
         subject.prepare()
         exact_s = seconds_of(lambda: exact.append(new_frames(subject, 1)))
         figures.add(other_seed, lambda: compared(subject, 2))
+    if not figures.lack(in_fp8):
+        return
     with Subject(bench, case, {"quantise": "fp8"}) as subject, torch.inference_mode():
         subject.prepare()
         figures.add(in_fp8, lambda: compared(subject, 1))
