@@ -111,7 +111,7 @@ def carry_detail(new_frames: Pictures, detail: Detail, distances: Sequence[int])
         share = trust[..., None] if detail.motion.known else np.float32(1)
         way = (share * flow + (1 - share) * way).astype(np.float32)
         places = _places(way, size)
-        shown = detail.frames[number].astype(np.float32) / 255
+        shown = np.divide(detail.frames[number], np.float32(255), dtype=np.float32)
         drawn = sampled(shown, _places(way + np.float32(number) * here.step, size) if number else places)
         added = cv2.resize(trust, size)[..., None] * (frame - sampled(detail.rendition, places))
         grain = detail.grain.at(drawn, places, distance) if detail.grain else np.float32(0)
