@@ -206,8 +206,8 @@ class Recipe(Protocol[CardT_contra, PlanT, ModelT]):
         ...
 
     def warm_up(self, run: PlanRun[PlanT, ModelT]) -> None:
-        """Encodes the prompts of a plan, and evaluates the model for a few tokens in each way that the plan needs. So
-        nothing is left to be compiled for requests with such a plan.
+        """Compiles all code that requests with such a plan need: encodes its prompts, and evaluates the model for a few
+        tokens in each way that the plan needs.
 
         `run`: the plan with the loaded model and its adapters.
         """
@@ -277,8 +277,8 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
         return self._recipe.generate(run, prompt, context)
 
     def warm_up(self, run: PlanRun[PlanT, ModelT]) -> None:
-        """Encodes the prompts of a plan, and evaluates the model for a few tokens in each way that the plan needs. So
-        nothing is left to be compiled for requests with such a plan.
+        """Compiles all code that requests with such a plan need: encodes its prompts, and evaluates the model for a few
+        tokens in each way that the plan needs.
 
         `run`: the plan with the loaded model and its adapters.
         """

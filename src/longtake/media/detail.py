@@ -12,10 +12,10 @@ The new frame becomes S(x + f_t) + p * (M_t - R(x + f_t)), and the grain of the 
 
 - p is near 1 if R looks like S and nothing has moved steadily at this place. The result is the model's frame with the
   lost detail, and f_t is the optical flow of the model's frames.
-- p is near 0 if R is blurred, or at a place where something moved steadily in the source, or to which it has moved on
-  since. There the motion measured in the source, continued, predicts the place of a pixel better than the new frame
-  does (`longtake.media.source_motion`). The result is the source's frame, moved. If the source has only one frame, it
-  is moved by the optical flow of the model's frames.
+- p is near 0 if R is blurred, or close to a place where something moved steadily in the source, or to which it has
+  moved on since. There the motion measured in the source, continued, predicts the place of a pixel better than the new
+  frame does (`longtake.media.source_motion`). The result is the source's frame, moved. If the source has only one
+  frame, it is moved by the optical flow of the model's frames.
 
 If R is blurred and the source's motion is not steady, S is not the same frame for all new frames. These show the
 source's last frames one after the other, backwards and forwards, instead of S and its grain. Each of them is moved to
@@ -94,7 +94,7 @@ class Detail:
 def carry_detail(new_frames: Pictures, detail: Detail, distances: Sequence[int]) -> Pictures:
     """Returns the model's new frames [t, H, W, 3] in 0..1 with the fine detail of the source added to them.
 
-    detail: the source's frame next to the new ones, the model's version of that frame, and the source's motion.
+    detail: the source's last frames, what the model makes of the one next to the new frames, and the source's motion.
     distances: for each frame of `new_frames`, the number of new frames between the source and this frame: 0 for the
         frame next to the source.
     """

@@ -296,7 +296,7 @@ def _swing(frames: NDArray[np.uint8], doubt: float) -> tuple[int, ...]:
     few = frames[:, ::SAMPLED, ::SAMPLED].astype(np.float32)
     changes = np.abs(np.diff(few, axis=0)).mean(axis=(1, 2, 3))
     repeated = np.logical_and.accumulate(changes < REPEATED * np.median(changes)).sum()
-    greatest, second = changes.max(), np.sort(changes)[-2:][0]
+    greatest, second = changes.max(), np.sort(changes)[-2:][0]  # the same one, if there is no other
     shot = int(changes.argmax()) + 1 if greatest > CUT * second else len(frames)
     steps = min(SWING_STEPS, int(doubt * (SWING_STEPS + 1)))
     return (0, *range(1 + int(repeated), shot)[:steps])

@@ -97,7 +97,7 @@ class Watched:
 
 @dataclass(frozen=True)
 class Ready:
-    """Worker to server: the first model is loaded or could not be loaded, and requests may be sent."""
+    """Worker to server: the first model is loaded and prepared, or could not be loaded. Requests may be sent."""
 
     type: Literal["ready"] = "ready"
 

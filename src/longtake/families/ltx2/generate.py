@@ -123,8 +123,8 @@ def make_setup(run: LTX2Run, prompt: str) -> Setup:
 
 
 def warm_up(run: LTX2Run) -> None:
-    """Encodes the prompts of a plan, and makes one prediction in each pass for a few tokens. So the code that requests
-    with such a plan need is compiled, whatever their sizes are.
+    """Compiles all code that requests with such a plan need, whatever their sizes are: encodes the plan's prompts, and
+    makes one prediction in each pass (run through the sampling steps) for a few tokens.
 
     `run`: the plan with the loaded model and its adapters.
     """

@@ -21,7 +21,7 @@ export class Refused extends Error {
   }
 }
 
-// The server gives no answer, or a proxy before it gives another one.
+// The server does not answer, or something else answers in its place, such as a proxy.
 export class Unreachable extends Error {
   constructor(cause) {
     super("The server cannot be reached.", { cause });
@@ -49,8 +49,9 @@ function learnTime(answered) {
   aheadMs = aheadMs !== null && Math.abs(found - aheadMs) < CLOCK_SET_MS ? Math.max(found, aheadMs) : found;
 }
 
-// Returns what a promise of a response or of its body yields. Without a network it fails with a TypeError, as faults of the
-// pages do, and with a SyntaxError if the body is no JSON.
+// Returns what a promise of a response, or of its body, yields. If it fails because the server cannot be reached (a
+// TypeError) or the body is no JSON (a SyntaxError), throws Unreachable instead. A fault of a page is a TypeError too, so only
+// these promises are passed here.
 const received = (promise) =>
   promise.catch((error) => {
     throw error instanceof TypeError || error instanceof SyntaxError ? new Unreachable(error) : error;

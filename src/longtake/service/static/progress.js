@@ -2,23 +2,14 @@
 
 import { callJson } from "./api.js";
 
-// Stage -> the seconds that it takes of a request of 100 s, for an endpoint without an earlier request. The stages are in
-// the order of the work. Those of WINDOWED are repeated for each window, and may go on side by side.
-const USUAL = {
-  context: 1,
-  footage: 1,
-  load: 0,
-  prompt: 1,
-  encode: 4,
-  sampling: 62,
-  sound: 1,
-  frames: 20,
-  writing: 10,
-  reversing: 0,
-};
-const ORDER = Object.keys(USUAL);
+// The stages that precede the windows, in the order of the work.
 const FIRST = ["context", "footage", "load", "prompt"];
-const REST = ORDER.filter((name) => !FIRST.includes(name));
+// The other stages, in the order of the work -> the seconds that each takes of a request of 100 s, for an endpoint without
+// an earlier request.
+const USUAL = { encode: 4, sampling: 62, sound: 1, frames: 20, writing: 10, reversing: 0 };
+const REST = Object.keys(USUAL);
+const ORDER = [...FIRST, ...REST];
+// The stages that are repeated for each window, and may go on side by side.
 const WINDOWED = REST.filter((name) => name !== "reversing");
 
 // The part of the bar for what precedes the windows. It is short, because the number of windows is not known then, and
