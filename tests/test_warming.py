@@ -17,7 +17,7 @@ from longtake.host_memory import HostMemory
 from longtake.models import loras, vae_format
 from longtake.models.choice import named_model
 from longtake.models.low_rank import LayerWithTerms
-from longtake.models.registry import card, missing
+from longtake.models.registry import adapters, card, missing
 from longtake.planning import Overrides
 from longtake.prepare import Fetcher, prepare
 from longtake.runner import Runner
@@ -113,7 +113,7 @@ def test_adapters_wait_in_pinned_memory_for_a_gpu(
     ("changes", "free", "reason"),
     [
         ({"lora_cache_bytes": 10}, 10**9, "bytes, and LONGTAKE_LORA_CACHE_BYTES is 10."),
-        ({}, 10, "bytes, and 10 bytes of host memory are free."),
+        ({}, 10, "bytes of host memory, and 10 bytes are free."),
     ],
 )
 def test_the_log_says_why_an_adapter_is_not_read_in_advance(
@@ -127,9 +127,21 @@ def test_the_log_says_why_an_adapter_is_not_read_in_advance(
     monkeypatch.setattr(warming, "host_memory", lambda: HostMemory(free, 10**9))
     current = settings(**changes)
     warm_up(Runner(current), CARD, default_plans(CARD, current), current)
-    assert "The adapter distill was not read in advance, so requests wait for it: it has" in caplog.text
+    assert "The adapter distill was not read in advance, so requests wait for it: it " in caplog.text
     assert reason in caplog.text
     assert num_reads() == 0
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_pinned_memory_needs_more_room(
+    monkeypatch: pytest.MonkeyPatch, num_reads: Callable[[], int], pinned: bool
+) -> None:
+    size = adapters(CARD, settings())["distill"].stat().st_size
+    monkeypatch.setattr(warming, "host_memory", lambda: HostMemory(size * 3 // 2, 10**9))
+    runner = Runner(settings())
+    monkeypatch.setattr(runner, "pins_adapters", lambda _: pinned)
+    warm_up(runner, CARD, default_plans(CARD, settings()), settings())
+    assert num_reads() == (0 if pinned else 1)
 
 
 def test_a_missing_adapter_and_a_trial_that_fails_are_logged(

@@ -1,6 +1,6 @@
-"""Does once, after a model was loaded, what the first request would otherwise wait for.
+"""Prepares a model for its first request, which then takes no longer than later ones.
 
-The adapters that usual requests use are read, and the code that they need is compiled.
+The adapters that default requests use are read, and the code that these requests need is compiled.
 """
 
 import logging
@@ -26,10 +26,10 @@ from longtake.video import OnProgress, Progress, VideoInfo, ignore_progress, no_
 log = logging.getLogger(__name__)
 
 PROMPT = "a moving camera"
-"""The prompt of usual requests."""
+"""The prompt of the requests for which a model is prepared. Any other would do."""
 
 SOURCE = VideoInfo("mp4", "h264", 1280, 720, Fraction(24), 120)
-"""The video of usual requests."""
+"""The facts of the video that these requests extend: 5 seconds at a common size and rate."""
 
 
 def warm_up(
@@ -39,18 +39,18 @@ def warm_up(
     settings: Settings,
     on_progress: OnProgress = ignore_progress,
 ) -> None:
-    """Loads a model, and prepares it for requests with such plans, so that the first of them takes no longer than later
-    ones.
+    """Loads a model, and prepares it for requests with such plans.
 
-    - Reads the model's own adapters that these requests use. They are kept for the requests.
-    - On a GPU, and with compiled blocks, evaluates the model for a few tokens with these adapters.
+    - Reads the model's own adapters that the plans name. The runner keeps them in memory.
+    - On a GPU, or if the model's blocks are to be compiled: evaluates the model for a few tokens as each plan needs it,
+      which compiles code.
 
-    Where that is impossible, the log says why, and the first request may take longer. Raises the errors of
+    If a part of the preparation fails, the log says why, and the first request may take longer. Raises the errors of
     `Runner.load`.
     """
     model = runner.load(card, on_progress)
     adapters = {one.source: one for plan in plans for one in plan.adapters if one.own}
-    kept = {name for name, adapter in adapters.items() if _is_read(runner, model, adapter, settings, on_progress)}
+    kept = {name for name, adapter in adapters.items() if _read(runner, model, adapter, settings, on_progress)}
     if model.device.type == "cpu" and settings.compile != "on":
         return
     for number, plan in enumerate(plans):
@@ -63,8 +63,8 @@ def warm_up(
 
 
 def default_plans(card: ModelCard, settings: Settings) -> list[Plan]:
-    """Returns the plans of requests that have nothing but a prompt and a video, to each endpoint that the model of
-    `card` serves. Endpoints whose requests need more are left out."""
+    """Returns the plans of the default requests of a model: for each endpoint that it serves, a request that has only a
+    prompt and a video. Endpoints whose requests need more are left out."""
     plans = []
     for endpoint in ENDPOINTS.values():
         if endpoint.model_choice(settings).card != card:
@@ -77,17 +77,17 @@ def default_plans(card: ModelCard, settings: Settings) -> list[Plan]:
     return plans
 
 
-def _is_read(
+def _read(
     runner: Runner, model: LoadedModel, adapter: PlannedAdapter, settings: Settings, on_progress: OnProgress
 ) -> bool:
-    """Reads one of the model's own adapters, so that the runner keeps it. Returns True if it could; otherwise the log
-    says why not."""
+    """Reads one of the model's own adapters, which the runner then keeps. Returns False, after logging the reason, if
+    that is impossible."""
     on_progress(Progress("load adapters", 0, 1))
-    started = time.perf_counter()
+    pinned, started = runner.pins_adapters(model), time.perf_counter()
     try:
         with open_adapters([adapter], model.card, settings) as opened:
             num_bytes = opened[0].file.path.stat().st_size
-            obstacle = _obstacle(num_bytes, settings)
+            obstacle = _obstacle(num_bytes, settings, pinned=pinned)
             if obstacle is None:
                 with runner.adapted(model, opened, no_check):
                     pass
@@ -96,27 +96,32 @@ def _is_read(
     if obstacle is not None:
         log.warning("The adapter %s was not read in advance, so requests wait for it: %s", adapter.source, obstacle)
         return False
-    kind = "pinned" if runner.pins_adapters(model) else "ordinary"
-    seconds = time.perf_counter() - started
+    kind, seconds = "pinned" if pinned else "ordinary", time.perf_counter() - started
     log.info(
         "The adapter %s (%.1f GB) is in %s host memory, after %.1f s.", adapter.source, num_bytes / 1e9, kind, seconds
     )
     return True
 
 
-def _obstacle(num_bytes: int, settings: Settings) -> str | None:
-    """Returns a sentence about why an adapter of `num_bytes` bytes cannot be kept in host memory; None if it can."""
+def _obstacle(num_bytes: int, settings: Settings, *, pinned: bool) -> str | None:
+    """Returns a sentence about why an adapter of `num_bytes` bytes cannot be kept in host memory; None if it can.
+
+    The system would kill a process that needs too much, and each process that is started in its place.
+    """
     if num_bytes > settings.lora_cache_bytes:
         return f"it has {num_bytes} bytes, and LONGTAKE_LORA_CACHE_BYTES is {settings.lora_cache_bytes}."
+    most = 2 * num_bytes if pinned else num_bytes  # torch rounds each pinned tensor up to a power of two bytes
     memory = host_memory()
-    if memory is not None and num_bytes > memory.available:
-        return f"it has {num_bytes} bytes, and {memory.available} bytes of host memory are free."
+    if memory is not None and most > memory.available:
+        return f"it may need {most} bytes of host memory, and {memory.available} bytes are free."
     return None
 
 
 def _evaluate(runner: Runner, model: LoadedModel, plan: Plan, kept: Collection[str], settings: Settings) -> None:
-    """Evaluates the model for a few tokens as a plan needs it, with those own adapters of the plan that are in
-    `kept`."""
+    """Evaluates the model for a few tokens as a plan needs it.
+
+    kept: the names of the adapters that are in memory. The plan's other adapters are left out.
+    """
     adapters: Sequence[PlannedAdapter] = [one for one in plan.adapters if one.source in kept]
     with (
         open_adapters(adapters, model.card, settings) as opened,
