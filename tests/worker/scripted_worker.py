@@ -8,7 +8,8 @@ FOLDER holds a file `broken`, it exits at once.
 The keys of the body:
 
 - `windows`, `window_s`: how many windows to make, and the seconds of each.
-- `effects`: a file that gets a line when the request begins, after each window and for the result.
+- `effects`: a file that gets a line when the request begins, after each window and for the result, and when a request
+  that hangs is cancelled.
 - `wants`: a URL of which to ask the server. The key of its blob is in the response, as `blob`.
 - `lines`: texts to print to standard output.
 - `more`: keys to add to the response.
@@ -100,6 +101,9 @@ def act(body: dict[str, Any], here: object, folder: Path) -> bool:
         case "crash":
             os.kill(os.getpid(), signal.SIGKILL)
         case "hang":
+            while current.request_id not in cancelled:
+                time.sleep(0.01)
+            record(body, "ignored", current.request_id)
             time.sleep(3600)
         case "wait":
             while not Path(body["gate"]).exists():

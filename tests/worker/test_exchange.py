@@ -1,6 +1,7 @@
-"""When a silent worker process counts as stalled because of a request."""
+"""When a worker process counts as stalled because of a request, and when it is killed because it does not stop."""
 
 import math
+import threading
 import time
 from typing import Any
 
@@ -68,6 +69,14 @@ def test_the_turn_on_the_device_begins_with_a_new_time_to_stall() -> None:
     has_waited_at = time.monotonic()
     exchange.put(DeviceUse("uses"))
     assert times[0] >= has_waited_at + 60
+
+
+def test_the_time_to_stop_counts_from_the_end_of_the_other_request() -> None:
+    are_alone, killed = [False] * 5, list[Exchange]()
+    exchange = Exchange(None, "r", 60.0, killed.append, lambda: are_alone.pop() if are_alone else True)
+    exchange.stop(0.001, threading.Event(), spares_other=True)
+    assert not are_alone
+    assert killed == [exchange]
 
 
 def test_closing_an_earlier_exchange_leaves_the_one_of_a_request_that_was_claimed_again() -> None:

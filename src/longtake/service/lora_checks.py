@@ -69,10 +69,9 @@ class LoraChecks:
                 await self._check(request, key_id, Lora(adapter.source, adapter.weight_name))
 
     async def _check(self, request: Request, key_id: str, lora: Lora) -> None:
-        scheme, question = scheme_of(lora.path), (key_id, lora)
-        is_elsewhere = scheme != "" or may_be_repository(lora.path)
+        question = (key_id, lora)
         # The plan has no more than the beginning of a data URI, and a server without devices has no folder of LoRAs.
-        if scheme == "data" or not (is_elsewhere or self.settings.slots):
+        if scheme_of(lora.path) == "data" or not (_may_be_elsewhere(lora) or self.settings.slots):
             return
         # While one plan asks a host, another one with the same LoRA waits for the answer.
         async with self._asking.setdefault(question, asyncio.Lock()):
@@ -82,17 +81,17 @@ class LoraChecks:
             raise copy(problem)
 
     async def _ask(self, request: Request, key_id: str, lora: Lora) -> None:
-        """Finds out whether the LoRA can be used, and remembers the answer in `_known`. Nothing is remembered of a file
-        that is stored on this server. The arguments and the errors are those of `check`."""
-        scheme, loop = scheme_of(lora.path), asyncio.get_running_loop()
+        """Finds out whether a LoRA can be used, and stores the answer in `_known`, unless its file is stored on this
+        server. Raises RequestFailed and ClientDisconnect as `check` does."""
+        loop = asyncio.get_running_loop()
         async with self._semaphore.permit(key_id):
             if await request.is_disconnected():
                 raise ClientDisconnect
-            if scheme:
+            if scheme_of(lora.path):
                 own = await loop.run_in_executor(self._threads, find_own, self.store, lora.path, key_id)
                 if own is not None:
                     return
-            if scheme or may_be_repository(lora.path):
+            if _may_be_elsewhere(lora):
                 self.budgets.begin_request(key_id)
             self._known[key_id, lora] = await loop.run_in_executor(self._threads, self._problem, key_id, lora)
 
@@ -112,3 +111,8 @@ class LoraChecks:
         except LongtakeError as error:
             return copy(error)  # without the traceback, which would keep the answers of the hosts in memory
         return None
+
+
+def _may_be_elsewhere(lora: Lora) -> bool:
+    """Returns True if another host may have to be asked for a LoRA: its path is a URL or may name a repository."""
+    return scheme_of(lora.path) != "" or may_be_repository(lora.path)
