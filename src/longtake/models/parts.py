@@ -96,7 +96,7 @@ class Loaded:
             place=self.text_place,
         )
 
-    def warm_up(self, settings: Settings, evaluate: Callable[[Any, torch.device, torch.dtype], None]) -> None:
+    def compile_blocks(self, settings: Settings, evaluate: Callable[[Any, torch.device, torch.dtype], None]) -> None:
         """Compiles the transformer's blocks now instead of at the first request, if they are to be compiled at all. If
         that fails, the transformer does not multiply in 8 bits either, which would only take longer.
 

@@ -55,7 +55,7 @@ def test_the_blocks_that_guidance_disturbs_are_compiled_at_load(whole: Path, mon
         evaluate(loaded.parts["transformer"], loaded.device, loaded.dtype)
 
     monkeypatch.setattr(ltx2_model, "velocities", lambda *arguments: disturbed.append(arguments[-1]))
-    monkeypatch.setattr(Loaded, "warm_up", evaluated)
+    monkeypatch.setattr(Loaded, "compile_blocks", evaluated)
     load(ltx2_card(NAME), _settings(whole.parent))
     assert disturbed == [(28,), (28,)]
 

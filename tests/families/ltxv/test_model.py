@@ -65,7 +65,7 @@ def test_the_blocks_that_guidance_disturbs_are_compiled_at_load(
         evaluate(loaded.parts["transformer"], loaded.device, loaded.dtype)
 
     monkeypatch.setattr(ltxv_model, "velocity", noted)
-    monkeypatch.setattr(Loaded, "warm_up", evaluated)
+    monkeypatch.setattr(Loaded, "compile_blocks", evaluated)
     monkeypatch.setitem(PROFILES, "dev", Profile(Guidance(stg=(1.0,), blocks=((1,),)), NONE))
     load(ltxv_card(NAME), _settings(tmp_path, small_model))
     assert disturbed == [[], [1]]

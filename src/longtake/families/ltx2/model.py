@@ -65,7 +65,7 @@ def load(
     parts = loaded.parts
     _check_text_parts(card, parts["text_encoder"], parts["connectors"], parts["transformer"])
     text = loaded.text_encoder(GemmaTextEncoder, card, settings)
-    loaded.warm_up(settings, partial(_evaluate, card))
+    loaded.compile_blocks(settings, partial(_evaluate, card))
     return LTX2Model(
         card,
         parts["transformer"],

@@ -60,7 +60,7 @@ def load(
     loaded = load_parts(card, settings, on_progress, source, BLOCK_FORWARD, prepare_transformer=attach)
     parts = loaded.parts
     text = loaded.text_encoder(T5TextEncoder, card, settings)
-    loaded.warm_up(settings, partial(_evaluate, card))
+    loaded.compile_blocks(settings, partial(_evaluate, card))
     return LTXVModel(
         card,
         parts["transformer"],
