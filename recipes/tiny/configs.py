@@ -24,7 +24,7 @@ VAE: dict[str, Any] = {
     "spatio_temporal_scaling": (True, True),
     "downsample_type": ("spatiotemporal",) * 2,
     "decoder_block_out_channels": (64, 64),
-    "decoder_layers_per_block": (1, 2, 2),
+    "decoder_layers_per_block": (2, 4, 3),
     "decoder_spatio_temporal_scaling": (True, True),
     "decoder_inject_noise": (False,) * 3,
     "upsample_residual": (True, True),
@@ -37,6 +37,8 @@ VAE: dict[str, Any] = {
     "spatial_compression_ratio": SPATIAL,
     "temporal_compression_ratio": TEMPORAL,
 }
+SHALLOW_VAE: dict[str, Any] = VAE | {"decoder_layers_per_block": (1, 2, 2)}
+"""The VAE before its decoder gets its last layers. Encoder and latents are the same."""
 TRANSFORMER: dict[str, Any] = {
     "in_channels": LATENT_CHANNELS,
     "out_channels": LATENT_CHANNELS,

@@ -58,7 +58,9 @@ def _phases() -> tuple[Phase, ...]:
     lasting = replace(polish, start=4900, groups=shares, context=context, straight=0.3)
     shares = _shares(0.19, 0.10, 0.03, 0.02, 0.01, 0.01, 0.02, lasting=(0.18, 0.04), walls=0.40)
     walls = replace(lasting, start=6650, groups=shares, straight=0.6, near=0.6)
-    return plain, windowed, wide, longer, steered, polish, lasting, walls
+    shares = _shares(0.25, 0.10, 0.03, 0.02, 0.01, 0.01, 0.02, lasting=(0.15, 0.03), walls=0.38)
+    together = replace(walls, start=13550, groups=shares, straight=0.4)
+    return plain, windowed, wide, longer, steered, polish, lasting, walls, together
 
 
 PHASES = _phases()

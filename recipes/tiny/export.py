@@ -28,12 +28,12 @@ INDEX = {
 def trained_vae(work: Path) -> Any:
     """Returns the trained VAE, which also holds the latents' statistics.
 
-    If the decoder phase has run, its decoder is used. Otherwise the decoder of the joint phase is used.
+    The decoder is that of the latest phase that has run.
     """
     model = AutoencoderKLLTXVideo(**configs.VAE)
-    vae.load(model, work / "vae_joint.pt")
-    if (work / "vae_decoder.pt").exists():
-        vae.load(model, work / "vae_decoder.pt")
+    for path in (work / f"vae_{phase}.pt" for phase in vae.PLANS):
+        if path.exists():
+            vae.load(model, path)
     mean, std = torch.load(work / "latents_statistics.pt")
     model.latents_mean.copy_(mean)
     model.latents_std.copy_(std)

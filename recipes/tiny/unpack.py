@@ -32,7 +32,7 @@ def main() -> None:
     put(configs.WORK / "vae_joint.pt", {"": family.vae})
     torch.save((family.vae.latents_mean, family.vae.latents_std), configs.WORK / "latents_statistics.pt")
     put(
-        configs.WORK / "transformer_lasting.pt",
+        configs.WORK / "transformer_walls.pt",
         {"transformer": family.transformer, "text_encoder": family.text_encoder},
     )
     put(configs.WORK / "upsampler.pt", {"": family.upsampler})

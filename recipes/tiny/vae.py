@@ -1,7 +1,9 @@
-"""Trains the video autoencoder in two phases: both halves together, then the decoder alone while the encoder is frozen.
+"""Trains the video autoencoder in three phases: encoder and decoder together, then the decoder alone, then the decoder
+with more layers. The encoder is frozen after the first phase.
 
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny.vae joint
     python -m recipes.tiny.vae decoder
+    python -m recipes.tiny.vae deeper
 
 Each step draws its own clips from seeds that depend only on the step and the process. A resumed run therefore sees the
 same clips as a run that was never interrupted.
@@ -24,13 +26,14 @@ from recipes.tiny.render import render
 from recipes.tiny.world import Kind, Scene, sample, track
 
 CHANNELS = configs.LATENT_CHANNELS
-SEEDS = {"joint": 10_000_000, "decoder": 12_000_000}
+SEEDS = {"joint": 10_000_000, "decoder": 12_000_000, "deeper": 14_000_000}
 HELD_OUT = 910_000_000
 PLANS = {
     "joint": Plan(((1700, 1200), (1300, 600)), muon=8e-3, adam=1.2e-3, ema=0.99),
     "decoder": Plan(((3000, 2200),), muon=5e-3, adam=1e-3, ema=0.99),
+    "deeper": Plan(((3200, 1500),), muon=4e-3, adam=8e-4, ema=0.995),
 }
-SHORT = {"joint": 680, "decoder": 0}
+SHORT = {"joint": 680, "decoder": 0, "deeper": 0}
 """The step of each phase up to which most clips have 9 frames. After that most have 17."""
 PIXELS = 4 * 17 * 64 * 64
 """Pixels of one process's batch."""
@@ -96,6 +99,19 @@ def reconstruction_loss(made: torch.Tensor, clips: torch.Tensor, near: torch.Ten
     return 4 * (weight * error.square()).mean() + 0.3 * (weight * error.abs()).mean() + 0.2 * edges
 
 
+def relative_loss(made: torch.Tensor, clips: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
+    """Returns the mean over clips of the logarithm of a clip's squared error, plus a little absolute error.
+
+    Pixels where `near` is 1 count three times. Each clip counts by its PSNR: a clip that is easy to draw counts as much
+    as one that is hard to draw.
+    """
+    error = made - clips
+    weight = 1 + 2 * near
+    weight = weight / weight.mean()
+    squared = (weight * error.square()).flatten(1).mean(1)
+    return torch.log(squared + 1e-4).mean() + 3 * (weight * error.abs()).mean()
+
+
 def psnr(made: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """Returns the peak signal-to-noise ratio in dB of each clip of a batch, for values in [-1, 1]."""
     return -10 * torch.log10(((made.clamp(-1, 1) - truth) / 2).square().flatten(1).mean(1))
@@ -114,10 +130,12 @@ class Run:
     def __init__(self, phase: str, rank: int, device: torch.device) -> None:
         self.phase, self.rank, self.plan, self.device = phase, rank, PLANS[phase], device
         torch.manual_seed(SEEDS[phase])
-        self.vae: Any = AutoencoderKLLTXVideo(**configs.VAE)
-        if phase == "decoder":
+        self.vae: Any = AutoencoderKLLTXVideo(**(configs.VAE if phase == "deeper" else configs.SHALLOW_VAE))
+        if phase != "joint":
             load(self.vae, configs.WORK / "vae_joint.pt")
             self.vae.encoder.requires_grad_(False).bfloat16()
+        if phase == "deeper" and (configs.WORK / "vae_decoder.pt").exists():
+            load(self.vae, configs.WORK / "vae_decoder.pt")
         channels_last(self.vae.to(device))
         self.trainer = Trainer(self.vae, self.plan, lambda _, p: p.ndim > 1)
 
@@ -134,7 +152,8 @@ class Run:
         )
         noise = torch.exp(0.5 * logvar) * torch.randn_like(mean) + spread * torch.randn_like(mean)
         made = self.vae.decoder((mean + noise).bfloat16()).float()
-        loss = reconstruction_loss(made, clips, near_objects(scenes, scale).to(self.device))
+        measure = relative_loss if self.phase == "deeper" else reconstruction_loss
+        loss = measure(made, clips, near_objects(scenes, scale).to(self.device))
         if self.phase == "joint":
             loss = loss + 1e-4 * 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
         return loss
@@ -153,9 +172,14 @@ class Run:
 
 
 def load(vae: Any, path: Path) -> None:
-    """Copies a checkpoint's averaged weights into a VAE. A checkpoint of the decoder phase does not change the
-    encoder."""
-    vae.load_state_dict(torch.load(path)["averaged"], strict=False)
+    """Copies a checkpoint's averaged weights into a VAE. A checkpoint of a later phase does not change the encoder.
+
+    A layer of the decoder that the checkpoint does not have returns its input.
+    """
+    missing = vae.load_state_dict(torch.load(path)["averaged"], strict=False).missing_keys
+    for name in missing:
+        if name.startswith("decoder.") and ".conv2." in name:
+            nn.init.zeros_(vae.get_parameter(name))
 
 
 def train(phase: str, resume: bool, device: torch.device) -> None:

@@ -27,7 +27,7 @@ VAE: dict[str, Any] = {
     "spatio_temporal_scaling": (True, True),
     "downsample_type": ("spatiotemporal",) * 2,
     "decoder_block_out_channels": (64, 64),
-    "decoder_layers_per_block": (1, 2, 2),
+    "decoder_layers_per_block": first.VAE["decoder_layers_per_block"],
     "decoder_spatio_temporal_scaling": (True, True),
     "decoder_inject_noise": (False,) * 3,
     "upsample_type": ("spatiotemporal",) * 2,

@@ -1,11 +1,11 @@
 """Training works in the small: a batch can be learnt, the fast forward pass is the real one, a resume goes on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from diffusers import LTXVideoTransformer3DModel
+from diffusers import AutoencoderKLLTXVideo, LTXVideoTransformer3DModel
 from torch import nn
 
 from recipes.tiny import configs, latents, text, transformer, vae
@@ -54,6 +54,33 @@ def test_the_fast_forward_pass_is_diffusers_own() -> None:
         times = sigmas.repeat_interleave(6, dim=1) * 1000
         slow = model(x.flatten(1, 2), caption, times, mask, video_coords=coords.expand(2, -1, -1), return_dict=False)
     torch.testing.assert_close(fast.flatten(1, 2), slow[0], atol=2e-5, rtol=1e-4)
+
+
+def test_a_decoder_with_more_layers_begins_as_the_one_with_fewer(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    shallow, deep = AutoencoderKLLTXVideo(**configs.SHALLOW_VAE), AutoencoderKLLTXVideo(**configs.VAE)
+    torch.save({"averaged": shallow.state_dict()}, tmp_path / "shallow.pt")
+    vae.load(deep, tmp_path / "shallow.pt")
+    values = torch.randn(1, configs.LATENT_CHANNELS, 2, 2, 2)
+    assert len(deep.state_dict()) > len(shallow.state_dict())
+    torch.testing.assert_close(deep.decoder(values), shallow.decoder(values))
+
+
+def test_a_clip_that_is_easy_to_draw_counts_as_much_as_a_hard_one() -> None:
+    clips, near = torch.zeros(2, 3, 5, 16, 16), torch.zeros(2, 1, 5, 16, 16)
+    error = torch.randn(clips.shape, generator=torch.Generator().manual_seed(3)) * torch.tensor([0.03, 0.3]).view(
+        2, 1, 1, 1, 1
+    )
+
+    def gains(loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]) -> tuple[float, float]:
+        easy, hard = (error * torch.tensor(halves).view(2, 1, 1, 1, 1) for halves in ((0.5, 1.0), (1.0, 0.5)))
+        whole = loss(error, clips, near)
+        return float(whole - loss(easy, clips, near)), float(whole - loss(hard, clips, near))
+
+    easy, hard = gains(vae.relative_loss)
+    assert easy > 0.6 * hard
+    easy, hard = gains(vae.reconstruction_loss)
+    assert easy < 0.1 * hard
 
 
 def test_a_fixed_batch_is_learnt_and_a_resume_goes_on(tmp_path: Path) -> None:
@@ -177,7 +204,8 @@ def test_phases_follow_each_other_and_shares_are_whole() -> None:
     starts = [p.start for p in PHASES]
     assert starts == sorted(starts)
     assert phase(0) is PHASES[0]
-    assert phase(10_000) is PHASES[-1]
+    assert phase(starts[-1] - 1) is PHASES[-2]
+    assert phase(starts[-1]) is PHASES[-1]
     for p in PHASES:
         assert sum(p.groups.values()) == pytest.approx(1)
         assert sum(p.context.values()) == pytest.approx(1)
