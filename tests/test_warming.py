@@ -13,6 +13,10 @@ from longtake import warming
 from longtake.endpoints import ltx23
 from longtake.endpoints.validation import parse
 from longtake.families.ltx2.plan import LTX2Plan
+from longtake.families.ltxv import generate
+from longtake.families.ltxv.guidance import Guide, guided_velocity
+from longtake.families.ltxv.plan import LTXVPlan
+from longtake.families.ltxv.profiles import Guidance
 from longtake.host_memory import HostMemory
 from longtake.models import loras, vae_format
 from longtake.models.choice import named_model
@@ -90,6 +94,26 @@ def test_the_first_request_reads_no_adapter_and_compiles_nothing(
     assert variants <= before
     assert {rank for *_, rank, _ in variants} == {16}
     assert num_reads() == 1
+
+
+def test_a_model_of_0_9_is_evaluated_with_each_guidance_of_each_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The compiler is not called, because that takes long."""
+    monkeypatch.setattr(torch, "compile", lambda run, **_: run)
+    current, small = settings(compile="on", compiled_dir=tmp_path), card("ltxv-tiny")
+    plans, found = default_plans(small, current), list[tuple[Guidance, int]]()
+
+    def noted(guide: Guide, tokens: Any, levels: Any, coords: Any, level: float) -> Any:
+        found.append((guide.guidance, guide.guidance.bin(level)))
+        return guided_velocity(guide, tokens, levels, coords, level)
+
+    monkeypatch.setattr(generate, "guided_velocity", noted)
+    warm_up(Runner(current), small, plans, current)
+    assert all(isinstance(plan, LTXVPlan) for plan in plans)
+    assert max(len(guidance.cfg) for guidance, _ in found) > 1
+    for guidance, _ in found:
+        assert {bin for one, bin in found if one is guidance} == set(range(len(guidance.cfg)))
 
 
 @pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone")

@@ -6,6 +6,7 @@ The adapters that default requests use are read, and the code that these request
 import logging
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from fractions import Fraction
 
 from longtake.endpoints import ENDPOINTS
@@ -64,16 +65,14 @@ def warm_up(
 
 def default_plans(card: ModelCard, settings: Settings) -> list[Plan]:
     """Returns the plans of the default requests of a model: for each endpoint that it serves, a request that has only a
-    prompt and a video. Endpoints whose requests need more are left out."""
+    prompt and a video. Endpoints that refuse such a request are left out."""
     plans = []
     for endpoint in ENDPOINTS.values():
         if endpoint.model_choice(settings).card != card:
             continue
-        try:
+        with suppress(InvalidRequest):
             request = parse(endpoint.Request, request_data(endpoint, {"prompt": PROMPT}, {}, "source.mp4"))
-        except InvalidRequest:
-            continue
-        plans.append(endpoint.plan(endpoint.options(request, SOURCE), SOURCE, card, 0, {}))
+            plans.append(endpoint.plan(endpoint.options(request, SOURCE), SOURCE, card, 0, {}))
     return plans
 
 

@@ -9,13 +9,18 @@ from tests.database.fixtures import on_sqlite
 from tests.worker.requests import submission
 
 
+def claims_with_a_request(engine: sa.Engine) -> Claims:
+    """The claims of a server whose queue has one request."""
+    lease = Lease(engine, 60.0)
+    lease.beat()
+    queue.submit(engine, submission())
+    return Claims(engine, lease)
+
+
 @on_sqlite
 def test_a_request_that_is_claimed_again_is_held_until_its_second_claim_is_released(engine: sa.Engine) -> None:
     """One slot puts a request back into the queue, and another one claims it before the first has released it."""
-    lease = Lease(engine, 60.0)
-    lease.beat()
-    claims = Claims(engine, lease)
-    queue.submit(engine, submission())
+    claims = claims_with_a_request(engine)
     first = claims.claim_next("default")
     assert first is not None
     queue.return_to_queue(engine, first, attempt_failed=False)
@@ -30,10 +35,7 @@ def test_a_request_that_is_claimed_again_is_held_until_its_second_claim_is_relea
 
 @on_sqlite
 def test_a_request_that_is_given_back_can_be_claimed_again(engine: sa.Engine) -> None:
-    lease = Lease(engine, 60.0)
-    lease.beat()
-    claims = Claims(engine, lease)
-    queue.submit(engine, submission())
+    claims = claims_with_a_request(engine)
     row = claims.claim_next("default")
     assert row is not None
     claims.give_back(row)
