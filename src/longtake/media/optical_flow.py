@@ -55,9 +55,7 @@ def followed(flows: Sequence[Field]) -> NDArray[np.float32]:
 
 def pixel_places(height: int, width: int) -> NDArray[np.float32]:
     """Returns the place (x, y) of each pixel of a picture, [height, width, 2]."""
-    places = np.empty((height, width, 2), np.float32)
-    places[..., 0], places[..., 1] = np.arange(width), np.arange(height)[:, None]
-    return places
+    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
 
 
 def sampled(picture: Pictures, places: NDArray[np.float32]) -> Pictures:
