@@ -96,7 +96,7 @@ export function fileControl(field, id) {
       const { address } = await load(own, { signal, onShare });
       if (signal.aborted) return;
       view.replaceChildren(isImage ? image(address) : film(address));
-      if (isImage) say("");
+      if (isImage) describe("");
     } catch (error) {
       if (signal.aborted) return;
       view.replaceChildren();
@@ -109,7 +109,7 @@ export function fileControl(field, id) {
   async function tell(own, isSent, signal) {
     const found = await callJson(`media/${fileKey(own)}/facts`, { signal });
     const parts = [`${found.width} × ${found.height}`, plural(found.num_frames, "frame"), seconds(found.duration)];
-    say([...parts, found.has_audio ? "with sound" : "no sound"].join(", "));
+    describe([...parts, found.has_audio ? "with sound" : "no sound"].join(", "));
     tellFacts(found, own);
     if (isSent && found.settings) tellSettings(found.settings);
   }
@@ -123,6 +123,11 @@ export function fileControl(field, id) {
     facts.textContent = text;
     again.hidden = true;
     setFailure(null);
+  }
+
+  // Writes about the chosen file, unless another one is being sent or could not be sent meanwhile.
+  function describe(text) {
+    if (sending === null && failure === null) say(text);
   }
 
   // Tells why a file could not be sent or shown. Where another one is chosen already, it stays in view.
