@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -82,11 +82,22 @@ may import the leaf modules, {leaves}.
 
 
 @cache
-def modules() -> Mapping[str, ast.Module]:
-    """The parsed modules by their path below `src/longtake`, without those that `FILES` describes as a folder."""
+def parsed(path: Path) -> ast.Module:
+    """A parsed file. The tests of the structure share it."""
+    return ast.parse(path.read_text())
+
+
+@cache
+def paths() -> Sequence[str]:
+    """The paths of the modules below `src/longtake`, without those that `FILES` describes as a folder."""
     folders = tuple(name for name in FILES if name.endswith("/"))
-    paths = [path.relative_to(SOURCE).as_posix() for path in sorted(SOURCE.rglob("*.py"))]
-    return {path: ast.parse((SOURCE / path).read_text()) for path in paths if not path.startswith(folders)}
+    found = [path.relative_to(SOURCE).as_posix() for path in sorted(SOURCE.rglob("*.py"))]
+    return [path for path in found if not path.startswith(folders)]
+
+
+def modules() -> Mapping[str, ast.Module]:
+    """The parsed modules by these paths."""
+    return {path: parsed(SOURCE / path) for path in paths()}
 
 
 def first_sentence(module: ast.Module) -> str:
@@ -146,7 +157,7 @@ def arrows() -> list[tuple[str, str]]:
 
 def picture() -> str:
     """The rooms and their arrows as a Mermaid diagram."""
-    boxes = [f'    {name}["{name}{"" if f"{name}.py" in modules() else "/"}"]' for name in from_the_top()]
+    boxes = [f'    {name}["{name}{"" if f"{name}.py" in paths() else "/"}"]' for name in from_the_top()]
     return "\n".join(["```mermaid", "flowchart TD", *boxes, *(f"    {a} --> {b}" for a, b in arrows()), "```"])
 
 

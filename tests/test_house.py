@@ -11,9 +11,9 @@ def test_the_page_is_current() -> None:
     assert house.PAGE.read_text() == house.page(), "run `python -m tests.house > docs/house.md`"
 
 
-@pytest.mark.parametrize("path", house.modules())
+@pytest.mark.parametrize("path", house.paths())
 def test_every_module_has_a_line(path: str) -> None:
-    assert house.first_sentence(house.modules()[path]).endswith(".")
+    assert house.first_sentence(house.parsed(house.SOURCE / path)).endswith(".")
 
 
 def test_every_tracked_file_of_the_package_is_a_module_or_described() -> None:
@@ -23,5 +23,5 @@ def test_every_tracked_file_of_the_package_is_a_module_or_described() -> None:
     below = f"{house.SOURCE.relative_to(house.ROOT).as_posix()}/"
     files = [name.removeprefix(below) for name in listing.stdout.split()]
     described = tuple(house.FILES)
-    assert [name for name in files if name not in house.modules() and not name.startswith(described)] == []
+    assert [name for name in files if name not in house.paths() and not name.startswith(described)] == []
     assert [name for name in described if not any(file.startswith(name) for file in files)] == []

@@ -3,12 +3,13 @@
 import ast
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 import longtake
+from tests.house import parsed
 
 ROOT = Path(longtake.__file__).parent
 
@@ -141,7 +142,12 @@ MODULES = {
     if "versions" not in path.parts
 }
 NAMES = {f"longtake.{name}" for name in MODULES}
-TREES = {name: ast.parse(path.read_text()) for name, path in MODULES.items()}
+
+
+def trees() -> Mapping[str, ast.Module]:
+    """The parsed modules by their names. They are parsed in the first test, because every worker of pytest imports this
+    file."""
+    return {name: parsed(path) for name, path in MODULES.items()}
 
 
 def imports_of(tree: ast.AST) -> Iterator[tuple[str, int]]:
@@ -202,7 +208,7 @@ def test_every_room_is_on_one_floor() -> None:
 def test_a_module_imports_only_rooms_below_its_own() -> None:
     upwards = [
         f"{module} imports {target} in line {line}"
-        for module, tree in TREES.items()
+        for module, tree in trees().items()
         for target, line in imports_of(tree)
         if room_of(target) != room_of(module) and floor_of(room_of(target)) <= floor_of(room_of(module))
     ]
@@ -211,7 +217,7 @@ def test_a_module_imports_only_rooms_below_its_own() -> None:
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
     below: dict[str, set[str]] = defaultdict(set)
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         below[name] = {target for target, _ in imports_of(tree)} - {name}
     finished: set[str] = set()
 
@@ -244,7 +250,7 @@ def test_a_relative_import_is_refused() -> None:
 def test_no_name_has_a_word_of_the_private_vocabulary() -> None:
     names = [
         (f"{module}, line {line}", name)
-        for module, tree in TREES.items()
+        for module, tree in trees().items()
         for name, line in [*((part, 1) for part in module.split(".")), *names_in(tree)]
     ]
     assert not [f"{place}: {name}" for place, name in names if words_of(name) & FORBIDDEN]
@@ -259,7 +265,7 @@ def test_forbidden_words_are_found_in_every_spelling() -> None:
 
 def test_each_class_name_is_used_once() -> None:
     places: dict[str, list[str]] = defaultdict(list)
-    for module, tree in TREES.items():
+    for module, tree in trees().items():
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and node.name not in PARALLEL_CLASSES:
                 places[node.name].append(module)
@@ -274,7 +280,7 @@ def test_every_module_has_a_docstring_and_every_file_at_most_400_lines() -> None
     files = [
         path for folder in ("src", "tests", "recipes", "bench", "examples") for path in (root / folder).rglob("*.py")
     ]
-    assert not [name for name, tree in TREES.items() if tree.body and not ast.get_docstring(tree)]
+    assert not [name for name, tree in trees().items() if tree.body and not ast.get_docstring(tree)]
     assert not [path.name for path in files if len(path.read_text(encoding="utf-8").splitlines()) > 400]
 
 

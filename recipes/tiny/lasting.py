@@ -12,9 +12,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
-from scipy import ndimage
 
 from recipes.tiny import configs, measure, sampler
 from recipes.tiny.figures import Figures, cases, freeze
@@ -55,7 +55,7 @@ def is_one_object(cover: torch.Tensor, other: torch.Tensor) -> bool:
     in the generated and in the true frame.
     """
     mask = (cover > 0.5).numpy()
-    labels, _ = ndimage.label(mask, np.ones((3, 3)))
+    _, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     largest, size = int(np.bincount(labels[mask]).max(initial=0)), int((other > 0.5).sum())
     return 0.5 * size <= largest <= 2 * size and largest >= 0.8 * mask.sum()
 
