@@ -72,6 +72,11 @@ def tab(new_tab: Callable[[], "Page"]) -> "Page":
     return new_tab()
 
 
+def pause(tab: "Page") -> None:
+    """Stops the clock of a tab, in which `tab.clock.install()` was called. `tab.clock.run_for` moves it on."""
+    tab.clock.pause_at(tab.evaluate("() => Date.now() / 1000") + 10)
+
+
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
     """A server without workers, whose requests the test carries out itself."""

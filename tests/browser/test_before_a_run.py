@@ -84,8 +84,8 @@ def test_the_expanded_prompt_can_be_read_and_edited_before_the_run(tmp_path: Pat
         serving(tmp_path, expansion_url=url, expansion_model="m") as served,
     ):
         tab.goto(f"{served.url}/models/{OLD}")
-        tab.locator("input[type=file]").first.set_input_files(CLIP)
         tab.get_by_label("Prompt *").fill("a disc rolls")
+        tab.locator("input[type=file]").first.set_input_files(CLIP)
         tab.locator(".expanded").get_by_text(longer).wait_for()
         assert received[-1]["messages"][-1]["content"] == "a disc rolls"
         tab.get_by_role("button", name="Edit it").click()

@@ -50,7 +50,7 @@ def test_pictures_are_loaded_near_the_view_and_keep_no_blob(served: Served, tab:
     tab.locator(".request").nth(RESULTS - 1).wait_for()
     tab.wait_for_function("() => document.querySelector('.request .screen img')?.naturalWidth > 0")
     tab.wait_for_load_state("networkidle")
-    assert tab.evaluate("() => blobs.kept.size") == 0
+    tab.wait_for_function("() => blobs.kept.size === 0")
     assert 0 < tab.evaluate("() => blobs.made") < RESULTS
     tab.get_by_text("prompt 0.").scroll_into_view_if_needed()
     last = tab.locator(".request").last.locator(".screen img")

@@ -202,9 +202,9 @@ def test_the_focus_comes_back_from_the_door(served: Served, tab: "Page") -> None
     tab.locator("input[type=file]").first.set_input_files(CLIP)
     tab.get_by_label("Prompt *").fill("still here")
     tab.locator(".price").filter(has_text="on fal").wait_for()
-    key = served.state.keys.create("mine", "run")
     run = tab.get_by_role("button", name="Run", exact=True)
-    run.focus()
+    run.focus()  # before the page, which asks for the queue now and again, needs the key
+    key = served.state.keys.create("mine", "run")
     tab.keyboard.press("Enter")
     tab.get_by_placeholder("id:secret").fill(key)
     tab.keyboard.press("Enter")

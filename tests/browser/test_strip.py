@@ -34,18 +34,23 @@ def replanned(tab: "Page") -> None:
     tab.locator("#form:not(.planning)").wait_for()
 
 
-def drag(tab: "Page", knob: "Locator", share: float) -> int:
-    """Drags a handle to a share of the strip, 0..1. Returns the frame at which it is then, before it is planned."""
+def pull(tab: "Page", knob: "Locator", share: float) -> None:
+    """Presses the pointer on a handle and moves it to a share of the strip, 0..1."""
     strip = tab.locator(".strip")
     strip.scroll_into_view_if_needed()
     box, own = strip.bounding_box(), knob.bounding_box()
     assert box is not None
     assert own is not None
     y = own["y"] + own["height"] / 2
+    tab.mouse.move(own["x"] + own["width"] / 2, y)
+    tab.mouse.down()
+    tab.mouse.move(box["x"] + share * box["width"], y, steps=5)
+
+
+def drag(tab: "Page", knob: "Locator", share: float) -> int:
+    """Drags a handle to a share of the strip, 0..1. Returns the frame at which it is then, before it is planned."""
     with tab.expect_request("**/plan"):
-        tab.mouse.move(own["x"] + own["width"] / 2, y)
-        tab.mouse.down()
-        tab.mouse.move(box["x"] + share * box["width"], y, steps=5)
+        pull(tab, knob, share)
         tab.mouse.up()
         return frame(knob)
 
@@ -103,9 +108,10 @@ def test_a_handle_stays_where_it_is_dropped_on_a_source_that_is_read_at_a_lower_
 def test_a_handle_says_why_it_stops(served: Served, tab: "Page") -> None:
     choose(served, tab, LTX2, {"num_context_frames": 9})
     knob = tab.get_by_role("slider", name="Number of context frames", exact=True)
-    drag(tab, knob, 0.1)
+    pull(tab, knob, 0.1)
     assert tab.locator(".reason").inner_text() == "This model sees at most 17 frames of the source."
     assert frame(knob) == FRAMES - 17
+    tab.mouse.up()
     tab.locator(".reason:empty").wait_for(state="attached")
     tab.get_by_text("It stops at 0, 1, 9 or 17 frames,").wait_for()
     knob.press("End")

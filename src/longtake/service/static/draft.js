@@ -7,8 +7,9 @@ const WAIT_MS = 200;
 // A longer request contains a whole file, for which a browser's storage may have no room.
 const MOST_CHARACTERS = 100_000;
 
-// Fills a form with what was last entered for this endpoint in this tab, and keeps what is entered from now on. Returns
-// whether there was something. A link that leads to a request shows that request instead; a reload does not.
+// Fills a form with what was last entered for this endpoint in this tab, and keeps what is entered from now on. Returns a
+// function that returns whether something was entered, before or since. A link that leads to a request shows that request
+// instead; a reload does not.
 export function keepDraft(endpoint, form) {
   const name = `longtake.draft.${endpoint}`;
   const isLink = performance.getEntriesByType("navigation")[0]?.type === "navigate";
@@ -31,5 +32,5 @@ export function keepDraft(endpoint, form) {
     timer = setTimeout(keep, WAIT_MS);
   });
   addEventListener("pagehide", keep);
-  return Boolean(kept);
+  return () => Boolean(kept) || stringify(form.value()) !== beginning;
 }

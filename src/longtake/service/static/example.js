@@ -11,8 +11,13 @@ const file = async (name) => {
   return answer;
 };
 
-// Returns {node, release} of the example for models with or without sound. `tryIt(file, prompt)` is called with the
-// example's source and prompt when the person wants to run it.
+async function source() {
+  const content = await (await file("example_source.mp4")).blob();
+  return new File([content], "city.mp4", { type: "video/mp4" });
+}
+
+// Returns {node, release} of the example for models with or without sound. When the person wants to run it,
+// `tryIt(load, prompt)` is called with a function that loads the example's source, as a file, and with its prompt.
 export function exampleView(sound, tryIt) {
   const name = sound ? "ltx2" : "ltxv";
   const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -28,15 +33,10 @@ export function exampleView(sound, tryIt) {
   const parts = el("div", { class: "parts", aria: { hidden: "true" } });
   const prompt = el("p", {});
   const note = el("p", { class: "note" });
-  const trying = button("Try it with this source", act, { hidden: true });
+  const trying = button("Try it with this source", () => tryIt(source, words), { hidden: true });
   const leaving = new AbortController();
   const { signal } = leaving;
   let words = "";
-
-  async function act() {
-    const source = await (await file("example_source.mp4")).blob();
-    tryIt(new File([source], "city.mp4", { type: "video/mp4" }), words);
-  }
 
   async function load() {
     const made = (await (await file("examples.json")).json())[name];

@@ -7,11 +7,12 @@ import { plural, seconds } from "./words.js";
 
 const VIDEOS = "video/*,image/gif,image/webp,.mkv,.mov,.avi,.mts,.ts";
 
-// Returns {node, get, set, pending, send, note, failure, onFailure, onFacts, onSettings} for a field of the kind "video" or
-// "image". `pending` returns a sentence while an upload runs. `send(file)` uploads a file. `note(node)` adds to the line of
-// facts. `failure` returns why the file could not be sent or shown, or null; the function that `onFailure` sets is called
-// when that changes. `onFacts` sets the function that gets the facts of each new video and the address of its stored copy,
-// or null where there are none, and `onSettings` the one that gets the settings in an uploaded file that this server made.
+// Returns {node, get, set, pending, send, deliver, note, failure, onFailure, onFacts, onSettings} for a field of the kind
+// "video" or "image". `pending` returns a sentence while an upload runs. `send(file)` uploads a file, and
+// `deliver(text, make)` the file that `make()` promises; `text` is said meanwhile. `note(node)` adds to the line of facts.
+// `failure` returns why the file could not be sent or shown, or null; the function that `onFailure` sets is called when that
+// changes. `onFacts` sets the function that gets the facts of each new video and the address of its stored copy, or null
+// where there are none, and `onSettings` the one that gets the settings in an uploaded file that this server made.
 export function fileControl(field, id) {
   const isImage = field.kind === "image";
   let value;
@@ -21,14 +22,15 @@ export function fileControl(field, id) {
   let tellFailure = () => {};
   let told = [null]; // the newest facts
   let takeFacts = () => {};
-  let tellSettings = () => {};
+  let early = null; // the settings that were found before anybody took them
+  let tellSettings = (found) => (early = found);
   const input = el("input", { id, type: "file", accept: isImage ? "image/*" : VIDEOS });
   const url = el("input", { type: "url", placeholder: "or a URL", aria: { label: `URL of the ${field.kind}` } });
   const bar = el("progress", { max: 1, hidden: true, aria: { label: "Upload" } });
   const facts = el("p", { class: "facts", role: "status" });
   const view = el("div", { class: "view" });
   const clear = button("Remove", () => choose(undefined), { class: "plain" });
-  const again = button("Try again", () => show(value), { class: "plain" });
+  const again = button("Try again", retry, { class: "plain" });
   const choice = el("span", { class: "button" }, `Choose or drop ${isImage ? "an image" : "a video"}`, input);
   const row = el("div", { class: "row" }, choice, url, again, clear);
   const node = el("div", { class: "drop" }, view, row, bar, facts, recents());
@@ -37,14 +39,31 @@ export function fileControl(field, id) {
   function choose(next, { isSent = false } = {}) {
     const isStopped = stop();
     if ((next || undefined) === value) {
-      if (isStopped) say("The upload was stopped.");
+      if (isStopped) {
+        say("The upload was stopped.");
+        again.hidden = !isLost();
+        changed();
+      }
       return;
     }
     value = next || undefined;
     url.value = value && !fileKey(value) ? value : "";
-    node.dispatchEvent(new Event("input", { bubbles: true }));
+    changed();
     show(value, isSent);
   }
+
+  // Tells the form that the value has changed, or that the same one can be planned and shown now.
+  function changed() {
+    node.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  function retry() {
+    changed();
+    return show(value);
+  }
+
+  // Returns whether a file is chosen that could not be shown.
+  const isLost = () => value !== undefined && view.childElementCount === 0;
 
   // Ends an upload that is under way. Returns whether there was one.
   function stop() {
@@ -61,8 +80,12 @@ export function fileControl(field, id) {
     const list = el("div", { class: "recents-list" });
     const title = isImage ? "A recent image, or the last frame of a recent video" : "A recent video";
     const box = el("details", { class: "recents" }, el("summary", {}, title), list);
+    let closing = new AbortController();
     box.addEventListener("toggle", async () => {
-      if (box.open) (await import("./recent_files.js")).listRecent(list, isImage, take);
+      closing.abort();
+      closing = new AbortController();
+      const { signal } = closing;
+      if (box.open) (await import("./recent_files.js")).listRecent(list, isImage, take, signal);
     });
     return box;
   }
@@ -82,6 +105,7 @@ export function fileControl(field, id) {
     say("");
     clear.hidden = shown === undefined;
     tellFacts(null);
+    early = null;
     if (!shown) return;
     say("Looking at the file");
     view.replaceChildren(el("div", { class: "screen loading" }));
@@ -100,8 +124,8 @@ export function fileControl(field, id) {
     } catch (error) {
       if (signal.aborted) return;
       view.replaceChildren();
-      fail(error.message);
-      again.hidden = false;
+      // What is said of another file, which is being sent or could not be sent meanwhile, stays.
+      if (sending === null) fail([failure, error.message].filter(Boolean).join(" "));
     }
   }
 
@@ -125,14 +149,17 @@ export function fileControl(field, id) {
     setFailure(null);
   }
 
-  // Writes about the chosen file, unless another one is being sent or could not be sent meanwhile.
+  // Returns whether the line of facts is about the chosen file: no other one is being sent or could not be sent.
+  const isOfChosen = () => sending === null && failure === null;
+
   function describe(text) {
-    if (sending === null && failure === null) say(text);
+    if (isOfChosen()) say(text);
   }
 
   // Tells why a file could not be sent or shown. Where another one is chosen already, it stays in view.
   function fail(text) {
     facts.textContent = "";
+    again.hidden = !isLost();
     setFailure(text);
   }
 
@@ -162,6 +189,7 @@ export function fileControl(field, id) {
       if (sending !== own) return;
       stop();
       fail(error.message);
+      changed();
     }
   }
 
@@ -195,14 +223,18 @@ export function fileControl(field, id) {
     takeFacts = listener;
     takeFacts(...told);
   };
-  const onSettings = (listener) => (tellSettings = listener);
-  const note = (text) => facts.append(" ", text);
+  const onSettings = (listener) => {
+    tellSettings = listener;
+    if (early) listener(early);
+  };
+  const note = (text) => isOfChosen() && facts.append(" ", text);
   return {
     node,
     get: () => value,
     set: choose,
     pending,
     send,
+    deliver,
     note,
     failure: () => failure,
     onFailure,

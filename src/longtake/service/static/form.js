@@ -23,6 +23,7 @@ export function buildForm(node, fields) {
   let typing = 0;
   let read = ""; // the text of the JSON view that the form has read, or that was written of it
   let held = null; // the form's request then, as JSON; null while the form is being filled
+  let isRefused = false; // whether the form's request, as it is now, was refused when it was run
   json.hidden = true;
   const resetting = button("Reset", reset, { class: "plain" });
   node.prepend(el("div", { class: "panel-head" }, el("h2", {}, "Input"), switcher, resetting));
@@ -128,9 +129,14 @@ export function buildForm(node, fields) {
     return controls.find(starts) ?? controls.find(({ field }) => field.path[0] === path[0]);
   }
 
+  // Shows the problems of a plan. Those of a run are shown until something changes: a plan can come later and has fewer.
+  function hint(problems) {
+    if (!isRefused) mark(problems);
+  }
+
   // Shows problems at the fields that they name, whose groups open, and those that name no field at the form's end.
   // Problems that were shown before are removed.
-  function hint(problems) {
+  function mark(problems) {
     for (const one of controls) one.complain(null);
     const named = problems.map((problem) => ({ problem, control: controlOf(problem) }));
     for (const { problem, control: one } of named) one?.complain(sentence(problem, one.field));
@@ -139,11 +145,13 @@ export function buildForm(node, fields) {
     for (const one of node.querySelectorAll(".wrong")) one.closest("details").open = true;
   }
 
-  // Shows problems like `hint`, and leads to the first field that has one.
+  // Shows the problems for which a run is refused, and leads to the first field that has one, unless the person is already
+  // writing in a field.
   function complain(problems) {
-    hint(problems);
+    mark(problems);
+    isRefused = problems.length > 0;
     const first = controls.find(({ node: one }) => one.classList.contains("wrong"));
-    if (!first) return;
+    if (!first || view.querySelector(":is(input, textarea, select):focus")) return;
     showJson(false);
     first.node.scrollIntoView({ block: "center" });
     first.focus();
@@ -187,6 +195,13 @@ export function buildForm(node, fields) {
     return fitting;
   }
 
+  // Returns whether the form has this request, and no text in the JSON view that it has not read yet.
+  function has(request) {
+    const isRead = json.hidden || json.value === read;
+    const wanted = ({ path, initial }) => at(request, path) ?? initial;
+    return isRead && controls.every(({ field, get }) => same(get() ?? field.initial, wanted(field)));
+  }
+
   // Returns whether the field at a path has its default.
   function isInitial(path) {
     const { field, get } = controls.find(({ field: own }) => own.path === path);
@@ -202,11 +217,12 @@ export function buildForm(node, fields) {
     event.stopPropagation();
     readJson();
   });
+  node.addEventListener("input", () => (isRefused = false));
   node.addEventListener("input", count);
   node.addEventListener("input", followForm);
   begin();
   const field = (name) => controls.find(({ field: own }) => own.name === name);
-  return { node, value, set, pending, isComplete, complain, hint, take, takeUrl, isInitial, field };
+  return { node, value, set, pending, isComplete, complain, hint, take, takeUrl, has, isInitial, field };
 }
 
 function group({ name, members }, index) {

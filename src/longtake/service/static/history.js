@@ -28,10 +28,12 @@ async function start() {
     drawChain(by("tree"), query.get("chain"), new AbortController().signal);
     return;
   }
+  const set = (name) => (filters.elements[name].value = query.get(name) ?? "");
+  for (const name of ["state", "q"]) set(name); // before anybody can write into them
   const { models } = await callJson("v1/models");
   for (const { endpoint_id: id, metadata } of models) names.set(id, metadata.display_name);
   filters.elements.endpoint.append(...[...names].map(([id, name]) => el("option", { value: id }, name)));
-  for (const name of ["endpoint", "state", "q"]) filters.elements[name].value = query.get(name) ?? "";
+  set("endpoint");
   view = { query: written(), before: null };
   onRequests(load);
 }
@@ -131,7 +133,8 @@ function remove(entries) {
     const index = [...list.children].indexOf(deletion.node);
     if (kept.length === entries.length) drawRows();
     else await renew();
-    if (!hadFocus) return;
+    // Who went elsewhere while the list was on its way stays there.
+    if (!hadFocus || document.activeElement !== document.body) return;
     focusIn(list.children[Math.min(index, list.children.length - 1)]);
   });
   select(entries, false);

@@ -70,20 +70,21 @@ async function create() {
   const form = by("new-key");
   const { alias, scope, max_in_flight: most } = form.elements;
   const isFirst = scope.disabled;
+  const name = alias.value;
   const limit = most.value ? { max_in_flight: Number(most.value) } : {};
-  const made = await callJson("page/keys", { json: { alias: alias.value, scope: scope.value, ...limit } });
+  const made = await callJson("page/keys", { json: { alias: name, scope: scope.value, ...limit } });
   // From now on the server answers only with a key, so this page must use the first one itself.
   if (isFirst) adopt(made.key);
   const text = isFirst ? "This page uses it from now on. Keep a copy:" : "Keep a copy:";
   by("made").replaceChildren(
-    el("h3", { tabindex: -1 }, `The new key ${made.alias ?? alias.value}`),
+    el("h3", { tabindex: -1 }, `The new key ${made.alias ?? name}`),
     el("p", {}, `${text} it is shown only now.`),
     el("div", { class: "actions" }, el("code", {}, made.key), button("Copy", () => copyText(made.key))),
   );
   by("made").hidden = false;
   by("made").querySelector("h3").focus();
   by("made").scrollIntoView({ block: "nearest" });
-  form.reset();
+  if (alias.value === name) form.reset(); // otherwise the next key is being written already
   await showKeys();
 }
 

@@ -50,8 +50,9 @@ export function outputPanel(endpoint, form, submitter, { hasDraft }) {
     else source.note(button("Use the settings in the file", fill, { class: "plain" }));
   }
 
-  // Whether the form has only its beginning and a source.
+  // Whether the form has only its beginning and a source, and nothing is on its way into it.
   function isUntouched() {
+    if (form.pending()) return false;
     const others = endpoint.fields.filter(({ required, name }) => !required && name !== "prompt");
     const { field, get } = form.field("prompt");
     return get() === (field.example ?? field.initial) && others.every((one) => form.isInitial(one.path));
@@ -77,8 +78,8 @@ export function outputPanel(endpoint, form, submitter, { hasDraft }) {
       const request = query.get("request");
       const entry = await callJson(entryPath(request), { signal }).catch(() => null);
       if (signal.aborted) return;
-      // What a person has typed while the request was on its way is not replaced.
-      if (entry?.input && !keeps && stringify(form.value()) === typed) form.set(withoutCut(entry.input));
+      // What a person has typed or is sending while the request was on its way is not replaced.
+      if (entry?.input && !keeps && !form.pending() && stringify(form.value()) === typed) form.set(withoutCut(entry.input));
       follow(request);
     } else idle();
   }
@@ -89,9 +90,9 @@ export function outputPanel(endpoint, form, submitter, { hasDraft }) {
     release = free;
   }
 
-  // Puts the source and the prompt of the example into the form, which then shows its plan.
-  function tryExample(file, prompt) {
-    source.send(file);
+  // Puts the source, which `load` promises, and the prompt of the example into the form, which then shows its plan.
+  function tryExample(load, prompt) {
+    source.deliver("Sending the example", load);
     form.set({ ...form.value(), prompt }, { except: source });
     form.field("prompt").focus();
   }
@@ -136,15 +137,15 @@ export function outputPanel(endpoint, form, submitter, { hasDraft }) {
   }
 
   const complain = (error) => toast(error.message, { failed: true });
-  function complainInForm(error) {
-    if (error instanceof Refused && error.detail.length) form.complain(error.detail);
-    else complain(error);
-  }
+  // Returns whether the server has refused a request for problems that the form still has.
+  const isOfForm = (request, error) => error instanceof Refused && error.detail.length > 0 && form.has(request);
 
   async function run() {
     if (!isReady()) return;
     form.complain([]);
-    const made = await send([form.value()], complainInForm);
+    const request = form.value();
+    const refuse = (error) => (isOfForm(request, error) ? form.complain(error.detail) : complain(error));
+    const made = await send([request], refuse);
     if (!made) return;
     tabs.choose("Result");
     go(`?request=${made[0]}`);
@@ -207,7 +208,7 @@ export function outputPanel(endpoint, form, submitter, { hasDraft }) {
       show(error.status === 404 ? "Deleted" : "It failed", el("p", { class: "empty", role: "alert" }, reason));
       return;
     }
-    if (error instanceof Refused && error.detail.length) form.complain(error.detail);
+    if (isOfForm(withoutCut(entry.input ?? {}), error)) form.complain(error.detail);
     const isCancelled = entry.state === "cancelled";
     const text = isCancelled ? "The request was cancelled." : (error?.message ?? entry.error ?? "It failed.");
     const retry = entry.input && button("Run again", () => again(withoutCut(entry.input)));

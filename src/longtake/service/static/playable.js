@@ -26,11 +26,11 @@ export async function showIn(film, path, { signal, onShare }) {
     ({ release } = media);
   };
   const isUsual = USUAL.test(path);
-  const [copy] = await Promise.all([
-    copyOf(path, { signal, onShare }),
-    isUsual ? mediaAddress(path, { signal }).then(show) : null,
-  ]);
+  const own = isUsual ? mediaAddress(path, { signal }).then(show) : Promise.resolve();
+  // Where a copy is made, it does not matter that the file itself could not be loaded.
+  const [copy] = await Promise.all([copyOf(path, { signal, onShare }), own.catch(() => {})]);
   if (copy || !isUsual) show(await mediaAddress(copy ?? path, { signal }));
+  else await own;
 }
 
 // Returns the address of the copy of a file that the browser cannot play, when it is made; null if no copy is needed.

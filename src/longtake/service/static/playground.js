@@ -21,7 +21,7 @@ async function start() {
   by("form").append(plan, el("div", { class: "run" }, button, price));
   const hasDraft = keepDraft(endpoint.id, form);
   const rest = later.then(([{ contextStrip }, { outputPanel }, { followPlan }]) => {
-    const panel = outputPanel(endpoint, form, button, { hasDraft });
+    const panel = outputPanel(endpoint, form, button, { hasDraft: hasDraft() });
     const onPlan = connect(form, contextStrip(form), panel);
     const source = form.field("video_url");
     return { ...panel, problems: followPlan(endpoint.id, form, { node: plan, price }, source, onPlan) };

@@ -10,15 +10,17 @@ import { picture, still } from "./thumbnail.js";
 const SHOWN = 6;
 
 // Shows the files of the newest requests in the element `list`. `take(path, {isFrame})` gets the address of the chosen file,
-// and whether its last frame is wanted.
-export async function listRecent(list, isImage, take) {
+// and whether its last frame is wanted. Nothing is shown after `signal` has ended.
+export async function listRecent(list, isImage, take, signal) {
   try {
-    const [{ requests }, { files }] = await Promise.all([callJson("page/requests"), callJson("page/uploads")]);
+    const lists = ["page/requests", "page/uploads"].map((path) => callJson(path, { signal }));
+    const [{ requests }, { files }] = await Promise.all(lists);
     const uploads = files.filter((one) => isStill(one) === isImage).map(({ url, name }) => [url, name]);
     const made = isImage ? imageGroups(requests, uploads) : videoGroups(requests, uploads);
     const groups = made.filter(({ files }) => files.length);
     list.replaceChildren(...(groups.length ? groups.map((one) => group(one, take)) : [nothing()]));
   } catch (error) {
+    if (signal.aborted) return;
     list.replaceChildren(el("p", { class: "error" }, error.message));
   }
 }

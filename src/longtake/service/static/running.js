@@ -44,6 +44,7 @@ export function runningView(endpoint, id, times = usualTimes(endpoint)) {
   let previewing = false;
   let release = () => {};
   let stopped = false;
+  let isEnding = false; // whether the request is being cancelled, which can take as long as a step
   times
     .then(work.setTimes)
     .catch(() => {}); // the bar is less even then
@@ -51,12 +52,18 @@ export function runningView(endpoint, id, times = usualTimes(endpoint)) {
 
   async function end() {
     say("Cancelling");
-    await cancel(endpoint, id);
+    isEnding = true;
+    try {
+      await cancel(endpoint, id);
+    } catch (error) {
+      isEnding = false;
+      throw error;
+    }
   }
 
   // Changes the stage's text. A screen reader speaks it, so it changes only with the stage and not with each step.
   function say(text) {
-    if (stage.textContent !== text) stage.textContent = text;
+    if (!isEnding && stage.textContent !== text) stage.textContent = text;
   }
 
   function update(status) {
