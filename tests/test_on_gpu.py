@@ -12,12 +12,14 @@ from PIL import Image
 from longtake.endpoints import ltx23, ltxv097, ltxv098
 from longtake.endpoints.validation import parse
 from longtake.families.ltx2.plan import LTX2Plan
+from longtake.families.ltxv.plan import LTXVPlan
 from longtake.models import compiled, fp8
 from longtake.models.checkpoints import Checkpoint
-from longtake.models.choice import named_model
+from longtake.models.choice import ModelChoice, named_model
 from longtake.models.parts import INSTALLED, InstalledParts, load_parts, part_bytes
 from longtake.models.registry import LTXVCard, card, missing
 from longtake.planning import Overrides
+from longtake.plans import Plan
 from longtake.prepare import Fetcher, prepare
 from longtake.runner import LOW_MEMORY_NOTE, Result, Runner
 from longtake.sampling.preview import Preview
@@ -94,6 +96,23 @@ def _settings(case: Case, device: str) -> Settings:
     return settings().model_copy(update={"device": device, **case.changes})
 
 
+def _chosen(case: Case, here: Settings) -> ModelChoice:
+    """The model of a case. Where it is an LTX-Video model, its card is as those of the published ones."""
+    chosen = named_model(case.model, here)
+    if isinstance(chosen.card, LTXVCard):
+        return replace(chosen, card=replace(chosen.card, conditioning_noise_scale=0.15))
+    return chosen
+
+
+def _quick(plan: Plan) -> Plan:
+    """The plan with fewer steps or smaller frames than a request may have."""
+    if isinstance(plan, LTX2Plan):
+        return replace(plan, steps=3)
+    assert isinstance(plan, LTXVPlan)
+    passes = tuple(replace(each, canvas=(128 * 2**number, 64 * 2**number)) for number, each in enumerate(plan.passes))
+    return replace(plan, width=128, height=64, passes=passes)
+
+
 def _run(case: Case, runner: Runner, here: Settings, clip: Path, folder: Path, **options: Any) -> Result:
     if missing(card(case.model), here):
         pytest.skip("the weights of the embedded models are not in the package")
@@ -105,12 +124,9 @@ def _run(case: Case, runner: Runner, here: Settings, clip: Path, folder: Path, *
         Image.new("RGB", (112, 64), (220, 40, 40)).save(fields["end_image_url"])
     request = parse(case.module.Request, {"prompt": "a red circle", "seed": 3, **body, **fields})
     overrides = Overrides(new_frames=NEW, output="X264 (.mp4)", quality="high", write_mode="fast")
-    chosen, local = named_model(case.model, here), Fetcher(allow_local=True)
-    if isinstance(chosen.card, LTXVCard):  # as the cards of the published models
-        chosen = replace(chosen, card=replace(chosen.card, conditioning_noise_scale=0.15))
+    chosen, local = _chosen(case, here), Fetcher(allow_local=True)
     with prepare(case.module.ENDPOINT, request, chosen, here, overrides=overrides, fetcher=local) as job:
-        plan = replace(job.plan, steps=3) if isinstance(job.plan, LTX2Plan) else job.plan
-        return runner.run(replace(job, plan=plan), folder / "out.mp4", **options)
+        return runner.run(replace(job, plan=_quick(job.plan)), folder / "out.mp4", **options)
 
 
 class FirstStep:
@@ -155,7 +171,7 @@ def test_the_bits_are_those_of_the_cpu(case: Case, clip: Path, tmp_path: Path, m
         runner, first = Runner(here), FirstStep(gpus)
         options: dict[str, Any] = {"previews": first, "on_progress": first.on_progress, "resume": resume}
         assert _run(case, runner, here, clip, tmp_path, **options).path.read_bytes() == video
-        assert (", compiled" in runner.load(card(case.model)).arithmetic) == case.is_compiled
+        assert (", compiled" in runner.load(_chosen(case, here).card).arithmetic) == case.is_compiled
         assert first.pictures == expected.pictures
         assert len(first.waits) > 1
         assert case.changes.get("offload", "none") != "none" or len({*first.waits[1:]}) == 1
@@ -174,7 +190,7 @@ def test_a_request_that_runs_out_of_memory_is_made_again(
     here = _settings(case, "cuda:1")
     with simulated_gpus(monkeypatch) as gpus:
         runner = Runner(here)
-        runner.load(card(case.model))
+        runner.load(_chosen(case, here).card)
         before = gpus.allocations
         assert _run(case, runner, here, clip, tmp_path).path.read_bytes() == expected
         failing = gpus.allocations + (gpus.allocations - before) // 2

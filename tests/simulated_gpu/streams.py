@@ -27,9 +27,10 @@ def _advance(clock: Clock, other: Clock) -> None:
 
 def place() -> str:
     """Returns the line of the package or of a benchmark that is running now, such as `runner.py:12`, or "elsewhere"."""
-    frames = traceback.extract_stack()
-    own = [f for f in frames if f.filename.startswith(OWN)]
-    return f"{own[-1].filename.rsplit('/', 1)[-1]}:{own[-1].lineno}" if own else "elsewhere"
+    for frame, line in traceback.walk_stack(None):
+        if frame.f_code.co_filename.startswith(OWN):
+            return f"{Path(frame.f_code.co_filename).name}:{line}"
+    return "elsewhere"
 
 
 @dataclass
