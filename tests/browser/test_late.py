@@ -316,3 +316,54 @@ def test_the_name_of_the_next_key_stays_when_the_first_one_is_made(served: Serve
     made.continue_()
     tab.get_by_role("heading", name="The new key mine").wait_for()
     assert name.input_value() == "a program's"
+
+
+def test_a_new_plan_keeps_the_focus_and_what_was_unfolded(served: Served, tab: "Page") -> None:
+    tab.goto(f"{served.url}/models/{LTX2}")
+    tab.locator(".of-video input[type=file]").set_input_files(CLIP)
+    knob = tab.get_by_role("slider", name="Number of context frames", exact=True)
+    knob.wait_for()
+    whole = tab.get_by_text("The whole plan")
+    whole.click()
+    for press, control in (
+        (lambda: knob.press("ArrowRight"), tab.get_by_role("button", name="Use the default")),
+        (lambda: tab.locator('[data-path="num_frames"] input[type=number]').fill("57"), whole),
+    ):
+        plan = holding(tab, "**/plan", press)
+        control.focus()
+        plan.continue_()
+        tab.locator("#form:not(.planning)").wait_for()
+        assert control.evaluate("one => one === document.activeElement")
+    assert tab.locator(".plan details").evaluate("one => one.open")
+
+
+def test_a_joint_that_could_not_be_measured_is_measured_when_it_is_opened_again(served: Served, tab: "Page") -> None:
+    row = submit(served, "a cat")
+    finished(served, served.claim())
+    tab.route("**/joint.png", lambda route: route.abort())
+    tab.goto(f"{served.url}/models/{LTXV}?request={row.id}")
+    summary = tab.get_by_text("Inspect the joint")
+    holding(tab, "**/joint", summary.click).fulfill(**GONE)
+    tab.locator(".inspection .error").wait_for()
+    summary.click()
+    holding(tab, "**/joint", summary.click).fulfill(json={"rows": [["Rate", "24"]]})
+    tab.locator(".inspection dl").get_by_text("Rate").wait_for()
+
+
+@pytest.mark.parametrize("act", ["play", "pause"])
+def test_a_copy_goes_on_where_the_video_was(served: Served, tab: "Page", act: str) -> None:
+    row = submit(served, "a cat")
+    file = f"{served.url}/cdn/files/{finished(served, served.claim())}"
+    tab.route("**/media/*/facts", lambda route: route.fulfill(json={"playable": False}))
+    address = f"{served.url}/models/{LTXV}?request={row.id}"
+    copy = holding(tab, "**/media/*/copy", lambda: tab.goto(address))
+    film = tab.get_by_label("The result", exact=True)
+    film.evaluate("(film, act) => { film.muted = true; film.currentTime = 1; return film[act](); }", act)
+    tab.route("**/media/*/copy", lambda route: route.continue_(url=file))
+    copy.fulfill(status=206, body="x")
+    tab.locator('.player video[src$="/copy"]').wait_for()
+    tab.wait_for_function("() => document.querySelector('.player video').readyState >= 2")
+    if act == "play":
+        assert not film.evaluate("film => film.paused")
+    else:
+        tab.wait_for_function("() => document.querySelector('.player video').currentTime === 1")

@@ -1,6 +1,6 @@
 // The source's own strip of frames, with the context marked on it, and handles that change the context.
 
-import { button, el } from "./dom.js";
+import { button, el, refill } from "./dom.js";
 import { countSentence, frameRows } from "./frames.js";
 import { limitsOf, used } from "./limits.js";
 import { mediaAddress } from "./object_urls.js";
@@ -110,7 +110,7 @@ export function contextStrip(form) {
     const told = isPlanned ? context : { ...context, counted: 0 };
     rows.replaceChildren(...frameRows(told, all).flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)]));
     helps.textContent = usable.map(({ limit }) => limit.help(context, facts)).join(" ");
-    said.replaceChildren(...usable.flatMap(({ limit }) => notes(limit)));
+    refill(said, ...usable.flatMap(({ limit }) => notes(limit)));
     for (const { knob, limit } of usable) {
       const frame = limit.edge(context);
       knob.style.left = share(frame);

@@ -2,7 +2,7 @@
 
 import { announcer } from "./announcer.js";
 import { Refused, callJson } from "./api.js";
-import { button, el, withCode } from "./dom.js";
+import { button, el, refill, withCode } from "./dom.js";
 import { dollars, plural } from "./words.js";
 
 const QUIET_MS = 500;
@@ -41,7 +41,9 @@ export function followPlan(endpoint, form, { node, price }, source, onPlan) {
 
   function show(nodes, plan, isSameSource = false) {
     setStale(false);
-    node.replaceChildren(...nodes);
+    const isOpen = node.querySelector("details")?.open ?? false;
+    refill(node, ...nodes);
+    node.querySelector("details")?.toggleAttribute("open", isOpen);
     price.textContent = plan ? summary(plan) : "";
     if (plan) speech.say(price.textContent);
     onPlan(plan, isSameSource);

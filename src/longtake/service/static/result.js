@@ -109,14 +109,16 @@ function chainOf(id, signal) {
   return section;
 }
 
-// The figures and the sheet of the joint. They are made when the section is opened for the first time. The end of `signal`
-// frees a sheet that was not shown.
+// The figures and the sheet of the joint. They are made when the section is opened for the first time, or again after an
+// error. The end of `signal` frees a sheet that was not shown.
 function inspection(about, signal) {
   const box = el("div", { class: "inspection" });
+  let isAsked = false; // whether they are there or on their way
   const details = el("details", {}, el("summary", {}, "Inspect the joint"), box);
   details.addEventListener("toggle", async () => {
-    if (!details.open || box.childElementCount) return;
-    box.append(el("p", { class: "quiet", role: "status" }, "Measuring"));
+    if (!details.open || isAsked) return;
+    isAsked = true;
+    box.replaceChildren(el("p", { class: "quiet", role: "status" }, "Measuring"));
     try {
       const [{ rows }, sheet] = await Promise.all([
         callJson(`${about}/joint`, { signal }),
@@ -136,6 +138,7 @@ function inspection(about, signal) {
         }),
       );
     } catch (error) {
+      isAsked = false;
       box.replaceChildren(el("p", { class: "error" }, error.message));
     }
   });
