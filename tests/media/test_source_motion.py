@@ -43,8 +43,9 @@ def shaking(count: int) -> NDArray[np.uint8]:
 
 def test_motion_that_is_not_steady_goes_back_and_forth_through_the_source_s_frames() -> None:
     motion = SourceMotion.of(shaking(17), 1)
-    assert motion.swing == (0, 1, 2, 3, SWING_STEPS)
-    assert [motion.number(distance) for distance in range(9)] == [1, 2, 3, 4, 3, 2, 1, 0, 1]
+    assert motion.swing == tuple(range(SWING_STEPS + 1))
+    assert [motion.number(distance) for distance in range(12)] == [1, 0, 1, 2, 1, 0, 1, 2, 3, 2, 1, 0]
+    assert [motion.number(distance) for distance in range(12, 28)] == [1, 2, 3, 4, 3, 2, 1, 0] * 2
 
 
 def test_a_repeated_frame_at_the_joint_is_left_out() -> None:

@@ -8,7 +8,8 @@ Each pixel of the source moves in two ways:
   predict the source's later frames.
 - The rest of its motion, such as the shake of a camera, the sway of a leaf or a gesture, swings: it goes back the way
   that it has come, and forth again. For this the new frames show the source's last frames one after the other, each
-  with its steady motion continued up to the new frame.
+  with its steady motion continued up to the new frame. The first swing shows one frame besides the last one, and each
+  further swing one more: soon after the joint, the picture is still most like the source's last frame.
 """
 
 import itertools
@@ -36,7 +37,7 @@ MOTION_STEPS = 4
 """The steady motion is averaged over at most this many pairs of neighbouring frames, those next to the new frames."""
 
 SWING_STEPS = 4
-"""Motion that is not steady goes back over this many steps of the source, and then as many forth."""
+"""Motion that is not steady goes back over at most this many steps of the source, and then as many forth."""
 
 REPEATED = 0.25
 """A frame that differs from the one before it by less than this share of the usual difference is a repeated frame."""
@@ -166,7 +167,8 @@ class SourceMotion:
     object_frames: the number of new frames after which the continued motion of each pixel relative to the ground has
         1/e of its speed, [h, w].
     swing: the numbers of the source's frames that the new frames show, 0 for the one next to them. New frames use them
-        one after the other, from the second to the last and back again.
+        one after the other, forwards to the second number and back, then to the third and back, and so on. When a swing
+        has reached the last number, the following ones do, too.
     doubt: how doubtful it is that the source moves on as a picture of the model's own world does, 0..1.
     known: True if the source has enough frames to show a motion.
     """
@@ -213,8 +215,11 @@ class SourceMotion:
         distance: the number of new frames between the source and the new frame.
         """
         last = len(self.swing) - 1
-        turn = (distance + 1) % max(2 * last, 1)
-        return self.swing[min(turn, 2 * last - turn)]
+        turn, reach = distance + 1, min(1, last)
+        while reach < last and turn > 2 * reach:
+            turn, reach = turn - 2 * reach, reach + 1
+        turn %= max(2 * reach, 1)
+        return self.swing[min(turn, 2 * reach - turn)]
 
     def arrived(self, distance: int) -> Arrived:
         """Returns the motion of the source's pixels that have arrived at each place of a new frame.
