@@ -32,8 +32,10 @@ demo: $(READY)
 	@echo "demo/toy.mp4          a toy clip, continued by ltx2-tiny with sound for one second"
 	@echo "demo/*.png            the frames on both sides of each joint"
 	@echo "demo/*_beside.mp4     each result beside the frames that were really filmed or drawn next"
-	@echo "Small models in the package stood in for the large ones. For those: $(LONGTAKE) models pull ltxv-13b-0.9.8-distilled"
-	@echo "To see your own videos continued in a browser: $(LONGTAKE) serve"
+	@echo "Small models in the package stood in for the large ones, which need a GPU. To download those:"
+	@echo "    $(LONGTAKE) models pull ltxv-13b-0.9.8-distilled    (for demo/city.mp4)"
+	@echo "    $(LONGTAKE) models pull ltx-2.3                     (for demo/toy.mp4, with sound)"
+	@echo "To see your own videos continued, run $(LONGTAKE) serve and open the address that it prints in a browser."
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder

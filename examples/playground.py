@@ -13,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 
 import longtake
 
@@ -20,18 +21,23 @@ HERE = Path(__file__).parent
 STATIC = HERE.parent / "src" / "longtake" / "service" / "static"
 PROMPT = "a city at night, the camera rises slowly"
 SIZE = (480, 270)
+SOUND_RATE = 48000
 NEW_FRAMES = 72
 MODELS = {"ltxv": ("0.9.8", "ltxv-tiny"), "ltx2": ("2.3", "ltx2-tiny")}
 """Family -> the endpoint and the model that makes the family's example."""
 
 
 def shrink(path: Path, out: Path) -> int:
-    """Writes a video at the size of the examples. Returns its number of frames."""
+    """Writes a video at the size of the examples, with silent sound. Returns its number of frames.
+
+    LTX-2 continues silence with silence. For a video without sound it would make a sound of its own.
+    """
     with av.open(str(path)) as source, av.open(str(out), "w", options={"movflags": "faststart"}) as file:
         rate = Fraction(source.streams.video[0].average_rate or 25)
         stream = file.add_stream("libx264", rate=rate, options={"crf": "26"})
         stream.width, stream.height = SIZE
         stream.pix_fmt = "yuv420p"
+        sound = file.add_stream("aac", rate=SOUND_RATE)
         count = 0
         for frame in source.decode(video=0):
             shown = frame.reformat(*SIZE, "yuv420p", interpolation="LANCZOS")
@@ -39,6 +45,11 @@ def shrink(path: Path, out: Path) -> int:
             file.mux(stream.encode(shown))
             count += 1
         file.mux(stream.encode(None))
+        silence = av.AudioFrame.from_ndarray(
+            np.zeros((2, round(count * SOUND_RATE / rate)), np.float32), format="fltp", layout="stereo"
+        )
+        silence.sample_rate, silence.pts = SOUND_RATE, 0
+        file.mux([*sound.encode(silence), *sound.encode(None)])
     return count
 
 

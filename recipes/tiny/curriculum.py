@@ -60,7 +60,9 @@ def _phases() -> tuple[Phase, ...]:
     walls = replace(lasting, start=6650, groups=shares, straight=0.6, near=0.6)
     shares = _shares(0.25, 0.10, 0.03, 0.02, 0.01, 0.01, 0.02, lasting=(0.15, 0.03), walls=0.38)
     together = replace(walls, start=13550, groups=shares, straight=0.4)
-    return plain, windowed, wide, longer, steered, polish, lasting, walls, together
+    shares = _shares(0.24, 0.10, 0.03, 0.02, 0.01, 0.01, 0.02, lasting=(0.13, 0.03), walls=0.41)
+    again = replace(together, start=21250, groups=shares)
+    return plain, windowed, wide, longer, steered, polish, lasting, walls, together, again
 
 
 PHASES = _phases()

@@ -1,9 +1,10 @@
-"""Trains the video autoencoder in three phases: encoder and decoder together, then the decoder alone, then the decoder
-with more layers. The encoder is frozen after the first phase.
+"""Trains the video autoencoder in four phases: encoder and decoder together, then the decoder alone, then the decoder
+with more layers (`deeper`, `finer`). The encoder is frozen after the first phase.
 
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny.vae joint
     python -m recipes.tiny.vae decoder
     python -m recipes.tiny.vae deeper
+    python -m recipes.tiny.vae finer
 
 Each step draws its own clips from seeds that depend only on the step and the process. A resumed run therefore sees the
 same clips as a run that was never interrupted.
@@ -26,14 +27,18 @@ from recipes.tiny.render import render
 from recipes.tiny.world import Kind, Scene, sample, track
 
 CHANNELS = configs.LATENT_CHANNELS
-SEEDS = {"joint": 10_000_000, "decoder": 12_000_000, "deeper": 14_000_000}
+SEEDS = {"joint": 10_000_000, "decoder": 12_000_000, "deeper": 14_000_000, "finer": 16_000_000}
 HELD_OUT = 910_000_000
 PLANS = {
     "joint": Plan(((1700, 1200), (1300, 600)), muon=8e-3, adam=1.2e-3, ema=0.99),
     "decoder": Plan(((3000, 2200),), muon=5e-3, adam=1e-3, ema=0.99),
     "deeper": Plan(((3200, 1500),), muon=4e-3, adam=8e-4, ema=0.995),
+    "finer": Plan(((2800, 1900),), muon=4e-3, adam=8e-4, ema=0.995),
 }
-SHORT = {"joint": 680, "decoder": 0, "deeper": 0}
+"""The phases in order. Each continues from the averaged weights of the one before."""
+DEEP = ("deeper", "finer")
+"""The phases in which the decoder has all its layers. Before, it has those of `configs.SHALLOW_VAE`."""
+SHORT = {"joint": 680, "decoder": 0, "deeper": 0, "finer": 0}
 """The step of each phase up to which most clips have 9 frames. After that most have 17."""
 PIXELS = 4 * 17 * 64 * 64
 """Pixels of one process's batch."""
@@ -130,12 +135,12 @@ class Run:
     def __init__(self, phase: str, rank: int, device: torch.device) -> None:
         self.phase, self.rank, self.plan, self.device = phase, rank, PLANS[phase], device
         torch.manual_seed(SEEDS[phase])
-        self.vae: Any = AutoencoderKLLTXVideo(**(configs.VAE if phase == "deeper" else configs.SHALLOW_VAE))
+        self.vae: Any = AutoencoderKLLTXVideo(**(configs.VAE if phase in DEEP else configs.SHALLOW_VAE))
+        for file in (configs.WORK / f"vae_{before}.pt" for before in list(PLANS)[: list(PLANS).index(phase)]):
+            if file.exists():
+                load(self.vae, file)
         if phase != "joint":
-            load(self.vae, configs.WORK / "vae_joint.pt")
             self.vae.encoder.requires_grad_(False).bfloat16()
-        if phase == "deeper" and (configs.WORK / "vae_decoder.pt").exists():
-            load(self.vae, configs.WORK / "vae_decoder.pt")
         channels_last(self.vae.to(device))
         self.trainer = Trainer(self.vae, self.plan, lambda _, p: p.ndim > 1)
 
@@ -152,7 +157,7 @@ class Run:
         )
         noise = torch.exp(0.5 * logvar) * torch.randn_like(mean) + spread * torch.randn_like(mean)
         made = self.vae.decoder((mean + noise).bfloat16()).float()
-        measure = relative_loss if self.phase == "deeper" else reconstruction_loss
+        measure = relative_loss if self.phase in DEEP else reconstruction_loss
         loss = measure(made, clips, near_objects(scenes, scale).to(self.device))
         if self.phase == "joint":
             loss = loss + 1e-4 * 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()

@@ -46,8 +46,8 @@ from longtake.video import Check, OnProgress, Progress, VideoInfo, ignore_progre
 log = logging.getLogger(__name__)
 
 DETAIL_NOTE = (
-    "The source's fine detail and motion are carried into the new frames; LONGTAKE_CARRY_DETAIL=never shows the "
-    "model's own frames."
+    "A small model cannot draw footage, so the source's fine detail and motion are carried into the new frames: steady "
+    "motion goes on, other motion swings back and forth. LONGTAKE_CARRY_DETAIL=never shows the model's own frames."
 )
 """The note to the user if the source's fine detail is added to the new frames (see `carries_detail`)."""
 
