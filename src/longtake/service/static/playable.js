@@ -15,8 +15,8 @@ export async function playable(path, options = {}) {
 }
 
 // Puts the file at `path` into a video element. A usual file is there at once, because nearly every one can be played; a
-// copy takes its place if the browser cannot play it, and goes on where the video was. The end of `signal` frees what was loaded. The other options are
-// those of `playable`.
+// copy takes its place if the browser cannot play it, and goes on where the video was. The end of `signal` frees what was
+// loaded. The other options are those of `playable`.
 export async function showIn(film, path, { signal, onShare }) {
   let release = () => {};
   const show = (media) => {
