@@ -11,6 +11,7 @@ context that only the sound tells what the video shows.
 import math
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -44,6 +45,7 @@ PLANS = {
     "finish": Plan(((240, 260),), muon=1.2e-3, adam=4e-4, warmup=10, weight_decay=0.02, ema=0.98),
     "lasting": Plan(((400, 250),), muon=3e-3, adam=8e-4, warmup=40, weight_decay=0.02, ema=0.995),
     "polish": Plan(((200, 200), (120, 1)), muon=1.2e-3, adam=4e-4, warmup=10, weight_decay=0.02, ema=0.98),
+    "walls": Plan(((1120, 620),), muon=3e-3, adam=8e-4, warmup=40, weight_decay=0.02, ema=0.995),
 }
 """Stage -> its plan."""
 BLIND = dict(enumerate((0.16, 0.17, 0.03, 0.06, 0.08, 0.44, 0.03, 0.03)))
@@ -55,16 +57,21 @@ LASTING = Mix(
     apart=0.1,
     strange=0.12,
 )
-MIXES = {"main": Mix(), "finish": Mix(context=BLIND, heard=0.3), "lasting": LASTING, "polish": LASTING}
-TO_PICTURE = {"main": 1.5e-3, "finish": 3e-3, "lasting": 5e-4, "polish": 2e-4}
+WALLS = replace(
+    LASTING,
+    groups=dict(zip(NAMES, (0.23, 0.11, 0.03, 0.02, 0.01, 0.01, 0.02, 0.15, 0.04, 0.38), strict=True)),
+    near=0.6,
+)
+MIXES = {"main": Mix(), "finish": Mix(context=BLIND, heard=0.3), "lasting": LASTING, "polish": LASTING, "walls": WALLS}
+TO_PICTURE = {"main": 1.5e-3, "finish": 3e-3, "lasting": 5e-4, "polish": 2e-4, "walls": 5e-4}
 """AdamW's learning rate, by stage, for the weights that carry sound to the video.
 
 Muon is not used for them, because its steps have the same size even where there is little to learn. The video rarely
 needs the sound, so such steps would add noise, and the model would learn to close the gate.
 """
-FILES = {stage: f"transformer_{stage}.pt" for stage in ("main", "finish", "exchange", "lasting", "polish")}
+FILES = {stage: f"transformer_{stage}.pt" for stage in ("main", "finish", "exchange", "lasting", "polish", "walls")}
 """Stage -> the file of its checkpoint, in the stages' order. Each stage continues from the one before."""
-PICTURE_SHARE = {"main": 0.4, "finish": 0.4, "lasting": 1.0, "polish": 1.0}
+PICTURE_SHARE = {"main": 0.4, "finish": 0.4, "lasting": 1.0, "polish": 1.0, "walls": 1.0}
 """Factor on Muon's learning rate, by stage, for the weights that come from the LTX-Video model."""
 AUDIO_SHARE = 0.5
 """Weight of the sound's error relative to the video's."""

@@ -11,7 +11,7 @@ import torch
 from recipes.tiny import configs as first
 from recipes.tiny import latents, text
 from recipes.tiny.curriculum import NAMES
-from recipes.tiny.windows import LONG_FRAMES
+from recipes.tiny.windows import LASTING_LENGTHS, LONG_FRAMES, WALLS_LENGTHS
 from recipes.tiny.windows import Windows as FirstWindows
 from recipes.tiny_av import text as own_text
 from recipes.tiny_av.sound_configs import AUDIO_RATE
@@ -53,6 +53,7 @@ class Mix:
     heard: the share of examples whose whole sound is known.
     strange: the share of examples with known sound whose sound is that of another clip. There, sound continues what was
         heard, and not what is seen.
+    near: the share of examples whose noise level is drawn from 0.9 to 1. A third of them are exactly 1.
     """
 
     groups: Mapping[str, float] = field(default_factory=_groups)
@@ -65,6 +66,7 @@ class Mix:
     mute: float = 0.06
     heard: float = 0.1
     strange: float = 0.0
+    near: float = 0.35
 
 
 def rate_of(number: int) -> float:
@@ -208,7 +210,7 @@ class Windows(FirstWindows):
         video, edge = self._picture(table, shape, members, offsets, now, own)
         frames = float(first.TEMPORAL * (shape.count - 1) + 1)
         audio = self._sound(shape, members, offsets, edge, audio_count(frames, shape.fps), now, own)
-        levels = noise_levels(size, dice, shape.group.scale == 2, now.heard)
+        levels = noise_levels(size, dice, shape.group.scale == 2, now.heard, now.near)
         bounds = spans(shape.count) + ([(frames - 1, frames)] if shape.layout == "image" else [])
         ids, mask = own_text.tokens(self.words, [text.vary(table["prompts"][i], own) for i in members])
         return Batch(
@@ -227,13 +229,15 @@ class Windows(FirstWindows):
             layout = rng.choices(list(now.layouts), list(now.layouts.values()))[0]
         count = first.num_latents(group.window)
         if group.window == LONG_FRAMES:
-            count = rng.choices((13, 19, count), (0.1, 0.2, 0.7))[0]
+            count = rng.choices((9, 13, 19, count), WALLS_LENGTHS if name == "walls" else LASTING_LENGTHS)[0]
         elif layout == "forward" and group.scale == 1 and rng.random() < 0.1:
             count = 7
         return Shape(group, layout, count, rng.choice(RATES))
 
     def _choose(self, shape: Shape, rng: random.Random, straight: float) -> int:
-        pool = self.pools[shape.group.name, shape.fps, rng.random() < straight]
+        chosen = rng.random() < straight
+        name, fps = shape.group.name, shape.fps
+        pool = self.pools[name, fps, chosen] or self.pools[name, fps, not chosen]
         while True:
             i = rng.choice(pool)
             if shape.layout != "image" or i < shape.group.keyed:
@@ -311,7 +315,7 @@ def inside(count: int, start: float, end: float) -> torch.Tensor:
 
 
 def noise_levels(
-    count: int, dice: torch.Generator, late: bool, heard: float = 0.1
+    count: int, dice: torch.Generator, late: bool, heard: float = 0.1, near: float = 0.35
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns random noise levels of video and of sound, `[count]` each, for `count` windows.
 
@@ -320,11 +324,12 @@ def noise_levels(
 
     late: True for windows of double size, which have only levels that occur in second passes.
     heard: the share of windows whose sound is known as a whole.
+    near: the share of windows whose levels are drawn from 0.9 to 1. A third of them are exactly 1.
     """
     chance = torch.rand(5, count, generator=dice)
     level = torch.sigmoid(torch.randn(2, count, generator=dice) * 1.3 + 1.1)
-    near = 0.9 + 0.1 * torch.rand(2, count, generator=dice)
-    level = torch.where(chance[0] < 0.12, torch.ones(2, count), torch.where(chance[0] < 0.35, near, level))
+    high = 0.9 + 0.1 * torch.rand(2, count, generator=dice)
+    level = torch.where(chance[0] < 0.34 * near, torch.ones(2, count), torch.where(chance[0] < near, high, level))
     if late:
         level = level.clamp(max=0.93)
     video, audio = level[0], torch.where(chance[1] < 0.3, level[1], level[0])
