@@ -222,7 +222,7 @@ def test_the_strengths_are_for_the_source_and_not_for_later_windows(run: Callabl
     assert steps[source - 1] > 3 * steps[joint - 1]
     at, heard = num_samples(joint, RATE), raw.sound(result.path)
     before, after = (pitch(heard[:, start : start + 4800]) for start in (at - 4800, at))
-    assert after == pytest.approx(before, rel=0.06)
+    assert after == pytest.approx(before, rel=0.08)
 
 
 END = (240, 215, 50)
