@@ -16,12 +16,12 @@ import av
 import numpy as np
 
 import longtake
+from longtake.media.formats import SOUND_RATE
 
 HERE = Path(__file__).parent
 STATIC = HERE.parent / "src" / "longtake" / "service" / "static"
 PROMPT = "a city at night, the camera rises slowly"
 SIZE = (480, 270)
-SOUND_RATE = 48000
 NEW_FRAMES = 72
 MODELS = {"ltxv": ("0.9.8", "ltxv-tiny"), "ltx2": ("2.3", "ltx2-tiny")}
 """Family -> the endpoint and the model that makes the family's example."""

@@ -1,4 +1,4 @@
-"""Writes the checkpoints of the finished stages from the package's weights, so that a later stage can start from them.
+"""Writes checkpoints from the package's weights, from which the transformer's last stage, or a new one, can start.
 
 python -m recipes.tiny.unpack
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from recipes.tiny import configs, sampler
+from recipes.tiny import configs, sampler, transformer
 
 
 def put(path: Path, parts: Mapping[str, Any]) -> None:
@@ -31,10 +31,8 @@ def main() -> None:
     family = sampler.load()
     put(configs.WORK / "vae_joint.pt", {"": family.vae})
     torch.save((family.vae.latents_mean, family.vae.latents_std), configs.WORK / "latents_statistics.pt")
-    put(
-        configs.WORK / "transformer_walls.pt",
-        {"transformer": family.transformer, "text_encoder": family.text_encoder},
-    )
+    before_the_last = list(transformer.FILES.values())[-2]
+    put(configs.WORK / before_the_last, {"transformer": family.transformer, "text_encoder": family.text_encoder})
     put(configs.WORK / "upsampler.pt", {"": family.upsampler})
 
 

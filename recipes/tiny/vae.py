@@ -136,8 +136,9 @@ class Run:
         self.phase, self.rank, self.plan, self.device = phase, rank, PLANS[phase], device
         torch.manual_seed(SEEDS[phase])
         self.vae: Any = AutoencoderKLLTXVideo(**(configs.VAE if phase in DEEP else configs.SHALLOW_VAE))
-        for file in (configs.WORK / f"vae_{before}.pt" for before in list(PLANS)[: list(PLANS).index(phase)]):
-            if file.exists():
+        for before in list(PLANS)[: list(PLANS).index(phase)]:
+            file = configs.WORK / f"vae_{before}.pt"
+            if before == "joint" or file.exists():  # what is unpacked from the package is in the file of `joint`
                 load(self.vae, file)
         if phase != "joint":
             self.vae.encoder.requires_grad_(False).bfloat16()

@@ -230,26 +230,6 @@ def test_a_file_stays_in_view_when_the_upload_of_another_one_fails(served: Serve
     assert not source.get_by_role("button", name="Try again").is_visible(), "the chosen file has not failed"
 
 
-def test_the_facts_of_a_file_that_come_late_leave_the_failure_of_another_upload_in_view(
-    served: Served, tab: "Page"
-) -> None:
-    held: list[Route] = []
-    tab.route("**/media/*/facts", lambda route: held.append(route))
-    tab.goto(f"{served.url}/models/{LTX2}")
-    source = tab.locator(".of-video")
-    with tab.expect_request("**/media/*/facts"):
-        source.locator("input[type=file]").set_input_files(CLIP)
-    tab.route("**/cdn/uploads/*", lambda route: route.abort())
-    source.locator("input[type=file]").set_input_files(CLIP)
-    failure = source.locator(".error").filter(has_text="The upload failed")
-    failure.wait_for()
-    tab.unroute("**/media/*/facts")
-    held.pop().continue_()
-    source.get_by_label("The chosen video").wait_for()
-    assert failure.is_visible()
-    assert source.locator(".facts").inner_text() == ""
-
-
 def test_the_copy_of_a_file_is_asked_for_no_longer_when_another_file_is_chosen(served: Served, tab: "Page") -> None:
     held: list[Route] = []
     facts = {"width": 64, "height": 64, "num_frames": 9, "duration": 1.0, "fps": 9.0, "has_audio": False}

@@ -93,6 +93,19 @@ def test_the_failure_of_a_file_leaves_what_is_told_of_another_one(served: Served
     assert "The upload failed" in error.inner_text()
 
 
+def test_the_facts_of_a_file_leave_the_failure_of_another_upload_in_view(served: Served, tab: "Page") -> None:
+    tab.goto(f"{served.url}/models/{LTX2}")
+    source = tab.locator(".of-video")
+    file, failure = source.locator("input[type=file]"), source.locator(".error").filter(has_text="The upload failed")
+    facts = holding(tab, "**/media/*/facts", lambda: file.set_input_files(CLIP))
+    holding(tab, "**/cdn/uploads/*", lambda: file.set_input_files(CLIP)).abort()
+    failure.wait_for()
+    facts.continue_()
+    source.get_by_label("The chosen video").wait_for()
+    assert failure.is_visible()
+    assert source.locator(".facts").inner_text() == ""
+
+
 def test_the_plan_comes_back_when_the_upload_of_another_file_fails(served: Served, tab: "Page") -> None:
     chosen(served, tab)
     file = tab.locator(".of-video input[type=file]")

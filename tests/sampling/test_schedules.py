@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
+from scipy.special import betaincinv
 
 from longtake.sampling.levels import Scheduler
 from longtake.sampling.schedules import (
@@ -59,23 +58,10 @@ def test_schedules_computed_by_hand(scheduler: Scheduler, levels: list[float]) -
     assert sigmas(scheduler, len(levels) - 1).tolist() == pytest.approx(levels, abs=1e-4)
 
 
-@pytest.fixture(scope="module")
-def beta_distribution() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The shares of Beta(BETA_SHAPE, BETA_SHAPE) that are below many values from 0 to 1, and these values."""
-    places = np.linspace(0, 1, 2**18 + 1)
-    angles = np.pi * places**2 * (3 - 2 * places)  # so that the density has no poles, and the sum is exact to 1e-10
-    density = np.sin(angles) ** (2 * BETA_SHAPE - 1) * places * (1 - places)
-    below = np.concatenate([[0], np.cumsum(density[1:] + density[:-1])])
-    return below / below[-1], (1 - np.cos(angles)) / 2
-
-
 @pytest.mark.parametrize("steps", range(1, 51))
-def test_beta_picks_the_levels_at_the_distribution_s_quantiles(
-    beta_distribution: tuple[NDArray[np.float64], NDArray[np.float64]], steps: int
-) -> None:
-    quantiles = np.interp([1 - step / steps for step in range(steps)], *beta_distribution)
-    nearest = np.round(np.round((BETA_LEVELS - 1) * quantiles, 6))  # the median lies between two levels: the even one
-    picked = torch.from_numpy((nearest + 1) / BETA_LEVELS)
+def test_beta_picks_the_levels_at_the_distribution_s_quantiles(steps: int) -> None:
+    quantiles = betaincinv(BETA_SHAPE, BETA_SHAPE, [1 - step / steps for step in range(steps)])
+    picked = torch.tensor([(round((BETA_LEVELS - 1) * float(one)) + 1) / BETA_LEVELS for one in quantiles]).double()
     wanted = BETA_SHIFT / (BETA_SHIFT + 1 / picked.unique().flip(0) - 1)
     assert torch.allclose(beta(steps)[:-1].double(), wanted, atol=1e-6, rtol=0)
 
