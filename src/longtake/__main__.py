@@ -20,7 +20,9 @@ def main() -> None:
 def _end_at_once(number: int, frame: object) -> None:
     # An exception would not do: modules that are being imported, and the end of the interpreter, can catch or print it.
     try:
-        os.write(2, b"Interrupted.\n")
+        os.write(
+            2, f"Error: {'Ctrl-C (SIGINT)' if number == signal.SIGINT else 'SIGTERM'} stopped the command.\n".encode()
+        )
     finally:
         os._exit(130)
 

@@ -4,6 +4,7 @@ name of its kind in the HTTP API of fal, which longtake's own HTTP API follows."
 import errno
 import json
 import math
+import signal
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -315,5 +316,16 @@ class Cancelled(LongtakeError):
     status = 499
     exit_code = 130
 
-    def __init__(self) -> None:
-        super().__init__("The request was cancelled.")
+    def __init__(self, message: str = "The request was cancelled.") -> None:
+        super().__init__(message)
+
+
+class StoppedBySignal(Cancelled):
+    """A signal stopped a command of the command line.
+
+    number: the number of the signal, such as signal.SIGTERM.
+    """
+
+    def __init__(self, number: int) -> None:
+        name = signal.Signals(number).name
+        super().__init__(f"{'Ctrl-C (SIGINT)' if number == signal.SIGINT else name} stopped the command.")

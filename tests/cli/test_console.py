@@ -1,5 +1,8 @@
 """Texts and progress on a terminal."""
 
+import json
+import signal
+
 import pytest
 import typer
 
@@ -62,6 +65,34 @@ def test_a_broken_package_of_the_models_names_the_extra(capsys: pytest.CaptureFi
     reason = "The libraries of the models cannot be imported (ModuleNotFoundError: No module named 'torch.none'). "
     advice = "Install them again: pip install '.[torch]' in a clone of longtake.\n"
     assert capsys.readouterr().err == f"Error: {reason}{advice}"
+
+
+STOPPED = [(signal.SIGINT, "Ctrl-C (SIGINT)"), (signal.SIGTERM, "SIGTERM")]
+
+
+@pytest.mark.parametrize(("number", "name"), STOPPED)
+@pytest.mark.parametrize("consequence", [None, InvalidRequest("The child has ended."), EOFError(), typer.Abort()])
+def test_a_command_says_which_signal_stopped_it(
+    number: signal.Signals, name: str, consequence: Exception | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt:
+            if consequence is not None:
+                raise consequence from None
+            raise
+
+    with pytest.raises(typer.Exit) as end, reporting(as_json=True, debug=False):
+        interrupted()
+    out, err = capsys.readouterr()
+    assert (end.value.exit_code, err) == (130, f"Error: {name} stopped the command.\n")
+    assert json.loads(out)["detail"][0]["msg"] == f"{name} stopped the command."
+
+
+def test_a_question_that_the_user_ends_is_no_signal() -> None:
+    with pytest.raises(typer.Abort), reporting(as_json=False, debug=False):
+        raise typer.Abort
 
 
 def test_control_characters_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -106,7 +106,7 @@ def test_a_process_finishes_one_video_and_an_interrupt_ends_the_next_without_a_f
         assert expected in facts
     with Image.open(out / "a.gif") as gif:
         assert gif.size == (480, 360)
-    assert (process.returncode, errors.splitlines()[-1]) == (130, "Error: The request was cancelled.")
+    assert (process.returncode, errors.splitlines()[-1]) == (130, "Error: Ctrl-C (SIGINT) stopped the command.")
     assert sorted(file.name for file in out.iterdir()) == ["a-joint.png", "a.gif"]
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from longtake.errors import StoppedBySignal
+
 HEAVY = ("torch", "diffusers", "transformers", "av", "numpy", "pydantic")
 
 
@@ -62,4 +64,4 @@ def test_an_interrupt_while_modules_are_imported_ends_with_one_line(tmp_path: Pa
         assert process.stdout.read(1) == b"."
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, b"Interrupted.\n")
+    assert (process.returncode, errors.decode()) == (130, f"Error: {StoppedBySignal(number)}\n")

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from longtake.cli.output import holds
-from longtake.errors import Cancelled, FolderNotMade, InvalidRequest, LongtakeError, is_out_of_memory, os_reason
+from longtake.errors import FolderNotMade, InvalidRequest, LongtakeError, StoppedBySignal, is_out_of_memory, os_reason
 from longtake.imports import TORCH_MODULES, import_sentence
 from longtake.printable import printable_lines
 from longtake.video import OnProgress, Progress, ignore_progress
@@ -81,8 +81,8 @@ def reporting(*, as_json: bool, debug: bool) -> Iterator[None]:
     """Runs the block and reports its errors: prints a sentence on standard error and raises typer.Exit with the error's
     exit status.
 
-    SIGINT (Ctrl-C) and SIGTERM are reported as the error `Cancelled`. typer.Exit and typer.Abort are not reported, but
-    are passed on unchanged.
+    SIGINT (Ctrl-C) and SIGTERM are reported as the error `StoppedBySignal`. typer.Exit and typer.Abort are not
+    reported, but are passed on unchanged.
 
     as_json: True also prints the error on standard output, as {"detail": [...]} like the errors of the HTTP API.
     debug: True does not catch errors other than SIGINT and SIGTERM, so that Python prints their traceback.
@@ -92,8 +92,8 @@ def reporting(*, as_json: bool, debug: bool) -> Iterator[None]:
             yield
     except (typer.Exit, typer.Abort):
         raise
-    except KeyboardInterrupt:
-        _end(Cancelled(), as_json)
+    except StoppedBySignal as error:
+        _end(error, as_json)
     except FolderNotMade as error:
         if debug:
             raise
@@ -147,23 +147,23 @@ def _sentence(error: Exception) -> str:
 def interruptible() -> Iterator[None]:
     """Makes SIGINT and SIGTERM raise `KeyboardInterrupt` in the block, so that the block can clean up.
 
-    If the block raises a `LongtakeError` after such a signal, that error is replaced by `Cancelled`.
+    The error with which the block then ends is replaced by `StoppedBySignal`, which names the signal.
     """
-    interrupted = False
+    received: int | None = None
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        nonlocal interrupted
-        interrupted = True
+        nonlocal received
+        received = number
         raise KeyboardInterrupt
 
     previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
-    except LongtakeError:
-        # Ctrl-C also ends the child processes. The error is then often only a consequence: a child process has ended.
-        if interrupted:
-            raise Cancelled from None
-        raise
+    except (Exception, KeyboardInterrupt):
+        # Ctrl-C also ends the child processes, and a question to the user. The error is then often only a consequence.
+        if received is None:
+            raise
+        raise StoppedBySignal(received) from None
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
