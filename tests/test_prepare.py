@@ -20,7 +20,7 @@ from longtake.models.choice import ModelChoice
 from longtake.models.registry import ModelCard, card, missing
 from longtake.planning import Overrides
 from longtake.plans import Plan, PlannedAdapter, check_repeats
-from longtake.prepare import Fetcher, Job, prepare, without_prompts
+from longtake.prepare import TRANSPARENT_IMAGE_NOTE, Fetcher, Job, prepare, without_prompts
 from longtake.settings import Settings
 from longtake.video import VideoInfo
 from tests.media.clips import FASTSTART, X264_SHORT_GOP, Clip, write_gif
@@ -84,6 +84,12 @@ def test_the_end_image_is_read(folder: Path) -> None:
     assert np.array_equal(one.end_image, np.full((40, 60, 3), (200, 10, 10), np.uint8))
     assert one.plan.end_image == f"{folder}/end.png"
     assert ready(folder, settings(folder)).end_image is None
+
+
+def test_a_transparent_end_image_has_a_note(folder: Path) -> None:
+    Image.new("RGBA", (60, 40), (200, 10, 10, 99)).save(folder / "glass.png")
+    assert ready(folder, settings(folder), end_image_url="{}/glass.png").notes == (TRANSPARENT_IMAGE_NOTE,)
+    assert ready(folder, settings(folder), end_image_url="{}/end.png").notes == ()
 
 
 def test_the_end_image_may_be_a_data_uri(folder: Path) -> None:

@@ -30,6 +30,8 @@ from longtake.settings import Settings
 from longtake.temporary import temporary_folder
 from longtake.video import Check, no_check
 
+TRANSPARENT_IMAGE_NOTE = "Parts of the end image are transparent; they are shown over black."
+
 
 @dataclass(frozen=True)
 class Job:
@@ -43,6 +45,7 @@ class Job:
         source that is a data URI is shortened. To read an adapter, use this field.
     `end_image`: the picture that the new frames lead to, RGB [H, W, 3], not scaled yet; None if the request has none.
     `label`: the comment for the output file, which says what made it (see `endpoints.label`); empty for none.
+    `notes`: sentences for the user about files that were read after the plan was made.
     """
 
     endpoint: Endpoint[Any, Any]
@@ -52,6 +55,7 @@ class Job:
     adapters: tuple[PlannedAdapter, ...] = ()
     end_image: NDArray[np.uint8] | None = None
     label: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def card(self) -> ModelCard:
@@ -150,16 +154,17 @@ def prepare(
         else:
             plan = replace(plan, prompt=options.prompt, negative_prompt=options.negative_prompt)
             check_parts(endpoint, plan, model.card, settings)
-        image = None
+        image, notes = None, tuple[str, ...]()
         if options.end_image is not None:
             with (
                 errors_at((str(endpoint.end_image_field),), options.end_image, in_message=True),
                 fetcher.fetch(options.end_image, "end_image", home, settings) as path,
             ):
-                image = open_still(path, limits=limits, check=fetcher.check)
+                still = open_still(path, limits=limits, check=fetcher.check)
+            image, notes = still.pixels, (TRANSPARENT_IMAGE_NOTE,) if still.transparent else ()
         adapters = with_whole_sources(plan.adapters, options.adapters)
         made_with = label(endpoint, request, {**overrides.fields(endpoint), "seed": plan.seed})
-        yield Job(endpoint, model, source, plan, adapters, image, made_with)
+        yield Job(endpoint, model, source, plan, adapters, image, made_with, notes)
 
 
 def with_whole_sources(

@@ -31,7 +31,7 @@ class VideoInfo:
     rate: exact number of frames per second. A file with a variable rate is read at this constant rate.
     num_frames: number of frames at `rate`. It differs from the number of stored frames only if the rate is variable.
     sound: facts about the sound track that is read; None if the file has none that can be decoded.
-    notes: sentences for the user about what cannot be read.
+    notes: sentences for the user about what cannot be read, and about transparent parts.
     delays_s: sum of the frames' delays in seconds, which an animated picture (GIF, WebP) stores; None for other files.
     sound_notes: sentences for the user about sound that cannot be decoded, is not used, or is mixed to stereo.
     stored_frames: number of stored frames if the rate is variable; None if each of the `num_frames` frames is stored.

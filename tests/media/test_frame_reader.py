@@ -18,6 +18,7 @@ from longtake.media import frame_reader
 from longtake.media.frame_reader import frames
 from longtake.media.limits import Limits
 from longtake.media.packets import shown_packets
+from longtake.media.picture import TRANSPARENT_NOTE
 from longtake.media.probe import ProbedVideo, probe
 from longtake.media.sniff import sniff
 from longtake.video import Span
@@ -162,6 +163,7 @@ def test_animated_webp(tmp_path: Path) -> None:
 def test_animated_webp_on_black(tmp_path: Path) -> None:
     video = probed(write_webp(tmp_path / "a.webp", 2, (96, 64), 40, alpha=51))
     opaque = probed(write_webp(tmp_path / "b.webp", 2, (96, 64), 40))
+    assert (video.facts.notes, opaque.facts.notes) == ((TRANSPARENT_NOTE,), ())
     shown, full = pictures(video, whole(video)), pictures(opaque, whole(opaque))
     assert np.abs(shown.astype(int) - full * 0.2).max() <= 1
 

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from longtake.media.frame_reader import frames
 from longtake.media.limits import Limits
+from longtake.media.picture import TRANSPARENT_NOTE
 from longtake.media.probe import ProbedVideo, probe
 from longtake.media.sniff import sniff
+from longtake.media.source import open_source
 from longtake.video import Span
 from tests.media.clips import X264_INTERLACED, Clip, corners, flat, number_of, numbered
 
@@ -130,26 +132,50 @@ def see_through(number: int, width: int, height: int) -> NDArray[np.uint8]:
     return np.concatenate([np.full((height, width, 3), 200, np.uint8), alpha], axis=2)
 
 
-@pytest.mark.parametrize(
-    "clip",
-    [
-        Clip("alpha.mov", codec="prores_ks", pix_fmt="yuva444p10le", options=(("profile", "4444"),)),
-        Clip(
-            "alpha.webm",
-            codec="libvpx-vp9",
-            pix_fmt="yuva420p",
-            options=(("cpu-used", "8"), ("crf", "5"), ("b", "0"), ("auto-alt-ref", "0")),
-        ),
-        Clip("alpha.mkv", codec="ffv1", pix_fmt="bgra"),
-    ],
-    ids=lambda clip: clip.name,
+SEE_THROUGH = (
+    Clip("alpha.mov", codec="prores_ks", pix_fmt="yuva444p10le", options=(("profile", "4444"),)),
+    Clip(
+        "alpha.webm",
+        codec="libvpx-vp9",
+        pix_fmt="yuva420p",
+        options=(("cpu-used", "8"), ("crf", "5"), ("b", "0"), ("auto-alt-ref", "0")),
+    ),
+    Clip("alpha.mkv", codec="ffv1", pix_fmt="bgra"),
 )
+
+
+@pytest.mark.parametrize("clip", SEE_THROUGH, ids=lambda clip: clip.name)
 def test_alpha_is_blended_over_black(tmp_path: Path, clip: Clip) -> None:
     video = opened(replace(clip, picture=see_through, frames=3), tmp_path)
     assert video.picture.alpha
+    assert video.facts.notes == (TRANSPARENT_NOTE,)
     shown = pictures(video)[1]
     assert abs(int(shown[48, 20].mean()) - 200) <= 3
     assert abs(int(shown[48, 100].mean()) - 50) <= 3
+
+
+def opaque(number: int, width: int, height: int) -> NDArray[np.uint8]:
+    """A picture with an alpha channel that is opaque everywhere."""
+    picture = see_through(number, width, height)
+    picture[..., 3] = 255
+    return picture
+
+
+@pytest.mark.parametrize("clip", SEE_THROUGH, ids=lambda clip: clip.name)
+def test_an_opaque_alpha_channel_has_no_note(tmp_path: Path, clip: Clip) -> None:
+    video = opened(replace(clip, picture=opaque, frames=3), tmp_path)
+    assert video.picture.alpha
+    assert video.facts.notes == ()
+
+
+def test_a_picture_that_becomes_transparent_at_its_end_has_a_note(tmp_path: Path) -> None:
+    def fading(number: int, width: int, height: int) -> NDArray[np.uint8]:
+        return see_through(number, width, height) if number == 2 else opaque(number, width, height)
+
+    clip = replace(SEE_THROUGH[-1], picture=fading, frames=3)
+    assert opened(clip, tmp_path).facts.notes == ()
+    with open_source(tmp_path / clip.name) as source:
+        assert source.facts.notes == (TRANSPARENT_NOTE,)
 
 
 @pytest.mark.parametrize(("transfer", "trc"), [("pq", 16), ("hlg", 18)])

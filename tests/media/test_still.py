@@ -46,7 +46,7 @@ def drawn() -> NDArray[np.uint8]:
 )
 def test_pixels_are_unchanged(name: str, options: dict[str, Any], tmp_path: Path) -> None:
     Image.fromarray(drawn()).save(tmp_path / name, **options)
-    read = open_still(tmp_path / name)
+    read = open_still(tmp_path / name).pixels
     assert read.dtype == np.uint8
     assert read.shape == (HEIGHT, WIDTH, 3)
     lossy = name.endswith(("jpg", "avif", "jp2"))
@@ -61,14 +61,16 @@ def test_exif_orientation_is_applied(orientation: int, turned: NDArray[np.uint8]
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(drawn()).save(tmp_path / "a.png", exif=exif)
-    assert np.array_equal(open_still(tmp_path / "a.png"), turned)
+    assert np.array_equal(open_still(tmp_path / "a.png").pixels, turned)
 
 
 def test_transparent_parts_become_black(tmp_path: Path) -> None:
     alpha = np.zeros((HEIGHT, WIDTH, 1), np.uint8)
     alpha[:, WIDTH // 2 :] = 255
     Image.fromarray(np.concatenate([drawn(), alpha], 2)).save(tmp_path / "a.png")
-    read = open_still(tmp_path / "a.png")
+    still = open_still(tmp_path / "a.png")
+    assert still.transparent
+    read = still.pixels
     assert not read[:, : WIDTH // 2].any()
     assert np.array_equal(read[:, WIDTH // 2 :], drawn()[:, WIDTH // 2 :])
 
@@ -77,7 +79,7 @@ def test_transparent_parts_become_black(tmp_path: Path) -> None:
 def test_pictures_of_every_mode_become_rgb(mode: str, tmp_path: Path) -> None:
     name = "a.tif" if mode == "CMYK" else "a.png"
     Image.fromarray(drawn()).convert(mode).save(tmp_path / name)
-    assert open_still(tmp_path / name).shape == (HEIGHT, WIDTH, 3)
+    assert open_still(tmp_path / name).pixels.shape == (HEIGHT, WIDTH, 3)
 
 
 @pytest.mark.parametrize(
@@ -89,28 +91,28 @@ def test_pictures_of_every_mode_become_rgb(mode: str, tmp_path: Path) -> None:
 )
 def test_16_bit_and_float_greys_are_scaled(name: str, pixels: NDArray[Any], tmp_path: Path) -> None:
     Image.fromarray(pixels).save(tmp_path / name)
-    assert set(open_still(tmp_path / name).flatten()) == {128}
+    assert set(open_still(tmp_path / name).pixels.flatten()) == {128}
 
 
 def test_icc_profiles_are_converted_to_srgb(tmp_path: Path) -> None:
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
     Image.fromarray(drawn()).convert("RGB").save(tmp_path / "odd.png", icc_profile=lab)
-    assert np.array_equal(open_still(tmp_path / "odd.png"), drawn()), "a profile that does not fit is not used"
+    assert np.array_equal(open_still(tmp_path / "odd.png").pixels, drawn()), "a profile that does not fit is not used"
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     Image.fromarray(drawn()).save(tmp_path / "a.png", icc_profile=srgb)
-    assert np.abs(open_still(tmp_path / "a.png").astype(int) - drawn()).max() <= 1
+    assert np.abs(open_still(tmp_path / "a.png").pixels.astype(int) - drawn()).max() <= 1
 
 
 def test_the_first_of_several_pictures_is_read(tmp_path: Path) -> None:
     first, second = Image.fromarray(drawn()), Image.new("RGB", (WIDTH, HEIGHT))
     first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second], quality=100, subsampling=0)
-    assert np.abs(open_still(tmp_path / "a.jpg").astype(int) - drawn()).max() <= 12
+    assert np.abs(open_still(tmp_path / "a.jpg").pixels.astype(int) - drawn()).max() <= 12
 
 
 def test_the_first_frame_of_an_animation_is_read(tmp_path: Path) -> None:
     first, second = Image.fromarray(drawn()), Image.new("RGB", (WIDTH, HEIGHT))
     first.save(tmp_path / "a.webp", save_all=True, append_images=[second], lossless=True)
-    assert np.array_equal(open_still(tmp_path / "a.webp"), drawn())
+    assert np.array_equal(open_still(tmp_path / "a.webp").pixels, drawn())
 
 
 def test_files_that_are_no_pictures_are_refused(tmp_path: Path) -> None:

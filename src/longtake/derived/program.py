@@ -102,7 +102,7 @@ def made(order: Order, report: Report) -> Mapping[str, Any]:
     if order.maker == PICTURE:
         from longtake.media.still import open_still
 
-        height, width, _ = open_still(Path(order.path), limits=order.limits).shape
+        height, width, _ = open_still(Path(order.path), limits=order.limits).pixels.shape
         return {"width": width, "height": height}
     with open_source(Path(order.path), limits=order.limits) as source:
         return MAKERS[order.maker](source, Path(order.out), report, order.arguments)

@@ -17,6 +17,11 @@ points with the same coefficients become the same one."""
 
 _HD_HEIGHT = 720
 _LIMITED_RANGE, _FULL_RANGE = 1, 2
+TRANSPARENT_NOTE = "Parts of the source are transparent; they are shown over black."
+
+OPAQUE = 250
+"""The least alpha, of 255, that counts as opaque. Lossy codecs do not store an alpha of 255 exactly."""
+
 _WIDEST_PIXEL = 16
 """Largest pixel aspect ratio (width / height) that is used. If a file states a larger one, or one below 1/16, its
 pixels are taken as square."""
@@ -101,6 +106,13 @@ def picture_format(frame: Any, pixel_aspect: Fraction | None) -> PictureFormat:
 def is_rgb(frame: Any) -> bool:
     """Returns True if the frame has RGB codes (perhaps in a palette), False if it has luma and chroma."""
     return bool(frame.format.is_rgb or frame.format.has_palette)
+
+
+def is_transparent(frame: Any) -> bool:
+    """Returns True if a pixel of the decoded frame is transparent, by 2 % at least."""
+    if not any(component.is_alpha for component in frame.format.components):
+        return False
+    return bool(frame.reformat(format="rgba").to_ndarray()[..., 3].min() < OPAQUE)
 
 
 def upright_size(frame: Any, source: PictureFormat) -> tuple[int, int]:

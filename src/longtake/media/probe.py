@@ -16,7 +16,7 @@ from longtake.errors import UnsupportedVideo, VideoTooLarge, VideoTooLong
 from longtake.media import webp
 from longtake.media.limits import Limits
 from longtake.media.packets import frame_times, shown_packets
-from longtake.media.picture import PictureFormat, picture_format
+from longtake.media.picture import TRANSPARENT_NOTE, PictureFormat, is_transparent, picture_format
 from longtake.media.shared_file import Openable
 from longtake.media.tags import MOST_COMMENT_BYTES
 from longtake.media.timeline import FALLBACK_RATE, Timeline, timeline
@@ -178,6 +178,7 @@ def probe(file: Openable, container: str, limits: Limits) -> ProbedVideo:
             first, first_times = _first_frames(media, stream, limits, _CHECKED_FRAMES if may_reorder else 1)
             picture = picture_format(first, stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio)
             _check_size(picture.width, picture.height, limits)
+        notes = (TRANSPARENT_NOTE,) if is_transparent(first) else ()
         sound, sound_notes = _sound(file, container, tracks)
         count = 0 if times.pts else _count_frames(file, container, limits)
     except av.FFmpegError as error:
@@ -195,7 +196,9 @@ def probe(file: Openable, container: str, limits: Limits) -> ProbedVideo:
     return ProbedVideo(
         file=file,
         container=container,
-        facts=replace(_facts(container, codec, picture, line, limits), sound=sound, sound_notes=sound_notes),
+        facts=replace(
+            _facts(container, codec, picture, line, limits), sound=sound, notes=notes, sound_notes=sound_notes
+        ),
         timeline=line,
         keyframe_times=times.restart_times if by_order else times.keyframe_times,
         picture=picture,
@@ -233,14 +236,15 @@ def _probe_webp(file: Openable, limits: Limits) -> ProbedVideo:
             f"The video has more than {most_frames} frames of {width} x {height} pixels, the most that can be read."
         )
     picture: PictureFormat | None = None
-    times = [0]
+    times, notes = [0], tuple[str, ...]()
     for frame, duration_ms in webp.pictures(file):
         picture = picture or picture_format(frame, None)
+        notes = notes or ((TRANSPARENT_NOTE,) if is_transparent(frame) else ())
         times.append(times[-1] + duration_ms)
     if picture is None:
         raise UnsupportedVideo("Not one frame of the animation could be decoded.")
     line = timeline(times[:-1], times[-1] - times[-2], Fraction(1, webp.TICKS_PER_S), ())
-    facts = _facts("webp", "webp", picture, line, limits)
+    facts = replace(_facts("webp", "webp", picture, line, limits), notes=notes)
     return ProbedVideo(file, "webp", facts, line, (), picture, limits, has_timestamps=False)
 
 

@@ -1,11 +1,12 @@
 """Decodes the end of a video to find out how many frames of a damaged or cut file can be read, and whether it is
-interlaced."""
+interlaced or transparent."""
 
 from bisect import bisect_left
 from contextlib import closing
 from dataclasses import replace
 
 from longtake.media.frame_reader import FrameFile
+from longtake.media.picture import TRANSPARENT_NOTE, is_transparent
 from longtake.media.probe import ProbedVideo
 
 _MOST_CHECKED_PIXELS = 1 << 29
@@ -16,11 +17,14 @@ def readable_part(video: ProbedVideo) -> ProbedVideo:
     """Returns the video without the frames at its end that are missing or cannot be decoded.
 
     If the file is damaged or cut off, `facts.notes` of the result has a sentence about that. If a frame near the end is
-    interlaced, `picture.interlaced` of the result is True.
+    interlaced, `picture.interlaced` of the result is True. If the last frame is transparent in parts, `facts.notes` of
+    the result says so.
     """
-    count, interlaced = _end(video)
+    count, interlaced, transparent = _end(video)
     if interlaced:
         video = replace(video, picture=replace(video.picture, interlaced=True))
+    if transparent and TRANSPARENT_NOTE not in video.facts.notes:
+        video = replace(video, facts=replace(video.facts, notes=(*video.facts.notes, TRANSPARENT_NOTE)))
     if count == len(video.timeline.pts) and video.stated_s is None:
         return video
     line = video.timeline.beginning(count)
@@ -41,14 +45,15 @@ def readable_part(video: ProbedVideo) -> ProbedVideo:
     return replace(video, timeline=line, facts=facts)
 
 
-def _end(video: ProbedVideo) -> tuple[int, bool]:
-    """Decodes the end of a video and returns (count, is_interlaced).
+def _end(video: ProbedVideo) -> tuple[int, bool, bool]:
+    """Decodes the end of a video and returns (count, has_interlaced, has_transparent).
 
     count: number of stored frames before the first one near the end that cannot be decoded; the number of all stored
         frames if there is none.
-    is_interlaced: True if one of the frames decoded here is interlaced.
+    has_interlaced: True if one of the frames decoded here is interlaced.
+    has_transparent: True if the last of the frames decoded here is transparent in parts.
 
-    If no keyframe near the end can be decoded, the result is (number of all stored frames, False).
+    If no keyframe near the end can be decoded, the result is (number of all stored frames, False, False).
     """
     pts = video.timeline.pts
     most = _MOST_CHECKED_PIXELS // (video.facts.width * video.facts.height)
@@ -61,12 +66,16 @@ def _end(video: ProbedVideo) -> tuple[int, bool]:
         while keys:
             if len(pts) - bisect_left(pts, keys[-1]) > most:
                 break
+            found: dict[int, bool] = {}
+            last = None
             with closing(file.decoded_from(keys[-1])) as frames:
-                found = {number: frame.interlaced_frame for number, frame in frames if not frame.is_corrupt}
+                for number, frame in frames:
+                    if not frame.is_corrupt:
+                        found[number], last = frame.interlaced_frame, frame
             # In a transport stream the first decoded frame may be a later keyframe.
             if found and min(found) in starts:
                 count = next((number for number in range(min(found), len(pts)) if number not in found), len(pts))
-                return count, any(found.values())
+                return count, any(found.values()), is_transparent(last)
             del keys[-step:]
             step *= 2
-    return len(pts), False
+    return len(pts), False, False

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from longtake.errors import InvalidRequest, LongtakeError, UnsupportedImage, VideoTooLarge
 from longtake.media.limits import Limits
 from longtake.media.messages import ArrayForm, receive_request, send_error, send_message
+from longtake.media.picture import OPAQUE
 from longtake.media.sandbox import DecodeProcess, decoder, start_child
 from longtake.media.shared_file import Openable
 from longtake.video import Check, no_check
@@ -21,11 +23,22 @@ _DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 """Pillow's modes of greyscale pictures with 16 bits per pixel."""
 
 
-def open_still(path: Path, *, limits: Limits = Limits(), check: Check = no_check) -> NDArray[np.uint8]:  # noqa: B008
-    """Returns the picture in a file as viewers show it: sRGB [H, W, 3].
+@dataclass(frozen=True)
+class Still:
+    """A picture.
 
-    The picture is rotated according to its EXIF data, and transparent parts are blended over black. If the file is an
-    animation, its first frame is returned.
+    pixels: sRGB, [H, W, 3]. Transparent parts are blended over black.
+    transparent: True if the file's picture has transparent parts.
+    """
+
+    pixels: NDArray[np.uint8]
+    transparent: bool
+
+
+def open_still(path: Path, *, limits: Limits = Limits(), check: Check = no_check) -> Still:  # noqa: B008
+    """Returns the picture in a file as viewers show it: rotated according to its EXIF data, and over black.
+
+    If the file is an animation, its first frame is returned.
 
     limits: the limits for the size of the picture, and for the memory and the time of the child process.
     check: called four times a second while the file is read. It may raise an exception to end the reading.
@@ -36,11 +49,11 @@ def open_still(path: Path, *, limits: Limits = Limits(), check: Check = no_check
     side = (1, limits.max_pixels)
     form = ArrayForm("uint8", (side, side, (3, 3)), most=3 * limits.max_pixels)
 
-    def read(process: DecodeProcess) -> NDArray[np.uint8]:
-        _, pixels = process.call({}, form)
+    def read(process: DecodeProcess) -> Still:
+        header, pixels = process.call({}, form)
         if pixels is None:
             raise process.reject()
-        return pixels
+        return Still(pixels, header.get("transparent") is True)
 
     try:
         with decoder("longtake.media.still", path, {}, limits, check) as started:
@@ -51,7 +64,7 @@ def open_still(path: Path, *, limits: Limits = Limits(), check: Check = no_check
         raise UnsupportedImage(error.message.replace("video", "picture"), ctx=error.ctx) from None
 
 
-def _read(file: Openable, limits: Limits) -> NDArray[np.uint8]:
+def _read(file: Openable, limits: Limits) -> Still:
     Image.MAX_IMAGE_PIXELS = None
     try:
         with file.open("rb") as opened, Image.open(opened, formats=FORMATS) as image:
@@ -72,17 +85,19 @@ def _read(file: Openable, limits: Limits) -> NDArray[np.uint8]:
         raise UnsupportedImage(f"The picture cannot be read: {str(error) or type(error).__name__}.") from None
 
 
-def _as_seen(image: Image.Image) -> NDArray[np.uint8]:
+def _as_seen(image: Image.Image) -> Still:
     profile = image.info.get("icc_profile")
     picture: Image.Image = _eight_bit(ImageOps.exif_transpose(image))
+    transparent = False
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
+        transparent = bool(np.asarray(picture)[..., 3].min() < OPAQUE)
         black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
         black.alpha_composite(picture)
         picture = black.convert("RGB")
     if profile:
         picture = _in_srgb(picture, profile)
-    return np.array(picture.convert("RGB"))
+    return Still(np.array(picture.convert("RGB")), transparent)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
@@ -115,11 +130,11 @@ def main() -> None:
     child = start_child()
     receive_request(sys.stdin.buffer)
     try:
-        pixels = _read(child.file, child.limits)
+        still = _read(child.file, child.limits)
     except Exception as error:
         send_error(child.replies, error)
     else:
-        send_message(child.replies, {}, pixels)
+        send_message(child.replies, {"transparent": still.transparent}, still.pixels)
 
 
 if __name__ == "__main__":
