@@ -2,7 +2,6 @@
 
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,7 @@ from numpy.typing import NDArray
 import longtake
 from longtake.media.encode import Encoder
 from longtake.media.formats import output_format
-from longtake.runner import DETAIL_NOTE, carries_detail
-from longtake.settings import Settings
+from longtake.output.carrying import DETAIL_NOTE, ONE_FRAME_NOTE
 from tests import raw
 from tests.media.test_detail import codes, texture
 
@@ -86,27 +84,14 @@ def test_new_frames_are_as_sharp_as_the_source_and_move_on(source: Path, tmp_pat
     assert (changes > 0.3 * usual).all()
 
 
+def test_a_note_says_that_one_frame_shows_no_motion(source: Path, tmp_path: Path) -> None:
+    notes = extended(source, tmp_path / "longer.mp4", "forward", num_context_frames=1).notes
+    assert ONE_FRAME_NOTE in notes
+    assert DETAIL_NOTE not in notes
+
+
 def test_a_miniature_that_was_asked_for_by_name_shows_its_own_frames(source: Path, tmp_path: Path) -> None:
     named = extended(source, tmp_path / "named.mp4", "forward", model="ltx2-tiny")
     assert DETAIL_NOTE not in named.notes
     planes = raw.luma(named.path)
     assert sharpness(planes[-4:]).mean() < 0.6 * sharpness(planes[:CONTEXT]).mean()
-
-
-@pytest.mark.parametrize(
-    ("setting", "stands_in_for", "end_image", "keeps_source", "carries"),
-    [
-        ("stand-in", "ltxv-13b", None, True, True),
-        ("stand-in", None, None, True, False),
-        ("always", None, None, True, True),
-        ("never", "ltxv-13b", None, True, False),
-        ("always", "ltxv-13b", "an image", True, False),
-        ("always", "ltxv-13b", None, False, False),
-    ],
-)
-def test_detail_is_carried_where_the_setting_says(
-    setting: Any, stands_in_for: str | None, end_image: str | None, keeps_source: bool, carries: bool
-) -> None:
-    plan = SimpleNamespace(keeps_source=keeps_source, context_frames=9)
-    job: Any = SimpleNamespace(plan=plan, model=SimpleNamespace(stands_in_for=stands_in_for), end_image=end_image)
-    assert carries_detail(job, Settings(carry_detail=setting)) == carries

@@ -29,6 +29,7 @@ from longtake.models.loras import LoraCache, OpenAdapter, open_adapters, read_ad
 from longtake.models.memory import choose_device, current_gpu, low_memory, memories
 from longtake.models.registry import ModelCard
 from longtake.output.background import Background
+from longtake.output.carrying import carries_detail, carrying_note
 from longtake.output.joining import Joiner
 from longtake.output.later_writer import most_ahead_bytes
 from longtake.output.soundtrack import context_sound
@@ -44,12 +45,6 @@ from longtake.turn import Turn
 from longtake.video import Check, OnProgress, Progress, VideoInfo, ignore_progress
 
 log = logging.getLogger(__name__)
-
-DETAIL_NOTE = (
-    "A small model cannot draw footage, so the source's fine detail and motion are carried into the new frames: steady "
-    "motion goes on, other motion swings back and forth. LONGTAKE_CARRY_DETAIL=never shows the model's own frames."
-)
-"""The note to the user if the source's fine detail is added to the new frames (see `carries_detail`)."""
 
 LOW_MEMORY_NOTE = (
     "The memory ran out once, so the video was made with smaller batches and tiles; with more memory its pixels may "
@@ -281,7 +276,7 @@ class Runner:
                 joiner.finish()
         # This process has written the file, so that reading it needs no sandboxed process.
         facts = probe(run.path, sniff(run.path), Limits()).facts
-        detail_note = DETAIL_NOTE if carries else None
+        detail_note = carrying_note(plan) if carries else None
         return Result(
             path=run.path,
             content_type=plan.output_format.content_type,
@@ -292,7 +287,7 @@ class Runner:
             plan=plan,
             prompt=prompt,
             has_sound=has_sound and plan.output_format.sound is not None,
-            notes=tuple(note for note in (*plan.notes, detail_note, *notes) if note),
+            notes=tuple(note for note in (*plan.notes, *job.notes, detail_note, *notes) if note),
         )
 
     def _generate(
@@ -382,19 +377,3 @@ def arithmetic(model: LoadedModel, *, has_adapters: bool) -> str:
     """
     beside = has_adapters and model.originals.home == "none"
     return f"{model.arithmetic}, adapters beside the weights" if beside else model.arithmetic
-
-
-def carries_detail(job: Job, settings: Settings) -> bool:
-    """Returns True if the source's fine detail and its motion are added to the new frames that the model generates.
-
-    This is so if all of these conditions hold:
-    - The setting `carry_detail` is "always", or it is "stand-in" and the job's model is a small one, in place of a
-      published model that is not installed.
-    - The model sees frames of the source, and the output shows these frames with their own pixels.
-    - There is no end image, because with one the new frames must arrive at other content than the source's.
-    """
-    plan = job.plan
-    asked = settings.carry_detail == "always" or (
-        settings.carry_detail == "stand-in" and job.model.stands_in_for is not None
-    )
-    return asked and plan.keeps_source and plan.context_frames > 0 and job.end_image is None
