@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from longtake.planning import Overrides
 from longtake.prepare import Fetcher, prepare
 from longtake.runner import Runner
 from longtake.settings import Settings, settings
+from longtake.video import Progress
 from longtake.warming import default_plans, warm_up
 from tests.simulated_gpu import can_simulate, simulated_gpus
 from tests.test_runner_ltx2 import NEW, film
@@ -114,6 +116,53 @@ def test_a_model_of_0_9_is_evaluated_with_each_guidance_of_each_pass(
     assert max(len(guidance.cfg) for guidance, _ in found) > 1
     for guidance, _ in found:
         assert {bin for one, bin in found if one is guidance} == set(range(len(guidance.cfg)))
+
+
+PARTS = {
+    "ltx2-tiny": (
+        "vae.encode",
+        "vae.decode",
+        "upsampler.forward",
+        "audio_vae.encode",
+        "audio_vae.decode",
+        "text.expand",
+    ),
+    "ltxv-tiny": ("vae.encode", "vae.decode"),
+}
+"""The parts of each model that a default request uses besides the transformer and the prompt's encoder, as
+object.method."""
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_each_part_of_a_model_has_worked_before_the_first_request(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Libraries prepare themselves when they are used for the first time. The compiler is not called."""
+    monkeypatch.setattr(torch, "compile", lambda run, **_: run)
+    current, chosen, used = settings(compile="on", compiled_dir=tmp_path), card(name), list[str]()
+    runner = Runner(current)
+    model: Any = runner.load(chosen)
+
+    def write(prompt: str, frame: Any, seed: int, on_progress: Callable[[Progress], None]) -> str:
+        for number in count(1):
+            used.append("text.expand")
+            on_progress(Progress("prompt", number, 400))
+        raise AssertionError
+
+    monkeypatch.setattr(type(model.text), "can_write", True, raising=False)
+    for place in PARTS[name]:
+        part, method = place.split(".")
+        own = write if place == "text.expand" else getattr(getattr(model, part), method)
+
+        def noted(*given: Any, own: Any = own, place: str = place, **named: Any) -> Any:
+            used.append(place)
+            return own(*given, **named)
+
+        monkeypatch.setattr(getattr(model, part), method, noted)
+    plans = default_plans(chosen, current)
+    warm_up(runner, chosen, plans, current)
+    assert {*used} == {*PARTS[name]}
+    assert used.count("text.expand") <= 7 * len(plans), "a few words are enough"
 
 
 @pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone")

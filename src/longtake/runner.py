@@ -21,7 +21,7 @@ from longtake.media.limits import Limits
 from longtake.media.planes import RGBFrames
 from longtake.media.probe import probe
 from longtake.media.sniff import sniff
-from longtake.models.applying import applied
+from longtake.models.applying import SetPass, applied
 from longtake.models.budget import may_pin_adapters
 from longtake.models.choice import ModelChoice
 from longtake.models.lora_files import NO_SOURCES, LoraSources
@@ -157,13 +157,11 @@ class Runner:
     def pins_adapters(self, model: LoadedModel) -> bool:
         """Returns True if adapters for a loaded model are kept in pinned host memory."""
         # Without room for copies of the weights, adapters that are made ready for streaming may be pinned instead.
-        may_pin = may_pin_adapters(self._settings.lora_cache_bytes, memories(model.device))
+        may_pin = may_pin_adapters(self._settings.lora_cache_bytes, memories(model.device, self._settings.slots))
         return model.originals.home != "none" and may_pin
 
     @contextmanager
-    def adapted(
-        self, model: LoadedModel, opened: Iterable[OpenAdapter], check: Check
-    ) -> Iterator[Callable[[int], None]]:
+    def adapted(self, model: LoadedModel, opened: Iterable[OpenAdapter], check: Check) -> Iterator[SetPass]:
         """Context manager for evaluating a loaded model with adapters. Those that are not in memory are read.
 
         Yields the function that sets their strengths in a pass (see `applied`). `check` is called again and again, and
@@ -172,7 +170,7 @@ class Runner:
         adapters = read_adapters(opened, self._adapters, check, pinned=self.pins_adapters(model))
         with (
             current_gpu(model.device),
-            applied(model.transformer, adapters, check, model.originals) as set_pass,
+            applied(model.transformer, adapters, check, model.originals, self._settings.slots) as set_pass,
             torch.inference_mode(),
         ):
             yield set_pass

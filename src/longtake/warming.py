@@ -43,8 +43,8 @@ def warm_up(
     """Loads a model, and prepares it for requests with such plans.
 
     - Reads the model's own adapters that the plans name. The runner keeps them in memory.
-    - On a GPU, or if the model's blocks are to be compiled: evaluates the model for a few tokens as each plan needs it,
-      which compiles code.
+    - On a GPU, or if the model's blocks are to be compiled: lets the model work for a few tokens and frames as each
+      plan needs it, which compiles code.
 
     If a part of the preparation fails, the log says why, and the first request may take longer. Raises the errors of
     `Runner.load`.
@@ -117,7 +117,7 @@ def _obstacle(num_bytes: int, settings: Settings, *, pinned: bool) -> str | None
 
 
 def _evaluate(runner: Runner, model: LoadedModel, plan: Plan, kept: Collection[str], settings: Settings) -> None:
-    """Evaluates the model for a few tokens as a plan needs it.
+    """Lets the model work for a few tokens and frames as a plan needs it.
 
     kept: the names of the adapters that are in memory. The plan's other adapters are left out.
     """

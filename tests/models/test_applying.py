@@ -161,6 +161,41 @@ def test_merged_adapters_outlast_the_turns_of_other_parts(pinned: bool, monkeypa
         ] == []
 
 
+@pytest.mark.parametrize("home", ["device", "pinned"])
+def test_weights_are_restored_beside_the_gpus_other_work(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not can_simulate():
+        pytest.skip("GPUs are simulated by torch for CPUs alone")
+    adapters = [(Adapter("a", {MODULE: Pair(*low_rank_pair())}), (1.0,))]
+    transformer, originals = small.transformer(), Originals(home)
+    plain, before = small.velocity(transformer), Trace(transformer)
+    layer = transformer.get_submodule(MODULE)
+    with simulated_gpus(monkeypatch) as gpus:
+        transformer.to("cuda:1")
+        frames = torch.ones(3, device="cuda:1")
+        for ends_early in (True, False):
+            with applied(transformer, adapters, originals=originals) as set_pass:
+                set_pass(0)
+                adapted = small.velocity(transformer, "cuda:1")
+                gpus.crossings.clear()
+                set_pass(None)
+                assert not [one for one in gpus.crossings if one.waits]
+                frames = frames * 2
+                if not ends_early:
+                    set_pass(0)
+                    assert torch.equal(small.velocity(transformer, "cuda:1"), adapted), "a pass after all"
+                    set_pass(None)
+            assert torch.equal(small.velocity(transformer, "cuda:1"), plain)
+        assert not gpus.streams.faults
+        with applied(transformer, adapters, originals=originals) as set_pass:
+            set_pass(0)
+            set_pass(None)
+            _ = layer.weight.sum()  # type: ignore[operator]
+        assert gpus.streams.faults, "the weights are restored on another stream"
+        gpus.streams.faults.clear()
+        transformer.to("cpu")
+        assert Trace(transformer) == before
+
+
 def test_without_loras_nothing_happens() -> None:
     transformer = small.transformer()
     with applied_in_pass(transformer, []):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from longtake.errors import NotSupported
+from longtake.host_memory import HostMemory
 from longtake.models import memory
 from longtake.models.registry import PartName
 from longtake.settings import Settings
@@ -78,6 +79,13 @@ def test_the_offload_follows_the_memory(
     parts = dict(zip(("transformer", "text_encoder", "vae"), (size * GIB for size in sizes), strict=True))
     in_bytes = [None if value is None else value * GIB for value in (total, free)]
     assert memory.choose_offload(requested, parts, *in_bytes) == offload
+
+
+def test_the_slots_of_a_server_share_the_hosts_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has a process with weights of its own."""
+    monkeypatch.setattr(memory, "host_memory", lambda: HostMemory(10 * GIB, 64 * GIB))
+    found = [memory.memories(CPU, slots).host for slots in ((), ("auto",), ("cuda:0", "cuda:1@ltx"))]
+    assert found == [64 * GIB, 64 * GIB, 32 * GIB]
 
 
 def _velocity(transformer: nn.Module, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -1,6 +1,6 @@
 """Layers are on a GPU only while they run, and what is added to their groups is there with them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -80,9 +80,9 @@ def test_the_machine_is_asked_for_its_memory_once_and_not_for_each_layer(
     """It takes about a millisecond, and a model of 22B has more than a thousand layers."""
     asked, memories = list[torch.device](), memory.memories
 
-    def noted(device: torch.device) -> Memories:
+    def noted(device: torch.device, slots: Sequence[str]) -> Memories:
         asked.append(device)
-        return memories(device)
+        return memories(device, slots)
 
     monkeypatch.setattr(memory, "memories", noted)
     transformer = small.transformer()

@@ -17,8 +17,9 @@ import sqlalchemy as sa
 from longtake.queue import engine as queue
 from longtake.queue import payloads
 from longtake.queue.requests import RequestRow
+from longtake.settings import settings
 from longtake.storage.local import LocalBlobs
-from longtake.worker import attempt, slot
+from longtake.worker import attempt, slot, supervisor
 from tests.database.fixtures import on_sqlite
 from tests.worker.requests import (
     PATIENCE_S,
@@ -346,3 +347,16 @@ def test_what_dead_processes_left_is_deleted_again_and_again(
             serve()
         eventually(lambda: not any(folder.exists() for folder in left))  # noqa: B023 - called in this round
     assert (tmp_path / "work" / waiting.id).exists()
+
+
+def test_a_worker_process_knows_its_device_and_all_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes of all slots share the host's memory."""
+    started: list[dict[str, str]] = []
+    monkeypatch.setattr(
+        supervisor, "WorkerProcess", lambda command, environment, on_message: started.append(environment)
+    )
+    of_server = settings(slots="cuda:0,cuda:1@ltx", device="cpu")
+    supervisor.Supervisor("slot", "cuda:1", (), of_server).start_if_needed()
+    for name, value in started[0].items():
+        monkeypatch.setenv(name, value)
+    assert (settings().device, settings().slots) == ("cuda:1", of_server.slots)

@@ -176,7 +176,7 @@ def _fitting(settings: Settings) -> Iterator[Finding]:
         from longtake.models import compiled, fp8, memory
 
     device = memory.choose_device(settings)
-    memories = memory.memories(device)
+    memories = memory.memories(device, settings.slots)
     if memories.device is None:
         yield Finding(str(device), "note", "shares the host's memory, so all weights and activations must fit there")
         return

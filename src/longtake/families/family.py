@@ -135,7 +135,8 @@ class PlanRun(Generic[PlanT, ModelT]):
         of the same plan saved.
     `on_progress`: the callback that receives the progress.
     `set_pass`: a function that sets the LoRAs' strengths for a pass (run through the sampling steps). It is called as
-        `set_pass(n)` before pass n (from 0) of every window.
+        `set_pass(n)` before pass n (from 0) of every window, and as `set_pass(None)` after the last pass of the last
+        window, if that window was not saved by an earlier run.
     `previews`: receives previews of the new frames while they are sampled; None for no previews.
     """
 
@@ -144,7 +145,7 @@ class PlanRun(Generic[PlanT, ModelT]):
     settings: Settings
     resume: "Resume"
     on_progress: OnProgress
-    set_pass: Callable[[int], None] = lambda number: None
+    set_pass: Callable[[int | None], None] = lambda number: None
     previews: "Previews | None" = None
 
 
@@ -206,8 +207,9 @@ class Recipe(Protocol[CardT_contra, PlanT, ModelT]):
         ...
 
     def warm_up(self, run: PlanRun[PlanT, ModelT]) -> None:
-        """Compiles all code that requests with such a plan need: encodes its prompts, and evaluates the model for a few
-        tokens in each way that the plan needs.
+        """Compiles all code that requests with such a plan need, and lets each part of the model work once: encodes its
+        prompts, evaluates the model for a few tokens in each way that the plan needs, and encodes and decodes a few
+        frames.
 
         `run`: the plan with the loaded model and its adapters.
         """
@@ -277,8 +279,9 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
         return self._recipe.generate(run, prompt, context)
 
     def warm_up(self, run: PlanRun[PlanT, ModelT]) -> None:
-        """Compiles all code that requests with such a plan need: encodes its prompts, and evaluates the model for a few
-        tokens in each way that the plan needs.
+        """Compiles all code that requests with such a plan need, and lets each part of the model work once: encodes its
+        prompts, evaluates the model for a few tokens in each way that the plan needs, and encodes and decodes a few
+        frames.
 
         `run`: the plan with the loaded model and its adapters.
         """

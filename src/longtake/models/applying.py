@@ -6,7 +6,7 @@ cost nothing in a sampling step. Where that is impossible, they are computed bes
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,32 +18,48 @@ from longtake.models.budget import may_pin_adapters
 from longtake.models.lora_fit import linear_layers, own_names
 from longtake.models.loras import LoadedAdapter
 from longtake.models.low_rank import BesideLayer, BesideWeight, MatrixPlace, Streamed, padded_rank
-from longtake.models.merging import MergedLayer, Originals, merges
+from longtake.models.merging import MergedLayer, Originals, Restoring, merges
 from longtake.models.streaming import group_of
 from longtake.video import Check, no_check
+
+SetPass = Callable[[int | None], None]
+"""A function that sets the adapters' strengths for a pass (run through the sampling steps), as set_pass(number from 0).
+set_pass(None) says that nothing more is sampled."""
 
 
 @contextmanager
 def applied(
-    transformer: Any, adapters: Iterable[LoadedAdapter], check: Check = no_check, originals: Originals | None = None
-) -> Iterator[Callable[[int], None]]:
+    transformer: Any,
+    adapters: Iterable[LoadedAdapter],
+    check: Check = no_check,
+    originals: Originals | None = None,
+    slots: Sequence[str] = (),
+) -> Iterator[SetPass]:
     """Applies adapters to a transformer inside the `with` block, and removes them at its end, also after an error.
 
     Yields a function that sets the strengths that all adapters have in a pass (run through the sampling steps). Its
     argument is the pass's number, from 0. Until it is called for the first time, the transformer is unchanged. A call
-    that changes no strength does nothing.
+    that changes no strength does nothing. Called with None when nothing more is sampled, it begins to restore the
+    weights on a CUDA GPU beside the GPU's other work, such as decoding.
 
     adapters: each adapter with its scale in each pass.
     check: called before each layer is changed. It may raise an exception to stop the work.
     originals: the copies of the model's weights. With None, copies are made beside the weights, for this block alone.
+    slots: the setting `slots` (see `memory.memories`).
     Raises `InvalidRequest` for an adapter with a module that is no linear layer of the transformer, or that has another
     shape there.
     """
-    layers = _adapted_layers(transformer, adapters, originals or Originals())
+    layers = _adapted_layers(transformer, adapters, originals or Originals(), slots)
     present: int | None = None
+    restoring = Restoring()
 
-    def set_pass(number: int) -> None:
+    def set_pass(number: int | None) -> None:
         nonlocal present
+        restoring.wait()
+        if number is None:
+            if not memory.takes_turns(transformer):
+                restoring.start([layer for layer in layers if isinstance(layer, MergedLayer)])
+            return
         present = number
         if layers:
             memory.bring(transformer)
@@ -65,11 +81,14 @@ def applied(
         with memory.changed_when_copied(transformer, change_copied):
             yield set_pass
     finally:
+        restoring.wait()
         for layer in layers:
             layer.restore()
 
 
-def _adapted_layers(transformer: Any, adapters: Iterable[LoadedAdapter], originals: Originals) -> list[AdaptedLayer]:
+def _adapted_layers(
+    transformer: Any, adapters: Iterable[LoadedAdapter], originals: Originals, slots: Sequence[str]
+) -> list[AdaptedLayer]:
     """Returns the layers that adapters change, each with its adapters in their order. Changes no weight yet."""
     linear = linear_layers(transformer)
     changes = defaultdict[str, list[Change]](list)
@@ -80,7 +99,7 @@ def _adapted_layers(transformer: Any, adapters: Iterable[LoadedAdapter], origina
     beside = {name for name in changes if not merges(linear[name], originals)}
     ranks = [sum(len(change.pair.a) for change in changes[name]) for name in beside]
     rank = padded_rank(max(ranks, default=0))  # one for all layers, so that all blocks stay equal
-    places = _places(transformer, {name: linear[name] for name in changes if name in beside}, rank)
+    places = _places(transformer, {name: linear[name] for name in changes if name in beside}, rank, slots)
     return [
         BesideLayer(transformer, name, of_layer, transformer.dtype, rank, places[name])
         if name in beside
@@ -89,7 +108,9 @@ def _adapted_layers(transformer: Any, adapters: Iterable[LoadedAdapter], origina
     ]
 
 
-def _places(transformer: Any, layers: Mapping[str, nn.Linear], rank: int) -> dict[str, MatrixPlace]:
+def _places(
+    transformer: Any, layers: Mapping[str, nn.Linear], rank: int, slots: Sequence[str]
+) -> dict[str, MatrixPlace]:
     """Returns for each layer the place of the two matrices that are added to it.
 
     layers: the layers by name. If their weights are streamed, they are in host memory now.
@@ -99,7 +120,7 @@ def _places(transformer: Any, layers: Mapping[str, nn.Linear], rank: int) -> dic
     num_values = sum(rank * sum(layer.weight.shape) for layer in layers.values())
     num_bytes = num_values * transformer.dtype.itemsize
     devices = {group.device for group in groups.values() if group is not None}
-    pinned = all(may_pin_adapters(num_bytes, memory.memories(device)) for device in devices)
+    pinned = all(may_pin_adapters(num_bytes, memory.memories(device, slots)) for device in devices)
     return {
         name: BesideWeight(layers[name]) if group is None else Streamed(group, pinned) for name, group in groups.items()
     }

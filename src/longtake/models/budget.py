@@ -53,10 +53,11 @@ MOST_USED = 0.875
 
 @dataclass(frozen=True)
 class Memories:
-    """The total memory of the machine in bytes.
+    """The memory in bytes that a process may use in all.
 
     device: that of the GPU; None for a device that shares the host's memory.
-    host: that of the host; None if the system does not say it.
+    host: that of the host, or the process's share of it if the server has several processes; None if the system does
+        not say it.
     """
 
     device: int | None

@@ -113,10 +113,14 @@ def device_bytes(device: torch.device) -> int | None:
     return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
 
 
-def memories(device: torch.device) -> Memories:
-    """Returns the total memory of the machine, with that of a CUDA GPU if `device` is one."""
+def memories(device: torch.device, slots: Sequence[str] = ()) -> Memories:
+    """Returns the memory of a CUDA GPU, if `device` is one, and this process's share of the host's memory.
+
+    slots: the setting `slots` of the machine's server. It has a process for each slot, with weights of its own, so they
+        share the host's memory evenly.
+    """
     host = host_memory()
-    return Memories(device_bytes(device), None if host is None else host.total)
+    return Memories(device_bytes(device), None if host is None else host.total // max(1, len(slots)))
 
 
 def choose_offload(requested: str, sizes: Mapping[str, int], total: int | None, free: int | None) -> Offload:
@@ -273,6 +277,12 @@ def bring(part: Any) -> None:
     hook = getattr(part, "_hf_hook", None)
     if hook is not None:
         hook.pre_forward(part)
+
+
+def takes_turns(part: Any) -> bool:
+    """Returns True if a part of a model takes turns with other parts on the device (see `share_device`). When its turn
+    ends, changes that were made to its weights on a CUDA GPU are lost."""
+    return getattr(part, "_hf_hook", None) is not None
 
 
 def send_away(part: Any) -> None:

@@ -98,6 +98,11 @@ class MergedLayer:
         """The strengths with which the adapters are merged into the weight now; None if a merge was interrupted."""
 
     @property
+    def device(self) -> torch.device:
+        """The device of the weight."""
+        return self._layer.weight.device
+
+    @property
     def _base(self) -> tuple[float, ...]:
         """The adapters' strengths at which the merged weight is the original weight: all are 0."""
         return (0.0,) * len(self._changes)
@@ -134,6 +139,33 @@ class MergedLayer:
         if weight.data_ptr() != copy.data_ptr():  # they are the same if the changed weight has left the device
             weight.copy_(copy, non_blocking=True)
         self._strengths = self._base
+
+
+class Restoring:
+    """Restores weights on a CUDA GPU beside the GPU's other work, on a stream of its own.
+
+    The work that other streams are given meanwhile must not use these weights. `wait` ends that time.
+    """
+
+    def __init__(self) -> None:
+        self._stream: torch.cuda.Stream | None = None
+
+    def start(self, layers: Sequence[MergedLayer]) -> None:
+        """Begins to restore the weights of some layers, after the GPU's present work. Does nothing on other devices."""
+        device = layers[0].device if layers else torch.device("cpu")
+        if device.type != "cuda":
+            return
+        self._stream = torch.cuda.Stream(device)
+        self._stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(self._stream):
+            for layer in layers:
+                layer.restore()
+
+    def wait(self) -> None:
+        """Makes the GPU's later work wait until the weights are restored. The host does not wait."""
+        if self._stream is not None:
+            torch.cuda.current_stream(self._stream.device).wait_stream(self._stream)
+            self._stream = None
 
 
 def merge(weight: Tensor, original: Tensor, changes: Sequence[Change], strengths: Sequence[float]) -> None:

@@ -173,7 +173,7 @@ def load_parts(
     dtype = memory.choose_dtype(settings, device, embedded=card.embedded)
     decision = decide(settings, device)
     blocks = CompiledBlocks(block_forward) if decision.is_on and block_forward is not None else None
-    memories = memory.memories(device)
+    memories = memory.memories(device, settings.slots)
     is_short = needs_short_text(settings, part_bytes(opened, dtype, "none"), memories.device)
     sizes_in = partial(part_bytes, opened, dtype, has_short_text=is_short)
     mode, why = choose_mode(settings, device, sizes_in, are_compiled=blocks is not None)

@@ -205,6 +205,22 @@ def upsample(upsampler: Any, latent: Tensor, statistics: Statistics) -> Tensor:
     return statistics.normalise(larger.to(latent.dtype))
 
 
+def round_trip(vae: Any, upsampler: Any | None, device: torch.device, timestep: float) -> None:
+    """Encodes and decodes a few small frames. On a GPU, libraries prepare themselves at their first use, and the first
+    request would wait for that.
+
+    vae: diffusers' video autoencoder of LTX-Video or LTX-2.
+    upsampler: doubles the size of the latents before they are decoded; None if requests use none.
+    timestep: the timestep (0..1) that the decoder is conditioned on.
+    """
+    side, statistics = 2 * vae.spatial_compression_ratio, Statistics.of(vae, device)
+    frames = np.zeros((vae.temporal_compression_ratio + 1, side, side, 3), np.uint8)
+    latent = encode_clip(vae, frames, (side, side), device)
+    if upsampler is not None:
+        latent = upsample(upsampler, latent, statistics)
+    decode(vae, statistics.unnormalise(latent), timestep)
+
+
 LARGEST_PADDING = 64
 """Frames are padded to a canvas (the size at which the model works) if it exceeds them by less than this number of
 pixels on each axis. Otherwise they are resized to it."""

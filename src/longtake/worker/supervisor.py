@@ -65,7 +65,11 @@ class Supervisor:
         self.name = name
         self.is_ready = False
         """True if the worker process has sent `Ready` and can carry out requests."""
-        self._environment = {"LONGTAKE_DEVICE": device, "LONGTAKE_DATA_DIR": str(settings.data_dir)}
+        self._environment = {
+            "LONGTAKE_DEVICE": device,
+            "LONGTAKE_DATA_DIR": str(settings.data_dir),
+            "LONGTAKE_SLOTS": ",".join(settings.slots),  # the processes of all slots share the host's memory
+        }
         self._command = command
         self._stall_s = settings.stall_s
         self._mailbox: SimpleQueue[tuple[WorkerProcess | None, SlotMessage]] = SimpleQueue()

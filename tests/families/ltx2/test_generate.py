@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from longtake.errors import Cancelled
+from longtake.families.family import Context, PlanRun
+from longtake.families.ltx2.generate import generate
 from longtake.families.ltx2.model import LTX2Model
 from longtake.media.sound import num_samples
 from longtake.models.registry import adapters
-from longtake.sampling.resume import Resume
+from longtake.sampling.resume import NO_RESUME, Resume
 from longtake.settings import settings
-from longtake.video import Progress
+from longtake.video import Progress, ignore_progress
 from recipes.tiny_av.sound import listen
 from tests.families.ltx2.generating import (
     CONTEXT,
@@ -169,12 +171,22 @@ def test_a_window_continues_the_one_before(sounding: LTX2Model, film: Film, dire
     assert_smooth(result)
 
 
-@pytest.mark.parametrize("direction", ["forward", "backward"])
+DISTILLED = {"distill_lora_first_pass_scale": 0.3, "distill_lora_second_pass_scale": 0.5, "use_multiscale": True}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"extend_direction": "forward"}, {"extend_direction": "backward"}, DISTILLED],
+    ids=["forward", "backward", "with an adapter whose scale changes between the passes"],
+)
 def test_a_stopped_request_resumes_to_the_same_bits(
-    sounding: LTX2Model, film: Film, tmp_path: Path, direction: str
+    sounding: LTX2Model, film: Film, tmp_path: Path, fields: dict[str, Any]
 ) -> None:
     """Frames and sound equal those of a run that was not stopped: the same plan gives the same bits."""
-    plan = hurried(planned(film, 26, extend_direction=direction, use_restart_sampling=True))
+    if fields == DISTILLED and "distill" not in adapters(sounding.card, settings()):
+        pytest.skip("the adapters of the embedded model are not in the package")
+    plan = replace(planned(film, 26, use_restart_sampling=True, **fields), steps=3)
+    assert len(plan.windows) == 2
     reports: list[Progress] = []
     whole = generated(sounding, plan, film, on_progress=reports.append)
     assert_share_never_falls(reports, until={"encode": 0.5, "sampling": 0.8, "sound": 0.5, "frames": 1})
@@ -211,6 +223,24 @@ def test_cancelling_stops_before_the_next_step(sounding: LTX2Model, film: Film) 
     with pytest.raises(Cancelled):
         generated(sounding, planned(film, generate_audio=False), film, on_progress=stop)
     assert steps == [0, 1, 2]
+
+
+def test_adapters_are_removed_before_the_last_window_is_decoded(
+    sounding: LTX2Model, film: Film, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[int | str | None] = []
+    own = sounding.vae.decode
+
+    def decode(*given: Any, **named: Any) -> Any:
+        events.append("decode")
+        return own(*given, **named)
+
+    monkeypatch.setattr(sounding.vae, "decode", decode)
+    plan = replace(hurried(planned(film, generate_audio=False, use_multiscale=True)), steps=1)
+    run = PlanRun(plan, sounding, settings(), NO_RESUME, ignore_progress, events.append)
+    for clip in generate(run, plan.prompt, Context(film.frames[:CONTEXT])):
+        list(clip.frames)
+    assert events == [0, 1, None, "decode"]
 
 
 GUIDED: dict[str, Any] = {"video_cfg_scale": 3, "video_stg_scale": 1, "audio_modality_scale": 3}

@@ -103,6 +103,26 @@ def test_two_threads_generate_the_same_bits(
     assert torch.equal(generated(embedded, planned(), film), frames_of({}))
 
 
+def test_adapters_are_removed_before_the_last_window_is_decoded(
+    embedded: LTXVModel, film: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[int | str | None] = []
+    own = embedded.vae.decode
+
+    def decode(*given: Any, **named: Any) -> Any:
+        events.append("decode")
+        return own(*given, **named)
+
+    monkeypatch.setattr(embedded.vae, "decode", decode)
+    plan = planned(num_frames=57, first_pass_num_inference_steps=2)
+    assert len(plan.windows) > 1
+    run = PlanRun(plan, embedded, settings(), NO_RESUME, ignore_progress, events.append)
+    for clip in generate(run, plan.prompt, Context(film[:CONTEXT])):
+        list(clip.frames)
+    assert [event for event in events if event != "decode"] == [0] * len(plan.windows) + [None]
+    assert events[-1] == "decode"
+
+
 def test_the_video_goes_on(frames_of: Generate, film: NDArray[np.uint8]) -> None:
     """New frames are nearer to the scene's next ones than the last context frame is."""
     frames = frames_of({"constant_rate_factor": 0})[1:]

@@ -118,7 +118,7 @@ def test_two_scales(oracle: Path, name: str) -> None:
         height, width = params[f"pass{number}_size"]
         return pass_setup(case, step, width, height)
 
-    begun: list[int] = []
+    begun: list[int | None] = []
     setup = Setup(
         (pass_of(1), pass_of(2)),
         (Window(0, frames),),
@@ -133,7 +133,7 @@ def test_two_scales(oracle: Path, name: str) -> None:
     (video,) = sample_video(
         setup, context, loop(1, lambda number, _: recorded_noise(case.given, f"noise.pass{number + 1}."))
     )
-    assert begun == [0, 1], "the adapters' strengths are set before each pass"
+    assert begun == [0, 1, None], "the adapters' strengths are set before each pass"
     first, second = video.latents
     case.check("pass1.latent", first)
     larger = upsample(case.model("ltxv_upsampler"), first, statistics(case))

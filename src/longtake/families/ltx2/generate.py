@@ -6,14 +6,17 @@ decoding in `decoding.py`.
 """
 
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from longtake.families.family import Context, GeneratedClip, PlanRun
+from longtake.families.ltx2.audio import decode_sound, encode_sound
 from longtake.families.ltx2.conditioning import latent_shape, new_latents, window_conditioning
 from longtake.families.ltx2.decoding import SPARE_SAMPLES, TailRecorder, WindowDecoder
 from longtake.families.ltx2.guidance import UNGUIDED, Guide, predict
@@ -21,15 +24,19 @@ from longtake.families.ltx2.model import LTX2Model, few_tracks, load
 from longtake.families.ltx2.options import GuidanceScales
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.families.ltx2.sampler import PassSetup, Sampler, Setup, sample_window
+from longtake.media.formats import SOUND_RATE
 from longtake.media.pixels import as_rgb
 from longtake.media.planes import RGBFrames
 from longtake.media.sound import Samples, amplified, loudness, num_samples
 from longtake.models.audiovisual import PositionedTracks, Stream
+from longtake.models.gemma import GemmaTextEncoder
 from longtake.models.memory import predictions_at_once
+from longtake.models.streaming import is_streamed
+from longtake.models.writing import UNRECORDED
 from longtake.prompts import expand as expand_prompt
 from longtake.sampling.preview import PreviewedFrames, preview_callback
 from longtake.sampling.schedules import SECOND_PASS_LEVELS, sigmas
-from longtake.sampling.vae import Statistics
+from longtake.sampling.vae import Statistics, round_trip
 from longtake.sampling.windows import Loop, OnEstimate, Tensors, WindowRun, sample_windows
 from longtake.video import Progress
 
@@ -124,19 +131,46 @@ def make_setup(run: LTX2Run, prompt: str) -> Setup:
 
 def warm_up(run: LTX2Run) -> None:
     """Compiles all code that requests with such a plan need, whatever their sizes are: encodes the plan's prompts, and
-    makes one prediction in each pass (run through the sampling steps) for a few tokens.
+    makes one prediction in each pass (run through the sampling steps) for a few tokens. Also writes a few words if the
+    plan's prompt is expanded, and encodes and decodes a few frames and a little sound.
 
     `run`: the plan with the loaded model and its adapters.
     """
-    plan, transformer = run.plan, run.model.transformer
+    plan, model, transformer = run.plan, run.model, run.model.transformer
+    writes = plan.expand_prompt and run.settings.expansion_url is None and model.text.can_write
+    if writes and not is_streamed(model.text.encoder):  # streaming takes longer than what libraries do at first
+        _write_few_words(model.text, plan.prompt)
     setup = make_setup(run, plan.prompt)
-    both = few_tracks(transformer, run.model.device)
+    round_trip(model.vae, setup.upsampler if plan.num_passes > 1 else None, model.device, 0)
+    both = few_tracks(transformer, model.device)
+    if plan.sound:
+        encode_sound(model.audio_vae, np.zeros((2, SOUND_RATE), np.float32), SOUND_RATE, model.device)
+        decode_sound(model.audio_vae, model.vocoder, both["audio"].clean)
     tracks = {stream: track for stream, track in both.items() if plan.sound or stream == "video"}
     positioned = PositionedTracks.of(transformer, tracks)
     tokens = {stream: track.clean for stream, track in tracks.items()}
     for number, one in enumerate(setup.passes):
         run.set_pass(number)
         predict(one.guide, tracks, positioned, tokens, 0.5)
+
+
+FEW_WORDS = UNRECORDED + 2
+"""The number of tokens that are written before the first request: so many that the work for a token is recorded as a
+CUDA graph and repeated."""
+
+
+def _write_few_words(text: GemmaTextEncoder, prompt: str) -> None:
+    """Writes the beginning of an expanded prompt. On a GPU, libraries prepare themselves at their first use."""
+
+    class Enough(Exception):
+        pass
+
+    def on_progress(progress: Progress) -> None:
+        if progress.step > FEW_WORDS:
+            raise Enough
+
+    with suppress(Enough):
+        text.expand(prompt, np.zeros((64, 64, 3), np.uint8), 0, on_progress)
 
 
 @dataclass(frozen=True)
@@ -196,7 +230,10 @@ class _Windows:
         def on_estimate(pass_number: int) -> OnEstimate:
             return preview_callback(self.run.previews, conditioning.preview_decoders[pass_number], previewed)
 
-        return sample_window(self.setup, conditioning, current.noise, current.on_step, on_estimate).to_tensors()
+        sampled = sample_window(self.setup, conditioning, current.noise, current.on_step, on_estimate)
+        if current.is_last:
+            self.setup.set_pass(None)  # the GPU restores the weights while it decodes
+        return sampled.to_tensors()
 
     def forward(
         self, current: WindowRun, context: _WindowContext, tensors: Tensors

@@ -210,13 +210,13 @@ class Setup:
         there is one pass.
     `statistics`: the mean and standard deviation of the video VAE's latents.
     `set_pass`: a function that sets the LoRAs' strengths for a pass. It is called as `set_pass(n)` before pass n (from
-        0).
+        0), and as `set_pass(None)` when nothing more is sampled.
     """
 
     passes: Sequence[PassSetup]
     upsampler: Any | None
     statistics: Statistics
-    set_pass: Callable[[int], None] = lambda number: None
+    set_pass: Callable[[int | None], None] = lambda number: None
 
 
 def sample_window(

@@ -33,6 +33,7 @@ from longtake.sampling.vae import (
     decoder_noise,
     encode_clip,
     noised_for_decoder,
+    round_trip,
     to_pixels,
 )
 from longtake.sampling.windows import Loop, OnEstimate, ignore_estimate
@@ -138,11 +139,14 @@ def make_setup(run: LTXVRun, prompt: str) -> Setup:
 
 def warm_up(run: LTXVRun) -> None:
     """Compiles all code that requests with such a plan need, whatever their sizes are: encodes the plan's prompts, and
-    makes one prediction with each guidance of each pass (run through the sampling steps) for a few tokens.
+    makes one prediction with each guidance of each pass (run through the sampling steps) for a few tokens. Also encodes
+    and decodes a few frames.
 
     `run`: the plan with the loaded model and its adapters.
     """
     setup = make_setup(run, run.plan.prompt)
+    upsampler = setup.upsampler if len(setup.passes) > 1 else None
+    round_trip(run.model.vae, upsampler, run.model.device, run.model.card.decode_timestep)
     tokens, levels, coords = few_tokens(run.model.transformer, run.model.device)
     for number, one in enumerate(setup.passes):
         run.set_pass(number)

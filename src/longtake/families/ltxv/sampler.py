@@ -204,7 +204,7 @@ class Setup:
         is one pass.
     `statistics`: the mean and standard deviation of the VAE's latents.
     `set_pass`: a function that sets the LoRAs' strengths for a pass. It is called as `set_pass(n)` before pass n (from
-        0).
+        0), and as `set_pass(None)` when nothing more is sampled.
     `on_estimate`: a function of a pass's and a window's number (both from 0). It returns the callback for estimates of
         the clean latents in that pass over that window.
     """
@@ -216,7 +216,7 @@ class Setup:
     temporal_adain_factor: float
     upsampler: Any | None
     statistics: Statistics
-    set_pass: Callable[[int], None] = lambda number: None
+    set_pass: Callable[[int | None], None] = lambda number: None
     on_estimate: Callable[[int, int], OnEstimate] = lambda pass_number, window: ignore_estimate
 
     def shape(self, window: Window, pass_: PassSetup) -> tuple[int, int, int, int, int]:
@@ -270,6 +270,8 @@ def sample_window(setup: Setup, context: Sequence[Items], video: Video | None, c
                 on_estimate=setup.on_estimate(number, current.number),
             )
         )
+    if current.is_last:
+        setup.set_pass(None)  # the GPU restores the weights while it decodes
     if video is None:
         return Video(tuple(sampled), tuple(sampled))
     fused = (
