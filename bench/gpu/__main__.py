@@ -2,12 +2,14 @@
 
     python -m bench.gpu levers|requests|acceleration|fp8 [--quick] [--out FILE.json]
     python -m bench.gpu table FILE.json
+    python -m bench.gpu floors
 
 `levers` measures each part of the work by itself: model evaluations, VAE, text, adapters, frames. `requests` measures
 whole requests. `acceleration` measures the sampling at each acceleration level, `fp8` how much 8-bit floats change a
 video. Each figure is printed and saved when it is there; a run with the same FILE.json goes on after them. After four
 and a half minutes no further figure is begun, and those that are left are named.
-`table` prints the figures of a file. `--quick` runs everything with small models on the CPU, to test this program.
+`table` prints the figures of a file. `floors` counts the floating-point operations of the default requests, for which
+it needs no GPU. `--quick` runs everything with small models on the CPU, to test this program.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import logging
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -44,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command.add_argument("--quick", action="store_true", help="small models on the CPU")
         command.add_argument("--out", type=Path, help="JSON file of the figures; an existing one is continued")
     commands.add_parser("table").add_argument("file", type=Path, help="JSON file of figures")
+    commands.add_parser("floors").add_argument("--quick", action="store_true", help="small models")
     chosen = parser.parse_args(arguments)
     if chosen.command == "table":
         print(table(chosen.file))
@@ -52,6 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("longtake").setLevel(logging.INFO)  # says how the models compute, and why
     machine = Machine.here(quick=chosen.quick)
+    if chosen.command == "floors":
+        from bench.gpu import floors
+
+        with tempfile.TemporaryDirectory() as folder:
+            print(floors.table(Bench(replace(machine, device=torch.device("cpu")), Path(folder))))
+        return
     figures = Figures(chosen.out, machine.facts, LIMIT_S)
     with tempfile.TemporaryDirectory() as folder:
         import_module(f"bench.gpu.{chosen.command}").measure(Bench(machine, Path(folder)), figures)

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bench.gpu.device import empty_memory, flop, median_seconds, peak_gb, reset_peak, seconds_of, uncompiled
 from bench.gpu.figures import Figure, Figures
 from bench.gpu.jobs import CASES, PROMPT, Bench
+from bench.gpu.kernels import profiled
 from bench.gpu.subject import Subject
 from longtake.families.family import GeneratedClip
 from longtake.media.crf import compress
@@ -76,6 +77,7 @@ def _all_parts(subject: Subject, figures: Figures, usual: dict[int, Usual]) -> N
     parts: dict[str, Callable[[], None]] = {
         "text": lambda: _text(subject, figures),  # at first, because it then leaves the device's memory to the others
         "evaluations": evaluations,
+        "profile": lambda: figures.add(f"{subject.case.name}: profile of an evaluation", partial(_profile, subject)),
         "adapters": lambda: _adapters(subject, figures),
         "VAE": lambda: _vae(subject, figures),
         "frames": lambda: _frames(subject, figures),
@@ -206,8 +208,15 @@ def _evaluations(subject: Subject, figures: Figures, usual: dict[int, Usual], wa
         figures.add(title if passes == 1 else f"{title}, pass {number + 1}", partial(measured, number))
 
 
+def _profile(subject: Subject) -> Figure:
+    """Measures which kinds of work the device does in an evaluation of the first pass."""
+    seconds, shares, number = profiled(subject.bench.machine, subject.evaluations[0].work)
+    return Figure(seconds, details={"pieces of work": number, "share": shares})
+
+
 def _adapters(subject: Subject, figures: Figures) -> None:
-    """Measures an adapter of the rank of the distill adapter: applied, with other scales, in use, and removed."""
+    """Measures an adapter of the rank of the distill adapter: applied, with other scales, in use, and removed. Then an
+    evaluation must have the same bits as before."""
     prefix = f"{subject.case.name}: adapter"
     ways = ("applied the first time", "with another scale", "in an evaluation", "removed", "applied again")
     first, rescaled, used, removed, again = names = [f"{prefix} {way}" for way in ways]
@@ -223,9 +232,15 @@ def _adapters(subject: Subject, figures: Figures) -> None:
     def apply(stack: ExitStack) -> None:
         stack.enter_context(applied_adapter())(0)
 
+    def remove(stack: ExitStack) -> Figure:
+        figure = timed_once(stack.close)
+        after = subject.evaluations[0].work()
+        return replace(figure, details={"same bits as before": torch.equal(before, after)})
+
+    before = subject.evaluations[0].work()
     with ExitStack() as stack:
         figures.add(first, lambda: timed_once(lambda: apply(stack), **size))
-        figures.add(removed, lambda: timed_once(stack.close))
+        figures.add(removed, lambda: remove(stack))
     with ExitStack() as stack:
         figures.add(again, lambda: timed_once(lambda: apply(stack)))
     with applied_adapter() as set_pass:

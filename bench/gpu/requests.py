@@ -1,12 +1,14 @@
 """Measures whole requests: each endpoint at its defaults, the way the server carries them out, and diffusers' pipelines
 for the same work."""
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
@@ -57,17 +59,24 @@ def _first_and_warm(bench: Bench, figures: Figures, case: Case) -> None:
         return
     is_continued = figures.seconds(first) is not None
     with _runner(bench, case) as runner:
+        digests = list[str]()
+
+        def made() -> Figure:
+            figure = request(bench, case, runner)
+            digests.append(digest(bench, case))
+            return figure
 
         def second() -> Figure:
             if is_continued:  # a stopped run made the first request
-                request(bench, case, runner)
-            return request(bench, case, runner)
+                made()
+            figure = made()
+            return replace(figure, details={**figure.details, "same file as the first": len({*digests}) == 1})
 
         if figures.seconds(start) is None:
             figures.add(start, lambda: _start(bench, case, runner))
         else:  # a stopped run measured it
             _start(bench, case, runner)
-        figures.add(first, lambda: request(bench, case, runner))
+        figures.add(first, made)
         figures.add(warm, second)
         for name, measured in idle.items():
             small = replace(case, named={"resolution": "480p"})
@@ -117,7 +126,7 @@ def request(bench: Bench, case: Case, runner: Runner) -> Figure:
     synchronise()
     clock, started = StageClock(), time.perf_counter()
     with bench.job(case) as job:
-        result = runner.run(job, bench.folder / f"{case.name}.mp4", on_progress=clock)
+        result = runner.run(job, output(bench, case), on_progress=clock)
     clock.stop()
     seconds, plan, facts = time.perf_counter() - started, result.plan, result.facts
     peaks = clock.peaks_gb
@@ -133,6 +142,16 @@ def request(bench: Bench, case: Case, runner: Runner) -> Figure:
     if peaks:
         details["peaks"] = peaks
     return Figure(seconds, peak_gb=max(peaks.values()) if peaks else None, details=details)
+
+
+def digest(bench: Bench, case: Case) -> str:
+    """Returns a digest of the file that the last request of a case made. Requests with equal seeds make equal files."""
+    return hashlib.sha256(output(bench, case).read_bytes()).hexdigest()
+
+
+def output(bench: Bench, case: Case) -> Path:
+    """Returns the path of the file that the requests of a case make."""
+    return bench.folder / f"{case.name}.mp4"
 
 
 def _idle(bench: Bench, case: Case, runner: Runner) -> Figure:

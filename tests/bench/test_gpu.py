@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bench.acceleration import LEVELS
-from bench.gpu import bundle, fp8, requests
+from bench.gpu import bundle, fp8, kernels, requests
 from bench.gpu.__main__ import main
 from bench.gpu.device import Machine, flop
 from bench.gpu.figures import Figure, Figures, read_figures, table
@@ -44,6 +44,10 @@ def test_each_lever_is_measured_and_an_existing_file_is_continued(
     evaluations = [figure for name, figure in figures.items() if ": evaluation" in name]
     assert all(figure.floor_s and figure.details["finite"] for figure in evaluations)
     assert figures["2.3: adapter applied the first time"].details["layers"] > 0
+    assert figures["2.3: adapter removed"].details["same bits as before"]
+    profiles = [figures[f"{model}: profile of an evaluation"].details for model in ("0.9.8", "2.3")]
+    assert all(sum(details["share"].values()) == pytest.approx(1) for details in profiles)
+    assert all({"matrix products", "attention"} <= set(details["share"]) for details in profiles)
     compared = {name: one.details for name, one in figures.items() if "relative difference" in one.details}
     differences = {name: float(details["relative difference"]) for name, details in compared.items()}
     assert len(differences) == 6
@@ -79,6 +83,31 @@ def test_the_gaps_between_a_devices_work_are_those_of_the_stage_in_which_they_be
     assert by_stage(found, starts) == {"prepare": 0.5, "frames": 1.0}
 
 
+@pytest.mark.parametrize(
+    ("kernel", "kind"),
+    [
+        ("cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16", "attention"),
+        ("void pytorch_flash::flash_fwd_kernel<cutlass::bfloat16_t>", "attention"),
+        ("nvjet_tst_256x128_64x4_2x1_v_bz_coopA_TNT", "matrix products"),
+        ("sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize128x128x64", "matrix products"),
+        ("sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc", "convolutions"),
+        ("triton_red_fused__to_copy_add_mean_mul_pow_rsqrt_0", "fused by the compiler"),
+        ("Memcpy HtoD (Pinned -> Device)", "copies"),
+        ("void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add>", kernels.OTHER),
+    ],
+)
+def test_a_kernels_name_says_its_kind(kernel: str, kind: str) -> None:
+    assert kernels.kind_of(kernel) == kind
+
+
+def test_the_floors_of_small_models_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["floors", "--quick"])
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert {row[0] for row in rows} == {"| 0.9.8", "| 0.9.7", "| 2.3"}
+    assert [row[1].split()[0] for row in rows if row[0] == "| 2.3"] == ["4", "1", "encode", "encode", "decode"]
+    assert [row[2] for row in rows if row[0] == "| 2.3"] == ["8", "3", "1", "1", "1"]
+
+
 def test_each_request_is_measured_with_its_stages(tmp_path: Path) -> None:
     out = tmp_path / "requests.json"
     main(["requests", "--quick", "--out", str(out)])
@@ -91,6 +120,7 @@ def test_each_request_is_measured_with_its_stages(tmp_path: Path) -> None:
             assert {"prepare", "context", "prompt", "encode", "sampling", "frames"} <= set(stages)
             assert sum(stages.values()) == pytest.approx(figure.seconds, abs=0.5)
     assert len(figures["2.3: warm request"].details["steps"]) == 8 + 3
+    assert all(figures[f"{name}: warm request"].details["same file as the first"] for name in ("0.9.8", "2.3"))
     assert figures["2.3: start, the model loaded and prepared"].seconds > 0
     assert figures["2.3: first request after start"].details["stages"]["load"] < 0.5, "the model was loaded before"
     idle = figures["0.9.8: the device idles in a warm request at 480p"]
@@ -133,6 +163,7 @@ def test_a_warm_request_follows_another_one_also_after_a_stop(tmp_path: Path, mo
 
     monkeypatch.setattr(requests, "request", noted)
     monkeypatch.setattr(requests, "_start", noted)
+    monkeypatch.setattr(requests, "digest", lambda bench, case: case.name)
     monkeypatch.setattr(requests, "_pipeline", lambda bench, case: Figure(1.0))
     monkeypatch.setattr(requests, "_idle", lambda bench, case, runner: Figure(1.0))
     monkeypatch.setattr(requests, "_idle_in_a_row", lambda bench, case, runner: Figure(1.0))
