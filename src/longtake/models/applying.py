@@ -57,7 +57,7 @@ def applied(
         nonlocal present
         restoring.wait()
         if number is None:
-            if not memory.takes_turns(transformer):
+            if not memory.is_sharing_device(transformer):
                 restoring.start([layer for layer in layers if isinstance(layer, MergedLayer)])
             return
         present = number

@@ -279,7 +279,7 @@ def bring(part: Any) -> None:
         hook.pre_forward(part)
 
 
-def takes_turns(part: Any) -> bool:
+def is_sharing_device(part: Any) -> bool:
     """Returns True if a part of a model takes turns with other parts on the device (see `share_device`). When its turn
     ends, changes that were made to its weights on a CUDA GPU are lost."""
     return getattr(part, "_hf_hook", None) is not None

@@ -139,7 +139,7 @@ def warm_up(run: LTX2Run) -> None:
     plan, model, transformer = run.plan, run.model, run.model.transformer
     writes = plan.expand_prompt and run.settings.expansion_url is None and model.text.can_write
     if writes and not is_streamed(model.text.encoder):  # streaming takes longer than what libraries do at first
-        _write_few_words(model.text, plan.prompt)
+        _write_few_tokens(model.text, plan.prompt)
     setup = make_setup(run, plan.prompt)
     round_trip(model.vae, setup.upsampler if plan.num_passes > 1 else None, model.device, 0)
     both = few_tracks(transformer, model.device)
@@ -154,19 +154,19 @@ def warm_up(run: LTX2Run) -> None:
         predict(one.guide, tracks, positioned, tokens, 0.5)
 
 
-FEW_WORDS = UNRECORDED + 2
+FEW_TOKENS = UNRECORDED + 2
 """The number of tokens that are written before the first request: so many that the work for a token is recorded as a
 CUDA graph and repeated."""
 
 
-def _write_few_words(text: GemmaTextEncoder, prompt: str) -> None:
+def _write_few_tokens(text: GemmaTextEncoder, prompt: str) -> None:
     """Writes the beginning of an expanded prompt. On a GPU, libraries prepare themselves at their first use."""
 
     class Enough(Exception):
         pass
 
     def on_progress(progress: Progress) -> None:
-        if progress.step > FEW_WORDS:
+        if progress.step > FEW_TOKENS:
             raise Enough
 
     with suppress(Enough):
