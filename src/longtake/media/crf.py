@@ -1,7 +1,8 @@
 """Adds traces of H.264 compression to the frames that a model receives, because models are trained on such frames."""
 
+from collections import deque
 from collections.abc import Iterable
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from itertools import chain
 
 import av
@@ -17,11 +18,15 @@ MAX_CRF = 51
 """Largest constant rate factor of x264 (most compression)."""
 
 _THREADS = 4
-"""The number of x264's threads, and of those that convert colours. It is fixed, because x264's output depends on it and
-must be the same on all machines."""
+"""The number of x264's threads. It is fixed, because x264's output depends on it and must be the same on all machines.
+The decoder has as many."""
+
+_CONVERTING_THREADS = 8
+"""The number of threads that convert colours. The result does not depend on it."""
 
 _CONVERTED_AT_ONCE = 16
-"""The largest number of frames whose colours are converted before they are encoded. It limits the memory for them."""
+"""The largest number of frames whose colours wait to be converted, or are converted and wait to be encoded; and of
+decoded frames that wait to be stored. It limits the memory for them."""
 
 
 def compress(frames: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
@@ -41,6 +46,7 @@ def compress(frames: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
     padding = ((0, height % 2), (0, width % 2), (0, 0))
     encoder = single_group_encoder(width + width % 2, height + height % 2, count, crf)
     decoder = av.CodecContext.create("h264", "r")
+    decoder.thread_count = _THREADS
     compressed = np.empty_like(frames)
 
     def planar(frame: NDArray[np.uint8]) -> av.VideoFrame:
@@ -51,19 +57,24 @@ def compress(frames: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
         picture = back.reformat(format="gbrp", interpolation=Interpolation.BICUBIC | EXACT).to_ndarray()
         compressed[number] = picture[:height, :width]
 
-    # Colours are converted in threads, because that takes longer than x264. Frames are encoded and decoded in order.
+    # Colours are converted in threads, because that takes longer than x264. Meanwhile other frames are encoded and
+    # decoded in order.
     stored: list[Future[None]] = []
-    with Pool(_THREADS) as pool:
+    converted: deque[Future[av.VideoFrame]] = deque()
+    with Pool(_CONVERTING_THREADS) as pool:
 
         def decode(packets: Iterable[av.Packet | None]) -> None:
             for back in chain.from_iterable(map(decoder.decode, packets)):
                 if len(stored) < count:
                     stored.append(pool.submit(store, len(stored), back))
+                    stored[max(0, len(stored) - _CONVERTED_AT_ONCE)].result()
 
-        for first in range(0, count, _CONVERTED_AT_ONCE):
-            for picture in pool.map(planar, frames[first : first + _CONVERTED_AT_ONCE]):
-                decode(encoder.encode(picture))
-            wait(stored)
+        for frame in frames:
+            converted.append(pool.submit(planar, frame))
+            if len(converted) == _CONVERTED_AT_ONCE:
+                decode(encoder.encode(converted.popleft().result()))
+        while converted:
+            decode(encoder.encode(converted.popleft().result()))
         decode([*encoder.encode(None), None])
     for task in stored:
         task.result()
