@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import longtake
 from longtake.media.encode import Encoder
 from longtake.media.formats import output_format
-from longtake.output.carrying import DETAIL_NOTE, ONE_FRAME_NOTE
+from longtake.output.carrying import BALANCE_NOTE, DETAIL_NOTE, ONE_FRAME_NOTE
 from tests import raw
 from tests.media.test_detail import codes, texture
 
@@ -48,6 +48,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def extended(source: Path, to: Path, direction: str, **choice: Any) -> longtake.Result:
     fields: dict[str, Any] = {
         "generate_audio": False,
+        "new_frames": NEW,
         "match_input_fps": True,
         "num_inference_steps": 8,
         "use_multiscale": False,
@@ -62,10 +63,8 @@ def extended(source: Path, to: Path, direction: str, **choice: Any) -> longtake.
         endpoint="2.3",
         prompt="x",
         seed=1,
-        new_frames=NEW,
         extend_direction=direction,
-        **fields,
-        **choice,
+        **fields | choice,
     )
 
 
@@ -82,6 +81,18 @@ def test_new_frames_are_as_sharp_as_the_source_and_move_on(source: Path, tmp_pat
     usual = np.abs(np.diff(own, axis=0)).mean()
     assert 0.5 < changes[0] / usual < 1.5
     assert (changes > 0.3 * usual).all()
+
+
+def test_the_new_sound_stays_at_the_side_of_the_source_s(tmp_path: Path) -> None:
+    path, own = tmp_path / "left.mp4", round(CONTEXT * 48_000 / 24)
+    tone = 0.2 * np.sin(np.arange(own) * 2 * np.pi * 440 / 48_000)
+    with Encoder(path, output_format("X264 (.mp4)", "maximum", "fast"), *SIZE, Fraction(24)) as video:
+        video.write_sound((np.array([[1.0], [0.2]]) * tone).astype(np.float32))
+        video.write(film()[:CONTEXT])
+    result = extended(path, tmp_path / "longer.mp4", "forward", generate_audio=True, new_frames=24)
+    assert BALANCE_NOTE in result.notes
+    left, right = np.sqrt(np.square(raw.sound(result.path)[:, own + 44_000 : own + 48_000]).mean(axis=1))
+    assert 3 < left / right < 8
 
 
 def test_a_note_says_that_one_frame_shows_no_motion(source: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from longtake.models.loras import LoraCache, OpenAdapter, open_adapters, read_ad
 from longtake.models.memory import choose_device, current_gpu, low_memory, memories
 from longtake.models.registry import ModelCard
 from longtake.output.background import Background
-from longtake.output.carrying import carries_detail, carrying_note
+from longtake.output.carrying import carried_balance, carries_detail, carrying_notes
 from longtake.output.joining import Joiner
 from longtake.output.later_writer import most_ahead_bytes
 from longtake.output.soundtrack import context_sound
@@ -252,7 +252,7 @@ class Runner:
         with open_adapters(job.adapters, job.card, self._settings, sources) as opened:
             sound = source_sound(job.source, plan, progress)
             has_sound = plan.makes_sound or sound is not None
-            carries = carries_detail(job, self._settings)
+            carries, balance = carries_detail(job, self._settings), carried_balance(job, sound, self._settings)
             with (
                 video_writer(
                     run.path,
@@ -264,7 +264,7 @@ class Runner:
                 ) as writer,
                 Background() as background,
             ):
-                joiner = Joiner(plan, job.source, sound, writer, carries, progress, background, ahead_bytes)
+                joiner = Joiner(plan, job.source, sound, writer, carries, progress, background, ahead_bytes, balance)
                 frames = joiner.start()
                 context = Context(
                     frames[: plan.context_frames], context_sound(sound, plan), end_image(job.end_image, plan)
@@ -274,7 +274,7 @@ class Runner:
                 joiner.finish()
         # This process has written the file, so that reading it needs no sandboxed process.
         facts = probe(run.path, sniff(run.path), Limits()).facts
-        detail_note = carrying_note(plan) if carries else None
+        carried = carrying_notes(plan, balance) if carries else ()
         return Result(
             path=run.path,
             content_type=plan.output_format.content_type,
@@ -285,7 +285,7 @@ class Runner:
             plan=plan,
             prompt=prompt,
             has_sound=has_sound and plan.output_format.sound is not None,
-            notes=tuple(note for note in (*plan.notes, *job.notes, detail_note, *notes) if note),
+            notes=tuple(note for note in (*plan.notes, *job.notes, *carried, *notes) if note),
         )
 
     def _generate(

@@ -8,8 +8,9 @@ import pytest
 
 from longtake.endpoints import ltx23
 from longtake.families.family import GeneratedClip
+from longtake.media.balance import Balance
 from longtake.media.sound import FADE_SAMPLES, Samples, num_samples
-from longtake.output.soundtrack import append_sound, context_sound, prepend_sound, source_track
+from longtake.output.soundtrack import append_sound, balanced, context_sound, prepend_sound, source_track
 from longtake.video import VideoInfo
 from tests.endpoints.planning import plan_of
 
@@ -106,3 +107,17 @@ def test_prepended_sound_changes_only_the_cross_fade() -> None:
     final = sound.shape[1] - FADE_SAMPLES
     assert np.array_equal(track[:, -final:], sound[:, -final:])
     assert track[:, : -sound.shape[1]].any()
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_a_clip_gets_the_balance_of_its_own_time(direction: str) -> None:
+    chosen, distance = plan(extend_direction=direction), 2 * NEW
+    mono = clip(noise(CONTEXT + NEW)[:1].repeat(2, axis=0))
+    sound = balanced(mono, Balance(0.0, 0.2), chosen, distance).sound
+    assert sound is not None
+    away = sound if direction == "forward" else sound[:, ::-1]
+    powers = np.square(away[:, [*range(1000)]]).sum(axis=1), np.square(away[:, -1000:]).sum(axis=1)
+    heard = [np.arctan2(*np.sqrt(power[::-1])) * 4 / np.pi - 1 for power in powers]
+    times = np.array([distance - CONTEXT, distance + NEW]) / float(RATE)
+    assert heard == pytest.approx(Balance(0.0, 0.2).at(times), abs=0.01)
+    assert balanced(mono, None, chosen, distance) is mono

@@ -1,5 +1,8 @@
-"""Decides whether the source's fine detail is carried into the new frames, and writes the note to the user about it."""
+"""Decides what of the source is carried into the new frames and their sound, and writes the notes about it."""
 
+from longtake.media.balance import HEARD_S, Balance
+from longtake.media.formats import SOUND_RATE
+from longtake.media.sound import Samples, reverse
 from longtake.plans import Plan
 from longtake.prepare import Job
 from longtake.settings import Settings
@@ -13,6 +16,8 @@ ONE_FRAME_NOTE = (
     "A small model cannot draw footage, so the source's fine detail is carried into the new frames. It sees one frame, "
     "which shows no motion: it guesses how things move, and the picture decays. A source of more frames goes on better."
 )
+
+BALANCE_NOTE = "A small model makes sound that is equally loud on both sides; it is given the source's stereo balance."
 
 
 def carries_detail(job: Job, settings: Settings) -> bool:
@@ -31,6 +36,25 @@ def carries_detail(job: Job, settings: Settings) -> bool:
     return asked and plan.keeps_source and plan.context_frames > 0 and job.end_image is None
 
 
-def carrying_note(plan: Plan) -> str:
-    """Returns the note for the user if the source's fine detail is added to the new frames."""
-    return ONE_FRAME_NOTE if plan.context_frames == 1 else DETAIL_NOTE
+def carried_balance(job: Job, sound: Samples | None, settings: Settings) -> Balance | None:
+    """Returns the stereo balance of the source's sound, with which the new sound goes on.
+
+    It is None if the new sound keeps its own balance: if nothing is carried (see `carries_detail`), if the job's model
+    is not a small one, and if both sides of the source are equally loud.
+
+    sound: the sound of the source frames that the output shows, [2, n]; None if there is none.
+    """
+    if sound is None or not (job.plan.makes_sound and job.card.embedded and carries_detail(job, settings)):
+        return None
+    heard = round(HEARD_S * SOUND_RATE)
+    balance = Balance.of(reverse(sound[:, :heard]) if job.plan.source_last else sound[:, -heard:])
+    return None if balance.is_central else balance
+
+
+def carrying_notes(plan: Plan, balance: Balance | None) -> tuple[str, ...]:
+    """Returns the notes for the user if the source's fine detail is added to the new frames.
+
+    balance: the stereo balance that the new sound gets; None if it has its own.
+    """
+    detail = ONE_FRAME_NOTE if plan.context_frames == 1 else DETAIL_NOTE
+    return (detail,) if balance is None else (detail, BALANCE_NOTE)

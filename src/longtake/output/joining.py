@@ -1,5 +1,6 @@
 """Joins the source's frames and sound with the generated ones, in playing order."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from longtake.families.family import GeneratedClip
+from longtake.media.balance import Balance
 from longtake.media.colour_match import match_colour
 from longtake.media.pixels import as_integers
 from longtake.media.planes import RGBFrames, RGBPicture
@@ -18,7 +20,7 @@ from longtake.media.sound import FADE_SAMPLES, Samples
 from longtake.media.source import SourceReader
 from longtake.output.background import Background
 from longtake.output.later_writer import LaterWriter
-from longtake.output.soundtrack import append_sound, prepend_sound, source_track
+from longtake.output.soundtrack import append_sound, balanced, prepend_sound, source_track
 from longtake.output.source_frames import context_frames, shown_frames
 from longtake.output.writer import ProgressRelay, VideoWriter
 from longtake.plans import Plan
@@ -58,6 +60,7 @@ class Joiner:
     `background`: runs the writing of the source's frames while the model generates the new ones.
     `ahead_bytes`: the number of bytes of new frames and sound that may be held back until the source's frames are
         written. With more, `add` waits for these.
+    `balance`: the stereo balance that the new sound gets (see `balanced`); None if it has its own.
     """
 
     plan: Plan
@@ -68,6 +71,7 @@ class Joiner:
     on_progress: OnProgress
     background: Background
     ahead_bytes: int = 0
+    balance: Balance | None = None
 
     @cached_property
     def track(self) -> Samples:
@@ -116,10 +120,12 @@ class Joiner:
             self._add_after_source(clips, context[::-1], checker)
             return
         new = list(clips)
-        self.writer.write_sound(prepend_sound(self.track, new, self.plan))
+        total = sum(clip.new_frames for clip in new)
+        far_sides = itertools.accumulate(clip.new_frames for clip in new)
+        sides = [balanced(clip, self.balance, self.plan, total - far) for clip, far in zip(new, far_sides, strict=True)]
+        self.writer.write_sound(prepend_sound(self.track, sides, self.plan))
         detail = self._detail(new[-1], context)
-        distance = sum(clip.new_frames for clip in new)
-        total = distance
+        distance = total
         for clip in new:
             written = total - distance
             distance -= clip.new_frames
@@ -150,7 +156,7 @@ class Joiner:
         detail, distance = None, 0
         for clip in clips:
             num_frames += clip.new_frames
-            track = append_sound(track, clip, plan, num_frames)
+            track = append_sound(track, balanced(clip, self.balance, plan, distance), plan, num_frames)
             final = track.shape[1] - (0 if num_frames == plan.num_frames else FADE_SAMPLES)
             self._later.write_sound(track[:, written:final])
             written = final

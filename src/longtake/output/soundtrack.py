@@ -1,8 +1,10 @@
 """The output's sound: the source's sound with new sound before or after it. The two are cross-faded."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from longtake.families.family import GeneratedClip
+from longtake.media.balance import Balance
 from longtake.media.sound import (
     Samples,
     continue_sound,
@@ -58,6 +60,21 @@ def context_sound(source_sound: Samples | None, plan: Plan) -> Samples | None:
     if source_sound is None or length == 0:
         return None
     return source_sound[:, :length] if plan.source_last else source_sound[:, max(0, source_sound.shape[1] - length) :]
+
+
+def balanced(clip: GeneratedClip, balance: Balance | None, plan: Plan, distance: int) -> GeneratedClip:
+    """Returns a clip whose sound has the stereo balance of the source's sound, as it goes on in new frames.
+
+    clip: a clip of a model that makes sound which is equally loud on both sides.
+    balance: that of the source's sound where it meets the new frames. If it is None, `clip` is returned.
+    distance: the number of new frames between the source and the clip.
+    """
+    if balance is None or clip.sound is None:
+        return clip
+    start_s = float((distance - clip.context_frames) / plan.rate)
+    if plan.source_last:
+        return replace(clip, sound=reverse(balance.applied(reverse(clip.sound), start_s)))
+    return replace(clip, sound=balance.applied(clip.sound, start_s))
 
 
 def append_sound(track: Samples, clip: GeneratedClip, plan: Plan, num_frames: int) -> Samples:
