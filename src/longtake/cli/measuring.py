@@ -21,6 +21,9 @@ NUM_TOKENS = 512
 """`longtake doctor --measure` times an evaluation of the embedded model, a tiny model inside the package, with this
 many tokens."""
 
+COPIED_BYTES = 2**29
+"""The bytes that are copied from the host to a GPU."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -67,7 +70,7 @@ def _memory(device: torch.device) -> str:
 
 
 def _to_device(device: torch.device, *, pinned: bool) -> str:
-    host = torch.ones(2**29, dtype=torch.uint8, pin_memory=pinned)
+    host = torch.empty(COPIED_BYTES, dtype=torch.uint8, pin_memory=pinned).fill_(1)
     target = torch.empty_like(host, device=device)
     return f"{host.nbytes / _fastest(lambda: target.copy_(host, non_blocking=True), device) / 1e9:.3g} GB/s"
 
