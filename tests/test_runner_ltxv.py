@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from longtake.endpoints import Endpoint, ltxv097, ltxv098
 from longtake.endpoints.validation import parse
 from longtake.errors import Cancelled, DownloadFailed, InvalidRequest, UnsupportedVideo
+from longtake.media.crf import compress
 from longtake.media.encode import Encoder
 from longtake.media.formats import OutputType, output_format
 from longtake.media.gif import GifWriter
@@ -25,7 +26,9 @@ from longtake.media.movie import MovieWriter
 from longtake.media.source import open_source
 from longtake.models.choice import named_model
 from longtake.models.registry import card, missing
+from longtake.output.context_compression import ContextCompression
 from longtake.planning import Overrides
+from longtake.plans import Plan
 from longtake.prepare import Fetcher, Job, prepare
 from longtake.runner import Result, Runner
 from longtake.safety import SafetyChecker
@@ -217,6 +220,29 @@ def test_reversed_output_is_the_video_backwards(run: Run) -> None:
 
 def test_a_reversed_source_begins_at_its_end(run: Run, source: NDArray[np.uint8]) -> None:
     assert (run(video={"reverse_video": True}).written[:FRAMES] == source[::-1]).all()
+
+
+@pytest.mark.parametrize("in_advance", [True, False])
+def test_the_context_is_compressed_once_while_it_is_read(
+    run: Run, runner: Runner, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_advance: bool
+) -> None:
+    """The video is the same if it is compressed later."""
+    later: list[int] = []
+
+    def noted(frames: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
+        later.append(crf)
+        return compress(frames, crf)
+
+    def idle(plan: Plan) -> ContextCompression:
+        return ContextCompression(replace(plan, context_frames=0))
+
+    monkeypatch.setattr("longtake.families.ltxv.generate.compress", noted)
+    if not in_advance:
+        monkeypatch.setattr("longtake.runner.ContextCompression", idle)
+    with ready(request(clip), overrides=overridden(NEW, "X264 (.mp4)", {})) as job:
+        result = runner.run(job, tmp_path / "out.mp4")
+    assert len(later) == (0 if in_advance else 1)
+    assert result.path.read_bytes() == run().result.path.read_bytes()
 
 
 def test_below_strength_1_the_context_is_the_models_rendition(run: Run, source: NDArray[np.uint8]) -> None:

@@ -269,6 +269,12 @@ class Plan(PlanOptions, ABC):
         return self.strength == 1
 
     @property
+    def context_crf(self) -> int:
+        """The constant rate factor at which the context's frames are compressed before the model sees them: 1..51, or 0
+        for no compression."""
+        return 0
+
+    @property
     def source_last(self) -> bool:
         """True if the model generates the frames before the source's frames (a backward extension)."""
         return False

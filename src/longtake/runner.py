@@ -30,6 +30,7 @@ from longtake.models.memory import choose_device, current_gpu, low_memory, memor
 from longtake.models.registry import ModelCard
 from longtake.output.background import Background
 from longtake.output.carrying import carried_balance, carries_detail, carrying_notes
+from longtake.output.context_compression import ContextCompression
 from longtake.output.joining import Joiner
 from longtake.output.later_writer import most_ahead_bytes
 from longtake.output.soundtrack import context_sound
@@ -255,20 +256,16 @@ class Runner:
             carries, balance = carries_detail(job, self._settings), carried_balance(job, sound, self._settings)
             with (
                 video_writer(
-                    run.path,
-                    plan,
-                    has_sound=has_sound,
-                    progress=progress,
-                    comment=job.label,
-                    ahead_bytes=ahead_bytes,
+                    run.path, plan, has_sound=has_sound, progress=progress, comment=job.label, ahead_bytes=ahead_bytes
                 ) as writer,
                 Background() as background,
+                ContextCompression(plan) as compression,
             ):
                 joiner = Joiner(plan, job.source, sound, writer, carries, progress, background, ahead_bytes, balance)
-                frames = joiner.start()
-                context = Context(
-                    frames[: plan.context_frames], context_sound(sound, plan), end_image(job.end_image, plan)
-                )
+                frames = joiner.start(compression.add)
+                shown = frames[: plan.context_frames]
+                image = end_image(job.end_image, plan)
+                context = Context(shown, context_sound(sound, plan), image, compression.frames)
                 prompt, notes = self._generate(run, resume, opened, joiner, frames, context)
                 run.turn.end()
                 joiner.finish()

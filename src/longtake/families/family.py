@@ -16,6 +16,8 @@ from longtake.settings import Settings
 from longtake.video import OnProgress, VideoInfo
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     # The server's own process needs no arrays, and saves the time and memory that their libraries need.
     import torch
     from torch import Tensor
@@ -89,11 +91,14 @@ class Context:
     `sound`: the sound of these frames, [2, n] at 48 kHz (SOUND_RATE). None if the source has no sound or if T
         is 0.
     `end_image`: the picture that the new frames should arrive at, [H, W, 3] at the output's size, or None.
+    `compressed`: the frames after their compression (see `Plan.context_crf`), which a thread is working on; None if
+        nothing compresses them yet.
     """
 
     frames: "RGBFrames"
     sound: "Samples | None" = None
     end_image: "RGBFrames | None" = None
+    compressed: "Future[RGBFrames] | None" = None
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Adds traces of H.264 compression to the frames that a model receives, because models are trained on such frames."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
-from itertools import chain
+from itertools import chain, islice
 
 import av
 import numpy as np
@@ -34,20 +34,30 @@ def compress(frames: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
 
     `crf` is the constant rate factor, from 0 (the frames are returned unchanged) to 51 (the most compression). Raises
     ValueError if it is outside this range, or if the decoder does not return all frames.
-
-    All frames are encoded as one video with a single keyframe, as in the models' training videos. Frames that are
-    encoded one by one would lose less detail. Frames of an odd size are padded for encoding and cropped afterwards.
     """
     if not 0 <= crf <= MAX_CRF:
         raise ValueError(f"crf must be in 0..{MAX_CRF}, not {crf}.")
-    if crf == 0 or not len(frames):
-        return frames
-    count, height, width, _ = frames.shape
+    return compress_arriving(frames, frames.shape, crf) if crf and len(frames) else frames
+
+
+def compress_arriving(frames: Iterable[NDArray[np.uint8]], shape: Sequence[int], crf: int) -> NDArray[np.uint8]:
+    """Returns RGB frames [T, H, W, 3] as they look after compression. The compression begins with the first frame.
+
+    All frames are encoded as one video with a single keyframe, as in the models' training videos. Frames that are
+    encoded one by one would lose less detail. Frames of an odd size are padded for encoding and cropped afterwards.
+
+    frames: the frames, [H, W, 3] each; no more than T are taken from it.
+    shape: [T, H, W, 3], with a T of at least 1.
+    crf: x264's constant rate factor, 1..51.
+
+    Raises ValueError if the decoder does not return all frames.
+    """
+    count, height, width, _ = shape
     padding = ((0, height % 2), (0, width % 2), (0, 0))
     encoder = single_group_encoder(width + width % 2, height + height % 2, count, crf)
     decoder = av.CodecContext.create("h264", "r")
     decoder.thread_count = _THREADS
-    compressed = np.empty_like(frames)
+    compressed = np.empty(shape, np.uint8)
 
     def planar(frame: NDArray[np.uint8]) -> av.VideoFrame:
         even = np.pad(frame, padding, mode="edge") if height % 2 or width % 2 else frame
@@ -69,7 +79,7 @@ def compress(frames: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
                     stored.append(pool.submit(store, len(stored), back))
                     stored[max(0, len(stored) - _CONVERTED_AT_ONCE)].result()
 
-        for frame in frames:
+        for frame in islice(frames, count):
             converted.append(pool.submit(planar, frame))
             if len(converted) == _CONVERTED_AT_ONCE:
                 decode(encoder.encode(converted.popleft().result()))

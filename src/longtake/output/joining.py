@@ -21,7 +21,7 @@ from longtake.media.source import SourceReader
 from longtake.output.background import Background
 from longtake.output.later_writer import LaterWriter
 from longtake.output.soundtrack import append_sound, balanced, prepend_sound, source_track
-from longtake.output.source_frames import context_frames, shown_frames
+from longtake.output.source_frames import OnFrames, context_frames, ignore_frames, shown_frames
 from longtake.output.writer import ProgressRelay, VideoWriter
 from longtake.plans import Plan
 from longtake.safety import SafetyChecker, checked_frames
@@ -94,8 +94,9 @@ class Joiner:
     def _later(self) -> LaterWriter:
         return LaterWriter(self.writer, self.background, self.ahead_bytes, self.on_progress)
 
-    def start(self) -> RGBFrames:
+    def start(self, on_frames: OnFrames = ignore_frames) -> RGBFrames:
         """Returns the source frames that the model continues (the context), [T, H, W, 3] at the output's size.
+        `on_frames` is called with each chunk of them as soon as it is read.
 
         T is at least 1: if the plan has no context, the result is the one source frame next to the new frames. If the
         source plays before the new frames, its sound is also written to the output file, and a thread begins to write
@@ -104,7 +105,7 @@ class Joiner:
         """
         # The sound of the source was read before, and the stage's progress does not go back.
         self.on_progress(Progress("context", 0 if self.source_sound is None else 1, 1))
-        frames = context_frames(self.source, self.plan)
+        frames = context_frames(self.source, self.plan, on_frames)
         if not self.plan.source_last:
             self.writer.write_sound(self.track[:, : self.final_samples])
             self.background.start(self._write_source)

@@ -1,6 +1,6 @@
 """Reads the source's frames and sound for the output, and the pictures that the model sees."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -22,8 +22,18 @@ IMAGE_CRF = 33
 compressed video frames."""
 
 
-def context_frames(source: SourceReader, plan: Plan) -> RGBFrames:
+OnFrames = Callable[[RGBFrames], None]
+"""A callback that receives frames, [t, H, W, 3]."""
+
+
+def ignore_frames(frames: RGBFrames) -> None:
+    """Does nothing; the default callback for frames."""
+
+
+def context_frames(source: SourceReader, plan: Plan, on_frames: OnFrames = ignore_frames) -> RGBFrames:
     """Returns the source frames that the model sees, [T, H, W, 3] at the output's size.
+
+    `on_frames` is called with each chunk of them, [t, H, W, 3], as soon as it is read.
 
     They are the T source frames nearest to the new frames, in playing order. So the nearest one is the last; but if
     `plan.source_last` is True (the new frames come before the source), it is the first. T is `plan.context_frames`, but
@@ -31,7 +41,11 @@ def context_frames(source: SourceReader, plan: Plan) -> RGBFrames:
     """
     count = max(plan.context_frames, 1)
     span = plan.context.head(count) if plan.source_last else plan.context.tail(count)
-    return np.concatenate(list(source.frames(span, plan.size)))
+    chunks = []
+    for chunk in source.frames(span, plan.size):
+        on_frames(chunk)
+        chunks.append(chunk)
+    return np.concatenate(chunks)
 
 
 def shown_frames(source: SourceReader, plan: Plan, on_progress: OnProgress) -> Iterator[Planes]:

@@ -86,7 +86,7 @@ def generate(run: LTXVRun, prompt: str, context: Context) -> Iterator[GeneratedC
     plan = run.plan
     # The compression runs on the CPU, so the device encodes the prompt meanwhile.
     with Pool(1) as pool:
-        compressed = pool.submit(compress, context.frames, plan.constant_rate_factor)
+        compressed = context.compressed or pool.submit(compress, context.frames, plan.context_crf)
         setup = make_setup(run, prompt)
         frames = compressed.result()
     if plan.preprocess:

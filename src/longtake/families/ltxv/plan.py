@@ -90,6 +90,10 @@ class LTXVPlan(LTXVPlanOptions, Plan):
         return len(self.windows) * sum(pass_.evaluations for pass_ in self.passes)
 
     @property
+    def context_crf(self) -> int:
+        return self.constant_rate_factor
+
+    @property
     def keeps_source(self) -> bool:
         return self.strength == 1 and self.guide == "rgb"
 
