@@ -11,7 +11,7 @@ from longtake.plans import Plan
 from longtake.threads import Pool
 
 
-class _Abandoned(Exception):
+class _NotNeeded(Exception):
     """The work must end, because its result is not needed any more."""
 
 
@@ -49,4 +49,4 @@ class ContextCompression:
                 if self._is_stopped:
                     break
                 yield frame
-        raise _Abandoned
+        raise _NotNeeded
