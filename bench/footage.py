@@ -5,6 +5,7 @@ python -m bench.footage examples/city.mp4 35 59 83
 For each cut, the frames before it are the source, and the 24 frames after it are held back. Of the new frames in the
 file it prints: the sharpness of the least and of the most sharp one, the change at the joint, and the motion, each
 relative to the source; and their PSNR to the frames that were held back, beside the PSNR of repeating the last frame.
+With `--new N`, N frames are held back. Each 24 new frames have a line, whose joint is the change at their start.
 """
 
 import argparse
@@ -23,7 +24,8 @@ from longtake.media.encode import Encoder
 from longtake.media.formats import output_format
 
 SOURCE, NEW, NEAR = 33, 24, 8
-"""The number of frames of the source, of new frames, and of frames on each side of the joint that are compared."""
+"""The number of frames of the source, of new frames in a line, and of frames on each side of the joint that are
+compared."""
 
 Frames = NDArray[np.uint8]
 
@@ -35,11 +37,11 @@ def decode(path: Path) -> tuple[Frames, Any]:
         return np.stack(frames), file.streams.video[0].average_rate
 
 
-def figures(source: Frames, after: Frames, truth: Frames) -> str:
-    """Returns the figures of the frames `after` that follow the source, as text."""
+def figures(source: Frames, before: Frames, after: Frames, truth: Frames) -> str:
+    """Returns the figures of the frames `after`, which follow the frames `before`, as text."""
     near = source[-NEAR - 1 :]
     sharp = [joint_figures(near, np.stack([frame, frame])).sharpness_ratio for frame in after]
-    joint = joint_figures(near, after[: NEAR + 1])
+    joint = joint_figures(before[-NEAR - 1 :], after[: NEAR + 1])
     motion = joint_figures(near, after).motion_ratio
     loss = psnr(after, truth) - psnr(np.repeat(source[-1:], len(truth), axis=0), truth)
     gain = "" if np.isinf(loss) else f"PSNR {psnr(after, truth):5.2f} ({loss:+.2f} over freezing)"
@@ -55,8 +57,11 @@ def psnr(frames: Frames, truth: Frames) -> float:
         return float(np.mean(10 * np.log10(255**2 / errors)))
 
 
-def measure(clip: Frames, rate: Any, cut: int, options: dict[str, Any], folder: Path) -> tuple[str, str]:
-    """Returns the figures of the new frames after frame `cut` of a clip, and those of the frames held back."""
+def measure(
+    clip: Frames, rate: Any, cut: int, new: int, options: dict[str, Any], folder: Path
+) -> list[tuple[str, str]]:
+    """Returns for each 24 of the `new` frames after frame `cut` of a clip their figures, and those of the frames held
+    back."""
     height, width = (side // 2 * 2 for side in clip.shape[1:3])
     source = folder / "source.mp4"
     with Encoder(
@@ -64,13 +69,20 @@ def measure(clip: Frames, rate: Any, cut: int, options: dict[str, Any], folder: 
     ) as video:
         video.write(clip[max(0, cut - SOURCE) : cut, :height, :width])
     longtake.extend(
-        str(source), folder / "longer.mp4", prompt="footage", seed=1, new_frames=NEW, overwrite=True, **options
+        str(source), folder / "longer.mp4", prompt="footage", seed=1, new_frames=new, overwrite=True, **options
     )
     frames, _ = decode(folder / "longer.mp4")
-    own, new = frames[:-NEW], frames[-NEW:]
+    own, made = frames[:-new], frames[-new:]
     size = (frames.shape[2], frames.shape[1])
-    held_back = np.stack([np.asarray(ImageOps.fit(Image.fromarray(f), size)) for f in clip[cut : cut + NEW]])
-    return figures(own, new, held_back), figures(own, held_back, held_back)
+    held_back = np.stack([np.asarray(ImageOps.fit(Image.fromarray(f), size)) for f in clip[cut : cut + new]])
+    lines = []
+    for start in range(0, new, NEW):
+        at, stop = slice(start, start + NEW), len(own) + start
+        new_line, true_line = (
+            figures(own, np.concatenate([own, shown])[:stop], shown[at], held_back[at]) for shown in (made, held_back)
+        )
+        lines.append((new_line, true_line))
+    return lines
 
 
 def main() -> None:
@@ -78,12 +90,15 @@ def main() -> None:
     parser.add_argument("clip", type=Path)
     parser.add_argument("cut", type=int, nargs="+", help="the number of the first frame that is held back")
     parser.add_argument("--resolution", default="480p")
+    parser.add_argument("--new", type=int, default=NEW, help="the number of new frames")
     given = parser.parse_args()
     clip, rate = decode(given.clip)
     with tempfile.TemporaryDirectory() as folder:
         for cut in given.cut:
-            new, truth = measure(clip, rate, cut, {"resolution": given.resolution}, Path(folder))
-            print(f"{given.clip.name} {cut}  new frames  {new}", f"{'':>8}held back   {truth}", sep="\n", flush=True)
+            for new, truth in measure(clip, rate, cut, given.new, {"resolution": given.resolution}, Path(folder)):
+                print(
+                    f"{given.clip.name} {cut}  new frames  {new}", f"{'':>8}held back   {truth}", sep="\n", flush=True
+                )
 
 
 if __name__ == "__main__":
