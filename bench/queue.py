@@ -19,6 +19,8 @@ DBOS_PROGRAM = Path(__file__).with_name("queue_dbos.py")
 REQUESTS = 300
 WORK_S = 0.03
 IDLE_S = 4.0
+LONGEST_S = 60.0
+"""The longest time that all requests may take. It is several times what they need."""
 
 WORKER = """
 import json, pathlib, sys, time
@@ -38,7 +40,7 @@ for line in sys.stdin:
         finished_at = time.perf_counter()
         send("done", path=str(folder / "result.mp4"), content_type="video/mp4",
              response={"video": {"file_name": "result.mp4"}}, billable_units="1", price_usd="0.02",
-             returns_data_uri=False)
+             returns_data_uri=False, model="sleep")
 """
 """The program of a worker process. For each request it sleeps for the seconds in its second argument, and appends the
 seconds since the previous request to the file in its first argument."""
@@ -58,8 +60,13 @@ def main(python: str = sys.executable) -> None:
         subprocess.run([python, "-P", str(DBOS_PROGRAM), poll_s, str(REQUESTS), str(WORK_S), str(IDLE_S)], check=True)
 
 
-def here() -> None:
-    """Prints the figures of this queue; it runs in a process of its own."""
+def here(count: int = REQUESTS, idle_s: float = IDLE_S) -> None:
+    """Prints the figures of this queue. It runs in a process of its own.
+
+    count: the number of requests.
+    idle_s: the seconds for which it is idle before them.
+    Raises TimeoutError if the requests take longer than `LONGEST_S`.
+    """
     begun = time.perf_counter()
     from longtake.database.migrate import open_database
     from longtake.queue import engine as queue
@@ -84,10 +91,10 @@ def here() -> None:
         print(f"  import {imported - begun:.2f} s, start {ready - imported:.2f} s, {resident_mb():.0f} MB")
         time.sleep(1)
         used = time.process_time()
-        time.sleep(IDLE_S)
-        print(f"  idle CPU {(time.process_time() - used) / IDLE_S:.1%}")
+        time.sleep(idle_s)
+        print(f"  idle CPU {(time.process_time() - used) / idle_s:.1%}")
         timings = []
-        for _ in range(REQUESTS):
+        for _ in range(count):
             one = requests.Submission(
                 "fal-ai/x", "default", "local", b'{"prompt":"%s"}' % (b"x" * 500), "http://h/queue"
             )
@@ -96,7 +103,10 @@ def here() -> None:
             slots.wake("default")
             timings.append(time.perf_counter() - started)
         print(f"  {submits(timings)}")
-        while queue.waiting(engine, "default"):
+        deadline = time.monotonic() + LONGEST_S
+        while left := queue.waiting(engine, "default"):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{len(left)} of {count} requests are not finished after {LONGEST_S:.0f} s")
             time.sleep(0.2)
         slots.drain(10)
         watch.stop()
