@@ -1,4 +1,4 @@
-"""Writes a video of two pictures side by side: a longer video, and the source with its true continuation.
+"""Writes a longer video with its sound beside the source with its true continuation.
 
 python examples/beside.py LONGER AFTER OUT
 
@@ -50,13 +50,18 @@ def main(longer: str, after: str, out: str) -> None:
     made, rate = frames(longer)
     held_back, _ = frames(after)
     pictures = list(pairs(made, held_back))
-    with av.open(out, "w") as file:
+    with av.open(longer) as heard, av.open(out, "w") as file:
         stream = file.add_stream("libx264", rate=rate, options={"crf": "18"})
         stream.width, stream.height = pictures[0].size
         stream.pix_fmt = "yuv420p"
+        copies = {sound.index: file.add_stream_from_template(sound) for sound in heard.streams.audio}
         for picture in pictures:
             file.mux(stream.encode(av.VideoFrame.from_image(picture)))
         file.mux(stream.encode(None))
+        for packet in heard.demux(*heard.streams.audio) if copies else ():
+            if packet.dts is not None:
+                packet.stream = copies[packet.stream_index]
+                file.mux(packet)
 
 
 if __name__ == "__main__":

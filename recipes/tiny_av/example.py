@@ -1,4 +1,4 @@
-"""Makes the clip that `make demo` extends: a scene of the toy world with its sound.
+"""Makes the toy clip that `make demo` extends, and a small version of it for tests: a scene with its sound.
 
 python -m recipes.tiny_av.example
 """
@@ -7,9 +7,9 @@ from fractions import Fraction
 from pathlib import Path
 
 from longtake.media.encode import Encoder
-from longtake.media.formats import SOUND_RATE, output_format
+from longtake.media.formats import SOUND_RATE, Quality, output_format
 from recipes.tiny.render import render
-from recipes.tiny.world import prompt, sample
+from recipes.tiny.world import Scene, prompt, sample
 from recipes.tiny_av.sound import sound
 
 FOLDER = Path(__file__).parents[2] / "examples"
@@ -17,20 +17,28 @@ SEED = 970_000_504
 SHOWN, WHOLE = 33, 57
 """The number of frames of the clip, and the number of frames during which the object is in the picture."""
 SIZE = (112, 64)
+CLIPS: dict[str, tuple[int, Quality]] = {"toy": (4, "high"), "clip": (1, "maximum")}
+"""Name of a clip -> drawn pixels per world pixel, and the quality of its file."""
 RATE = Fraction(24)
 
 
-def main() -> None:
-    """Writes examples/clip.mp4, the frames that follow it (examples/clip_after.mp4), and its prompt."""
-    scene = sample(SEED, "straight", SIZE, WHOLE)
-    frames = ((render([scene])[0].permute(1, 2, 3, 0) + 1) * 127.5).round().byte().numpy()
-    FOLDER.mkdir(exist_ok=True)
-    form = output_format("X264 (.mp4)", "maximum", "small")
-    with Encoder(FOLDER / "clip.mp4", form, *SIZE, RATE) as video:
+def write(scene: Scene, name: str, scale: int, quality: Quality) -> None:
+    """Writes a clip of a scene, NAME.mp4, and the frames that follow it, NAME_after.mp4."""
+    frames = ((render([scene], scale)[0].permute(1, 2, 3, 0) + 1) * 127.5).round().byte().numpy()
+    form, (width, height) = output_format("X264 (.mp4)", quality, "small"), (side * scale for side in SIZE)
+    with Encoder(FOLDER / f"{name}.mp4", form, width, height, RATE) as video:
         video.write_sound(sound(scene, SHOWN, RATE, SOUND_RATE).numpy())
         video.write(frames[:SHOWN])
-    with Encoder(FOLDER / "clip_after.mp4", form, *SIZE, RATE, sound_rate=None) as video:
+    with Encoder(FOLDER / f"{name}_after.mp4", form, width, height, RATE, sound_rate=None) as video:
         video.write(frames[SHOWN:])
+
+
+def main() -> None:
+    """Writes the clips and their prompt into the folder `examples`."""
+    scene = sample(SEED, "straight", SIZE, WHOLE)
+    FOLDER.mkdir(exist_ok=True)
+    for name, (scale, quality) in CLIPS.items():
+        write(scene, name, scale, quality)
     (FOLDER / "prompt.txt").write_text(prompt(scene) + "\n")
 
 

@@ -263,9 +263,8 @@ class Runner:
             ):
                 joiner = Joiner(plan, job.source, sound, writer, carries, progress, background, ahead_bytes, balance)
                 frames = joiner.start(compression.add)
-                shown = frames[: plan.context_frames]
                 image = end_image(job.end_image, plan)
-                context = Context(shown, context_sound(sound, plan), image, compression.frames)
+                context = Context(joiner.seen(frames), context_sound(sound, plan), image, compression.frames)
                 prompt, notes = self._generate(run, resume, opened, joiner, frames, context)
                 run.turn.end()
                 joiner.finish()

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from torch import Tensor
 from longtake.endpoints import ltx23
 from longtake.families.family import GeneratedClip
 from longtake.output.background import Background
-from longtake.output.joining import COLOUR_FADE_FRAMES, Joiner, corrected_frames, correction
+from longtake.output.joining import COLOUR_FADE_FRAMES, NEAR_FRAMES, Joiner, corrected_frames, correction
 from longtake.video import Progress, Span, VideoInfo, ignore_progress
 from tests.endpoints.planning import plan_of
 
@@ -102,6 +102,20 @@ def test_source_and_new_frames_are_written_in_playing_order(direction: str) -> N
     written = [report for report in reports if report.stage == "writing"]
     assert [report.step for report in written][:3] == [8, 10, 18], "the first chunk has 10 frames, a piece at most 8"
     assert (written[-1].step, {report.steps for report in written}) == (chosen.new_frames, {chosen.new_frames})
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_detail_is_carried_from_more_frames_than_the_model_sees(direction: str) -> None:
+    chosen, source, reports = plan(extend_direction=direction), Frames(), list[Progress]()
+    with Background() as background:
+        joiner = Joiner(chosen, cast(Any, source), None, cast(Any, source), True, reports.append, background)
+        near = joiner.start()
+        seen = joiner.seen(near)
+        joiner.finish()
+    numbers, count = list(range(SHOWN)), chosen.context_frames
+    backward = direction == "backward"
+    assert near[:, 0, 0, 0].tolist() == (numbers[:NEAR_FRAMES] if backward else numbers[-NEAR_FRAMES:])
+    assert seen[:, 0, 0, 0].tolist() == (numbers[:count] if backward else numbers[-count:])
 
 
 @dataclass

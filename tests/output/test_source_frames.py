@@ -7,8 +7,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from longtake.endpoints import ltxv098
-from longtake.output.source_frames import context_frames, shown_frames, source_sound
+from longtake.endpoints import ltx23, ltxv098
+from longtake.output.source_frames import context_frames, earlier_frames, shown_frames, source_sound
 from longtake.video import Progress, Span, VideoInfo, ignore_progress
 from tests.endpoints.planning import plan_of
 
@@ -56,6 +56,17 @@ def test_the_context_is_next_to_the_joint() -> None:
     assert context[:, 0, 0, 0].tolist() == list(range(SHOWN))[-chosen.context_frames :]
     assert context.shape[1:] == (chosen.height, chosen.width, 3)
     assert source.asked == ["rgb24"]
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("most", [0, 5, 10_000])
+def test_earlier_frames_are_those_beyond_the_context(direction: str, most: int) -> None:
+    shown = VideoInfo("mp4", "h264", 64, 64, Fraction(24), SHOWN)
+    chosen = plan_of(ltx23.ENDPOINT, {"num_frames": 41, "extend_direction": direction}, shown)
+    found = earlier_frames(cast(Any, Source()), chosen, most)[:, 0, 0, 0].tolist()
+    numbers, seen = list(range(SHOWN)), chosen.context_frames
+    beyond = numbers[seen:][:most] if direction == "backward" else numbers[:-seen][max(0, SHOWN - seen - most) :]
+    assert found == beyond
 
 
 def test_a_silent_source_has_no_sound() -> None:

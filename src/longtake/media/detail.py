@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longtake.media.grain import Grain
+from longtake.media.layers import Layers
 from longtake.media.optical_flow import (
     LEAST_CONTRAST,
     Field,
@@ -69,6 +70,8 @@ class Detail:
     grain: the small differences between the source's frames. None if the new frames show several of the source's
         frames: these bring their own grain.
     fidelity: how well the model draws the source, from 0 (badly) to 1 (without an error).
+    layers: the source's ground and the objects over it, if it is a drawn picture in which objects move steadily over a
+        still ground. Then the new frames are made of these alone.
     """
 
     frames: NDArray[np.uint8]
@@ -76,6 +79,7 @@ class Detail:
     motion: SourceMotion
     grain: Grain | None
     fidelity: float
+    layers: Layers | None
 
     @classmethod
     def of(cls, frames: NDArray[np.uint8], rendition: Pictures) -> "Detail":
@@ -88,7 +92,8 @@ class Detail:
         fidelity = _fidelity(frames[0].astype(np.float32) / 255, rendition)
         motion = SourceMotion.of(frames, max(0.0, 1 - fidelity / OWN_WORLD))
         grain = Grain.of(frames, motion.steady.way(1, 1)) if len(motion.swing) == 1 else None
-        return cls(frames[: max(motion.swing) + 1], rendition, motion, grain, fidelity)
+        layers = Layers.of(frames)
+        return cls(frames[: max(motion.swing) + 1], rendition, motion, grain, fidelity, layers)
 
 
 def carry_detail(new_frames: Pictures, detail: Detail, distances: Sequence[int]) -> Pictures:
@@ -98,6 +103,8 @@ def carry_detail(new_frames: Pictures, detail: Detail, distances: Sequence[int])
     distances: for each frame of `new_frames`, the number of new frames between the source and this frame: 0 for the
         frame next to the source.
     """
+    if detail.layers is not None:
+        return np.clip([detail.layers.drawn(distance + 1) for distance in distances], 0, 1)
     rendition = small_luma(detail.rendition)
     size = (new_frames.shape[2], new_frames.shape[1])
     carried = np.empty_like(new_frames)

@@ -21,7 +21,13 @@ from longtake.media.source import SourceReader
 from longtake.output.background import Background
 from longtake.output.later_writer import LaterWriter
 from longtake.output.soundtrack import append_sound, balanced, prepend_sound, source_track
-from longtake.output.source_frames import OnFrames, context_frames, ignore_frames, shown_frames
+from longtake.output.source_frames import (
+    OnFrames,
+    context_frames,
+    earlier_frames,
+    ignore_frames,
+    shown_frames,
+)
 from longtake.output.writer import ProgressRelay, VideoWriter
 from longtake.plans import Plan
 from longtake.safety import SafetyChecker, checked_frames
@@ -37,6 +43,12 @@ autoencoder's colour cast fades out. They last about a second, so the change is 
 PIECE_FRAMES = 8
 """The largest number of new frames that are corrected and written between two reports of the progress."""
 
+NEAR_FRAMES = 49
+"""Detail is carried on from at most this many source frames next to the new ones, or from those that the model sees."""
+
+NEAR_BYTES = 200_000_000
+"""The source frames that the model does not see may take this much memory, together with those that it sees."""
+
 Correction = Callable[[Tensor, Sequence[int]], Tensor]
 """A function that corrects frames of a generated clip: correct(frames, distances) -> corrected frames.
 
@@ -49,7 +61,7 @@ to the source: 0 for this frame itself, 1 for its neighbour, and so on.
 class Joiner:
     """Writes the source's frames and sound and the new ones to one file.
 
-    Call `start` first. It returns the source frames that the model continues. Then pass the new clips to `add`. At last
+    Call `start` first. It returns the source frames next to the new ones. Then pass the new clips to `add`. At last
     call `finish`, which does not use the device.
 
     `source_sound`: the sound of the source frames that the output shows, [2, n] at SOUND_RATE Hz; None if the source is
@@ -95,42 +107,52 @@ class Joiner:
         return LaterWriter(self.writer, self.background, self.ahead_bytes, self.on_progress)
 
     def start(self, on_frames: OnFrames = ignore_frames) -> RGBFrames:
-        """Returns the source frames that the model continues (the context), [T, H, W, 3] at the output's size.
-        `on_frames` is called with each chunk of them as soon as it is read.
+        """Returns the source frames next to the new ones, [T, H, W, 3] at the output's size, in playing order.
 
-        T is at least 1: if the plan has no context, the result is the one source frame next to the new frames. If the
-        source plays before the new frames, its sound is also written to the output file, and a thread begins to write
-        its frames. Otherwise `finish` writes both. Until `finish` returns, nothing else may use the source or the
+        T is at least 1, and at least the number of frames that the model sees (see `seen`). It is more if detail is
+        carried on. `on_frames` is called with each chunk of those that the model sees, as soon as it is read.
+
+        If the source plays before the new frames, its sound is also written to the output file, and a thread begins to
+        write its frames. Otherwise `finish` writes both. Until `finish` returns, nothing else may use the source or the
         writer of the output file.
         """
         # The sound of the source was read before, and the stage's progress does not go back.
         self.on_progress(Progress("context", 0 if self.source_sound is None else 1, 1))
         frames = context_frames(self.source, self.plan, on_frames)
+        if self.carries_detail:
+            most = min(NEAR_FRAMES, NEAR_BYTES // (3 * self.plan.width * self.plan.height))
+            more = earlier_frames(self.source, self.plan, most - len(frames))
+            frames = np.concatenate([frames, more] if self.plan.source_last else [more, frames])
         if not self.plan.source_last:
             self.writer.write_sound(self.track[:, : self.final_samples])
             self.background.start(self._write_source)
         return frames
 
-    def add(self, clips: Iterator[GeneratedClip], context: RGBFrames, checker: SafetyChecker | None = None) -> None:
+    def seen(self, near: RGBFrames) -> RGBFrames:
+        """Returns those of the frames that `start` returned that the model sees (the context)."""
+        count = self.plan.context_frames
+        return near[:count] if self.plan.source_last else near[len(near) - count :]
+
+    def add(self, clips: Iterator[GeneratedClip], near: RGBFrames, checker: SafetyChecker | None = None) -> None:
         """Writes the new clips, or holds their last frames back for `finish`.
 
-        `clips` are in playing order. `context` are the frames that `start` returned. `checker` checks the new frames
-        for unsafe content; None for no check. Raises ContentPolicyViolation if it flags one.
+        `clips` are in playing order. `near` are the frames that `start` returned. `checker` checks the new frames for
+        unsafe content; None for no check. Raises ContentPolicyViolation if it flags one.
         """
         if not self.plan.source_last:
-            self._add_after_source(clips, context[::-1], checker)
+            self._add_after_source(clips, near[::-1], checker)
             return
         new = list(clips)
         total = sum(clip.new_frames for clip in new)
         far_sides = itertools.accumulate(clip.new_frames for clip in new)
         sides = [balanced(clip, self.balance, self.plan, total - far) for clip, far in zip(new, far_sides, strict=True)]
         self.writer.write_sound(prepend_sound(self.track, sides, self.plan))
-        detail = self._detail(new[-1], context)
+        detail = self._detail(new[-1], near)
         distance = total
         for clip in new:
             written = total - distance
             distance -= clip.new_frames
-            frames = self._corrected(clip, correction(clip, context[0], detail, distance), checker)
+            frames = self._corrected(clip, correction(clip, near[0], detail, distance), checker)
             self._write_frames(self.writer.write, frames, written)
 
     def finish(self) -> None:

@@ -48,6 +48,21 @@ def context_frames(source: SourceReader, plan: Plan, on_frames: OnFrames = ignor
     return np.concatenate(chunks)
 
 
+def earlier_frames(source: SourceReader, plan: Plan, most: int) -> RGBFrames:
+    """Returns the source frames that follow the context on the side away from the new frames, [T, H, W, 3] at the
+    output's size, in playing order.
+
+    T is at most `most`. It is less, or 0, if the output shows fewer.
+    """
+    seen = max(plan.context_frames, 1)
+    count = min(most, plan.shown_frames - seen)
+    if count <= 0:
+        return np.zeros((0, plan.height, plan.width, 3), np.uint8)
+    both = seen + count
+    span = plan.context.head(both).tail(count) if plan.source_last else plan.context.tail(both).head(count)
+    return np.concatenate(list(source.frames(span, plan.size)))
+
+
 def shown_frames(source: SourceReader, plan: Plan, on_progress: OnProgress) -> Iterator[Planes]:
     """Yields the source frames that the output shows unchanged, in chunks, at the output's size and in its
     `frame_format`.

@@ -1,0 +1,272 @@
+"""Separates objects that move over a ground from this ground, in a drawn source such as those of the toy world.
+
+An object that moves on uncovers ground that the source's last frame hides. Earlier frames may show it. So a new frame
+is made of layers: the ground, and above it the objects, each of which keeps its shape and its velocity (Wang and
+Adelson 1994, "Representing moving images with layers"). The velocities are those with which the layers, moved back,
+show the source's earlier frames best.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from longtake.media.optical_flow import Pictures, length, pixel_places, rough_flow, sampled, small_luma
+
+Mask = NDArray[np.uint8]
+"""1 for each pixel that belongs to something, else 0, [h, w]."""
+
+Step = NDArray[np.float32]
+"""The displacement (x, y) of something in one step of the source, from a frame to the one before it, in pixels."""
+
+LAGS = (2, 6, 12, 24)
+"""The source's last frame is compared with those that are this many frames earlier. If the objects have not moved
+steadily for so long, the last lag is left out."""
+
+SEARCHED_HEIGHT = 64
+"""Velocities are searched in frames that are scaled down to at most this many rows."""
+
+SEARCH = (0.3, 0.12, 0.05, 0.02)
+"""The search changes a velocity by these lengths, in pixels per step, one after the other."""
+
+AROUND = tuple(way for way in itertools.product((-1, 0, 1), repeat=2) if any(way))
+"""The directions in which it changes the velocity."""
+
+LEAST_STEP = 0.1
+"""A pixel moves if it is displaced by more than this in one step, in pixels of such a frame."""
+
+SAME = 0.03
+"""Two colours (0..1) are the same if they differ by less than this."""
+
+DRAWN = 0.6 / 255
+"""The ground of a drawn picture does not change: its mean difference between two frames is less than this. That of
+footage is at least twice as much, by the noise of the camera."""
+
+MOST_CHANGED = 0.3
+"""At most this share of the picture may have changed within six frames. So the ground stands still."""
+
+LEAST_OBJECT = 1 / 500
+"""The smallest share of the frame that counts as an object."""
+
+MOST_LEFT = 0.08
+"""The layers must explain the source's own frames: of the squared difference between two of them, at most this share is
+left if the one is made from the layers of the other."""
+
+BOUNCE = 0.92
+"""An object bounces off an edge of the frame when its centre is this close to it, as a share of the radius of a circle
+of the object's area."""
+
+MARGIN = 1 / 80
+"""The colours of an object run over its edge by about this share of the frame's height, because videos have colours of
+half the resolution."""
+
+INPAINTED = 4
+"""Ground that no frame shows is continued from the ground around it, from pixels within this distance."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The layers of a source's frame next to the new frames.
+
+    nearest: that frame, [H, W, 3] in 0..1.
+    ground: the same without its objects, [H, W, 3] in 0..1.
+    alphas: for each object, how much of each pixel it covers, [n, H, W] in 0..1.
+    steps: for each object, its displacement in one step to the frame before, [n, 2] in pixels.
+    """
+
+    nearest: Pictures
+    ground: Pictures
+    alphas: NDArray[np.float32]
+    steps: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, frames: NDArray[np.uint8]) -> "Layers | None":
+        """Returns the layers, or None if they do not explain how the source moves.
+
+        frames: the source's frames [T, H, W, 3], the nearest one first.
+        """
+        pictures = [frame.astype(np.float32) / 255 for frame in frames]
+        for lags in (LAGS, LAGS[:-1]):
+            found = _separated(pictures[: 2 * lags[-1]], lags) if lags[-1] < len(frames) else None
+            if found is not None:
+                return found
+        return None
+
+    def drawn(self, steps: float) -> Pictures:
+        """Returns a frame [H, W, 3] in 0..1 that is `steps` frames after the nearest one, or before it if negative."""
+        places, picture = pixel_places(*self.ground.shape[:2]), self.ground
+        for alpha, step in zip(self.alphas, self.steps, strict=True):
+            way = step * np.float32(-steps)
+            there = places - (bounced(alpha, way) if steps > 0 else way)
+            share = cv2.remap(alpha, there, None, cv2.INTER_LINEAR, borderValue=0)[..., None]
+            picture = picture + share * (sampled(self.nearest, there) - picture)
+        return picture
+
+    def left(self, pictures: Sequence[Pictures], lags: Sequence[int]) -> float:
+        """Returns how much of the source's motion the layers do not explain, 0..1.
+
+        It is the squared error of earlier frames that are made from the layers, divided by that of the nearest frame in
+        their place.
+        """
+        errors = [np.square(self.drawn(-lag) - pictures[lag]).mean() for lag in lags[1:]]
+        changes = [np.square(self.nearest - pictures[lag]).mean() for lag in lags[1:]]
+        return float(max(error / max(change, 1e-9) for error, change in zip(errors, changes, strict=True)))
+
+
+def _separated(pictures: Sequence[Pictures], lags: Sequence[int]) -> Layers | None:
+    """Returns the layers of a source, or None if they do not explain how it moves.
+
+    pictures: the source's frames, [H, W, 3] each, the nearest one first.
+    lags: the numbers of the frames with which the nearest one is compared.
+    """
+    height, width = pictures[0].shape[:2]
+    shrunk = min(1.0, SEARCHED_HEIGHT / height)
+    size = (round(width * shrunk), round(height * shrunk))
+    small = [cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in pictures]
+    areas = _parts(_differs(small[0], small[lags[0]]))
+    if not areas or not 0 < _differs(small[0], small[lags[1]]).mean() <= MOST_CHANGED:
+        return None
+    same = _differs(pictures[0], pictures[lags[-1]]) == 0
+    if np.abs(pictures[0] - pictures[lags[-1]])[same].mean() > DRAWN:
+        return None
+    flow = rough_flow(small_luma(small[0]), small_luma(small[lags[0]])) / np.float32(lags[0])
+    moves = length(flow) > LEAST_STEP
+    steps = [np.median(flow[moves & (area > 0)], axis=0) for area in areas if (moves & (area > 0)).any()]
+    if len(steps) < len(areas):
+        return None
+    for number in range(len(areas)):
+        steps[number] = _searched(small, lags, areas, steps, number)
+    large = [cv2.resize(area, (width, height), interpolation=cv2.INTER_NEAREST) for area in areas]
+    layers = _layers(pictures, lags, large, [step * np.float32(height / size[1]) for step in steps])
+    return layers if layers.left(pictures, lags) < MOST_LEFT else None
+
+
+def bounced(alpha: NDArray[np.float32], way: Step) -> Step:
+    """Returns how far an object has moved, if it bounces off the frame's edges, as in the toy world.
+
+    alpha: how much of each pixel it covers where it starts, [H, W].
+    way: how far it would have moved without edges, (x, y) in pixels.
+    """
+    area = float(alpha.sum())
+    if not area:
+        return way
+    height, width = alpha.shape
+    centre = np.array([(alpha.sum(0) * np.arange(width)).sum(), (alpha.sum(1) * np.arange(height)).sum()]) / area
+    reach = BOUNCE * math.sqrt(area / math.pi)
+    low = np.minimum(0, reach - centre)
+    high = np.maximum(0, np.array([width - 1, height - 1]) - reach - centre)
+    room = np.maximum(high - low, 1e-3)
+    back: Step = (low + room - np.abs((way - low) % (2 * room) - room)).astype(np.float32)
+    return back
+
+
+def _searched(
+    pictures: Sequence[Pictures], lags: Sequence[int], areas: Sequence[Mask], steps: Sequence[Step], number: int
+) -> Step:
+    """Returns the step of an object with which the layers explain the source best.
+
+    pictures, lags: as in `_separated`.
+    areas, steps: for each object, an area that contains a part of it, and its step as far as it is known.
+    number: the number of the object.
+    """
+
+    def cost(step: Step) -> float:
+        tried = [*steps[:number], step, *steps[number + 1 :]]
+        return _layers(pictures, lags, areas, tried).left(pictures, lags)
+
+    best, least = steps[number], cost(steps[number])
+    for size in SEARCH:
+        tried = [(best + np.array(way) * size).astype(np.float32) for way in AROUND]
+        costs = [cost(step) for step in tried]
+        if min(costs) < least:
+            best, least = tried[int(np.argmin(costs))], min(costs)
+    return best
+
+
+def _layers(pictures: Sequence[Pictures], lags: Sequence[int], areas: Sequence[Mask], steps: Sequence[Step]) -> Layers:
+    """Returns the layers of a source whose objects have the given steps.
+
+    The parameters are those of `_searched`.
+    """
+    masks = np.stack([_object(pictures, lags, area, step) for area, step in zip(areas, steps, strict=True)])
+    ground = _ground(pictures, masks, steps)
+    visible = np.clip(np.abs(pictures[0] - ground).max(axis=-1) / np.float32(SAME) - 1, 0, 1)
+    alphas = np.stack([_grown(mask) * visible for mask in masks])
+    return Layers(pictures[0], ground, alphas.astype(np.float32), np.stack(steps))
+
+
+def _differs(one: Pictures, other: Pictures) -> Mask:
+    """Returns where two pictures have different colours."""
+    difference = cv2.GaussianBlur(np.abs(one - other).max(axis=-1), (0, 0), 1)
+    different: Mask = (difference > SAME).astype(np.uint8)
+    return different
+
+
+def _parts(mask: Mask) -> list[Mask]:
+    """Returns the connected parts of a mask, without holes and dents, and without parts that are too small."""
+    closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    outlines, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    parts = []
+    for outline in outlines:
+        part = cv2.fillConvexPoly(np.zeros_like(mask), cv2.convexHull(outline), 1)
+        if part.mean() >= LEAST_OBJECT:
+            parts.append(part)
+    return parts
+
+
+def _grown(mask: Mask) -> Mask:
+    """Returns a mask with all pixels within the distance MARGIN of it."""
+    margin = round(len(mask) * MARGIN) + 1
+    grown: Mask = cv2.dilate(mask, np.ones((2 * margin + 1,) * 2, np.uint8))
+    return grown
+
+
+def _object(pictures: Sequence[Pictures], lags: Sequence[int], area: Mask, step: Step) -> Mask:
+    """Returns the pixels of the nearest frame that show an object.
+
+    Their outline encloses the pixels that an earlier frame shows where the object was, and not in the same place.
+    Within the outline, pixels that no earlier frame shows there do not belong to the object.
+    """
+    places = pixel_places(*area.shape)
+    sure, unlike = np.zeros_like(area), np.ones_like(area)
+    for lag in lags:
+        unlike_object = _differs(pictures[0], sampled(pictures[lag], places + step * np.float32(lag)))
+        sure |= _differs(pictures[0], pictures[lag]) & (1 - unlike_object)
+        unlike &= unlike_object
+    whole = np.zeros_like(area)
+    for part in _parts(sure):
+        if (part & area).any():
+            whole |= part
+    return whole & (1 - unlike)
+
+
+def _ground(pictures: Sequence[Pictures], masks: NDArray[np.uint8], steps: Sequence[Step]) -> Pictures:
+    """Returns the nearest frame without its objects, [H, W, 3] in 0..1.
+
+    A pixel that an object covers is taken from the nearest earlier frame in which none covers it. Where all frames show
+    an object, the ground around is continued.
+
+    masks: the pixels of each object, [n, H, W].
+    steps: the step of each object.
+    """
+    places = pixel_places(*masks.shape[1:])
+    wide = [_grown(mask) for mask in masks]
+    unknown = np.max(wide, axis=0)
+    ground = pictures[0].copy()
+    for number in range(2, len(pictures), 2):
+        if not unknown.any():
+            return ground
+        hidden = np.zeros_like(unknown)
+        for mask, step in zip(wide, steps, strict=True):
+            hidden |= cv2.remap(mask, places - step * np.float32(number), None, cv2.INTER_NEAREST, borderValue=0)
+        shown = (unknown & (1 - hidden)) > 0
+        ground[shown] = pictures[number][shown]
+        unknown &= hidden
+    eight = (ground * 255).round().astype(np.uint8)
+    filled = cv2.inpaint(eight, unknown, INPAINTED, cv2.INPAINT_TELEA).astype(np.float32) / 255
+    result: Pictures = np.where(unknown[..., None] > 0, filled, ground)
+    return result

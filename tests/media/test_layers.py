@@ -1,0 +1,116 @@
+"""Layers: a drawn scene is separated into its ground and its objects, and goes on as the toy world does."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from longtake.media.layers import Layers, bounced
+from recipes.tiny.render import render
+from recipes.tiny.world import Kind, Scene, sample, track
+
+SOURCE, NEW = 33, 24
+
+
+def frames(scene: Scene) -> NDArray[np.uint8]:
+    """The frames of a scene, two drawn pixels per pixel of the toy world, [T, H, W, 3]."""
+    codes = (render([scene], 2)[0].permute(1, 2, 3, 0) + 1) * 127.5
+    return codes.round().byte().numpy()
+
+
+def scene(seed: int, kind: Kind) -> Scene:
+    return sample(900_000_500 + seed, kind, (112, 64), SOURCE + NEW)
+
+
+def separated(film: NDArray[np.uint8], source: int = SOURCE) -> Layers | None:
+    return Layers.of(np.ascontiguousarray(film[:source][::-1]))
+
+
+def psnr(made: NDArray[np.float32], true: NDArray[np.uint8]) -> float:
+    return float(-10 * np.log10(np.square(np.clip(made, 0, 1) - true / 255).mean()))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 4])
+def test_an_object_goes_on_with_its_shape_and_velocity(seed: int) -> None:
+    shown = scene(seed, "straight")
+    film = frames(shown)
+    layers = separated(film)
+    assert layers is not None
+    velocity = -2 * np.array(shown.things[0].velocity)
+    assert np.abs(layers.steps - velocity).sum(axis=1).min() < 0.06
+    last = film[SOURCE + NEW - 1]
+    frozen = psnr(film[SOURCE - 1].astype(np.float32) / 255, last)
+    assert psnr(layers.drawn(NEW), last) > frozen + 10
+
+
+def test_the_ground_behind_an_object_is_that_of_earlier_frames() -> None:
+    shown = scene(4, "straight")
+    layers = separated(frames(shown))
+    assert layers is not None
+    empty = frames(replace(shown, things=()))[0]
+    hidden = layers.alphas[0] > 0.5
+    assert np.abs(layers.ground - empty / 255)[hidden].mean() < 0.02
+
+
+def test_two_objects_move_independently() -> None:
+    film = frames(scene(2, "pair"))
+    layers = separated(film)
+    assert layers is not None
+    assert len(layers.steps) == 2
+    assert psnr(layers.drawn(NEW), film[-1]) > 30
+
+
+def test_an_object_bounces_off_the_edge() -> None:
+    shown = scene(3, "bounce")
+    film = frames(shown)
+    layers = separated(film)
+    assert layers is not None
+    turn = np.diff(np.sign(np.diff(track(shown)[0, SOURCE:, 0].numpy())))
+    assert turn.any(), "the clip shows a bounce"
+    assert psnr(layers.drawn(NEW), film[-1]) > 30
+
+
+@given(
+    way=st.tuples(st.floats(-500, 500), st.floats(-500, 500)),
+    left=st.integers(0, 30),
+    top=st.integers(0, 20),
+)
+def test_an_object_stays_in_the_frame(way: tuple[float, float], left: int, top: int) -> None:
+    alpha = np.zeros((40, 60), np.float32)
+    alpha[top : top + 12, left : left + 12] = 1
+    x, y = bounced(alpha, np.array(way, np.float32))
+    assert -left - 2 <= x <= 60 - 12 - left + 2
+    assert -top - 2 <= y <= 40 - 12 - top + 2
+
+
+def test_a_short_way_does_not_bounce() -> None:
+    alpha = np.zeros((40, 60), np.float32)
+    alpha[14:26, 24:36] = 1
+    way = np.array([7.5, -3], np.float32)
+    assert bounced(alpha, way) == pytest.approx(way, abs=1e-3)
+
+
+@pytest.mark.parametrize(("kind", "seed"), [("empty", 0), ("still", 0), ("zoom", 1), ("rotate", 1), ("pan", 0)])
+def test_what_the_layers_do_not_explain_is_not_separated(kind: Kind, seed: int) -> None:
+    assert separated(frames(scene(seed, kind))) is None
+
+
+def test_a_short_source_is_not_separated() -> None:
+    assert separated(frames(scene(0, "straight")), source=12) is None
+
+
+def test_footage_is_not_separated() -> None:
+    with av.open(str(Path(__file__).parents[2] / "examples" / "city.mp4")) as file:
+        film = np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)])
+    assert separated(film[:, ::4, ::4]) is None
+
+
+def test_a_noisy_ground_is_not_that_of_a_drawn_picture() -> None:
+    film = frames(scene(0, "straight")).astype(np.int16)
+    noisy = film + np.random.default_rng(0).integers(-2, 3, film.shape)
+    assert separated(np.clip(noisy, 0, 255).astype(np.uint8)) is None
