@@ -1,5 +1,6 @@
 """Layers: a drawn scene is separated into its ground and its objects, and goes on as the toy world does."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from longtake.media import layers as layers_module
 from longtake.media.layers import Layers, bounced
 from recipes.tiny.render import render
 from recipes.tiny.world import Kind, Scene, sample, track
@@ -114,3 +116,63 @@ def test_a_noisy_ground_is_not_that_of_a_drawn_picture() -> None:
     film = frames(scene(0, "straight")).astype(np.int16)
     noisy = film + np.random.default_rng(0).integers(-2, 3, film.shape)
     assert separated(np.clip(noisy, 0, 255).astype(np.uint8)) is None
+
+
+def blocks(
+    height: int, width: int, places: list[tuple[int, int]], side: tuple[int, int] = (10, 10)
+) -> NDArray[np.uint8]:
+    """The frames of a grey picture with a block of `side` (rows, columns) at each place (row, column), which moves one
+    pixel to the right in each frame, [T, H, W, 3]."""
+    film = np.full((SOURCE, height, width, 3), 90, np.uint8)
+    for number, frame in enumerate(film):
+        for row, column in places:
+            frame[row : row + side[0], column + number : column + number + side[1]] = 230
+    return film
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "size", [(2, 64), (64, 2), (11, 90), (37, 61), (1200, 3), (4, 2000)], ids=lambda size: f"{size[1]}x{size[0]}"
+)
+def test_frames_of_any_size_are_separated_or_not(size: tuple[int, int]) -> None:
+    height, width = size
+    film = blocks(height, width, [(height // 3, width // 4)], (max(1, height // 3), max(1, width // 6)))
+    for shown in (film, film.swapaxes(1, 2)):
+        layers = separated(np.ascontiguousarray(shown))
+        assert layers is None or np.isfinite(layers.drawn(NEW)).all()
+
+
+def test_a_long_thin_frame_is_searched_in_a_small_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    monkeypatch.setattr(
+        layers_module, "_searched", lambda small, lags, areas, steps: sizes.append(small[0].shape) or steps
+    )
+    separated(blocks(64, 1024, [(20, 100)], (30, 100)))
+    assert set(sizes) == {(16, 256, 3)}
+
+
+def test_many_objects_are_not_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched = []
+    monkeypatch.setattr(layers_module, "_searched", lambda small, lags, areas, steps: searched.append(areas) or steps)
+    places = [(10 + 30 * (number % 2), 10 + 60 * (number // 2)) for number in range(8)]
+    separated(blocks(64, 256, places[:6]))
+    assert len(searched[0]) == 6
+    assert separated(blocks(64, 256, places)) is None
+    assert len(searched) == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_source_with_a_cut_is_not_separated() -> None:
+    film = blocks(64, 112, [(20, 20)])
+    film[: SOURCE - 9] = 255 - film[: SOURCE - 9]
+    assert separated(film) is None
+
+
+def test_frames_that_are_not_compared_are_not_converted() -> None:
+    film = frames(scene(1, "pan"))
+    tracemalloc.start()
+    try:
+        assert Layers.of(film) is None
+        assert tracemalloc.get_traced_memory()[1] < 2 * film.nbytes
+    finally:
+        tracemalloc.stop()

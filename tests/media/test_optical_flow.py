@@ -25,3 +25,10 @@ def test_a_pixel_is_followed_to_where_each_step_has_brought_it() -> None:
 
 def test_large_pictures_are_measured_small() -> None:
     assert small_luma(np.ones((480, 640, 3), np.float32)).shape == (FLOW_HEIGHT, 320)
+
+
+@pytest.mark.parametrize("size", [(2, 64), (64, 2), (3, 3), (11, 12)])
+def test_the_flow_of_a_narrow_picture_has_its_size(size: tuple[int, int]) -> None:
+    luma = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+    assert np.abs(rough_flow(luma, luma)).max() < 0.5
+    assert rough_flow(luma, luma).shape == (*size, 2)

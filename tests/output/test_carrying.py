@@ -38,15 +38,16 @@ def test_detail_is_carried_where_the_setting_says(
 
 
 @pytest.mark.parametrize(
-    ("context_frames", "balance", "notes"),
+    ("shown_frames", "balance", "notes"),
     [
         (1, None, (ONE_FRAME_NOTE,)),
         (2, None, (DETAIL_NOTE,)),
         (2, Balance(0.3, 0.0), (DETAIL_NOTE, BALANCE_NOTE)),
     ],
 )
-def test_notes_say_what_is_carried(context_frames: int, balance: Balance | None, notes: tuple[str, ...]) -> None:
-    plan: Any = SimpleNamespace(context_frames=context_frames)
+def test_notes_say_what_is_carried(shown_frames: int, balance: Balance | None, notes: tuple[str, ...]) -> None:
+    # Motion is measured in all source frames next to the new ones, also if the model sees one of them.
+    plan: Any = SimpleNamespace(context_frames=1, shown_frames=shown_frames)
     assert carrying_notes(plan, balance) == notes
 
 

@@ -10,6 +10,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +21,9 @@ from longtake.media.optical_flow import Pictures, length, pixel_places, rough_fl
 Mask = NDArray[np.uint8]
 """1 for each pixel that belongs to something, else 0, [h, w]."""
 
+Frames = Sequence[NDArray[Any]]
+"""A source's frames, [H, W, 3] each, the nearest one first: in 0..1, or integers of 8 bits, which take less memory."""
+
 Step = NDArray[np.float32]
 """The displacement (x, y) of something in one step of the source, from a frame to the one before it, in pixels."""
 
@@ -27,8 +31,8 @@ LAGS = (2, 6, 12, 24)
 """The source's last frame is compared with those that are this many frames earlier. If the objects have not moved
 steadily for so long, the last lag is left out."""
 
-SEARCHED_HEIGHT = 64
-"""Velocities are searched in frames that are scaled down to at most this many rows."""
+SEARCHED_SIZE = (256, 64)
+"""Velocities are searched in frames that are scaled down to at most this many columns and rows."""
 
 SEARCH = (0.3, 0.12, 0.05, 0.02)
 """The search changes a velocity by these lengths, in pixels per step, one after the other."""
@@ -51,6 +55,9 @@ MOST_CHANGED = 0.3
 
 LEAST_OBJECT = 1 / 500
 """The smallest share of the frame that counts as an object."""
+
+MOST_OBJECTS = 6
+"""More objects are not searched, because that would take too long."""
 
 MOST_LEFT = 0.08
 """The layers must explain the source's own frames: of the squared difference between two of them, at most this share is
@@ -89,9 +96,8 @@ class Layers:
 
         frames: the source's frames [T, H, W, 3], the nearest one first.
         """
-        pictures = [frame.astype(np.float32) / 255 for frame in frames]
         for lags in (LAGS, LAGS[:-1]):
-            found = _separated(pictures[: 2 * lags[-1]], lags) if lags[-1] < len(frames) else None
+            found = _separated(frames[: 2 * lags[-1]], lags) if lags[-1] < len(frames) else None
             if found is not None:
                 return found
         return None
@@ -106,43 +112,56 @@ class Layers:
             picture = picture + share * (sampled(self.nearest, there) - picture)
         return picture
 
-    def left(self, pictures: Sequence[Pictures], lags: Sequence[int]) -> float:
+    def left(self, frames: Frames, lags: Sequence[int]) -> float:
         """Returns how much of the source's motion the layers do not explain, 0..1.
 
         It is the squared error of earlier frames that are made from the layers, divided by that of the nearest frame in
         their place.
         """
-        errors = [np.square(self.drawn(-lag) - pictures[lag]).mean() for lag in lags[1:]]
-        changes = [np.square(self.nearest - pictures[lag]).mean() for lag in lags[1:]]
-        return float(max(error / max(change, 1e-9) for error, change in zip(errors, changes, strict=True)))
+        shares = []
+        for lag in lags[1:]:
+            shown = _picture(frames[lag])
+            change = float(np.square(self.nearest - shown).mean())
+            shares.append(float(np.square(self.drawn(-lag) - shown).mean()) / max(change, 1e-9))
+        return max(shares)
 
 
-def _separated(pictures: Sequence[Pictures], lags: Sequence[int]) -> Layers | None:
+def _separated(frames: Frames, lags: Sequence[int]) -> Layers | None:
     """Returns the layers of a source, or None if they do not explain how it moves.
 
-    pictures: the source's frames, [H, W, 3] each, the nearest one first.
+    frames: the source's frames.
     lags: the numbers of the frames with which the nearest one is compared.
     """
-    height, width = pictures[0].shape[:2]
-    shrunk = min(1.0, SEARCHED_HEIGHT / height)
-    size = (round(width * shrunk), round(height * shrunk))
-    small = [cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in pictures]
-    areas = _parts(_differs(small[0], small[lags[0]]))
-    if not areas or not 0 < _differs(small[0], small[lags[1]]).mean() <= MOST_CHANGED:
+    nearest, farthest = _picture(frames[0]), _picture(frames[lags[-1]])
+    height, width = nearest.shape[:2]
+    shrunk = min(1.0, SEARCHED_SIZE[0] / width, SEARCHED_SIZE[1] / height)
+    size = (max(1, round(width * shrunk)), max(1, round(height * shrunk)))
+
+    def scaled_down(number: int) -> Pictures:
+        small: Pictures = cv2.resize(_picture(frames[number]), size, interpolation=cv2.INTER_AREA)
+        return small
+
+    compared = {number: scaled_down(number) for number in (0, *lags[:2])}
+    areas = _parts(_differs(compared[0], compared[lags[0]]))
+    changed = _differs(compared[0], compared[lags[1]]).mean()
+    if not 0 < len(areas) <= MOST_OBJECTS or not 0 < changed <= MOST_CHANGED:
         return None
-    same = _differs(pictures[0], pictures[lags[-1]]) == 0
-    if np.abs(pictures[0] - pictures[lags[-1]])[same].mean() > DRAWN:
+    same = _differs(nearest, farthest) == 0
+    if not same.any() or np.abs(nearest - farthest)[same].mean() > DRAWN:
         return None
-    flow = rough_flow(small_luma(small[0]), small_luma(small[lags[0]])) / np.float32(lags[0])
+    flow = rough_flow(small_luma(compared[0]), small_luma(compared[lags[0]])) / np.float32(lags[0])
     moves = length(flow) > LEAST_STEP
     steps = [np.median(flow[moves & (area > 0)], axis=0) for area in areas if (moves & (area > 0)).any()]
     if len(steps) < len(areas):
         return None
-    for number in range(len(areas)):
-        steps[number] = _searched(small, lags, areas, steps, number)
+    small = [scaled_down(number) for number in range(len(frames))]
+    steps = _searched(small, lags, areas, steps)
+    scale = np.array([width / size[0], height / size[1]], np.float32)
+    steps = [step * scale for step in steps]
     large = [cv2.resize(area, (width, height), interpolation=cv2.INTER_NEAREST) for area in areas]
-    layers = _layers(pictures, lags, large, [step * np.float32(height / size[1]) for step in steps])
-    return layers if layers.left(pictures, lags) < MOST_LEFT else None
+    masks = [_object(frames, lags, area, step) for area, step in zip(large, steps, strict=True)]
+    layers = _layers(frames, masks, steps)
+    return layers if layers.left(frames, lags) < MOST_LEFT else None
 
 
 def bounced(alpha: NDArray[np.float32], way: Step) -> Step:
@@ -165,38 +184,52 @@ def bounced(alpha: NDArray[np.float32], way: Step) -> Step:
 
 
 def _searched(
-    pictures: Sequence[Pictures], lags: Sequence[int], areas: Sequence[Mask], steps: Sequence[Step], number: int
-) -> Step:
-    """Returns the step of an object with which the layers explain the source best.
+    pictures: Sequence[Pictures], lags: Sequence[int], areas: Sequence[Mask], steps: Sequence[Step]
+) -> list[Step]:
+    """Returns the steps of the objects with which the layers explain the source best.
 
-    pictures, lags: as in `_separated`.
+    pictures, lags: as in `_separated`; scaled down.
     areas, steps: for each object, an area that contains a part of it, and its step as far as it is known.
-    number: the number of the object.
     """
+    steps = list(steps)
+    masks = [_object(pictures, lags, area, step) for area, step in zip(areas, steps, strict=True)]
 
-    def cost(step: Step) -> float:
-        tried = [*steps[:number], step, *steps[number + 1 :]]
-        return _layers(pictures, lags, areas, tried).left(pictures, lags)
+    def tried(number: int, step: Step) -> tuple[float, Step, Mask]:
+        """Returns what is left (see `Layers.left`) if an object has this step, the step, and the object's mask."""
+        mask = _object(pictures, lags, areas[number], step)
+        layers = _layers(
+            pictures,
+            [*masks[:number], mask, *masks[number + 1 :]],
+            [*steps[:number], step, *steps[number + 1 :]],
+        )
+        return layers.left(pictures, lags), step, mask
 
-    best, least = steps[number], cost(steps[number])
-    for size in SEARCH:
-        tried = [(best + np.array(way) * size).astype(np.float32) for way in AROUND]
-        costs = [cost(step) for step in tried]
-        if min(costs) < least:
-            best, least = tried[int(np.argmin(costs))], min(costs)
-    return best
+    for number, start in enumerate(steps):
+        best = tried(number, start)
+        for size in SEARCH:
+            around = [(best[1] + np.array(way) * size).astype(np.float32) for way in AROUND]
+            best = min(best, *(tried(number, step) for step in around), key=lambda each: each[0])
+        _, steps[number], masks[number] = best
+    return steps
 
 
-def _layers(pictures: Sequence[Pictures], lags: Sequence[int], areas: Sequence[Mask], steps: Sequence[Step]) -> Layers:
-    """Returns the layers of a source whose objects have the given steps.
+def _layers(frames: Frames, masks: Sequence[Mask], steps: Sequence[Step]) -> Layers:
+    """Returns the layers of a source.
 
-    The parameters are those of `_searched`.
+    frames: the source's frames.
+    masks: for each object, its pixels in the nearest frame.
+    steps: the step of each object.
     """
-    masks = np.stack([_object(pictures, lags, area, step) for area, step in zip(areas, steps, strict=True)])
-    ground = _ground(pictures, masks, steps)
-    visible = np.clip(np.abs(pictures[0] - ground).max(axis=-1) / np.float32(SAME) - 1, 0, 1)
+    nearest, ground = _picture(frames[0]), _ground(frames, masks, steps)
+    visible = np.clip(np.abs(nearest - ground).max(axis=-1) / np.float32(SAME) - 1, 0, 1)
     alphas = np.stack([_grown(mask) * visible for mask in masks])
-    return Layers(pictures[0], ground, alphas.astype(np.float32), np.stack(steps))
+    return Layers(nearest, ground, alphas.astype(np.float32), np.stack(steps))
+
+
+def _picture(frame: NDArray[Any]) -> Pictures:
+    """Returns a frame [H, W, 3] in 0..1."""
+    picture: Pictures = np.divide(frame, np.float32(255), dtype=np.float32) if frame.dtype == np.uint8 else frame
+    return picture
 
 
 def _differs(one: Pictures, other: Pictures) -> Mask:
@@ -225,17 +258,18 @@ def _grown(mask: Mask) -> Mask:
     return grown
 
 
-def _object(pictures: Sequence[Pictures], lags: Sequence[int], area: Mask, step: Step) -> Mask:
+def _object(frames: Frames, lags: Sequence[int], area: Mask, step: Step) -> Mask:
     """Returns the pixels of the nearest frame that show an object.
 
     Their outline encloses the pixels that an earlier frame shows where the object was, and not in the same place.
     Within the outline, pixels that no earlier frame shows there do not belong to the object.
     """
-    places = pixel_places(*area.shape)
+    nearest, places = _picture(frames[0]), pixel_places(*area.shape)
     sure, unlike = np.zeros_like(area), np.ones_like(area)
     for lag in lags:
-        unlike_object = _differs(pictures[0], sampled(pictures[lag], places + step * np.float32(lag)))
-        sure |= _differs(pictures[0], pictures[lag]) & (1 - unlike_object)
+        shown = _picture(frames[lag])
+        unlike_object = _differs(nearest, sampled(shown, places + step * np.float32(lag)))
+        sure |= _differs(nearest, shown) & (1 - unlike_object)
         unlike &= unlike_object
     whole = np.zeros_like(area)
     for part in _parts(sure):
@@ -244,27 +278,26 @@ def _object(pictures: Sequence[Pictures], lags: Sequence[int], area: Mask, step:
     return whole & (1 - unlike)
 
 
-def _ground(pictures: Sequence[Pictures], masks: NDArray[np.uint8], steps: Sequence[Step]) -> Pictures:
+def _ground(frames: Frames, masks: Sequence[Mask], steps: Sequence[Step]) -> Pictures:
     """Returns the nearest frame without its objects, [H, W, 3] in 0..1.
 
     A pixel that an object covers is taken from the nearest earlier frame in which none covers it. Where all frames show
     an object, the ground around is continued.
 
-    masks: the pixels of each object, [n, H, W].
-    steps: the step of each object.
+    The parameters are those of `_layers`.
     """
-    places = pixel_places(*masks.shape[1:])
+    places = pixel_places(*masks[0].shape)
     wide = [_grown(mask) for mask in masks]
     unknown = np.max(wide, axis=0)
-    ground = pictures[0].copy()
-    for number in range(2, len(pictures), 2):
+    ground = _picture(frames[0]).copy()
+    for number in range(2, len(frames), 2):
         if not unknown.any():
             return ground
         hidden = np.zeros_like(unknown)
         for mask, step in zip(wide, steps, strict=True):
             hidden |= cv2.remap(mask, places - step * np.float32(number), None, cv2.INTER_NEAREST, borderValue=0)
         shown = (unknown & (1 - hidden)) > 0
-        ground[shown] = pictures[number][shown]
+        ground[shown] = _picture(frames[number][shown])
         unknown &= hidden
     eight = (ground * 255).round().astype(np.uint8)
     filled = cv2.inpaint(eight, unknown, INPAINTED, cv2.INPAINT_TELEA).astype(np.float32) / 255

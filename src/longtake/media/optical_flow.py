@@ -19,6 +19,9 @@ and w columns: [h, w, 2]."""
 FLOW_HEIGHT = 240
 """Frames with more rows than this are scaled down to this many rows before optical flow is computed."""
 
+LEAST_SIDE = 12
+"""Frames with fewer rows or columns are padded before optical flow is computed, because OpenCV refuses them."""
+
 SMOOTHING = 1 / 20
 """Standard deviation of the Gaussian that smooths the optical flow, as a share of the frame's height. Without smoothing
 the moved picture would look torn."""
@@ -34,6 +37,11 @@ def rough_flow(to: Luma, back: Luma) -> Field:
 
     It is found by dense inverse search (Kroeger 2016) and not smoothed.
     """
+    height, width = to.shape
+    if min(height, width) < LEAST_SIDE:
+        sides = (0, max(0, LEAST_SIDE - height), 0, max(0, LEAST_SIDE - width))
+        padded = (cv2.copyMakeBorder(luma, *sides, cv2.BORDER_REPLICATE) for luma in (to, back))
+        return rough_flow(*padded)[:height, :width]
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     if len(to) <= FLOW_HEIGHT // 2:
         search.setFinestScale(0)  # otherwise pictures are halved, which leaves too little of small ones

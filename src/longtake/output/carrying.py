@@ -13,8 +13,9 @@ DETAIL_NOTE = (
 )
 
 ONE_FRAME_NOTE = (
-    "A small model cannot draw footage, so the source's fine detail is carried into the new frames. It sees one frame, "
-    "which shows no motion: it guesses how things move, and the picture decays. A source of more frames goes on better."
+    "A small model cannot draw footage, so the source's fine detail is carried into the new frames. The source has one "
+    "frame, which shows no motion: the model guesses how things move, and the picture decays. A source of more frames "
+    "goes on better."
 )
 
 BALANCE_NOTE = "A small model makes sound that is equally loud on both sides; it is given the source's stereo balance."
@@ -56,5 +57,5 @@ def carrying_notes(plan: Plan, balance: Balance | None) -> tuple[str, ...]:
 
     balance: the stereo balance that the new sound gets; None if it has its own.
     """
-    detail = ONE_FRAME_NOTE if plan.context_frames == 1 else DETAIL_NOTE
+    detail = ONE_FRAME_NOTE if plan.shown_frames == 1 else DETAIL_NOTE
     return (detail,) if balance is None else (detail, BALANCE_NOTE)
