@@ -97,7 +97,7 @@ class Layers:
         frames: the source's frames [T, H, W, 3], the nearest one first.
         """
         for lags in (LAGS, LAGS[:-1]):
-            found = _separated(frames[: 2 * lags[-1]], lags) if lags[-1] < len(frames) else None
+            found = _separated(list(frames[: 2 * lags[-1]]), lags) if lags[-1] < len(frames) else None
             if found is not None:
                 return found
         return None
