@@ -62,7 +62,9 @@ def _phases() -> tuple[Phase, ...]:
     together = replace(walls, start=13550, groups=shares, straight=0.4)
     shares = _shares(0.24, 0.10, 0.03, 0.02, 0.01, 0.01, 0.02, lasting=(0.13, 0.03), walls=0.41)
     again = replace(together, start=21250, groups=shares)
-    return plain, windowed, wide, longer, steered, polish, lasting, walls, together, again
+    shares = _shares(0.24, 0.09, 0.03, 0.02, 0.01, 0.01, 0.02, lasting=(0.13, 0.03), walls=0.42)
+    fresh = replace(again, start=28850, groups=shares)
+    return plain, windowed, wide, longer, steered, polish, lasting, walls, together, again, fresh
 
 
 PHASES = _phases()

@@ -59,7 +59,7 @@ GROUPS = (
     Group("double", (64, 64), 33, 600, scale=2),
     Group("lasting", (64, 64), 121, 3000, window=121, kinds=_LASTING),
     Group("lasting_wide", (112, 64), 121, 600, window=121, kinds=_LASTING),
-    Group("walls", (64, 64), 121, 2400, window=121, kinds=("bounce",)),
+    Group("walls", (64, 64), 121, 8000, window=121, kinds=("bounce",)),
 )
 CHUNK = 20
 
@@ -98,11 +98,11 @@ def encode(model: Any, clips: torch.Tensor) -> torch.Tensor:
     return means.half().cpu()
 
 
-def encode_part(model: Any, group: Group, first: int, count: int) -> dict[str, Any]:
+def encode_part(model: Any, group: Group, first: int, count: int, keyed: bool) -> dict[str, Any]:
     """Encodes `count` clips of a group from number `first` on. Returns a table: name of a column -> its values.
 
-    The columns are `latents`, `masks`, `prompts` and `kinds`. For clips with a number below `group.keyed` there are
-    also `image` (the end image) and `suffix` (the suffix clip).
+    The columns are `latents`, `masks`, `prompts` and `kinds`, and if `keyed`, also `image` (the end image) and `suffix`
+    (the suffix clip).
     """
     scenes = scenes_of(group, first, count)
     clips = render(scenes, group.scale)
@@ -112,7 +112,7 @@ def encode_part(model: Any, group: Group, first: int, count: int) -> dict[str, A
         "prompts": [prompt(scene) for scene in scenes],
         "kinds": [scene.kind for scene in scenes],
     }
-    if first < group.keyed:
+    if keyed:
         part["image"] = encode(model, clips[:, :, group.window - 1 : group.window])
         part["suffix"] = encode(model, clips[:, :, group.suffix_at : group.window])
     return part
@@ -147,13 +147,16 @@ def main() -> None:
     parser = ranks.parser(__doc__)
     parser.add_argument("--only", nargs="*", choices=[group.name for group in GROUPS], help="groups; default: all")
     parser.add_argument("--clips", type=int, default=100_000, help="the most clips of a group")
+    parser.add_argument("--first", type=int, default=0, help="the number of each group's first clip; default: 0")
     arguments = parser.parse_args()
     rank, world = ranks.start()
     model, began = frozen_encoder(arguments.device), time.time()
     for group in (group for group in GROUPS if not arguments.only or group.name in arguments.only):
         count = min(group.count, arguments.clips)
         firsts = range(rank * CHUNK, count, world * CHUNK)
-        parts = [encode_part(model, group, first, min(CHUNK, count - first)) for first in firsts]
+        parts = [
+            encode_part(model, group, arguments.first + i, min(CHUNK, count - i), keyed=i < group.keyed) for i in firsts
+        ]
         torch.save(parts, configs.WORK / f"latents_{group.name}.rank{rank}.pt")
         ranks.barrier()
         if rank == 0:

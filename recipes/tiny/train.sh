@@ -7,11 +7,11 @@ pair="torchrun --standalone --nproc-per-node 2 -m"
 
 $pair recipes.tiny.vae joint --resume
 $pair recipes.tiny.latents
-(for phase in decoder deeper finer; do python -m recipes.tiny.vae "$phase" --resume; done) &
+(for phase in decoder deeper finer finest; do python -m recipes.tiny.vae "$phase" --resume; done) &
 decoder=$!
 $pair recipes.tiny.transformer main --resume
 $pair recipes.tiny.transformer polish --resume
-for stage in lasting walls together again; do python -m recipes.tiny.transformer "$stage" --resume; done
+for stage in lasting walls together again fresh; do python -m recipes.tiny.transformer "$stage" --resume; done
 wait "$decoder"
 python -m recipes.tiny.upsampler --resume
 python -m recipes.tiny.export

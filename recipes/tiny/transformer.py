@@ -3,8 +3,8 @@
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny.transformer main
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny.transformer polish
 
-The stages are `main`, `polish`, `lasting`, `walls`, `together` and `again`. Each continues from the averaged weights of
-the one before, with its own learning rates. The last four need no `torchrun`: they run in one process.
+The stages are `main`, `polish`, `lasting`, `walls`, `together`, `again` and `fresh`. Each continues from the averaged
+weights of the one before, with its own learning rates. The last five need no `torchrun`: they run in one process.
 """
 
 import math
@@ -31,6 +31,7 @@ PLANS = {
     "walls": Plan(((6900, 3200),), muon=4e-3, adam=1.3e-3, warmup=40, weight_decay=0.02, ema=0.995),
     "together": Plan(((7700, 4400),), muon=4e-3, adam=1.3e-3, warmup=40, weight_decay=0.02, ema=0.995),
     "again": Plan(((7600, 4300),), muon=4e-3, adam=1.3e-3, warmup=40, weight_decay=0.02, ema=0.995),
+    "fresh": Plan(((5000, 2900),), muon=3e-3, adam=1e-3, warmup=40, weight_decay=0.02, ema=0.995),
 }
 """The stages in order. Each continues from the averaged weights of the one before."""
 FILES = {stage: f"transformer_{stage}.pt" for stage in PLANS}

@@ -78,6 +78,16 @@ def test_an_object_bounces_off_the_edge() -> None:
     assert psnr(layers.drawn(NEW), film[-1]) > 30
 
 
+def test_motion_since_the_last_bounce_goes_on() -> None:
+    shown = sample(900_000_505, "bounce", (112, 64), 129)
+    film = frames(shown)
+    turns = np.abs(np.diff(track(shown)[0, :SOURCE, :2].numpy(), n=2, axis=0)).max(axis=1) > 0.05
+    assert turns[-12:].any(), "the source bounces within its last twelve frames"
+    layers = separated(film)
+    assert layers is not None
+    assert psnr(layers.drawn(12), film[SOURCE + 11]) > 30
+
+
 @given(
     way=st.tuples(st.floats(-500, 500), st.floats(-500, 500)),
     left=st.integers(0, 30),
@@ -103,8 +113,23 @@ def test_what_the_layers_do_not_explain_is_not_separated(kind: Kind, seed: int) 
     assert separated(frames(scene(seed, kind))) is None
 
 
+def test_a_bar_that_grows_is_not_an_object() -> None:
+    film = np.full((SOURCE, 128, 224, 3), 230, np.uint8)
+    for number, frame in enumerate(film):
+        frame[50:70, 20 : 60 + 3 * number] = (40, 90, 200)
+    assert separated(film) is None
+
+
+def test_two_edges_of_an_object_are_one_object() -> None:
+    film = frames(sample(980_000_000, "straight", (112, 64), SOURCE + 96))
+    layers = separated(film)
+    assert layers is not None
+    assert len(layers.steps) == 1
+    assert psnr(layers.drawn(96), film[-1]) > 33
+
+
 def test_a_short_source_is_not_separated() -> None:
-    assert separated(frames(scene(0, "straight")), source=12) is None
+    assert separated(frames(scene(0, "straight")), source=6) is None
 
 
 def test_footage_is_not_separated() -> None:

@@ -29,7 +29,7 @@ Step = NDArray[np.float32]
 
 LAGS = (2, 6, 12, 24)
 """The source's last frame is compared with those that are this many frames earlier. If the objects have not moved
-steadily for so long, the last lag is left out."""
+steadily for so long, the last one or the last two are left out."""
 
 SEARCHED_SIZE = (256, 64)
 """Velocities are searched in frames that are scaled down to at most this many columns and rows."""
@@ -59,7 +59,7 @@ LEAST_OBJECT = 1 / 500
 MOST_OBJECTS = 6
 """More objects are not searched, because that would take too long."""
 
-MOST_LEFT = 0.08
+MOST_LEFT = 0.1
 """The layers must explain the source's own frames: of the squared difference between two of them, at most this share is
 left if the one is made from the layers of the other."""
 
@@ -67,9 +67,12 @@ BOUNCE = 0.92
 """An object bounces off an edge of the frame when its centre is this close to it, as a share of the radius of a circle
 of the object's area."""
 
-MARGIN = 1 / 80
+MARGIN = 1 / 50
 """The colours of an object run over its edge by about this share of the frame's height, because videos have colours of
 half the resolution."""
+
+WHOLE = 0.7
+"""At least this share of an object's outline stands out from what is around it, and of the outline behind it."""
 
 INPAINTED = 4
 """Ground that no frame shows is continued from the ground around it, from pixels within this distance."""
@@ -96,7 +99,7 @@ class Layers:
 
         frames: the source's frames [T, H, W, 3], the nearest one first.
         """
-        for lags in (LAGS, LAGS[:-1]):
+        for lags in (LAGS, LAGS[:3], LAGS[:2]):
             found = _separated(list(frames[: 2 * lags[-1]]), lags) if lags[-1] < len(frames) else None
             if found is not None:
                 return found
@@ -112,6 +115,23 @@ class Layers:
             picture = picture + share * (sampled(self.nearest, there) - picture)
         return picture
 
+    def are_whole(self) -> bool:
+        """Returns True if each object stands out from what is around it, also on the side that it moves away from.
+
+        Otherwise it is a part of something, for example the end of a bar that grows.
+        """
+        contrast = cv2.morphologyEx(self.nearest, cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8)).max(axis=-1)
+        places = pixel_places(*self.ground.shape[:2])
+        for alpha, step in zip(self.alphas, self.steps, strict=True):
+            mask = (alpha > 0.5).astype(np.uint8)
+            outline = mask - cv2.erode(mask, np.ones((3, 3), np.uint8))
+            there = places + step / np.float32(max(np.hypot(*step), 1e-6)) * 3
+            behind = outline & (1 - cv2.remap(mask, there, None, cv2.INTER_NEAREST, borderValue=0))
+            for part in (outline, behind):
+                if not part.any() or (contrast[part > 0] > SAME).mean() < WHOLE:
+                    return False
+        return True
+
     def left(self, frames: Frames, lags: Sequence[int]) -> float:
         """Returns how much of the source's motion the layers do not explain, 0..1.
 
@@ -119,7 +139,7 @@ class Layers:
         their place.
         """
         shares = []
-        for lag in lags[1:]:
+        for lag in lags:
             shown = _picture(frames[lag])
             change = float(np.square(self.nearest - shown).mean())
             shares.append(float(np.square(self.drawn(-lag) - shown).mean()) / max(change, 1e-9))
@@ -151,17 +171,20 @@ def _separated(frames: Frames, lags: Sequence[int]) -> Layers | None:
         return None
     flow = rough_flow(small_luma(compared[0]), small_luma(compared[lags[0]])) / np.float32(lags[0])
     moves = length(flow) > LEAST_STEP
-    steps = [np.median(flow[moves & (area > 0)], axis=0) for area in areas if (moves & (area > 0)).any()]
-    if len(steps) < len(areas):
+    if not all((moves & (area > 0)).any() for area in areas):
         return None
     small = [scaled_down(number) for number in range(len(frames))]
+    steps = [np.median(flow[moves & (area > 0)], axis=0) for area in areas]
+    areas, steps = _without_repetition(small, lags, areas, steps)
+    if len(areas) > 1 and lags == LAGS[:2]:  # within so few frames, two objects look like the two edges of one
+        return None
     steps = _searched(small, lags, areas, steps)
     scale = np.array([width / size[0], height / size[1]], np.float32)
     steps = [step * scale for step in steps]
     large = [cv2.resize(area, (width, height), interpolation=cv2.INTER_NEAREST) for area in areas]
     masks = [_object(frames, lags, area, step) for area, step in zip(large, steps, strict=True)]
     layers = _layers(frames, masks, steps)
-    return layers if layers.left(frames, lags) < MOST_LEFT else None
+    return layers if layers.left(frames, lags) < MOST_LEFT and layers.are_whole() else None
 
 
 def bounced(alpha: NDArray[np.float32], way: Step) -> Step:
@@ -183,6 +206,21 @@ def bounced(alpha: NDArray[np.float32], way: Step) -> Step:
     return back
 
 
+def _without_repetition(
+    pictures: Sequence[Pictures], lags: Sequence[int], areas: Sequence[Mask], steps: Sequence[Step]
+) -> tuple[list[Mask], list[Step]]:
+    """Returns one area and one step for each object, because two areas can contain opposite edges of one object.
+
+    The parameters are those of `_searched`.
+    """
+    masks = [_object(pictures, lags, area, step) for area, step in zip(areas, steps, strict=True)]
+    whole: dict[int, Mask] = {}
+    for number, mask in enumerate(masks):
+        same = next((first for first in whole if 2 * (mask & masks[first]).sum() > mask.sum()), number)
+        whole[same] = whole.get(same, areas[number]) | areas[number]
+    return list(whole.values()), [steps[number] for number in whole]
+
+
 def _searched(
     pictures: Sequence[Pictures], lags: Sequence[int], areas: Sequence[Mask], steps: Sequence[Step]
 ) -> list[Step]:
@@ -202,7 +240,7 @@ def _searched(
             [*masks[:number], mask, *masks[number + 1 :]],
             [*steps[:number], step, *steps[number + 1 :]],
         )
-        return layers.left(pictures, lags), step, mask
+        return layers.left(pictures, lags[1:]), step, mask
 
     for number, start in enumerate(steps):
         best = tried(number, start)
@@ -220,9 +258,10 @@ def _layers(frames: Frames, masks: Sequence[Mask], steps: Sequence[Step]) -> Lay
     masks: for each object, its pixels in the nearest frame.
     steps: the step of each object.
     """
-    nearest, ground = _picture(frames[0]), _ground(frames, masks, steps)
+    nearest, (ground, known) = _picture(frames[0]), _ground(frames, masks, steps)
     visible = np.clip(np.abs(nearest - ground).max(axis=-1) / np.float32(SAME) - 1, 0, 1)
-    alphas = np.stack([_grown(mask) * visible for mask in masks])
+    edge = np.ones((3, 3), np.uint8)
+    alphas = np.stack([np.where(known, _grown(mask), cv2.dilate(mask, edge)) * visible for mask in masks])
     return Layers(nearest, ground, alphas.astype(np.float32), np.stack(steps))
 
 
@@ -278,8 +317,8 @@ def _object(frames: Frames, lags: Sequence[int], area: Mask, step: Step) -> Mask
     return whole & (1 - unlike)
 
 
-def _ground(frames: Frames, masks: Sequence[Mask], steps: Sequence[Step]) -> Pictures:
-    """Returns the nearest frame without its objects, [H, W, 3] in 0..1.
+def _ground(frames: Frames, masks: Sequence[Mask], steps: Sequence[Step]) -> tuple[Pictures, Mask]:
+    """Returns the nearest frame without its objects, [H, W, 3] in 0..1, and 1 where a frame shows its ground, else 0.
 
     A pixel that an object covers is taken from the nearest earlier frame in which none covers it. Where all frames show
     an object, the ground around is continued.
@@ -292,7 +331,7 @@ def _ground(frames: Frames, masks: Sequence[Mask], steps: Sequence[Step]) -> Pic
     ground = _picture(frames[0]).copy()
     for number in range(2, len(frames), 2):
         if not unknown.any():
-            return ground
+            return ground, 1 - unknown
         hidden = np.zeros_like(unknown)
         for mask, step in zip(wide, steps, strict=True):
             hidden |= cv2.remap(mask, places - step * np.float32(number), None, cv2.INTER_NEAREST, borderValue=0)
@@ -301,5 +340,4 @@ def _ground(frames: Frames, masks: Sequence[Mask], steps: Sequence[Step]) -> Pic
         unknown &= hidden
     eight = (ground * 255).round().astype(np.uint8)
     filled = cv2.inpaint(eight, unknown, INPAINTED, cv2.INPAINT_TELEA).astype(np.float32) / 255
-    result: Pictures = np.where(unknown[..., None] > 0, filled, ground)
-    return result
+    return np.where(unknown[..., None] > 0, filled, ground), 1 - unknown
