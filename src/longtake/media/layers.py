@@ -261,8 +261,16 @@ def _layers(frames: Frames, masks: Sequence[Mask], steps: Sequence[Step]) -> Lay
     nearest, (ground, known) = _picture(frames[0]), _ground(frames, masks, steps)
     visible = np.clip(np.abs(nearest - ground).max(axis=-1) / np.float32(SAME) - 1, 0, 1)
     edge = np.ones((3, 3), np.uint8)
-    alphas = np.stack([np.where(known, _grown(mask), cv2.dilate(mask, edge)) * visible for mask in masks])
+    alphas = np.stack([_connected(np.where(known, _grown(mask), cv2.dilate(mask, edge)) * visible) for mask in masks])
     return Layers(nearest, ground, alphas.astype(np.float32), np.stack(steps))
+
+
+def _connected(alpha: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns `alpha` without what is not connected to its largest part: spots of the ground that look like an object's
+    because their light differs from frame to frame."""
+    _, labels, figures, _ = cv2.connectedComponentsWithStats((alpha > 0).astype(np.uint8), connectivity=8)
+    areas = figures[1:, cv2.CC_STAT_AREA]
+    return alpha * (labels == 1 + int(areas.argmax())) if len(areas) else alpha
 
 
 def _picture(frame: NDArray[Any]) -> Pictures:
