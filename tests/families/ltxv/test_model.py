@@ -148,7 +148,7 @@ def test_a_text_encoder_without_room_is_loaded_into_host_memory(
             return super().load(checkpoint, dtype, "cpu").to(device)
 
     monkeypatch.setattr(memory, "choose_device", lambda settings: torch.device("meta"))
-    monkeypatch.setattr(memory, "memories", lambda device: Memories(1, None))
+    monkeypatch.setattr(memory, "memories", lambda device, slots: Memories(1, None))
     copied = list[tuple[Any, torch.device, bool]]()
 
     def note(module: torch.nn.Module, device: torch.device, *, pinned: bool) -> None:
@@ -166,7 +166,7 @@ def test_copies_are_in_host_memory_if_other_programs_use_the_device(
     tmp_path: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are the weights themselves, which stay there."""
-    monkeypatch.setattr(memory, "memories", lambda device: Memories(10**12, None))
+    monkeypatch.setattr(memory, "memories", lambda device, slots: Memories(10**12, None))
     monkeypatch.setattr(vae_format, "decode_seconds", lambda vae, device: 1.0)
     settings = _settings(tmp_path, small_model).model_copy(update={"device": "cuda"})
     homes = []
