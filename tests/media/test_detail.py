@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from longtake.media.detail import Detail, carry_detail
+from longtake.media.detail import Detail
 from longtake.media.optical_flow import Pictures
 
 HEIGHT, WIDTH, STEP = 96, 160, 2
@@ -50,7 +50,7 @@ def test_a_blurred_rendition_gets_the_source_s_detail_and_goes_on_as_the_source_
     film = moving(29) if forwards else moving(29)[::-1]
     source, truth = film[:17], film[17:]
     detail = Detail.of(codes(source[::-1]), blurred(source[-1:])[0])
-    carried = carry_detail(np.repeat(blurred(source[-1:]), 12, axis=0), detail, range(12))
+    carried = detail.carried(np.repeat(blurred(source[-1:]), 12, axis=0), range(12))
     assert detail.fidelity < 0.2
     assert sharpness(blurred(truth)) < 0.2 * sharpness(truth)
     assert 0.85 < sharpness(carried) / sharpness(source) < 1.15
@@ -61,7 +61,7 @@ def test_a_blurred_rendition_gets_the_source_s_detail_and_goes_on_as_the_source_
 def test_frames_of_a_model_that_draws_well_are_kept_where_the_source_s_motion_is_not_known() -> None:
     source, new = moving(1), moving(8, first=30)
     detail = Detail.of(codes(source[::-1]), codes(source[-1:])[0].astype(np.float32) / 255)
-    assert carry_detail(new, detail, range(8)) == pytest.approx(new, abs=1e-3)
+    assert detail.carried(new, range(8)) == pytest.approx(new, abs=1e-3)
 
 
 def disc(at: float) -> NDArray[np.float32]:
@@ -77,7 +77,7 @@ def test_an_object_that_crosses_the_ground_keeps_its_shape_and_hides_the_ground(
     covers = np.stack([disc(110 - step * at)[..., None] for at in range(25)])
     film = ground + covers * (colour - ground)
     detail = Detail.of(codes(film[4::-1]), film[4])
-    carried = carry_detail(np.repeat(film[4:5], 20, axis=0), detail, range(20))
+    carried = detail.carried(np.repeat(film[4:5], 20, axis=0), range(20))
     drawn, true = (frames[-1, ..., 0] > 0.7 for frames in (carried, film))
     assert (drawn & true).sum() > 0.6 * (drawn | true).sum()
     assert 0.85 < drawn.sum() / true.sum() < 1.15
@@ -94,14 +94,14 @@ def test_what_the_model_draws_close_to_a_steadily_moving_object_is_not_shown() -
     source, truth = decoded("clip.mp4"), decoded("clip_after.mp4")[:12]
     new, ahead = truth.copy(), np.s_[-1, 17:21, 20:23]  # the ball is at 28 to 51 pixels from the left, and moves there
     new[ahead] = (0.9, 0.2, 0.2)
-    carried = carry_detail(new, Detail.of(codes(source[:-18:-1]), source[-1]), range(12))
+    carried = Detail.of(codes(source[:-18:-1]), source[-1]).carried(new, range(12))
     assert np.abs(carried[ahead] - truth[ahead]).max() < 0.1
 
 
 def test_without_known_motion_the_model_s_own_is_followed() -> None:
     source, new = moving(1), moving(4, first=1)
     detail = Detail.of(codes(source), blurred(source)[0])
-    carried = carry_detail(blurred(new), detail, range(4))
+    carried = detail.carried(blurred(new), range(4))
     inside = np.s_[-1, 8:-8, 40:-40]
     assert error(carried[inside], new[inside]) < 0.5 * error(source[0][inside[1:]], new[inside])
 
@@ -110,7 +110,7 @@ def test_the_first_new_frame_differs_from_a_shaky_source_as_much_as_its_frames_f
     wide = texture()
     source = np.stack([wide[:, at : at + WIDTH] for at in np.resize([60, 65, 70], 17)])
     detail = Detail.of(codes(source[::-1]), blurred(source[-1:])[0])
-    carried = carry_detail(np.repeat(blurred(source[-1:]), 12, axis=0), detail, range(12))
+    carried = detail.carried(np.repeat(blurred(source[-1:]), 12, axis=0), range(12))
     at_joint, among_new, in_source = (
         np.abs(np.diff(frames, axis=0)).mean() for frames in (np.stack([source[-1], carried[0]]), carried, source)
     )
@@ -121,17 +121,17 @@ def test_the_first_new_frame_differs_from_a_shaky_source_as_much_as_its_frames_f
 def test_a_still_source_stays_still() -> None:
     source = np.repeat(moving(1), 5, axis=0)
     detail = Detail.of(codes(source), blurred(source)[0])
-    carried = carry_detail(blurred(moving(6, first=1)), detail, range(6))
+    carried = detail.carried(blurred(moving(6, first=1)), range(6))
     assert error(carried, np.repeat(source[:1], 6, axis=0)) < 0.1 * error(moving(6, first=1), source[:1])
 
 
 def test_chunks_are_carried_like_the_whole() -> None:
     source, new = moving(5), blurred(moving(6, first=5))
     detail = Detail.of(codes(source[::-1]), blurred(source[-1:])[0])
-    parts = [carry_detail(new[at : at + 2], detail, range(at, at + 2)) for at in range(0, 6, 2)]
-    assert (np.concatenate(parts) == carry_detail(new, detail, range(6))).all()
+    parts = [detail.carried(new[at : at + 2], range(at, at + 2)) for at in range(0, 6, 2)]
+    assert (np.concatenate(parts) == detail.carried(new, range(6))).all()
 
 
 def test_a_black_picture_is_carried() -> None:
     black = np.zeros((5, HEIGHT, WIDTH, 3), np.float32)
-    assert not carry_detail(black, Detail.of(codes(black), black[0]), range(5)).any()
+    assert not Detail.of(codes(black), black[0]).carried(black, range(5)).any()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from longtake.media.source_motion import GROUND_FRAMES, OWN_WORLD_FRAMES, SWING_STEPS, SourceMotion
+from longtake.media.source_motion import GROUND_FRAMES, SWING_STEPS, SourceMotion
 
 HEIGHT, WIDTH = 96, 160
 MIDDLE = np.s_[20:-20, 40:-40]
@@ -34,13 +34,6 @@ def test_a_steady_pan_goes_on_and_slows_down() -> None:
     assert right(motion, 0) == pytest.approx(2, rel=0.2)
     sure, doubtful = (2 * frames * (1 - np.exp(-24 / frames)) for frames in GROUND_FRAMES)
     assert doubtful + 2 < right(motion, 23) == pytest.approx(sure, rel=0.05)
-
-
-def test_a_picture_of_the_model_s_own_world_moves_on_longer() -> None:
-    motion = SourceMotion.of(film(range(20, 54, 2)), 0)
-    expected = 2 * OWN_WORLD_FRAMES * (1 - np.exp(-96 / OWN_WORLD_FRAMES))
-    assert right(SourceMotion.of(film(range(20, 54, 2)), 1), 95) + 10 < right(motion, 95)
-    assert right(motion, 95) == pytest.approx(expected, rel=0.05)
 
 
 def shaking(count: int) -> NDArray[np.uint8]:

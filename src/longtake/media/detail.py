@@ -30,7 +30,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longtake.media.grain import Grain
-from longtake.media.layers import Layers
 from longtake.media.optical_flow import (
     LEAST_CONTRAST,
     Field,
@@ -61,7 +60,7 @@ they were trained on, and 0.1 or more on real video."""
 
 @dataclass(frozen=True)
 class Detail:
-    """Everything that is needed to add the source's fine detail to the new frames (see `carry_detail`).
+    """Everything that is needed to add the source's fine detail to the new frames (see `carried`).
 
     frames: the source's frames [T, H, W, 3], ordered by their distance from the new frames, the nearest one first.
     rendition: the nearest frame after the model's autoencoder has encoded and decoded it, [H, W, 3] in 0..1.
@@ -70,8 +69,6 @@ class Detail:
     grain: the small differences between the source's frames. None if the new frames show several of the source's
         frames: these bring their own grain.
     fidelity: how well the model draws the source, from 0 (badly) to 1 (without an error).
-    layers: the source's ground and the objects over it, if it is a drawn picture in which objects move steadily over a
-        still ground. Then the new frames are made of these alone.
     """
 
     frames: NDArray[np.uint8]
@@ -79,11 +76,10 @@ class Detail:
     motion: SourceMotion
     grain: Grain | None
     fidelity: float
-    layers: Layers | None
 
     @classmethod
     def of(cls, frames: NDArray[np.uint8], rendition: Pictures) -> "Detail":
-        """Returns the `Detail` with which `carry_detail` adds the source's fine detail to new frames.
+        """Returns the `Detail` with which `carried` adds the source's fine detail to new frames.
 
         Its `motion` is measured in `frames`. Its `fidelity` is measured by comparing `frames[0]` with `rendition`.
 
@@ -92,38 +88,33 @@ class Detail:
         fidelity = _fidelity(frames[0].astype(np.float32) / 255, rendition)
         motion = SourceMotion.of(frames, max(0.0, 1 - fidelity / OWN_WORLD))
         grain = Grain.of(frames, motion.steady.way(1, 1)) if len(motion.swing) == 1 else None
-        layers = Layers.of(frames)
-        return cls(frames[: max(motion.swing) + 1], rendition, motion, grain, fidelity, layers)
+        return cls(frames[: max(motion.swing) + 1], rendition, motion, grain, fidelity)
 
+    def carried(self, new_frames: Pictures, distances: Sequence[int]) -> Pictures:
+        """Returns the model's new frames [t, H, W, 3] in 0..1 with the fine detail of the source added to them.
 
-def carry_detail(new_frames: Pictures, detail: Detail, distances: Sequence[int]) -> Pictures:
-    """Returns the model's new frames [t, H, W, 3] in 0..1 with the fine detail of the source added to them.
-
-    detail: the source's last frames, what the model makes of the one next to the new frames, and the source's motion.
-    distances: for each frame of `new_frames`, the number of new frames between the source and this frame: 0 for the
-        frame next to the source.
-    """
-    if detail.layers is not None:
-        return np.clip([detail.layers.drawn(distance + 1) for distance in distances], 0, 1)
-    rendition = small_luma(detail.rendition)
-    size = (new_frames.shape[2], new_frames.shape[1])
-    carried = np.empty_like(new_frames)
-    for index, (frame, distance) in enumerate(zip(new_frames, distances, strict=True)):
-        here, number = detail.motion.arrived(distance), detail.motion.number(distance)
-        steady = _around(np.maximum(here.steadiness, detail.motion.steady.steadiness))
-        trust = (detail.fidelity * (1 - steady)).astype(np.float32)
-        flow = _model_flow(small_luma(frame), rendition)
-        near = np.minimum(1, here.reach / np.maximum(length(flow), 1e-6))
-        way = here.way + ((1 - detail.motion.doubt) * (1 - here.steadiness) * near)[..., None] * flow
-        share = trust[..., None] if detail.motion.known else np.float32(1)
-        way = (share * flow + (1 - share) * way).astype(np.float32)
-        places = _places(way, size)
-        shown = np.divide(detail.frames[number], np.float32(255), dtype=np.float32)
-        drawn = sampled(shown, _places(way + np.float32(number) * here.step, size) if number else places)
-        added = cv2.resize(trust, size)[..., None] * (frame - sampled(detail.rendition, places))
-        grain = detail.grain.at(drawn, places, distance) if detail.grain else np.float32(0)
-        carried[index] = np.clip(drawn + added + grain, 0, 1)
-    return carried
+        distances: for each frame of `new_frames`, the number of new frames between the source and this frame: 0 for the
+            frame next to the source.
+        """
+        rendition = small_luma(self.rendition)
+        size = (new_frames.shape[2], new_frames.shape[1])
+        carried = np.empty_like(new_frames)
+        for index, (frame, distance) in enumerate(zip(new_frames, distances, strict=True)):
+            here, number = self.motion.arrived(distance), self.motion.number(distance)
+            steady = _around(np.maximum(here.steadiness, self.motion.steady.steadiness))
+            trust = (self.fidelity * (1 - steady)).astype(np.float32)
+            flow = _model_flow(small_luma(frame), rendition)
+            near = np.minimum(1, here.reach / np.maximum(length(flow), 1e-6))
+            way = here.way + ((1 - self.motion.doubt) * (1 - here.steadiness) * near)[..., None] * flow
+            share = trust[..., None] if self.motion.known else np.float32(1)
+            way = (share * flow + (1 - share) * way).astype(np.float32)
+            places = _places(way, size)
+            shown = np.divide(self.frames[number], np.float32(255), dtype=np.float32)
+            drawn = sampled(shown, _places(way + np.float32(number) * here.step, size) if number else places)
+            added = cv2.resize(trust, size)[..., None] * (frame - sampled(self.rendition, places))
+            grain = self.grain.at(drawn, places, distance) if self.grain else np.float32(0)
+            carried[index] = np.clip(drawn + added + grain, 0, 1)
+        return carried
 
 
 def _fidelity(source: Pictures, rendition: Pictures) -> float:

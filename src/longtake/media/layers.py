@@ -8,8 +8,9 @@ show the source's earlier frames best.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import cv2
@@ -99,11 +100,30 @@ class Layers:
 
         frames: the source's frames [T, H, W, 3], the nearest one first.
         """
+        height, width = frames.shape[1:3]
+        shrunk = min(1.0, SEARCHED_SIZE[0] / width, SEARCHED_SIZE[1] / height)
+        size = (max(1, round(width * shrunk)), max(1, round(height * shrunk)))
+
+        @cache
+        def small(number: int) -> Pictures:
+            """Returns a frame, scaled down."""
+            scaled: Pictures = cv2.resize(_picture(frames[number]), size, interpolation=cv2.INTER_AREA)
+            return scaled
+
         for lags in (LAGS, LAGS[:3], LAGS[:2]):
-            found = _separated(list(frames[: 2 * lags[-1]]), lags) if lags[-1] < len(frames) else None
+            found = _separated(list(frames[: 2 * lags[-1]]), small, lags) if lags[-1] < len(frames) else None
             if found is not None:
                 return found
         return None
+
+    def carried(self, new_frames: Pictures, distances: Sequence[int]) -> Pictures:
+        """Returns frames [t, H, W, 3] in 0..1 in place of the model's new frames.
+
+        new_frames: the model's frames, which are not used.
+        distances: for each frame, the number of new frames between the source and this frame: 0 for the frame next to
+            the source.
+        """
+        return np.clip([self.drawn(distance + 1) for distance in distances], 0, 1)
 
     def drawn(self, steps: float) -> Pictures:
         """Returns a frame [H, W, 3] in 0..1 that is `steps` frames after the nearest one, or before it if negative."""
@@ -146,40 +166,33 @@ class Layers:
         return max(shares)
 
 
-def _separated(frames: Frames, lags: Sequence[int]) -> Layers | None:
+def _separated(frames: Frames, small: Callable[[int], Pictures], lags: Sequence[int]) -> Layers | None:
     """Returns the layers of a source, or None if they do not explain how it moves.
 
     frames: the source's frames.
+    small: returns one of them by its number, scaled down.
     lags: the numbers of the frames with which the nearest one is compared.
     """
     nearest, farthest = _picture(frames[0]), _picture(frames[lags[-1]])
-    height, width = nearest.shape[:2]
-    shrunk = min(1.0, SEARCHED_SIZE[0] / width, SEARCHED_SIZE[1] / height)
-    size = (max(1, round(width * shrunk)), max(1, round(height * shrunk)))
-
-    def scaled_down(number: int) -> Pictures:
-        small: Pictures = cv2.resize(_picture(frames[number]), size, interpolation=cv2.INTER_AREA)
-        return small
-
-    compared = {number: scaled_down(number) for number in (0, *lags[:2])}
-    areas = _parts(_differs(compared[0], compared[lags[0]]))
-    changed = _differs(compared[0], compared[lags[1]]).mean()
+    areas = _parts(_differs(small(0), small(lags[0])))
+    changed = _differs(small(0), small(lags[1])).mean()
     if not 0 < len(areas) <= MOST_OBJECTS or not 0 < changed <= MOST_CHANGED:
         return None
     same = _differs(nearest, farthest) == 0
     if not same.any() or np.abs(nearest - farthest)[same].mean() > DRAWN:
         return None
-    flow = rough_flow(small_luma(compared[0]), small_luma(compared[lags[0]])) / np.float32(lags[0])
+    flow = rough_flow(small_luma(small(0)), small_luma(small(lags[0]))) / np.float32(lags[0])
     moves = length(flow) > LEAST_STEP
     if not all((moves & (area > 0)).any() for area in areas):
         return None
-    small = [scaled_down(number) for number in range(len(frames))]
+    pictures = [small(number) for number in range(len(frames))]
     steps = [np.median(flow[moves & (area > 0)], axis=0) for area in areas]
-    areas, steps = _without_repetition(small, lags, areas, steps)
+    areas, steps = _without_repetition(pictures, lags, areas, steps)
     if len(areas) > 1 and lags == LAGS[:2]:  # within so few frames, two objects look like the two edges of one
         return None
-    steps = _searched(small, lags, areas, steps)
-    scale = np.array([width / size[0], height / size[1]], np.float32)
+    steps = _searched(pictures, lags, areas, steps)
+    (height, width), (rows, columns) = nearest.shape[:2], pictures[0].shape[:2]
+    scale = np.array([width / columns, height / rows], np.float32)
     steps = [step * scale for step in steps]
     large = [cv2.resize(area, (width, height), interpolation=cv2.INTER_NEAREST) for area in areas]
     masks = [_object(frames, lags, area, step) for area, step in zip(large, steps, strict=True)]

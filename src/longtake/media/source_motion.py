@@ -69,9 +69,6 @@ GROUND_FRAMES = (150, 60)
 """The number of new frames after which the continued motion of the ground has 1/e of its speed: where there is no doubt
 that it goes on, and where it is doubtful."""
 
-OWN_WORLD_FRAMES = 300
-"""The same number for a picture of the model's own world, in which everything keeps moving."""
-
 OBJECT_FRAMES = 16
 """The same number for the motion of objects that the source does not prove, before it is reduced by bending."""
 
@@ -167,8 +164,8 @@ class SourceMotion:
     """The motion of the source at the joint, where it meets the new frames.
 
     steady: the motion that goes on.
-    ground_frames: the number of new frames after which the continued motion of the ground has 1/e of its speed.
-    object_frames: the same number for the motion of each pixel relative to the ground, [h, w].
+    object_frames: the number of new frames after which the continued motion of each pixel relative to the ground has
+        1/e of its speed, [h, w].
     swing: the numbers of the source's frames that the new frames show, 0 for the one next to them. New frames use them
         one after the other, forwards to the second number and back, then to the third and back, and so on. When a swing
         has reached the last number, the following ones do, too.
@@ -177,7 +174,6 @@ class SourceMotion:
     """
 
     steady: SteadyMotion
-    ground_frames: float
     object_frames: NDArray[np.float32]
     swing: tuple[int, ...]
     doubt: float
@@ -197,15 +193,13 @@ class SourceMotion:
         if len(lumas) < 2:
             still = np.zeros((*lumas[0].shape, 2), np.float32)
             steady = SteadyMotion(still, still[..., 0], still[..., 0], still[0, 0])
-            return cls(steady, 1.0, np.ones_like(steady.steadiness), (0,), doubt, known=False)
+            return cls(steady, np.ones_like(steady.steadiness), (0,), doubt, known=False)
         flows = [rough_flow(near, far) for near, far in itertools.pairwise(lumas)]
         steady = SteadyMotion.of(lumas[0], flows)
         proven, left = _proven(lumas, flows)
-        strange, doubt = doubt, doubt * float(np.interp(left, SURE, (0, 1)))
-        ground_frames = 1 / ((1 - strange) / OWN_WORLD_FRAMES + strange / _ground_frames(doubt))
+        doubt *= float(np.interp(left, SURE, (0, 1)))
         steady = replace(steady, steadiness=steady.steadiness * (1 - np.float32(doubt) * (1 - proven)))
-        lasting = _lasting(steady, proven, doubt, ground_frames)
-        return cls(steady, ground_frames, lasting, _swing(used, doubt), doubt, known=True)
+        return cls(steady, _lasting(steady, proven, doubt), _swing(used, doubt), doubt, known=True)
 
     def way(self, distance: int) -> Field:
         """Returns the displacement [h, w, 2] from the place of each pixel of the source in a new frame to its own.
@@ -246,22 +240,20 @@ class SourceMotion:
 
     def _ground_steps(self, distance: int) -> float:
         """Returns how many steps of the source the ground has moved on in the new frame after `distance` others."""
-        return self.ground_frames * (1 - math.exp(-(distance + 1) / self.ground_frames))
+        frames = _ground_frames(self.doubt)
+        return frames * (1 - math.exp(-(distance + 1) / frames))
 
 
-def _lasting(
-    steady: SteadyMotion, proven: NDArray[np.float32], doubt: float, ground_frames: float
-) -> NDArray[np.float32]:
+def _lasting(steady: SteadyMotion, proven: NDArray[np.float32], doubt: float) -> NDArray[np.float32]:
     """Returns the number of new frames after which each pixel's motion relative to the ground has 1/e of its speed.
 
     The result is [h, w], at most that of the ground. It is less where the motion bends the picture.
 
     proven: the share of each pixel's motion that the source proves, [h, w].
     doubt: 0..1. With 0, the result is that of the ground everywhere.
-    ground_frames: the number for the ground.
     """
-    unproven = np.float32(doubt) * (1 - proven**PROOF)
-    straight = ground_frames + unproven * (OBJECT_FRAMES - ground_frames)
+    unproven, ground = np.float32(doubt) * (1 - proven**PROOF), _ground_frames(doubt)
+    straight = ground + unproven * (OBJECT_FRAMES - ground)
     lasting = 1 / (1 / straight + np.float32(doubt) * _bending(steady) / MAX_BENDING)
     return lasting.astype(np.float32)
 
@@ -281,7 +273,7 @@ def _bending(steady: SteadyMotion) -> NDArray[np.float32]:
 
 
 def _ground_frames(doubt: float) -> float:
-    """Returns the number of new frames after which the ground of footage has 1/e of its speed. `doubt` is 0..1."""
+    """Returns the number of new frames after which the ground has 1/e of its speed. `doubt` is 0..1."""
     sure, doubtful = GROUND_FRAMES
     return 1 / ((1 - doubt) / sure + doubt / doubtful)
 

@@ -35,6 +35,7 @@ from longtake.video import OnProgress, Progress
 
 if TYPE_CHECKING:
     from longtake.media.detail import Detail
+    from longtake.media.layers import Layers
 
 COLOUR_FADE_FRAMES = 24
 """The number of new frames, counted from the joint (where source and new frames meet), over which the correction of the
@@ -188,8 +189,9 @@ class Joiner:
             self._write_frames(self._later.write, frames, distance)
             distance += clip.new_frames
 
-    def _detail(self, clip: GeneratedClip, nearest_first: RGBFrames) -> "Detail | None":
-        """Returns the source's detail that is added to the new frames, or None if none is added.
+    def _detail(self, clip: GeneratedClip, nearest_first: RGBFrames) -> "Layers | Detail | None":
+        """Returns what of the source is carried into the new frames: the layers of a drawn source, or else its fine
+        detail. Returns None if nothing is carried.
 
         clip: the clip next to the source.
         nearest_first: the source's frames [T, H, W, 3] next to it, the nearest one first.
@@ -197,8 +199,9 @@ class Joiner:
         if clip.rendition is None or not self.carries_detail:
             return None
         from longtake.media.detail import Detail  # only miniatures need its large library
+        from longtake.media.layers import Layers
 
-        return Detail.of(nearest_first, _pictures(clip.rendition))
+        return Layers.of(nearest_first) or Detail.of(nearest_first, _pictures(clip.rendition))
 
     def _corrected(
         self, clip: GeneratedClip, correct: Correction, checker: SafetyChecker | None
@@ -216,7 +219,7 @@ class Joiner:
             self.on_progress(Progress("writing", min(written, self.plan.new_frames), self.plan.new_frames))
 
 
-def correction(clip: GeneratedClip, joint: RGBFrames, detail: "Detail | None", distance: int) -> Correction:
+def correction(clip: GeneratedClip, joint: RGBFrames, detail: "Layers | Detail | None", distance: int) -> Correction:
     """Returns the function that corrects the frames of a clip: correct(frames, distances) -> corrected frames.
 
     The function adds `detail` to the frames. If `detail` is None, it removes the colour cast of the model's autoencoder
@@ -255,17 +258,14 @@ def corrected_frames(clip: GeneratedClip, plan: Plan, correct: Correction) -> It
         yield correct(piece, [clip.new_frames - 1 - each for each in numbers] if plan.source_last else numbers)
 
 
-def _with_detail(frames: Tensor, detail: "Detail", distances: Sequence[int]) -> Tensor:
+def _with_detail(frames: Tensor, detail: "Layers | Detail", distances: Sequence[int]) -> Tensor:
     """Returns frames [t, 3, H, W] in 0..1 with the source's fine detail, which the model loses, added to them.
 
-    detail: the source's frame next to the new ones, the model's version of that frame, and the source's motion.
+    detail: what of the source is carried.
     distances: for each frame, the number of new frames between the source and this frame: 0 for the frame next to the
         source.
     """
-    from longtake.media.detail import carry_detail
-
-    carried = carry_detail(_pictures(frames), detail, distances)
-    return torch.from_numpy(carried).permute(0, 3, 1, 2)
+    return torch.from_numpy(detail.carried(_pictures(frames), distances)).permute(0, 3, 1, 2)
 
 
 def _pictures(pixels: Tensor) -> NDArray[np.float32]:
