@@ -59,7 +59,7 @@ GROUPS = (
     Group("double", (64, 64), 33, 600, scale=2),
     Group("lasting", (64, 64), 121, 3000, window=121, kinds=_LASTING),
     Group("lasting_wide", (112, 64), 121, 600, window=121, kinds=_LASTING),
-    Group("walls", (64, 64), 121, 8000, window=121, kinds=("bounce",)),
+    Group("walls", (64, 64), 121, 2400, window=121, kinds=("bounce",)),
 )
 CHUNK = 20
 

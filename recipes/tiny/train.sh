@@ -11,7 +11,10 @@ $pair recipes.tiny.latents
 decoder=$!
 $pair recipes.tiny.transformer main --resume
 $pair recipes.tiny.transformer polish --resume
-for stage in lasting walls together again fresh; do python -m recipes.tiny.transformer "$stage" --resume; done
+for stage in lasting walls together again; do python -m recipes.tiny.transformer "$stage" --resume; done
+$pair recipes.tiny.latents --first 20000  # clips that no stage has seen
+python -m recipes.tiny.transformer fresh --resume
+$pair recipes.tiny.latents  # those of which recipes/tiny_av/train.sh makes the sounds
 wait "$decoder"
 python -m recipes.tiny.upsampler --resume
 python -m recipes.tiny.export
