@@ -24,12 +24,12 @@ demo: $(READY)
 	$(LONGTAKE) extend examples/city.mp4 -o demo/city.mp4 --force --resolution 480p --seed 1 \
 		--prompt "a city at night, the camera rises slowly" --new-frames 48 --inspect demo/city.png
 	$(LONGTAKE) extend examples/toy.mp4 -o demo/toy.mp4 --force --endpoint 2.3 --seed 1 \
-		--prompt "$$(cat examples/prompt.txt)" --new-frames 24 --inspect demo/toy.png
+		--prompt "$$(cat examples/prompt.txt)" --new-frames 48 --inspect demo/toy.png
 	$(BIN)/python examples/beside.py demo/city.mp4 examples/city_after.mp4 demo/city_beside.mp4
 	$(BIN)/python examples/beside.py demo/toy.mp4 examples/toy_after.mp4 demo/toy_beside.mp4
 	@echo
 	@echo "demo/city.mp4         real footage, continued by ltxv-tiny for two seconds"
-	@echo "demo/toy.mp4          a toy clip, continued by ltx2-tiny with sound for one second"
+	@echo "demo/toy.mp4          a toy clip, continued by ltx2-tiny with sound for two seconds"
 	@echo "demo/*.png            the frames on both sides of each joint"
 	@echo "demo/*_beside.mp4     each result beside the frames that were really filmed or drawn next"
 	@echo "Small models in the package stood in for the large ones, which need a GPU. To download those:"

@@ -1,31 +1,57 @@
-"""Makes the toy clip that `make demo` extends, and a small version of it for tests: a scene with its sound.
+"""Makes the toy clip that `make demo` extends, and a small clip for tests: scenes with their sound.
 
 python -m recipes.tiny_av.example
 """
 
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 from longtake.media.encode import Encoder
 from longtake.media.formats import SOUND_RATE, Quality, output_format
 from recipes.tiny.render import render
-from recipes.tiny.world import Scene, prompt, sample
+from recipes.tiny.world import Kind, Scene, prompt, sample
 from recipes.tiny_av.sound import sound
 
 FOLDER = Path(__file__).parents[2] / "examples"
-SEED = 970_000_504
-SHOWN, WHOLE = 33, 57
-"""The number of frames of the clip, and the number of frames during which the object is in the picture."""
+SHOWN = 33
+"""The number of frames of a clip."""
 SIZE = (112, 64)
-CLIPS: dict[str, tuple[int, Quality]] = {"toy": (4, "high"), "clip": (1, "maximum")}
-"""Name of a clip -> drawn pixels per world pixel, and the quality of its file."""
 RATE = Fraction(24)
 
 
-def write(scene: Scene, name: str, scale: int, quality: Quality) -> None:
-    """Writes a clip of a scene, NAME.mp4, and the frames that follow it, NAME_after.mp4."""
-    frames = ((render([scene], scale)[0].permute(1, 2, 3, 0) + 1) * 127.5).round().byte().numpy()
-    form, (width, height) = output_format("X264 (.mp4)", quality, "small"), (side * scale for side in SIZE)
+@dataclass(frozen=True)
+class Example:
+    """A clip.
+
+    kind, seed: those of its scene.
+    after: the number of frames that follow it, which are written to a file of their own.
+    scale: drawn pixels per world pixel.
+    quality: the quality of its files.
+    """
+
+    kind: Kind
+    seed: int
+    after: int
+    scale: int
+    quality: Quality
+
+    @property
+    def scene(self) -> Scene:
+        return sample(self.seed, self.kind, SIZE, SHOWN + self.after)
+
+
+EXAMPLES = {
+    "toy": Example("bounce", 970_000_962, after=48, scale=4, quality="high"),
+    "clip": Example("straight", 970_000_504, after=24, scale=1, quality="maximum"),
+}
+
+
+def write(name: str, example: Example) -> None:
+    """Writes a clip, NAME.mp4, and the frames that follow it, NAME_after.mp4."""
+    scene = example.scene
+    frames = ((render([scene], example.scale)[0].permute(1, 2, 3, 0) + 1) * 127.5).round().byte().numpy()
+    form, (width, height) = output_format("X264 (.mp4)", example.quality, "small"), (n * example.scale for n in SIZE)
     with Encoder(FOLDER / f"{name}.mp4", form, width, height, RATE) as video:
         video.write_sound(sound(scene, SHOWN, RATE, SOUND_RATE).numpy())
         video.write(frames[:SHOWN])
@@ -34,12 +60,11 @@ def write(scene: Scene, name: str, scale: int, quality: Quality) -> None:
 
 
 def main() -> None:
-    """Writes the clips and their prompt into the folder `examples`."""
-    scene = sample(SEED, "straight", SIZE, WHOLE)
+    """Writes the clips, and the prompt of the toy clip, into the folder `examples`."""
     FOLDER.mkdir(exist_ok=True)
-    for name, (scale, quality) in CLIPS.items():
-        write(scene, name, scale, quality)
-    (FOLDER / "prompt.txt").write_text(prompt(scene) + "\n")
+    for name, example in EXAMPLES.items():
+        write(name, example)
+    (FOLDER / "prompt.txt").write_text(prompt(EXAMPLES["toy"].scene) + "\n")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,10 @@ NOISE = 0.02
 LASTING_S = 2.5
 """The seconds after which a change that goes on has 1/e of its speed."""
 
+FARTHEST = 0.5
+"""A change ends where one side is 8 dB louder than the other, so that no side falls silent. A sound that has been
+farther at one side stays there."""
+
 
 @dataclass(frozen=True)
 class Balance:
@@ -76,7 +80,8 @@ class Balance:
     def at(self, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
         """Returns the balance at times after the source. At times before its end, it is the balance there."""
         way = self.speed * LASTING_S * (1 - np.exp(-np.maximum(seconds, 0) / LASTING_S))
-        balance: NDArray[np.float64] = np.clip(self.joint + way, -1, 1)
+        farthest = min(-FARTHEST, self.joint), max(FARTHEST, self.joint)
+        balance: NDArray[np.float64] = np.clip(self.joint + way, *farthest)
         return balance
 
     def applied(self, sound: Samples, start_s: float) -> Samples:

@@ -64,9 +64,9 @@ MOST_LEFT = 0.1
 """The layers must explain the source's own frames: of the squared difference between two of them, at most this share is
 left if the one is made from the layers of the other."""
 
-BOUNCE = 0.92
-"""An object bounces off an edge of the frame when its centre is this close to it, as a share of the radius of a circle
-of the object's area."""
+BOUNCE = 0.82
+"""An object bounces off an edge of the frame when its centre is this close to it, as a share of how far the object
+reaches from its centre, in the mean over all directions."""
 
 MARGIN = 1 / 50
 """The colours of an object run over its edge by about this share of the frame's height, because videos have colours of
@@ -207,11 +207,13 @@ def bounced(alpha: NDArray[np.float32], way: Step) -> Step:
     way: how far it would have moved without edges, (x, y) in pixels.
     """
     area = float(alpha.sum())
-    if not area:
+    outlines, _ = cv2.findContours((alpha > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    if not outlines:
         return way
     height, width = alpha.shape
     centre = np.array([(alpha.sum(0) * np.arange(width)).sum(), (alpha.sum(1) * np.arange(height)).sum()]) / area
-    reach = BOUNCE * math.sqrt(area / math.pi)
+    around = cv2.arcLength(cv2.convexHull(np.concatenate(outlines)), True)
+    reach = BOUNCE * (around / (2 * math.pi) + 0.5)  # Cauchy's formula; outlines run through the middles of pixels
     low = np.minimum(0, reach - centre)
     high = np.maximum(0, np.array([width - 1, height - 1]) - reach - centre)
     room = np.maximum(high - low, 1e-3)
