@@ -18,6 +18,7 @@ from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, attach,
 from longtake.models.lora_fit import linear_layers
 from longtake.models.loras import Adapter, LoadedAdapter, Pair
 from longtake.models.merging import Originals
+from longtake.models.replicas import Replicas
 
 RANK = 64
 SCALES = (0.2, 0.5, 0.0)
@@ -37,7 +38,9 @@ def main() -> None:
     model, tracks = transformer(num_layers=2).requires_grad_(False), window()
     attach(model)
     prompts = [EncodedPrompt(torch.randn(1, 64, 640), torch.randn(1, 64, 320)) for _ in range(2)]
-    guide = Guide(model, prompts[0], prompts[1], {"video": GUIDANCE["video"], "audio": GUIDANCE["audio"]}, (1,))
+    guide = Guide(
+        Replicas(model), prompts[0], prompts[1], {"video": GUIDANCE["video"], "audio": GUIDANCE["audio"]}, (1,)
+    )
     positioned = PositionedTracks.of(model, tracks)
     tokens = {stream: track.clean for stream, track in tracks.items()}
     predictions = list(guide.predictions(list(tracks)).values())

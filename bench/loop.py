@@ -15,6 +15,7 @@ from longtake.families.ltxv.conditioning import ConditioningItem, place
 from longtake.families.ltxv.guidance import Guide
 from longtake.families.ltxv.profiles import DEV, NONE, Guidance
 from longtake.families.ltxv.sampler import PassSetup, trajectory
+from longtake.models.replicas import Replicas
 from longtake.models.t5 import EncodedPrompt
 from longtake.models.video_transformer import attach
 from longtake.sampling.noise import seeded
@@ -47,7 +48,7 @@ def main() -> None:
     noise, grid = seeded(0), Grid(8, 32, Fraction(24))
     sequence = place([context], SHAPE, grid, noise)
     for name, guidance, steps in (("distilled, 8 steps", NONE, 8), ("dev bins, 3 steps", _within(DEV, 10), 3)):
-        setup = PassSetup(Guide(model, positive, negative, guidance), noise_levels(steps), grid, (128, 128))
+        setup = PassSetup(Guide(Replicas(model), positive, negative, guidance), noise_levels(steps), grid, (128, 128))
 
         def loop(setup: PassSetup = setup) -> None:
             deque(trajectory(setup, sequence, noise), maxlen=0)

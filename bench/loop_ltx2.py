@@ -19,6 +19,7 @@ from longtake.families.ltx2.options import GuidanceScales
 from longtake.families.ltx2.sampler import PassSetup, Sampler, sample
 from longtake.families.ltx2.tracks import PlacedLatents, Track, audio_track, video_track
 from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Stream, attach, velocities
+from longtake.models.replicas import Replicas
 from longtake.sampling.noise import seeded
 from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_latents
 from longtake.sampling.schedules import sigmas
@@ -73,7 +74,9 @@ def main() -> None:
     model, plain, tracks = transformer(), transformer(), window()
     attach(model)
     prompts = [EncodedPrompt(torch.randn(1, 64, 640), torch.randn(1, 64, 320)) for _ in range(2)]
-    guide = Guide(model, prompts[0], prompts[1], {"video": GUIDANCE["video"], "audio": GUIDANCE["audio"]}, (4,))
+    guide = Guide(
+        Replicas(model), prompts[0], prompts[1], {"video": GUIDANCE["video"], "audio": GUIDANCE["audio"]}, (4,)
+    )
     positioned, setup = PositionedTracks.of(model, tracks), PassSetup(guide, Sampler(sigmas("beta", STEPS)))
     tokens = {stream: track.clean for stream, track in tracks.items()}
     predictions = list(guide.predictions(list(tracks)).values())

@@ -26,6 +26,7 @@ from longtake.models import audiovisual, t5, video_transformer
 from longtake.models.audiovisual import PositionedTracks, Stream, velocities
 from longtake.models.checkpoints import empty_model
 from longtake.models.registry import ModelCard, PartName
+from longtake.models.replicas import Replicas
 from longtake.models.video_transformer import TokenLevels
 from longtake.plans import Plan, Size, latent_length
 from longtake.sampling.positions import audio_latents
@@ -134,7 +135,7 @@ def ltx2(plan: LTX2Plan, parts: Parts) -> Iterator[Floor]:
                 count = audio_latents(window.sampled_frames, plan.rate)
                 tracks["audio"] = BareTrack(bare(1, 1, count, 2, dtype=torch.float32))
                 tokens["audio"] = bare(1, count, config.audio_in_channels)
-            guide = Guide(transformer, prompt, prompt, scales, plan.stg_blocks)  # type: ignore[arg-type]
+            guide = Guide(Replicas(transformer), prompt, prompt, scales, plan.stg_blocks)  # type: ignore[arg-type]
             predictions = [*guide.predictions(list(tracks)).values()]
             positioned = PositionedTracks.of(transformer, tracks)
             evaluate = partial(velocities, transformer, positioned, tokens, 0.7, predictions, plan.stg_blocks)

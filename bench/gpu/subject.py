@@ -22,7 +22,6 @@ from longtake.families.ltx2.tracks import draw_noise
 from longtake.families.ltxv import generate as ltxv
 from longtake.families.ltxv.conditioning import place
 from longtake.families.ltxv.guidance import guided_velocity
-from longtake.models.audiovisual import PositionedTracks
 from longtake.models.loras import Adapter
 from longtake.models.video_transformer import TokenLevels
 from longtake.output.source_frames import context_frames
@@ -153,7 +152,7 @@ def _ltx2(subject: Subject) -> tuple[Evaluation, ...]:
 
     def evaluation(number: int, guide: Guide) -> Evaluation:
         tracks = conditioning.tracks(number)
-        positioned = PositionedTracks.of(subject.model.transformer, tracks)
+        positioned = guide.positioned(tracks)
         noise = draw_noise(tracks, seeded(1, number, device=subject.device), "init")
         tokens = {stream: track.start(noise[stream]) for stream, track in tracks.items()}
 

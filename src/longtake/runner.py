@@ -169,9 +169,10 @@ class Runner:
         may raise an exception to end the work.
         """
         adapters = read_adapters(opened, self._adapters, check, pinned=self.pins_adapters(model))
+        replicas = [copy.transformer for copy in model.replicas.copies]
         with (
             current_gpu(model.device),
-            applied(model.transformer, adapters, check, model.originals, self._settings.slots) as set_pass,
+            applied(model.transformer, adapters, check, model.originals, self._settings.slots, replicas) as set_pass,
             torch.inference_mode(),
         ):
             yield set_pass

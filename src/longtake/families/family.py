@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from longtake.media.planes import RGBFrames
     from longtake.media.sound import Samples
     from longtake.models.merging import Originals
+    from longtake.models.replicas import Replicas
     from longtake.sampling.preview import Previews
     from longtake.sampling.resume import Resume
 
@@ -60,13 +61,16 @@ class Options(PlanOptions):
 
 
 class LoadedModel(Protocol):
-    """The attributes that every family's loaded model has: its model card, its transformer, its device, the copies of
-    the transformer's weights for merging adapters into them, and in words how the transformer computes."""
+    """The attributes that every family's loaded model has: its model card, its transformer, the transformer with its
+    copies on other devices, its device, the copies of the transformer's weights for merging adapters into them, and in
+    words how the transformer computes."""
 
     @property
     def card(self) -> ModelCard: ...
     @property
     def transformer(self) -> Any: ...
+    @property
+    def replicas(self) -> "Replicas": ...
     @property
     def device(self) -> "torch.device": ...
     @property

@@ -34,6 +34,7 @@ def applied(
     check: Check = no_check,
     originals: Originals | None = None,
     slots: Sequence[str] = (),
+    replicas: Sequence[Any] = (),
 ) -> Iterator[SetPass]:
     """Applies adapters to a transformer inside the `with` block, and removes them at its end, also after an error.
 
@@ -46,10 +47,11 @@ def applied(
     check: called before each layer is changed. It may raise an exception to stop the work.
     originals: the copies of the model's weights. With None, copies are made beside the weights, for this block alone.
     slots: the setting `slots` (see `memory.memories`).
+    replicas: copies of the transformer on other devices, which get the same adapters.
     Raises `InvalidRequest` for an adapter with a module that is no linear layer of the transformer, or that has another
     shape there.
     """
-    layers = _adapted_layers(transformer, adapters, originals or Originals(), slots)
+    layers = _adapted_layers(transformer, adapters, originals or Originals(), slots, replicas)
     present: int | None = None
     restoring = Restoring()
 
@@ -87,7 +89,11 @@ def applied(
 
 
 def _adapted_layers(
-    transformer: Any, adapters: Iterable[LoadedAdapter], originals: Originals, slots: Sequence[str]
+    transformer: Any,
+    adapters: Iterable[LoadedAdapter],
+    originals: Originals,
+    slots: Sequence[str],
+    replicas: Sequence[Any],
 ) -> list[AdaptedLayer]:
     """Returns the layers that adapters change, each with its adapters in their order. Changes no weight yet."""
     linear = linear_layers(transformer)
@@ -99,13 +105,17 @@ def _adapted_layers(
     beside = {name for name in changes if not merges(linear[name], originals)}
     ranks = [sum(len(change.pair.a) for change in changes[name]) for name in beside]
     rank = padded_rank(max(ranks, default=0))  # one for all layers, so that all blocks stay equal
-    places = _places(transformer, {name: linear[name] for name in changes if name in beside}, rank, slots)
-    return [
-        BesideLayer(transformer, name, of_layer, transformer.dtype, rank, places[name])
-        if name in beside
-        else MergedLayer(name, linear[name], of_layer, originals)
+    elsewhere = [linear_layers(replica) for replica in replicas]
+    layers: list[AdaptedLayer] = [
+        MergedLayer(name, linear[name], of_layer, originals, [others[name] for others in elsewhere])
         for name, of_layer in changes.items()
+        if name not in beside
     ]
+    for model in (transformer, *replicas):
+        own = linear_layers(model)
+        places = _places(model, {name: own[name] for name in changes if name in beside}, rank, slots)
+        layers += [BesideLayer(model, name, changes[name], model.dtype, rank, place) for name, place in places.items()]
+    return layers
 
 
 def _places(

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,9 +29,9 @@ log = logging.getLogger(__name__)
 OLDEST_CAPABILITY = (8, 0)
 """The least compute capability of a CUDA GPU whose code is compiled if the setting `compile` is `auto`."""
 
-MOST_VARIANTS = 64
+MOST_VARIANTS = 256
 """The largest number of times that a block is compiled, each time for other kinds of inputs. LTX-2 needs about twenty
-for all combinations of guidance."""
+for all combinations of guidance, and as many for each further device."""
 
 FOLDER_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 """The environment variable in which torch finds the folder of compiled code. Torch sets it, too, if it is not set."""
@@ -109,6 +110,7 @@ class CompiledBlocks:
 
     def __init__(self, forward: BlockForward) -> None:
         self.is_on = True
+        self._lock = threading.Lock()
         self._forward = forward
         # Torch before 2.10 has no such option. It then tunes by measuring, and keeps what it chose in its folder.
         has_option = hasattr(torch._inductor.config, "deterministic")
@@ -121,10 +123,14 @@ class CompiledBlocks:
             block.forward = partial(self, block)
 
     def __call__(self, block: Any, *inputs: Any, **named: Any) -> Any:
-        if self.is_on:
+        varying = self._forward.varying(_vary, *inputs, **named)
+        if not self.is_on:
+            return self._forward.run(block, *varying)
+        # Torch raises an error if a thread calls compiled code while another one compiles. On a GPU the threads of
+        # several devices lose little by taking turns, because a call only gives the GPU its work.
+        with self._lock:
             _allow_variants()
-        run = self._compiled if self.is_on else self._forward.run
-        return run(block, *self._forward.varying(_vary, *inputs, **named))
+            return self._compiled(block, *varying)
 
 
 def _allow_variants() -> None:

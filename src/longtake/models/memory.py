@@ -36,20 +36,32 @@ For a small model `choose_offload` leaves less: 8 times the bytes of its weights
 
 
 def choose_device(settings: Settings) -> torch.device:
-    """Returns the device that the setting `device` names. `auto` is the first of cuda, mps and cpu that this machine
-    has.
+    """Returns the first of the devices that `choose_devices` returns. All parts of a model are there."""
+    return choose_devices(settings)[0]
 
-    Raises `NotSupported` for a device that this machine does not have.
+
+def choose_devices(settings: Settings) -> tuple[torch.device, ...]:
+    """Returns the devices that the setting `device` names. Several ones share out the predictions of a request. `auto`
+    is the first of cuda, mps and cpu that this machine has.
+
+    Raises `NotSupported` for a device that this machine does not have, and for several GPUs of different kinds.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if settings.device == "auto":
-        return torch.device(next(name for name, is_available in available.items() if is_available))
-    device = torch.device(settings.device)
-    missing = not available[device.type] or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count())
-    if missing:
-        names = ", ".join(name for name, is_available in available.items() if is_available)
-        raise NotSupported(f"LONGTAKE_DEVICE={settings.device} is not on this machine; it has {names}.")
-    return device
+        return (torch.device(next(name for name, is_available in available.items() if is_available)),)
+    devices = tuple(map(torch.device, settings.device.split("+")))
+    for device in devices:
+        is_beyond = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+        if not available[device.type] or is_beyond:
+            names = ", ".join(name for name, is_available in available.items() if is_available)
+            lacking = f"; {device} is not there" if len(devices) > 1 and available[device.type] else ""
+            raise NotSupported(f"LONGTAKE_DEVICE={settings.device} is not on this machine; it has {names}{lacking}.")
+    if len(devices) > 1 and devices[0].type == "cuda":
+        kinds = {torch.cuda.get_device_name(device): device for device in devices}
+        if len(kinds) > 1:
+            found = ", ".join(f"{device} is {kind}" for kind, device in kinds.items())
+            raise NotSupported(f"LONGTAKE_DEVICE={settings.device} joins GPUs of different kinds: {found}.")
+    return devices
 
 
 def choose_dtype(settings: Settings, device: torch.device, *, embedded: bool) -> torch.dtype:
@@ -147,10 +159,10 @@ def choose_offload(requested: str, sizes: Mapping[str, int], total: int | None, 
     if any(lacks_room(part, sizes, total) for part in sizes):
         return "group"
     weights = sum(sizes.values())
-    return "none" if weights + _reserve(weights) <= free else "model"
+    return "none" if weights + reserve(weights) <= free else "model"
 
 
-def _reserve(weights: int) -> int:
+def reserve(weights: int) -> int:
     """Returns the bytes of device memory that are left free for activations. `weights` are the model's bytes."""
     return min(RESERVE_BYTES, 8 * weights)
 
@@ -161,7 +173,7 @@ def lacks_room(part: str, sizes: Mapping[str, int], total: int | None) -> bool:
     sizes: the bytes of each part of the model.
     total: the bytes of the device's memory; None for a device that shares the host's memory.
     """
-    return total is not None and sizes[part] + _reserve(sum(sizes.values())) > total
+    return total is not None and sizes[part] + reserve(sum(sizes.values())) > total
 
 
 def streamed_parts(requested: str, offload: Offload, sizes: Mapping[str, int], total: int | None) -> list[PartName]:

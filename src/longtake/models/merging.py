@@ -87,10 +87,19 @@ class MergedLayer:
     layer: the layer. The constructor must get it with its original weight.
     changes: for each adapter, what it adds to the weight.
     originals: copies of the transformer's original weights. A merge begins with the copy, and `restore` copies it back.
+    replicas: the same layer in the transformer's copies on other devices. Their weights always get the same bits.
     """
 
-    def __init__(self, name: str, layer: torch.nn.Linear, changes: Sequence[Change], originals: Originals) -> None:
+    def __init__(
+        self,
+        name: str,
+        layer: torch.nn.Linear,
+        changes: Sequence[Change],
+        originals: Originals,
+        replicas: Sequence[torch.nn.Linear] = (),
+    ) -> None:
         self._name = name
+        self._replicas = replicas
         self._layer = layer
         self._changes = changes
         self._originals = originals
@@ -121,10 +130,13 @@ class MergedLayer:
         original = weight if self._strengths == self._base else copy
         self._strengths = None
         merge(weight, original, self._changes, strengths)
+        self._copy_to_replicas()
         self._strengths = strengths
 
     def weight_was_replaced(self) -> None:
         """Must be called after the weight was replaced by a copy of the original one."""
+        if self._strengths != self._base:
+            self._copy_to_replicas()
         self._strengths = self._base
 
     def restore(self) -> None:
@@ -138,7 +150,12 @@ class MergedLayer:
         copy = self._originals.copy_of(self._name, weight)
         if weight.data_ptr() != copy.data_ptr():  # they are the same if the changed weight has left the device
             weight.copy_(copy, non_blocking=True)
+        self._copy_to_replicas()
         self._strengths = self._base
+
+    def _copy_to_replicas(self) -> None:
+        for replica in self._replicas:
+            replica.weight.data.copy_(self._layer.weight.data, non_blocking=True)
 
 
 class Restoring:

@@ -16,6 +16,7 @@ from longtake.models.choice import not_installed
 from longtake.models.compiled import BlockForward, CompiledBlocks, decide, warm_up
 from longtake.models.merging import Originals, mergeable_bytes
 from longtake.models.registry import ModelCard, PartName, adapters, located
+from longtake.models.replicas import Copy, Replicas, check_room
 from longtake.models.text import TextEncoder
 from longtake.models.vae_format import Format, use_fastest
 from longtake.settings import Settings
@@ -45,6 +46,7 @@ class Loaded:
     parts: part of the model, such as "vae" -> its module, in eval mode.
     tokenizer: the tokenizer of the `transformers` library.
     device: the device on which the model computes.
+    copies: copies of the transformer on other devices.
     dtype: the transformer's dtype. Some parts have another one; see `memory.part_dtype`.
     offload: where the weights are (see `memory.Offload`).
     originals: copies of the transformer's weights, for merging adapters into them.
@@ -58,6 +60,7 @@ class Loaded:
     parts: Mapping[PartName, Any]
     tokenizer: Any
     device: torch.device
+    copies: tuple[Copy, ...]
     dtype: torch.dtype
     offload: memory.Offload
     originals: Originals
@@ -67,16 +70,22 @@ class Loaded:
     vae_format: Format
 
     @property
+    def replicas(self) -> Replicas:
+        """The transformer and its copies."""
+        return Replicas(self.parts["transformer"], self.device, self.copies)
+
+    @property
     def arithmetic(self) -> str:
         """Where and how the transformer and the VAE compute, in words for the user. If this text differs between two
         runs of a plan, their videos may differ slightly."""
         place = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+        count = f"{self.replicas.count} x " if self.copies else ""
         how = "compiled" if self.blocks is not None and self.blocks.is_on else "not compiled"
         stored = ", weights in fp8"
         products = ", products in fp8" if how == "compiled" else stored
         short = {"none": "", "storage": stored, "products": products}[self.eight_bits]
         vae = {"contiguous": "", "channels last": ", VAE channels last"}[self.vae_format]
-        return f"{str(self.dtype).removeprefix('torch.')} on {place}, {how}{short}{vae}"
+        return f"{str(self.dtype).removeprefix('torch.')} on {count}{place}, {how}{short}{vae}"
 
     def text_encoder(self, make: Callable[..., EncoderT], card: ModelCard, settings: Settings) -> EncoderT:
         """Returns the text encoder that `make` makes of those parts of the model that encode prompts.
@@ -100,14 +109,21 @@ class Loaded:
         """Compiles the transformer's blocks now instead of at the first request, if they are to be compiled at all. If
         that fails, the transformer does not multiply in 8 bits either, which would only take longer.
 
-        evaluate: called with the transformer, its device and its dtype. It evaluates the transformer on a few small
-            frames.
+        evaluate: called with the transformer, its device and its dtype, and then with each copy. It evaluates it on a
+            few small frames.
         """
+        transformer = self.parts["transformer"]
+
+        def evaluate_all() -> None:
+            evaluate(transformer, self.device, self.dtype)
+            for copy in self.copies:
+                copy.start(evaluate, copy.transformer, copy.device, self.dtype).result()
+
         if self.blocks is not None:
-            transformer = self.parts["transformer"]
-            warm_up(self.blocks, settings, partial(evaluate, transformer, self.device, self.dtype))
+            warm_up(self.blocks, settings, evaluate_all)
             if not self.blocks.is_on:
-                fp8.only_store(transformer)
+                for one in (transformer, *(copy.transformer for copy in self.copies)):
+                    fp8.only_store(one)
 
 
 class PartSource(Protocol):
@@ -166,10 +182,11 @@ def load_parts(
         are compiled. With None they are never compiled, and keep their own forward pass.
     prepare_transformer: called with the loaded transformer, before hooks for casting and offloading are added to it.
     Raises `ModelNotInstalled` if a part is missing, `BadCheckpoint` if one does not fit its class, and `NotSupported`
-    if this machine does not have the device, or cannot compile though the settings demand it.
+    if this machine does not have the device, if a further device has no room for a copy of the transformer, or if this
+    machine cannot compile though the settings demand it.
     """
     opened = source.open(card, settings)
-    device = memory.choose_device(settings)
+    device, *others = memory.choose_devices(settings)
     dtype = memory.choose_dtype(settings, device, embedded=card.embedded)
     decision = decide(settings, device)
     blocks = CompiledBlocks(block_forward) if decision.is_on and block_forward is not None else None
@@ -178,28 +195,44 @@ def load_parts(
     sizes_in = partial(part_bytes, opened, dtype, has_short_text=is_short)
     mode, why = choose_mode(settings, device, sizes_in, are_compiled=blocks is not None)
     sizes = sizes_in(mode)
+    if memories.device is None and others:  # the copies are in the same memory
+        sizes["copies"] = len(others) * sizes["transformer"]
     free = memory.free_bytes(device)
     offload = memory.choose_offload(settings.offload, sizes, memories.device, free)
     streamed = memory.streamed_parts(settings.offload, offload, sizes, memories.device)
+    check_room(others, sizes["transformer"], is_streamed="transformer" in streamed)
     leaving = TEXT_PARTS if offload == "none" and text_leaves(sizes, memories) else ()
     # Weights that are rounded to 8 bits are loaded onto the device, too, if it has room for them before that.
     has_room = free is None or sum(sizes_in("none").values()) <= free
     parts: dict[PartName, Any] = {}
+
+    def load_transformer(place: torch.device, *, direct: bool) -> Any:
+        loaded = source.load(opened["transformer"], dtype, place if direct else "cpu")
+        prepare_transformer(loaded)
+        if blocks is not None:
+            blocks.attach(loaded)
+        fp8.convert(loaded, mode, dtype, place)
+        return loaded
+
     vae_format: Format = "contiguous"
     for step, (part, checkpoint) in enumerate(opened.items()):
         on_progress(Progress(f"load {part}", step, len(opened)))
         is_rounded = {"transformer": mode != "none", "text_encoder": is_short}.get(part, False)
         direct = offload == "none" and (has_room or not is_rounded) and part not in leaving
+        if part == "transformer":
+            parts[part] = load_transformer(device, direct=direct)
+            continue
         parts[part] = source.load(checkpoint, memory.part_dtype(part, dtype), device if direct else "cpu")
         if part == "text_encoder" and is_short:
             fp8.convert_text(parts[part], device)
         if part == "vae":
             vae_format = use_fastest(parts[part], card, memory.part_dtype(part, dtype), device, settings)
-        if part == "transformer":
-            prepare_transformer(parts[part])
-            if blocks is not None:
-                blocks.attach(parts[part])
-            fp8.convert(parts[part], mode, dtype, device)
+    copies = list[Copy]()
+    for other in others:
+        on_progress(Progress("load transformer", len(opened), len(opened)))
+        their_free = memory.free_bytes(other)
+        fits = mode == "none" or their_free is None or sizes_in("none")["transformer"] <= their_free
+        copies.append(Copy(load_transformer(other, direct=fits).to(other), other))
     pinned = may_pin(sum(sizes.values()), memories)
     staying = {part: module for part, module in parts.items() if part not in leaving}
     memory.place(staying, device, offload, pinned=pinned, streamed=streamed)
@@ -211,6 +244,8 @@ def load_parts(
         home = "pinned" if pinned else "host"
     place = text_place(sizes, home, memories) if leaving else "device"
     log.info("%s: %s", card.name, described(offload, home, place, streamed, pinned=pinned))
+    if copies:
+        log.info("%s compute together; each has a copy of the transformer.", " and ".join(map(str, (device, *others))))
     log.info("The transformer's blocks are %s (%s).", "compiled" if blocks else "not compiled", decision.reason)
     log.info("%s", why)
     if is_short:
@@ -221,7 +256,17 @@ def load_parts(
     elif home in ("pinned", "host") and adapters(card, settings):
         originals.copy_all(parts["transformer"])  # takes seconds, which the first request would wait for
     return Loaded(
-        parts, source.tokenizer(card, settings), device, dtype, offload, originals, place, blocks, mode, vae_format
+        parts,
+        source.tokenizer(card, settings),
+        device,
+        tuple(copies),
+        dtype,
+        offload,
+        originals,
+        place,
+        blocks,
+        mode,
+        vae_format,
     )
 
 

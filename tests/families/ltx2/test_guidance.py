@@ -6,6 +6,7 @@ import torch
 from longtake.families.ltx2.guidance import UNGUIDED, Guide, guided
 from longtake.families.ltx2.options import GuidanceScales
 from longtake.models.audiovisual import EncodedPrompt
+from longtake.models.replicas import Replicas
 
 OFF = UNGUIDED
 WORDS = EncodedPrompt(torch.zeros(1, 2, 3), torch.zeros(1, 2, 3))
@@ -13,7 +14,7 @@ C, U, S, I = torch.randn(4, 1, 6, 3).unbind()  # noqa: E741
 
 
 def guide(video: GuidanceScales, audio: GuidanceScales = OFF, negative: EncodedPrompt | None = WORDS) -> Guide:
-    return Guide(None, WORDS, negative, {"video": video, "audio": audio}, (1,))
+    return Guide(Replicas(None), WORDS, negative, {"video": video, "audio": audio}, (1,))
 
 
 def scales_of(cfg: float = 1, stg: float = 0, modality: float = 1, rescale: float = 0) -> GuidanceScales:

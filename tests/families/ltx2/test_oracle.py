@@ -18,6 +18,7 @@ from longtake.families.ltx2.tracks import Keyframe, PlacedLatents, Track, audio_
 from longtake.models.applying import applied
 from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, Stream, Tokens, attach, velocities
 from longtake.models.loras import LoadedAdapter, read
+from longtake.models.replicas import Replicas
 from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_from, to_latent
 from longtake.sampling.schedules import SECOND_PASS_LEVELS
 from longtake.sampling.vae import Statistics, upsample
@@ -37,7 +38,7 @@ def prompt(case: Case, name: str) -> EncodedPrompt:
 
 def guide(case: Case, net: Any) -> Guide:
     scales = {stream: scales_of(case.params[f"{stream}_guidance"]) for stream in STREAMS}
-    return Guide(net, prompt(case, "prompt"), prompt(case, "negative"), scales, case.params["stg_blocks"])
+    return Guide(Replicas(net), prompt(case, "prompt"), prompt(case, "negative"), scales, case.params["stg_blocks"])
 
 
 def transformer(case: Case) -> Any:
@@ -112,7 +113,8 @@ def test_extension(oracle: Path, name: str, at_once: int) -> None:
         wanted = case.expected[f"{stream}.clean"]
         assert torch.equal(track.clean[track.mask.expand_as(wanted) < 1], wanted[track.mask.expand_as(wanted) < 1])
     net = transformer(case)
-    positioned, guided_net = PositionedTracks.of(net, tracks), replace(guide(case, net), at_once=at_once)
+    guided_net = replace(guide(case, net), at_once=at_once)
+    positioned = guided_net.positioned(tracks)
 
     def predict_clean(tokens: Tokens, step: int, sigma: float) -> dict[Stream, Tensor]:
         return predict(guided_net, tracks, positioned, tokens, sigma)

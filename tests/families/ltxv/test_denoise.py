@@ -12,6 +12,7 @@ from longtake.families.ltxv.conditioning import ConditioningItem, place
 from longtake.families.ltxv.guidance import Guide
 from longtake.families.ltxv.profiles import NONE
 from longtake.families.ltxv.sampler import PassSetup, trajectory
+from longtake.models.replicas import Replicas
 from longtake.models.t5 import EncodedPrompt
 from longtake.models.video_transformer import TokenLevels
 from longtake.sampling.levels import Acceleration, evaluates_model
@@ -47,7 +48,7 @@ def run(
 ) -> list[Tensor]:
     """The tokens after every step."""
     noise, grid = seeded(1), Grid(8, 32, Fraction(24))
-    guide = Guide(model, TEXT, None, NONE)
+    guide = Guide(Replicas(model), TEXT, None, NONE)
     setup = PassSetup(guide, noise_levels(8), grid, (64, 64), acceleration, conditioning_noise)
     return list(trajectory(setup, place([ConditioningItem(CLIP, 0, strength)], SHAPE, grid, noise), noise, on_step))
 

@@ -15,6 +15,7 @@ from longtake.families.ltxv.guidance import (
     value_attention,
 )
 from longtake.families.ltxv.profiles import DEV, Guidance
+from longtake.models.replicas import Replicas
 from longtake.models.t5 import EncodedPrompt
 from longtake.models.video_transformer import TokenLevels, attach
 from tests.conftest import load_case
@@ -45,7 +46,7 @@ def text(kind: float) -> EncodedPrompt:
 
 
 def guided(model: Counting, guidance: Guidance, level: float = 0.5) -> Tensor:
-    guide = Guide(model, text(1), text(2), guidance)
+    guide = Guide(Replicas(model), text(1), text(2), guidance)
     return guided_velocity(guide, torch.zeros(1, 4, 3), TokenLevels.of(torch.ones(1, 4)), torch.zeros(1, 3, 4), level)
 
 
@@ -83,7 +84,7 @@ def test_rescale_counts_only_with_stg() -> None:
 
 def test_a_missing_negative_prompt_is_named() -> None:
     tokens = torch.zeros(1, 4, 3)
-    levels, guide = TokenLevels.of(tokens[..., 0]), Guide(Counting(), text(1), None, Guidance(cfg=(2.0,)))
+    levels, guide = TokenLevels.of(tokens[..., 0]), Guide(Replicas(Counting()), text(1), None, Guidance(cfg=(2.0,)))
     with pytest.raises(ValueError, match="needs a negative prompt"):
         guided_velocity(guide, tokens, levels, tokens, 0.5)
 
@@ -110,7 +111,7 @@ def test_a_negative_prompt_is_heeded_without_a_further_evaluation(oracle: Path) 
     other = EncodedPrompt(case.given["negative"], case.given["negative.mask"])
 
     def made(negative: EncodedPrompt, nag: float) -> Tensor:
-        return guided_velocity(Guide(net, prompt, negative, Guidance(nag=nag)), tokens, levels, coords, 0.5)
+        return guided_velocity(Guide(Replicas(net), prompt, negative, Guidance(nag=nag)), tokens, levels, coords, 0.5)
 
     plain = made(other, 0.0)
     case.check("per_token", plain)

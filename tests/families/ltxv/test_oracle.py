@@ -17,6 +17,7 @@ from longtake.families.ltxv.fuse import fuse
 from longtake.families.ltxv.guidance import Guide, value_attention, velocity
 from longtake.families.ltxv.profiles import Guidance
 from longtake.families.ltxv.sampler import PassSetup, Setup, sample, sample_video, trajectory
+from longtake.models.replicas import Replicas
 from longtake.models.t5 import EncodedPrompt
 from longtake.models.video_transformer import TokenLevels, attach
 from longtake.sampling.noise import Noise
@@ -73,7 +74,7 @@ def pass_setup(case: Case, step: dict[str, Any], width: int, height: int) -> Pas
         step.get("skip_final_inference_steps", 0),
     )
     return PassSetup(
-        Guide(transformer(case), *texts(case), guidance_of(step)),
+        Guide(Replicas(transformer(case)), *texts(case), guidance_of(step)),
         levels,
         Grid(8, 32, Fraction(case.params["fps"])),
         (width, height),

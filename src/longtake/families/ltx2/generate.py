@@ -28,7 +28,7 @@ from longtake.media.formats import SOUND_RATE
 from longtake.media.pixels import as_rgb
 from longtake.media.planes import RGBFrames
 from longtake.media.sound import Samples, amplified, loudness, num_samples
-from longtake.models.audiovisual import PositionedTracks, Stream
+from longtake.models.audiovisual import Stream
 from longtake.models.gemma import GemmaTextEncoder
 from longtake.models.memory import predictions_at_once
 from longtake.models.streaming import is_streamed
@@ -117,12 +117,12 @@ def make_setup(run: LTX2Run, prompt: str) -> Setup:
     at_once = predictions_at_once(model.transformer, num_tokens, model.device)
     scales: dict[Stream, GuidanceScales] = {"video": plan.video, "audio": plan.audio}
     first = PassSetup(
-        Guide(model.transformer, positive, negative, scales, plan.stg_blocks, at_once),
+        Guide(model.replicas, positive, negative, scales, plan.stg_blocks, at_once),
         Sampler(sigmas(plan.scheduler, plan.steps), plan.gamma, plan.eta),
         plan.acceleration,
     )
     second = PassSetup(
-        Guide(model.transformer, positive, None, dict.fromkeys(scales, UNGUIDED), plan.stg_blocks, at_once),
+        Guide(model.replicas, positive, None, dict.fromkeys(scales, UNGUIDED), plan.stg_blocks, at_once),
         Sampler(torch.tensor(SECOND_PASS_LEVELS)),
     )
     statistics = Statistics.of(model.vae, model.device)
@@ -147,11 +147,10 @@ def warm_up(run: LTX2Run) -> None:
         encode_sound(model.audio_vae, np.zeros((2, SOUND_RATE), np.float32), SOUND_RATE, model.device)
         decode_sound(model.audio_vae, model.vocoder, both["audio"].clean)
     tracks = {stream: track for stream, track in both.items() if plan.sound or stream == "video"}
-    positioned = PositionedTracks.of(transformer, tracks)
     tokens = {stream: track.clean for stream, track in tracks.items()}
     for number, one in enumerate(setup.passes):
         run.set_pass(number)
-        predict(one.guide, tracks, positioned, tokens, 0.5)
+        predict(one.guide, tracks, one.guide.positioned(tracks), tokens, 0.5)
 
 
 FEW_TOKENS = UNRECORDED + 2

@@ -10,6 +10,7 @@ from torch import Tensor
 from longtake.families.ltx2.options import GuidanceScales
 from longtake.families.ltx2.tracks import Track
 from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, Stream, Tokens, velocities
+from longtake.models.replicas import Replicas
 from longtake.sampling.deviation import divisor
 
 UNGUIDED = GuidanceScales(cfg=1, stg=0, modality=1, rescale=0)
@@ -20,7 +21,8 @@ UNGUIDED = GuidanceScales(cfg=1, stg=0, modality=1, rescale=0)
 class Guide:
     """A transformer with the prompts and the guidance scales of one pass (run through the sampling steps).
 
-    `transformer`: diffusers' LTX2VideoTransformer3DModel with the forward pass of `models.audiovisual`.
+    `replicas`: the transformer and its copies on other devices, which share out the predictions. It is diffusers'
+        LTX2VideoTransformer3DModel with the forward pass of `models.audiovisual`.
     `positive`: the encoded prompt.
     `negative`: the encoded negative prompt. It may be None if classifier-free guidance is off in all `scales`.
     `scales`: the guidance scales of each modality.
@@ -30,12 +32,16 @@ class Guide:
         less memory.
     """
 
-    transformer: Any
+    replicas: Replicas
     positive: EncodedPrompt
     negative: EncodedPrompt | None
     scales: Mapping[Stream, GuidanceScales]
     blocks: Sequence[int]
     at_once: int = 4
+
+    def positioned(self, tracks: Mapping[Stream, Track]) -> tuple[PositionedTracks, ...]:
+        """Returns the tracks with the position embeddings of their tokens, on each device."""
+        return self.replicas.everywhere(PositionedTracks.of(self.replicas.transformer, tracks))
 
     def predictions(self, streams: Sequence[Stream]) -> dict[str, Prediction]:
         """Returns what the transformer must predict for the guidance of the modalities `streams` (video, audio or
@@ -99,32 +105,57 @@ def guided(
 
 
 def predict(
-    guide: Guide, tracks: Mapping[Stream, Track], positioned: PositionedTracks, tokens: Tokens, sigma: float
+    guide: Guide,
+    tracks: Mapping[Stream, Track],
+    positioned: Sequence[PositionedTracks],
+    tokens: Tokens,
+    sigma: float,
 ) -> dict[Stream, Tensor]:
     """Returns the guided prediction of the clean tokens, [1, n, C] for each modality (video and audio).
 
     `guide`: the transformer with the prompts and the guidance scales.
     `tracks`: the conditioning and the mask of the tokens, for each modality.
-    `positioned`: the position embeddings of the tracks.
+    `positioned`: the position embeddings of the tracks, on each device (see `Guide.positioned`).
     `tokens`: the noisy tokens, [1, n, C] for each modality.
     `sigma`: the noise level of the step.
 
     The steps for each modality, with `mask` and `clean` of its track:
-    1. The transformer returns a velocity for each prediction that guidance needs. The predicted clean tokens are
-       x0 = tokens - mask * sigma * velocity.
+    1. The transformer returns a velocity for each prediction that guidance needs. Several devices share out the
+       predictions. The predicted clean tokens are x0 = tokens - mask * sigma * velocity.
     2. `guided` combines the x0 of all predictions into one.
     3. The result is mask * x0 + (1 - mask) * clean.
     """
     needed = guide.predictions(list(tracks))
-    names = list(needed)
-    predicted: dict[Stream, list[Tensor]] = {stream: [] for stream in tracks}
-    for first in range(0, len(names), guide.at_once):
-        some = [needed[name] for name in names[first : first + guide.at_once]]
-        for stream, velocity in velocities(guide.transformer, positioned, tokens, sigma, some, guide.blocks).items():
-            predicted[stream] += (tokens[stream] - velocity * tracks[stream].mask * sigma).split(1)
+    batches = shared_out(list(needed), guide.replicas.count, guide.at_once)
+
+    def evaluated(transformer: Any, item: tuple[PositionedTracks, Tokens, list[Prediction]]) -> dict[Stream, Tensor]:
+        own, noisy, predictions = item
+        return velocities(transformer, own, noisy, sigma, predictions, guide.blocks)
+
+    items = [
+        (positioned[index % len(positioned)], tokens, [needed[name] for name in batch])
+        for index, batch in enumerate(batches)
+    ]
+    x0: dict[Stream, dict[str, Tensor]] = {stream: {} for stream in tracks}
+    for batch, found in zip(batches, guide.replicas.run(evaluated, items), strict=True):
+        for stream, velocity in found.items():
+            made = (tokens[stream] - velocity * tracks[stream].mask * sigma).split(1)
+            x0[stream] |= zip(batch, made, strict=True)
     followed: dict[Stream, Tensor] = {}
     for stream, track in tracks.items():
-        x0 = dict(zip(names, predicted[stream], strict=True))
-        others = x0.get("negative"), x0.get("disturbed"), x0.get("isolated")
-        followed[stream] = torch.lerp(track.clean, guided(x0["conditional"], *others, guide.scales[stream]), track.mask)
+        own = x0[stream]
+        others = own.get("negative"), own.get("disturbed"), own.get("isolated")
+        followed[stream] = torch.lerp(
+            track.clean, guided(own["conditional"], *others, guide.scales[stream]), track.mask
+        )
     return followed
+
+
+def shared_out(names: Sequence[str], devices: int, at_once: int) -> list[list[str]]:
+    """Returns the batches in which predictions are made: batch i is for device i modulo `devices`.
+
+    `names`: the predictions. Each batch has them in their order.
+    `at_once`: the largest number of predictions in a batch.
+    """
+    rounds = (names[first : first + devices * at_once] for first in range(0, len(names), devices * at_once))
+    return [list(some[device::devices]) for some in rounds for device in range(min(devices, len(some)))]

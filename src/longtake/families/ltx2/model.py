@@ -15,6 +15,7 @@ from longtake.models.gemma import GemmaTextEncoder
 from longtake.models.merging import Originals
 from longtake.models.parts import INSTALLED, PartSource, load_parts
 from longtake.models.registry import LTX2Card
+from longtake.models.replicas import Replicas
 from longtake.settings import Settings
 from longtake.video import OnProgress, ignore_progress
 
@@ -24,7 +25,8 @@ class LTX2Model:
     """A loaded LTX-2 model in eval mode.
 
     `card`: the model card, with the facts of the model.
-    `transformer`: diffusers' LTX2VideoTransformer3DModel with the forward pass of `models.audiovisual`.
+    `replicas`: the transformer and its copies on other devices. It is diffusers' LTX2VideoTransformer3DModel with the
+        forward pass of `models.audiovisual`.
     `vae`: diffusers' AutoencoderKLLTX2Video.
     `audio_vae`: diffusers' AutoencoderKLLTX2Audio.
     `vocoder`: diffusers' LTX2VocoderWithBWE.
@@ -36,7 +38,7 @@ class LTX2Model:
     """
 
     card: LTX2Card
-    transformer: Any
+    replicas: Replicas
     vae: Any
     audio_vae: Any
     vocoder: Any
@@ -45,6 +47,11 @@ class LTX2Model:
     device: torch.device
     originals: Originals
     arithmetic: str
+
+    @property
+    def transformer(self) -> Any:
+        """The transformer on `device`."""
+        return self.replicas.transformer
 
 
 def load(
@@ -68,7 +75,7 @@ def load(
     loaded.compile_blocks(settings, partial(_evaluate, card))
     return LTX2Model(
         card,
-        parts["transformer"],
+        loaded.replicas,
         parts["vae"],
         parts["audio_vae"],
         parts["vocoder"],

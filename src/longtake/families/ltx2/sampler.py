@@ -17,7 +17,7 @@ from torch import Tensor
 from longtake.families.ltx2.conditioning import WindowConditioning
 from longtake.families.ltx2.guidance import Guide, predict
 from longtake.families.ltx2.tracks import Track, draw_noise
-from longtake.models.audiovisual import PositionedTracks, Stream, Tokens
+from longtake.models.audiovisual import Stream, Tokens
 from longtake.sampling.caching import Predict, with_step_cache
 from longtake.sampling.levels import Acceleration
 from longtake.sampling.noise import Noise
@@ -167,7 +167,7 @@ def sample(
     `on_clean`: a callback in each step, after the model has predicted. It gets the step's number, the number of steps,
         and the predicted clean tokens of each modality.
     """
-    positioned = PositionedTracks.of(setup.guide.transformer, tracks)
+    positioned = setup.guide.positioned(tracks)
 
     def predict_clean(tokens: Tokens, step: int, sigma: float) -> dict[Stream, Tensor]:
         return predict(setup.guide, tracks, positioned, tokens, sigma)

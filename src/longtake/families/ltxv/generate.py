@@ -116,7 +116,7 @@ def make_setup(run: LTXVRun, prompt: str) -> Setup:
     grid = Grid(card.temporal_compression, card.spatial_compression, plan.rate)
     passes = tuple(
         PassSetup(
-            guide=Guide(model.transformer, positive, negative, pass_.guidance),
+            guide=Guide(model.replicas, positive, negative, pass_.guidance),
             levels=noise_levels(pass_.steps, pass_.skip_initial, pass_.skip_final),
             grid=grid,
             canvas=pass_.canvas,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from longtake.families.ltxv.profiles import Guidance
+from longtake.models.replicas import Replicas
 from longtake.models.t5 import EncodedPrompt
 from longtake.models.video_transformer import TokenLevels
 from longtake.sampling.deviation import divisor
@@ -37,19 +38,65 @@ class Guide:
     """The inputs of the guided prediction in one pass (run through the sampling steps): the model, the prompts and the
     guidance scales.
 
-    `transformer`: the model, diffusers' LTXVideoTransformer3DModel with the forward pass of `models.video_transformer`.
+    `replicas`: the model and its copies on other devices, which share out the predictions. It is diffusers'
+        LTXVideoTransformer3DModel with the forward pass of `models.video_transformer`.
     `positive`, `negative`: the encoded prompts. `negative` may be None if the guidance never uses a negative prompt.
     `guidance`: the guidance scales for each noise level.
     """
 
-    transformer: nn.Module
+    replicas: Replicas
     positive: EncodedPrompt
     negative: EncodedPrompt | None
     guidance: Guidance
 
+    def predictions(self, level: float) -> dict[str, "Prediction"]:
+        """Returns what the model must predict at a noise level, by name: `conditional`, and if the guidance needs them
+        `negative` (for the negative prompt) and `disturbed` (with disturbed self-attention).
+
+        Raises ValueError if a negative prompt is needed and there is none.
+        """
+        bin = self.guidance.bin(level)
+        if self.negative is None and (self.guidance.cfg[bin] > 1 or self.guidance.nag > 0):
+            raise ValueError(f"guidance at noise level {level} needs a negative prompt")
+        needed = {"conditional": Prediction(self.positive, self.negative, self.guidance.nag)}
+        if self.guidance.cfg[bin] > 1 and self.negative is not None:
+            needed["negative"] = Prediction(self.negative)
+        if self.guidance.stg[bin] > 0:
+            needed["disturbed"] = Prediction(self.positive, disturbed=self.guidance.blocks[bin])
+        return needed
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The conditions of one prediction.
+
+    `prompt`: the encoded prompt.
+    `negative`, `nag`: the prompt from which the cross-attention moves away, and how far (see `negative_attention`).
+    `disturbed`: the numbers of the transformer blocks with disturbed self-attention.
+    """
+
+    prompt: EncodedPrompt
+    negative: EncodedPrompt | None = None
+    nag: float = 0.0
+    disturbed: tuple[int, ...] = ()
+
+
+def predicted(transformer: Any, item: tuple[Prediction, Tensor, TokenLevels, Tensor]) -> Tensor:
+    """Returns the velocity [1, n, C] that the model predicts under the conditions of a prediction.
+
+    `item`: the prediction, the noisy tokens, their noise levels and their positions (see `velocity`).
+    """
+    wanted, tokens, levels, coords = item
+    with (
+        negative_attention(transformer, wanted.negative, wanted.nag),
+        value_attention(transformer, wanted.disturbed),
+    ):
+        return velocity(transformer, tokens, levels, coords, wanted.prompt)
+
 
 def guided_velocity(guide: Guide, tokens: Tensor, levels: TokenLevels, coords: Tensor, level: float) -> Tensor:
     """Returns the guided velocity [1, n, C]: one to three predictions of the model, combined by the guidance scales.
+    Several devices share out the predictions.
 
     The scales cfg, stg and rescale are those of `guide.guidance` at `level`. The steps are:
     1. c is the prediction for the positive prompt. If the scale `nag` is above 0, the cross-attention moves away from
@@ -68,23 +115,19 @@ def guided_velocity(guide: Guide, tokens: Tensor, levels: TokenLevels, coords: T
 
     Raises ValueError if a negative prompt is needed and there is none. Sources: LTX-Video; for STG Hyung et al. 2024.
     """
-    transformer, positive, negative, guidance = guide.transformer, guide.positive, guide.negative, guide.guidance
+    guidance, needed = guide.guidance, guide.predictions(level)
     bin = guidance.bin(level)
     cfg, stg, rescale = guidance.cfg[bin], guidance.stg[bin], guidance.rescale[bin]
-    if negative is None and (cfg > 1 or guidance.nag > 0):
-        raise ValueError(f"guidance at noise level {level} needs a negative prompt")
-    with negative_attention(transformer, negative, guidance.nag):
-        conditional = velocity(transformer, tokens, levels, coords, positive)
-    guided = conditional
-    if cfg > 1 and negative is not None:
-        unconditional = velocity(transformer, tokens, levels, coords, negative)
+    items = [(prediction, tokens, levels, coords) for prediction in needed.values()]
+    found = dict(zip(needed, guide.replicas.run(predicted, items), strict=True))
+    guided = conditional = found["conditional"]
+    if "negative" in found:
+        unconditional = found["negative"]
         if guidance.cfg_star:
             unconditional = project(unconditional, conditional)
         guided = unconditional + cfg * (conditional - unconditional)
-    if stg > 0:
-        with value_attention(transformer, guidance.blocks[bin]):
-            disturbed = velocity(transformer, tokens, levels, coords, positive)
-        guided = guided + stg * (conditional - disturbed)
+    if "disturbed" in found:
+        guided = guided + stg * (conditional - found["disturbed"])
         if rescale != 1:
             guided = guided * (rescale * conditional.std() / divisor(guided.std()) + 1 - rescale)
     return guided

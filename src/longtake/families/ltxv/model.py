@@ -13,6 +13,7 @@ from longtake.models.compiled import BlockForward
 from longtake.models.merging import Originals
 from longtake.models.parts import INSTALLED, PartSource, load_parts
 from longtake.models.registry import LTXVCard
+from longtake.models.replicas import Replicas
 from longtake.models.t5 import EncodedPrompt, T5TextEncoder
 from longtake.models.video_block import block_forward, with_varying_sizes
 from longtake.models.video_transformer import TokenLevels, attach
@@ -25,7 +26,8 @@ class LTXVModel:
     """A loaded LTX-Video model in eval mode.
 
     `card`: the model card, with the facts of the model.
-    `transformer`: diffusers' LTXVideoTransformer3DModel with the forward pass of `models.video_transformer`.
+    `replicas`: the transformer and its copies on other devices. It is diffusers' LTXVideoTransformer3DModel with the
+        forward pass of `models.video_transformer`.
     `vae`: diffusers' AutoencoderKLLTXVideo.
     `upsampler`: diffusers' LTXLatentUpsamplerModel; None if it is not installed.
     `text`: the text encoder.
@@ -35,13 +37,18 @@ class LTXVModel:
     """
 
     card: LTXVCard
-    transformer: Any
+    replicas: Replicas
     vae: Any
     upsampler: Any | None
     text: T5TextEncoder
     device: torch.device
     originals: Originals
     arithmetic: str
+
+    @property
+    def transformer(self) -> Any:
+        """The transformer on `device`."""
+        return self.replicas.transformer
 
 
 def load(
@@ -63,7 +70,7 @@ def load(
     loaded.compile_blocks(settings, partial(_evaluate, card))
     return LTXVModel(
         card,
-        parts["transformer"],
+        loaded.replicas,
         parts["vae"],
         parts.get("upsampler"),
         text,

@@ -1,0 +1,162 @@
+"""A transformer and its copies on other devices, which make independent predictions at the same time.
+
+Guidance combines several predictions in each step. None of them needs another one, so each device makes some of them.
+All devices belong to one process, and each copy has a thread of its own, because `torch.compile` keeps state for each
+thread.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from longtake.errors import NotSupported
+from longtake.models import memory
+from longtake.threads import Pool
+
+HOST = torch.device("cpu")
+
+T = TypeVar("T")
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy of a transformer on another device.
+
+    transformer: the copy.
+    device: its device.
+    """
+
+    transformer: Any
+    device: torch.device
+    _thread: Pool = field(default_factory=lambda: Pool(1, "replica"), repr=False)
+
+    def start(self, work: Callable[..., T], *arguments: Any) -> "Future[T]":
+        """Starts work(*arguments) in the copy's thread, with the copy's device and the caller's way of recording
+        gradients. Raises OSError if the system allows no more threads."""
+        modes = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+        return self._thread.submit(_in_modes, modes, self.device, partial(work, *arguments))
+
+
+def _in_modes(modes: tuple[bool, bool], device: torch.device, work: Callable[[], T]) -> T:
+    """Returns work().
+
+    modes: whether torch is in inference mode, and whether it records gradients. Both belong to a thread.
+    device: the current GPU while it works, if it is one.
+    """
+    has_inference, has_grad = modes
+    with memory.current_gpu(device), torch.inference_mode(has_inference), torch.set_grad_enabled(has_grad):
+        return work()
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """A transformer and its copies on other devices. Usually there are no copies.
+
+    transformer: the transformer on the first device, where the inputs are and the results go.
+    device: the first device.
+    copies: the copies of the transformer, each on a device of its own.
+    """
+
+    transformer: Any
+    device: torch.device = HOST
+    copies: tuple[Copy, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """The number of devices."""
+        return 1 + len(self.copies)
+
+    @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """All devices; the first one is that of the inputs and results."""
+        return (self.device, *(copy.device for copy in self.copies))
+
+    def everywhere(self, value: T) -> tuple[T, ...]:
+        """Returns a value for each device: the value itself, which is on the first one, and copies of it.
+
+        value: its tensors may be in mappings, sequences and dataclasses.
+        """
+        return (value, *(moved(value, copy.device) for copy in self.copies))
+
+    def run(self, work: Callable[[Any, ItemT], ResultT], items: Sequence[ItemT]) -> list[ResultT]:
+        """Returns work(transformer, item) for each item, in their order. Item i is worked on by device i modulo the
+        number of devices, with the transformer there, and the devices work at the same time.
+
+        work: computes a result from an item's tensors, which are on the transformer's device. Of the items of one
+            device it gets one after the other.
+        items: their tensors are on the first device, or already on the device that works on the item. They may be in
+            mappings, sequences and dataclasses; those of the results may, too.
+
+        If the work on an item raises an exception, it is raised when all devices have ended their work.
+        """
+        if not self.copies or len(items) < 2:
+            return [work(self.transformer, item) for item in items]
+        memory.bring(self.transformer)  # which may change weights of copies, too (see `applying.applied`)
+        count, copies = self.count, self.copies[: len(items) - 1]
+        # All inputs are copied before any work is started, and no result before all work is: a copy from a GPU to
+        # another one waits for all work that both have been given before.
+        placed = [moved(item, self.devices[index % count]) for index, item in enumerate(items)]
+        futures = list[Future[list[ResultT]]]()
+        try:
+            for number, copy in enumerate(copies, 1):
+                futures.append(copy.start(_all_done, work, copy.transformer, placed[number::count]))
+            results = [_all_done(work, self.transformer, placed[::count])]
+        finally:
+            wait(futures)
+        results += [future.result() for future in futures]
+        return [moved(results[index % count][index // count], self.device) for index in range(len(items))]
+
+
+def _all_done(work: Callable[[Any, ItemT], ResultT], transformer: Any, items: Sequence[ItemT]) -> list[ResultT]:
+    return [work(transformer, item) for item in items]
+
+
+def check_room(devices: Sequence[torch.device], num_bytes: int, *, is_streamed: bool) -> None:
+    """Raises `NotSupported` if copies of a transformer on further devices are not possible.
+
+    devices: the further devices; there may be none.
+    num_bytes: the bytes of the transformer's weights.
+    is_streamed: True if the first device has no room for all of them at once.
+    """
+    if devices and is_streamed:
+        raise NotSupported(
+            "Devices that work together must hold the whole transformer, but its weights are streamed from host "
+            "memory. LONGTAKE_QUANTISE=fp8 halves them, and a single device can stream them."
+        )
+    needed = num_bytes + memory.reserve(num_bytes)
+    for device in devices:
+        free = memory.free_bytes(device)
+        if free is not None and free < needed:
+            raise NotSupported(
+                f"{device} has no room for a copy of the transformer: {free / 1e9:.1f} GB are free, and its weights "
+                f"and activations need {needed / 1e9:.1f} GB. LONGTAKE_QUANTISE=fp8 halves the weights."
+            )
+
+
+def moved(value: T, device: torch.device) -> T:
+    """Returns a value with its tensors on a device. If they are there already, it is the value itself.
+
+    value: its tensors may be in mappings, sequences and dataclasses, which are not changed.
+    """
+    changed: Any = value
+    if isinstance(value, Tensor):
+        changed = value.to(device)
+    elif isinstance(value, Mapping):
+        parts = {key: moved(part, device) for key, part in value.items()}
+        changed = value if all(parts[key] is part for key, part in value.items()) else parts
+    elif isinstance(value, (list, tuple)):
+        ones = [moved(part, device) for part in value]
+        is_same = all(one is part for one, part in zip(ones, value, strict=True))
+        changed = value if is_same else type(value)(ones)
+    elif is_dataclass(value) and not isinstance(value, type):
+        named = {each.name: moved(getattr(value, each.name), device) for each in fields(value)}
+        is_same = all(part is getattr(value, name) for name, part in named.items())
+        changed = value if is_same else replace(value, **named)
+    return changed  # type: ignore[no-any-return]
