@@ -20,17 +20,12 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from longtake.device_setting import check_device
 from longtake.errors import FolderNotMade, InvalidRequest, os_reason
 from longtake.price_setting import PriceSetting
 
 PREFIX = "LONGTAKE_"
 """The beginning of the names of all environment variables that are settings."""
-
-DEVICE = r"(auto|cpu|mps|cuda(:\d+)?)"
-"""Regular expression of the name of a single device: auto, cpu, mps, cuda or cuda:N."""
-
-DEVICE_EXAMPLES = "a device, as in cuda:0, or devices that work together, as in cuda:0+cuda:1"
-"""What names a device, for messages."""
 
 DEFAULT_POOL = "default"
 """The pool of each endpoint and device for which the settings name no pool. A pool is a named group of devices."""
@@ -136,7 +131,7 @@ class Settings(BaseSettings):
     """Whether the source's fine detail and motion are added to the new frames, because a small model draws blurred
     shapes. stand-in: if a miniature stands in for a published model. always: for every model. never: for none."""
 
-    device: str = "auto"
+    device: Annotated[str, AfterValidator(check_device)] = "auto"
     """Device of the models: cuda (or cuda:N), mps or cpu. auto: the first of these that the machine has. GPUs of one
     kind, joined by +, share out the predictions of one request: `cuda:0+cuda:1`."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
@@ -330,16 +325,10 @@ class Settings(BaseSettings):
     def _check_slots(cls, slots: tuple[str, ...]) -> tuple[str, ...]:
         for slot in slots:
             device, at, pool = slot.partition("@")
-            _check_device(device)
+            check_device(device)
             if at and not re.fullmatch(r"[\w.-]+", pool):
                 raise ValueError(f"{slot!r} is not a device and its pool, as in cuda:0@ltx")
         return slots
-
-    @field_validator("device")
-    @classmethod
-    def _check_one_device(cls, device: str) -> str:
-        _check_device(device)
-        return device
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -365,22 +354,6 @@ class Settings(BaseSettings):
         if self.expansion_url is not None and self.expansion_model is None:
             raise ValueError("expansion_url is set, so LONGTAKE_EXPANSION_MODEL must name the server's model")
         return self
-
-
-def _check_device(text: str) -> None:
-    """Raises ValueError if `text` names neither a device nor several that can work together, joined by +."""
-    names = text.split("+")
-    wrong = next((name for name in names if not re.fullmatch(DEVICE, name)), None)
-    if wrong is not None:
-        raise ValueError(f"{text!r} is not {DEVICE_EXAMPLES}")
-    if len(names) == 1 or set(names) == {"cpu"}:
-        return
-    if not all(re.fullmatch(r"cuda:\d+", name) for name in names):
-        raise ValueError(f"{text!r} joins other devices than CUDA GPUs with their numbers, as in cuda:0+cuda:1")
-    numbers = [int(name.removeprefix("cuda:")) for name in names]
-    twice = next((number for number in numbers if numbers.count(number) > 1), None)
-    if twice is not None:
-        raise ValueError(f"{text!r} names cuda:{twice} twice, but every device that works together is another one")
 
 
 def settings(**overrides: Any) -> Settings:

@@ -299,3 +299,58 @@ def test_loras_stored_in_few_bits(tmp_path: Path, dtype: torch.dtype) -> None:
     with applied_in_pass(transformer, [(adapter, (1.0,))]):
         got = small.velocity(transformer)
     assert _close(got, small.velocity(_fused({MODULE: b.float() @ a.float()})))
+
+
+@pytest.mark.parametrize("how", ["float32", "bfloat16", "fp8", "no room"])
+def test_copies_on_other_devices_have_the_same_adapters(tmp_path: Path, how: str) -> None:
+    adapters = [(read(comfy_lora(tmp_path / "l", OTHER, into=64)), (1.0, 0.5))]
+    all_three = [small.transformer() for _ in range(3)]
+    for transformer in all_three:
+        if how == "bfloat16":
+            transformer.to(torch.bfloat16)
+        if how == "fp8":
+            fp8.convert(transformer, "storage", torch.float32)
+    originals = Originals("none" if how == "no room" else "device")
+    first, *copies = all_three
+    before = [Trace(transformer) for transformer in all_three]
+    plain, found = small.velocity(first), list[Tensor]()
+    with applied(first, adapters, originals=originals, replicas=copies) as set_pass:
+        for number in (0, 1):
+            set_pass(number)
+            found.append(small.velocity(first))
+            assert all(torch.equal(small.velocity(copy), found[-1]) for copy in copies)
+    assert not torch.equal(*found)
+    assert [Trace(transformer) for transformer in all_three] == before
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), applied(first, adapters, stop, originals, replicas=copies) as set_pass:
+        set_pass(1)
+    assert [Trace(transformer) for transformer in all_three] == before
+    assert all(torch.equal(small.velocity(copy), plain) for copy in copies)
+
+
+def test_a_copy_on_another_gpu_follows_a_transformer_that_shares_its_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The adapter is off in the second pass, which begins after the VAE has used the first GPU."""
+    if not can_simulate():
+        pytest.skip("GPUs are simulated by torch for CPUs alone")
+    adapters = [(Adapter("a", {MODULE: Pair(*low_rank_pair())}), (1.0, 0.0))]
+    transformer, copy, vae = small.transformer(), small.transformer(), small.vae()
+    before, plain = Trace(copy), small.velocity(copy)
+    with simulated_gpus(monkeypatch) as gpus:
+        memory.share_device({"transformer": transformer, "vae": vae}, torch.device("cuda:0"), pinned=True)
+        copy.to("cuda:1")
+        originals = Originals("pinned")
+        originals.use_weights(transformer)
+        with applied(transformer, adapters, originals=originals, replicas=[copy]) as set_pass:
+            for number in (0, 1, 0):
+                set_pass(number)
+                found = small.velocity(transformer, "cuda:0")
+                assert torch.equal(found, plain) == (number == 1)
+                assert torch.equal(small.velocity(copy, "cuda:1"), found)
+                memory.bring(vae)
+        assert torch.equal(small.velocity(copy, "cuda:1"), plain)
+        assert not gpus.streams.faults
+        copy.to("cpu")
+    assert Trace(copy) == before

@@ -28,6 +28,22 @@ def test_the_device_is_that_of_the_settings_or_the_fastest() -> None:
             memory.choose_device(Settings(device="cuda"))
 
 
+def test_several_devices_are_gpus_of_one_kind_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert memory.choose_devices(Settings(device="cpu+cpu")) == (CPU, CPU)
+    if not can_simulate():
+        pytest.skip("GPUs are simulated by torch for CPUs alone")
+    with simulated_gpus(monkeypatch):
+        both = Settings(device="cuda:1+cuda:0")
+        assert memory.choose_devices(both) == (GPU, torch.device("cuda:0"))
+        assert memory.choose_device(both) == GPU
+        with pytest.raises(NotSupported, match=r"=cuda:0\+cuda:2 is not on this machine; .*; cuda:2 is not there"):
+            memory.choose_devices(Settings(device="cuda:0+cuda:2"))
+        with monkeypatch.context() as patched:
+            patched.setattr(torch.cuda, "get_device_name", lambda device: f"Card {device.index}")
+            with pytest.raises(NotSupported, match=r"of different kinds: cuda:1 is Card 1, cuda:0 is Card 0\."):
+                memory.choose_devices(both)
+
+
 @pytest.mark.parametrize(
     ("requested", "device", "embedded", "dtype"),
     [

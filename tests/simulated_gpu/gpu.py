@@ -157,6 +157,12 @@ class Gpus:
         index = (target if target.is_cuda else source).device.index
         if source.is_cuda and target.is_cuda and source.device != target.device:
             self.crosses("between devices", "copy_", index, waits=False, num_bytes=source.nbytes)
+            # Torch makes the streams of both GPUs wait for each other, before the copy and after it.
+            self._meet(self.current[source.device.index], self.current[index])
+            self._order(index, [(source, False), (target, True)])
+            _to_host(target).copy_(_to_host(source))
+            self._meet(self.current[source.device.index], self.current[index])
+            return target
         host = next((tensor for tensor in (target, source) if not tensor.is_cuda), None)
         if host is not None and not host.numel():
             return target
@@ -183,6 +189,12 @@ class Gpus:
         elif waits:
             self.streams.host_waits(self.streams.snapshot(stream))
         return target
+
+    def _meet(self, one: int, other: int) -> None:
+        """Makes two streams wait for each other's present work."""
+        clocks = self.streams.snapshot(one), self.streams.snapshot(other)
+        self.streams.wait(one, clocks[1])
+        self.streams.wait(other, clocks[0])
 
     def _graph_on(self, index: int) -> Graph | None:
         """Returns the graph that records the work of a GPU now; None if it is done."""

@@ -132,6 +132,13 @@ def _machine() -> Iterator[Finding]:
         yield Finding("packages", "no" if lacking else "ok", text, vital=True)
 
 
+TOGETHER = (
+    "the devices share out the predictions of a step: up to 4 of LTX-2.3 and 3 of LTX-Video dev; a distilled "
+    "LTX-Video model needs 1, so only the first device works"
+)
+"""What several devices do, for the user."""
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -153,10 +160,14 @@ def _device(settings: Settings) -> Iterator[Finding]:
     if torch.backends.mps.is_available():
         yield Finding("mps", "note", "Apple GPU, memory shared with the host")
     yield Finding("cpu", "note", f"{settings.threads or torch.get_num_threads()} threads of torch")
-    device = memory.choose_device(settings)
+    devices = memory.choose_devices(settings)
+    device = devices[0]
     embedded, other = (str(memory.choose_dtype(settings, device, embedded=flag)) for flag in (True, False))
     dtypes = f"{embedded.removeprefix('torch.')} for the embedded model, {other.removeprefix('torch.')} for others"
-    yield Finding("chosen", "ok", f"{device} (LONGTAKE_DEVICE={settings.device}), {dtypes}")
+    names = " and ".join(map(str, devices))
+    yield Finding("chosen", "ok", f"{names} (LONGTAKE_DEVICE={settings.device}), {dtypes}")
+    if len(devices) > 1:
+        yield Finding("together", "note", TOGETHER)
     decision = compiled.decide(settings, device)
     yield Finding("compiled blocks", "note", f"{'yes' if decision.is_on else 'no'}: {decision.reason}")
 
@@ -227,6 +238,7 @@ def _installed(card: ModelCard, settings: Settings) -> Finding:
 
         from longtake.models import compiled, memory
         from longtake.models.parts import INSTALLED, choose_mode, needs_short_text, part_bytes
+        from longtake.models.replicas import check_room
     from longtake.models.checks import check
 
     report = check(card.name, settings)
@@ -241,7 +253,8 @@ def _installed(card: ModelCard, settings: Settings) -> Finding:
     mode, _ = choose_mode(settings, device, sizes_in, are_compiled=compiled.decide(settings, device).is_on)
     sizes = sizes_in(mode)
     host = host_memory()
-    need, largest = sum(sizes.values()), max(sizes.values())
+    copies = 0 if total is not None else settings.device.count("+") * sizes["transformer"]  # in the same memory
+    need, largest = sum(sizes.values()) + copies, max(sizes.values())
     needs = f"needs {bytes_text(need)} in {str(dtype).removeprefix('torch.')}"
     if host is not None and need > host.available + (free or 0):
         return Finding(
@@ -250,6 +263,8 @@ def _installed(card: ModelCard, settings: Settings) -> Finding:
     if free is None or device == torch.device("cpu"):
         return Finding(card.name, "ok", f"{needs}, on {device}", vital=card.embedded)
     offload = memory.choose_offload(settings.offload, sizes, total, free)
+    streamed = memory.streamed_parts(settings.offload, offload, sizes, total)
+    check_room(memory.choose_devices(settings)[1:], sizes["transformer"], is_streamed="transformer" in streamed)
     fits = (
         "everything stays on it" if offload == "none" else f"offload={offload}, its largest part {bytes_text(largest)}"
     )

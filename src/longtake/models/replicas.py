@@ -5,6 +5,7 @@ All devices belong to one process, and each copy has a thread of its own, becaus
 thread.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -17,6 +18,8 @@ from torch import Tensor
 from longtake.errors import NotSupported
 from longtake.models import memory
 from longtake.threads import Pool
+
+log = logging.getLogger(__name__)
 
 HOST = torch.device("cpu")
 
@@ -84,6 +87,14 @@ class Replicas:
         value: its tensors may be in mappings, sequences and dataclasses.
         """
         return (value, *(moved(value, copy.device) for copy in self.copies))
+
+    def log_idle(self, most: int) -> None:
+        """Logs which devices have nothing to do in a request whose steps combine at most this number of predictions."""
+        idle = self.devices[most:]
+        if idle:
+            needs = "1 prediction" if most == 1 else f"{most} predictions"
+            verb = "has" if len(idle) == 1 else "have"
+            log.info("The request needs %s in a step, so %s %s no work.", needs, " and ".join(map(str, idle)), verb)
 
     def run(self, work: Callable[[Any, ItemT], ResultT], items: Sequence[ItemT]) -> list[ResultT]:
         """Returns work(transformer, item) for each item, in their order. Item i is worked on by device i modulo the

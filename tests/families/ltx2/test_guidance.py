@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from longtake.families.ltx2.guidance import UNGUIDED, Guide, guided
+from longtake.families.ltx2.guidance import UNGUIDED, Guide, guided, shared_out
 from longtake.families.ltx2.options import GuidanceScales
 from longtake.models.audiovisual import EncodedPrompt
 from longtake.models.replicas import Replicas
@@ -89,3 +89,25 @@ def test_full_rescaling_gives_the_prompts_spread() -> None:
 def test_a_flat_prediction_is_rescaled_to_a_number() -> None:
     flat = torch.full_like(C, 0.5)
     assert guided(flat, flat - 1, None, None, scales_of(cfg=3, rescale=0.7)).isfinite().all()
+
+
+def test_predictions_are_shared_out_and_stay_in_their_order() -> None:
+    four = ["conditional", "negative", "disturbed", "isolated"]
+    numbers = {
+        (devices, at_once): [[four.index(name) for name in batch] for batch in shared_out(four, devices, at_once)]
+        for devices in (1, 2, 3, 4, 5)
+        for at_once in (1, 3, 4)
+    }
+    assert numbers == {
+        (1, 1): [[0], [1], [2], [3]],
+        (1, 3): [[0, 1, 2], [3]],
+        (1, 4): [[0, 1, 2, 3]],
+        (2, 1): [[0], [1], [2], [3]],
+        (2, 3): [[0, 2], [1, 3]],
+        (2, 4): [[0, 2], [1, 3]],
+        (3, 1): [[0], [1], [2], [3]],
+        (3, 3): [[0, 3], [1], [2]],
+        (3, 4): [[0, 3], [1], [2]],
+        **{(devices, at_once): [[0], [1], [2], [3]] for devices in (4, 5) for at_once in (1, 3, 4)},
+    }
+    assert shared_out(four[:1], 4, 4) == [["conditional"]]

@@ -18,7 +18,7 @@ from longtake.families.ltx2.tracks import Keyframe, PlacedLatents, Track, audio_
 from longtake.models.applying import applied
 from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, Stream, Tokens, attach, velocities
 from longtake.models.loras import LoadedAdapter, read
-from longtake.models.replicas import Replicas
+from longtake.models.replicas import Copy, Replicas
 from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_from, to_latent
 from longtake.sampling.schedules import SECOND_PASS_LEVELS
 from longtake.sampling.vae import Statistics, upsample
@@ -95,12 +95,27 @@ def sampler(case: Case) -> Sampler:
     return Sampler(case.given["sigmas"], requested.get("gamma", 0), requested.get("eta", 0))
 
 
-@pytest.mark.parametrize("at_once", [1, 4])
-@pytest.mark.parametrize(
-    "name",
-    ["forward_s1", "forward_s07", "forward_ge", "forward_ancestral", "forward_noaudio", "backward_s1", "backward_s08"],
+EXTENSIONS = (
+    "forward_s1",
+    "forward_s07",
+    "forward_ge",
+    "forward_ancestral",
+    "forward_noaudio",
+    "backward_s1",
+    "backward_s08",
 )
-def test_extension(oracle: Path, name: str, at_once: int) -> None:
+
+
+@pytest.mark.parametrize(
+    ("name", "at_once", "devices"),
+    [
+        *((name, at_once, 1) for at_once in (1, 4) for name in EXTENSIONS),
+        ("forward_s1", 4, 2),
+        ("forward_noaudio", 4, 3),
+        ("backward_s1", 1, 3),
+    ],
+)
+def test_extension(oracle: Path, name: str, at_once: int, devices: int) -> None:
     case = load_case(oracle, f"ltx2_extend_{name}")
     if case.params["direction"] == "forward":
         keyframe = case.given.get("video.keyframe.latent")
@@ -112,8 +127,9 @@ def test_extension(oracle: Path, name: str, at_once: int) -> None:
         case.check(f"{stream}.denoise_mask", track.mask)
         wanted = case.expected[f"{stream}.clean"]
         assert torch.equal(track.clean[track.mask.expand_as(wanted) < 1], wanted[track.mask.expand_as(wanted) < 1])
-    net = transformer(case)
-    guided_net = replace(guide(case, net), at_once=at_once)
+    net, *others = (transformer(case) for _ in range(devices))
+    replicas = Replicas(net, copies=tuple(Copy(other, torch.device("cpu")) for other in others))
+    guided_net = replace(guide(case, net), at_once=at_once, replicas=replicas)
     positioned = guided_net.positioned(tracks)
 
     def predict_clean(tokens: Tokens, step: int, sigma: float) -> dict[Stream, Tensor]:

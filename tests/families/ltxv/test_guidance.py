@@ -15,7 +15,7 @@ from longtake.families.ltxv.guidance import (
     value_attention,
 )
 from longtake.families.ltxv.profiles import DEV, Guidance
-from longtake.models.replicas import Replicas
+from longtake.models.replicas import Copy, Replicas
 from longtake.models.t5 import EncodedPrompt
 from longtake.models.video_transformer import TokenLevels, attach
 from tests.conftest import load_case
@@ -119,3 +119,26 @@ def test_a_negative_prompt_is_heeded_without_a_further_evaluation(oracle: Path) 
     moved = [(made(other, nag) - plain).norm() for nag in (1.0, 5.0)]
     assert 0 < moved[0] < moved[1]
     case.check("per_token", made(other, 0.0))
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_devices_give_the_bits_of_one(oracle: Path, count: int) -> None:
+    """Classifier-free guidance, disturbed attention and normalised attention guidance at once: three predictions."""
+    case = load_case(oracle, "ltxv_transformer")
+    nets: list[Any] = [case.model("ltxv_transformer") for _ in range(count)]
+    for net in nets:
+        attach(net)
+    coords, levels = case.given["coords"], TokenLevels.of(case.given["token_timestep"])
+    prompt = EncodedPrompt(case.given["prompt"], case.given["prompt.mask"])
+    other = EncodedPrompt(case.given["negative"], case.given["negative.mask"])
+    guidance = Guidance(cfg=(3.0,), stg=(1.0,), blocks=((0, 1),), rescale=(0.5,), cfg_star=True, nag=5.0)
+
+    def made(replicas: Replicas) -> Tensor:
+        with torch.inference_mode():
+            guide = Guide(replicas, prompt, other, guidance)
+            return guided_velocity(guide, case.given["tokens"], levels, coords, 0.5)
+
+    own = [[block.attn1.processor for block in net.transformer_blocks] for net in nets]
+    copies = tuple(Copy(net, torch.device("cpu")) for net in nets[1:])
+    assert torch.equal(made(Replicas(nets[0], copies=copies)), made(Replicas(nets[0])))
+    assert [[block.attn1.processor for block in net.transformer_blocks] for net in nets] == own

@@ -1,6 +1,7 @@
 """A model loads from a folder, says what it lacks, and tells of its progress."""
 
 import shutil
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -318,3 +319,38 @@ def test_the_tiny_model_of_the_study_loads(tmp_path: Path, shared: Path) -> None
     assert model.vae.spatial_compression_ratio == facts.spatial_compression
     assert model.vae.temporal_compression_ratio == facts.temporal_compression
     assert model.text.encode("a red ball rolls").mask.shape == (1, facts.prompt_tokens)
+
+
+@pytest.mark.skipif(obstacle(torch.device("cpu")) is not None, reason="there is no C++ compiler")
+@pytest.mark.parametrize("quantise", ["none", "fp8"])
+def test_each_further_device_has_a_copy_of_the_transformer_alone(
+    tmp_path: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, quantise: str
+) -> None:
+    """The copies are rounded and compiled as the transformer, in their own threads, and share no weight with it."""
+    compiled_in = list[str]()
+
+    def compiled(run: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        def noted(*inputs: Any) -> Any:
+            compiled_in.append(threading.current_thread().name.split("_")[0])
+            return run(*inputs)
+
+        return noted
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    settings = _settings(tmp_path, small_model, compile="on", quantise=quantise)
+    settings = settings.model_copy(update={"device": "cpu+cpu+cpu"})
+    with caplog.at_level("INFO"):
+        model = load(ltxv_card(NAME), settings)
+    short = ", weights in fp8" if quantise == "fp8" else ""
+    assert model.arithmetic == f"float32 on 3 x cpu, compiled{short}"
+    assert "cpu and cpu and cpu compute together; each has a copy of the transformer." in caplog.text
+    blocks = len(model.transformer.transformer_blocks)
+    assert compiled_in == ["MainThread"] * blocks + ["replica"] * 2 * blocks
+    weights = [
+        dict(each.state_dict()) for each in (model.transformer, *(one.transformer for one in model.replicas.copies))
+    ]
+    assert len(weights) == 3
+    for name, weight in weights[0].items():
+        ones = [each[name] for each in weights]
+        assert all(torch.equal(one.float(), weight.float()) for one in ones)
+        assert len({one.data_ptr() for one in ones}) == 3

@@ -92,6 +92,7 @@ def generate(run: LTX2Run, prompt: str, context: Context) -> Iterator[GeneratedC
     more.
     """
     plan = run.plan
+    run.model.replicas.log_idle(len(plan.predictions))
     setup = make_setup(run, prompt)
     decoder = WindowDecoder(run.model, plan, setup.statistics, run.on_progress)
     windows = _Windows(run, setup, decoder, context.sound, context.end_image)

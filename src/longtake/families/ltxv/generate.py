@@ -84,6 +84,7 @@ def generate(run: LTXVRun, prompt: str, context: Context) -> Iterator[GeneratedC
     `context`: the context's frames. Its sound and end image are not used.
     """
     plan = run.plan
+    run.model.replicas.log_idle(max(pass_.guidance.most_evaluations for pass_ in plan.passes))
     # The compression runs on the CPU, so the device encodes the prompt meanwhile.
     with Pool(1) as pool:
         compressed = context.compressed or pool.submit(compress, context.frames, plan.context_crf)

@@ -54,6 +54,11 @@ class Guidance:
         i = self.bin(t)
         return 1 + (self.cfg[i] > 1) + (self.stg[i] > 0)
 
+    @property
+    def most_evaluations(self) -> int:
+        """The largest number of model evaluations in one step, at any noise level."""
+        return max(map(self.evaluations, self.timesteps))
+
 
 NONE = Guidance()
 """No guidance: each step evaluates the model once."""

@@ -1,0 +1,29 @@
+"""The names of devices in settings: a single device, or several that carry out each request together."""
+
+import re
+
+DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,4})?")
+"""The name of a single device."""
+
+NUMBERED_GPU = re.compile(r"cuda:(\d{1,4})")
+
+
+def check_device(text: str) -> str:
+    """Returns `text` if it names a device, or devices that can work together, joined by `+`: different CUDA GPUs with
+    their numbers, or `cpu` several times, which is only useful to try it out.
+
+    Raises ValueError for any other text.
+    """
+    names = text.split("+")
+    if not all(map(DEVICE.fullmatch, names)):
+        raise ValueError(f"{text!r} is not a device, as in cuda:0, or devices that work together, as in cuda:0+cuda:1")
+    if len(names) == 1 or set(names) == {"cpu"}:
+        return text
+    found = [NUMBERED_GPU.fullmatch(name) for name in names]
+    numbers = [int(match[1]) for match in found if match]
+    if len(numbers) < len(names):
+        raise ValueError(f"{text!r} joins other devices than CUDA GPUs with their numbers, as in cuda:0+cuda:1")
+    twice = next((number for number in numbers if numbers.count(number) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{text!r} names cuda:{twice} twice; each device that works together must be another one")
+    return text

@@ -1,0 +1,47 @@
+"""What names a device, or several devices that work together, and the sentences that refuse anything else."""
+
+import pytest
+
+from longtake.errors import InvalidRequest
+from longtake.settings import settings
+
+
+@pytest.mark.parametrize(
+    "text", ["auto", "cpu", "mps", "cuda", "cuda:1", "cuda:0+cuda:1", "cuda:3+cuda:1+cuda:2", "cpu+cpu", "cpu+cpu+cpu"]
+)
+def test_devices_are_named_alone_or_together(text: str) -> None:
+    assert settings(device=text).device == text
+    assert settings(slots=f"{text},{text}@ltx").slots == (text, f"{text}@ltx")
+
+
+NO_DEVICE = "is not a device, as in cuda:0, or devices that work together, as in cuda:0+cuda:1"
+OTHERS = "joins other devices than CUDA GPUs with their numbers"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("cuda:0+", NO_DEVICE),
+        ("+cuda:0", NO_DEVICE),
+        ("cuda:0++cuda:1", NO_DEVICE),
+        ("cuda:0 + cuda:1", NO_DEVICE),
+        ("gpu", NO_DEVICE),
+        ("cpu+cuda:0", OTHERS),
+        ("cuda+cuda:1", OTHERS),
+        ("mps+mps", OTHERS),
+        ("auto+auto", OTHERS),
+        ("cuda:0+cuda:0", "names cuda:0 twice; each device that works together must be another one"),
+        ("cuda:1+cuda:0+cuda:01", "names cuda:1 twice"),
+    ],
+)
+def test_other_texts_are_refused_in_words(text: str, reason: str) -> None:
+    for name in ("device", "slots"):
+        with pytest.raises(InvalidRequest) as raised:
+            settings(**{name: text})
+        assert raised.value.message.startswith(f"LONGTAKE_{name.upper()}=")
+        assert f"'{text}' {reason}" in raised.value.message
+
+
+def test_a_pool_has_a_name() -> None:
+    with pytest.raises(InvalidRequest, match="'cpu@' is not a device and its pool, as in cuda:0@ltx"):
+        settings(slots="cpu@")
