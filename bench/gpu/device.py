@@ -102,6 +102,15 @@ class Machine:
         return cls(torch.device("cuda" if torch.cuda.is_available() and not quick else "cpu"), quick)
 
     @property
+    def together(self) -> str | None:
+        """The devices that can share out the four predictions of 2.3, as the setting `device` names them; None on a
+        machine with one GPU."""
+        count = min(4, torch.cuda.device_count())
+        if self.device.type == "cpu":
+            return "cpu+cpu"
+        return "+".join(f"cuda:{number}" for number in range(count)) if count > 1 else None
+
+    @property
     def dtype(self) -> torch.dtype:
         """The dtype of the models."""
         return torch.bfloat16 if self.device.type == "cuda" else torch.float32

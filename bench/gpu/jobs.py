@@ -87,9 +87,8 @@ class Bench:
 
     def settings(self, **changes: Any) -> Settings:
         """Returns the settings of this machine, in which no published model is installed."""
-        return settings(
-            device=str(self.machine.device), models_dir=self.folder / "models", data_dir=self.folder / "data", **changes
-        )
+        own = {"device": str(self.machine.device), **changes}
+        return settings(models_dir=self.folder / "models", data_dir=self.folder / "data", **own)
 
     def card(self, case: Case) -> ModelCard:
         """Returns the card of a case's published model. With `--quick` it is that of a small model."""

@@ -61,6 +61,7 @@ def measure(bench: Bench, figures: Figures) -> None:
         subject = Subject(bench, case, {"quantise": "fp8"})
         with figures.attempt(f"{name} with fp8"), subject, torch.inference_mode():
             _evaluations(subject, figures, usual, " with quantise fp8")
+    _several_devices(bench, figures, usual)
 
 
 def _all_parts(subject: Subject, figures: Figures, usual: dict[int, Usual]) -> None:
@@ -85,6 +86,26 @@ def _all_parts(subject: Subject, figures: Figures, usual: dict[int, Usual]) -> N
     for title, measure_part in parts.items():
         with figures.attempt(f"{subject.case.name}: {title}"):
             measure_part()
+
+
+def _several_devices(bench: Bench, figures: Figures, usual: dict[int, Usual]) -> None:
+    """Measures the evaluations of 2.3 on all devices together.
+
+    usual: the usual evaluations. Their operations are counted, because those of other threads are not.
+    """
+    devices = bench.machine.together
+    if devices is None:
+        print("Several GPUs together are not measured, because this machine has one.")
+        return
+    way = f" on {devices}"
+    if not figures.lack(*(f"2.3: evaluation{way}, pass {number}" for number in (1, 2))):
+        return
+    if not usual:
+        print("Several devices together are only measured after the usual evaluations of 2.3, in the same run.")
+        return
+    subject = Subject(bench, CASES["2.3"], {"device": devices})
+    with figures.attempt(f"2.3{way}"), subject, torch.inference_mode():
+        _evaluations(subject, figures, usual, way)
 
 
 def _matrix_product(bench: Bench) -> Figure:

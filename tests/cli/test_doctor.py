@@ -9,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from longtake.cli import app
-from longtake.cli.doctor import Finding, Report, _installed, _model, examine, masked
+from longtake.cli.doctor import Finding, Report, _device, _installed, _model, examine, masked
 from longtake.media import confinement
 from longtake.models import parts
 from longtake.models.registry import CARDS, missing
@@ -151,3 +151,23 @@ def test_the_memory_format_of_a_vae_on_a_gpu_is_reported(tmp_path: Path, monkeyp
         path.write_text('{"format": "channels last"}')
         found = _model(card, settings.model_copy(update={"device": "cuda:1"}))[1]
         assert (found.name, found.text) == (name, f"channels last, as {path} says")
+
+
+@pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone")
+def test_devices_that_work_together_are_explained_and_need_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, gigabyte = ltx2_card("ltx-2.3"), 10**9
+    small_ltx2.write_model(tmp_path / card.name)
+    monkeypatch.setattr(parts, "part_bytes", lambda *_, **__: {"transformer": 38 * gigabyte, "vae": gigabyte})
+    chosen = Settings(models_dir=tmp_path, model_sources={}, dtype="float32", device="cuda:0+cuda:1")
+    with simulated_gpus(monkeypatch, total=48 * gigabyte):
+        found = {one.name: one.text for one in _device(chosen)}
+        assert found["chosen"].startswith("cuda:0 and cuda:1 (LONGTAKE_DEVICE=cuda:0+cuda:1)")
+        assert "a distilled LTX-Video model needs 1, so only the first device works" in found["together"]
+        assert "everything stays on it" in _installed(card, chosen).text
+        monkeypatch.setattr(
+            torch.cuda, "mem_get_info", lambda device: ((48, 1)[device.index] * gigabyte, 48 * gigabyte)
+        )
+        (finding,) = _model(card, chosen)[:1]
+        assert (finding.state, "cuda:1 has no room for a copy of the transformer" in finding.text) == ("no", True)

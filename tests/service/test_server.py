@@ -218,6 +218,24 @@ def test_a_terminated_server_finishes_its_running_request_and_leaves_the_others(
         assert third.status(left)["status"] == "IN_QUEUE"
 
 
+def test_a_slot_of_two_devices_carries_out_a_request(tmp_path: Path) -> None:
+    """The endpoint guides its model, so that a step has several predictions."""
+    with serving(tmp_path, "--slots", "cpu+cpu") as server:
+        body = {"prompt": "a red circle", "resolution": "480p", "num_frames": 17, "num_inference_steps": 3, "seed": 1}
+        submitted = server.client.post("/queue/fal-ai/ltx-video-v097/extend", json=body | server.upload()).json()
+
+        def status() -> dict[str, Any]:
+            found: dict[str, Any] = server.client.get(submitted["status_url"]).json()
+            return found
+
+        eventually(lambda: is_completed(status()))
+        result = server.client.get(submitted["response_url"])
+        assert result.status_code == 200, result.text
+        assert result.json()["video"]["url"]
+        (slot,) = server.client.get("/page/requests").json()["slots"]
+        assert slot["name"] == "slot 0 (cpu+cpu)"
+
+
 def test_with_keys_only_their_holders_are_served(tmp_path: Path) -> None:
     created = CliRunner().invoke(
         app, ["keys", "create", "--alias", "me", "--scope", "run", "--data-dir", str(tmp_path)]

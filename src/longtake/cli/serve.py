@@ -37,7 +37,9 @@ def serve(
     tunnel_port: TunnelPortOption = 8888,
     slots: Annotated[
         str | None,
-        typer.Option(help="Devices that work, as LONGTAKE_SLOTS: `cuda:0,cuda:1`; `none`.", show_default=False),
+        typer.Option(
+            help="Devices that work, as LONGTAKE_SLOTS: `cuda:0,cuda:1`; `cuda:0+cuda:1`; `none`.", show_default=False
+        ),
     ] = None,
     data_dir: DataDirOption = None,
     debug: DebugOption = False,

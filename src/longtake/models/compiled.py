@@ -126,8 +126,8 @@ class CompiledBlocks:
         varying = self._forward.varying(_vary, *inputs, **named)
         if not self.is_on:
             return self._forward.run(block, *varying)
-        # Torch raises an error if a thread calls compiled code while another one compiles. On a GPU the threads of
-        # several devices lose little by taking turns, because a call only gives the GPU its work.
+        # Torch's compiler has flags of the whole process, so no thread may call compiled code while another one
+        # compiles. On a GPU the threads of several devices lose little by taking turns: a call only gives it its work.
         with self._lock:
             _allow_variants()
             return self._compiled(block, *varying)
