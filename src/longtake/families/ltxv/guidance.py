@@ -49,7 +49,7 @@ class Guide:
     negative: EncodedPrompt | None
     guidance: Guidance
 
-    def predictions(self, level: float) -> dict[str, "Prediction"]:
+    def predictions(self, level: float) -> dict[str, "Conditions"]:
         """Returns what the model must predict at a noise level, by name: `conditional`, and if the guidance needs them
         `negative` (for the negative prompt) and `disturbed` (with disturbed self-attention).
 
@@ -58,16 +58,16 @@ class Guide:
         bin = self.guidance.bin(level)
         if self.negative is None and (self.guidance.cfg[bin] > 1 or self.guidance.nag > 0):
             raise ValueError(f"guidance at noise level {level} needs a negative prompt")
-        needed = {"conditional": Prediction(self.positive, self.negative, self.guidance.nag)}
+        needed = {"conditional": Conditions(self.positive, self.negative, self.guidance.nag)}
         if self.guidance.cfg[bin] > 1 and self.negative is not None:
-            needed["negative"] = Prediction(self.negative)
+            needed["negative"] = Conditions(self.negative)
         if self.guidance.stg[bin] > 0:
-            needed["disturbed"] = Prediction(self.positive, disturbed=self.guidance.blocks[bin])
+            needed["disturbed"] = Conditions(self.positive, disturbed=self.guidance.blocks[bin])
         return needed
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Conditions:
     """The conditions of one prediction.
 
     `prompt`: the encoded prompt.
@@ -81,7 +81,7 @@ class Prediction:
     disturbed: tuple[int, ...] = ()
 
 
-def predicted(transformer: Any, item: tuple[Prediction, Tensor, TokenLevels, Tensor]) -> Tensor:
+def predicted(transformer: Any, item: tuple[Conditions, Tensor, TokenLevels, Tensor]) -> Tensor:
     """Returns the velocity [1, n, C] that the model predicts under the conditions of a prediction.
 
     `item`: the prediction, the noisy tokens, their noise levels and their positions (see `velocity`).
