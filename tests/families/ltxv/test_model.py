@@ -148,7 +148,7 @@ def test_a_text_encoder_without_room_is_loaded_into_host_memory(
         def load(self, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device | str) -> Any:
             return super().load(checkpoint, dtype, "cpu").to(device)
 
-    monkeypatch.setattr(memory, "choose_device", lambda settings: torch.device("meta"))
+    monkeypatch.setattr(memory, "choose_devices", lambda settings: (torch.device("meta"),))
     monkeypatch.setattr(memory, "memories", lambda device, slots: Memories(1, None))
     copied = list[tuple[Any, torch.device, bool]]()
 
