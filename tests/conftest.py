@@ -1,28 +1,25 @@
 """Fixtures of all rooms: the shared reference folder, the numeric oracle, and its cases."""
 
 import gc
-import importlib
-import json
 import logging
 import os
 import sys
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
 import torch
 from hypothesis import HealthCheck, settings
-from safetensors.torch import load_file
-from torch import Tensor, nn
 
 from longtake.imports import without_garbage_collection
 from tests.torch_state import torch_state
 
+if TYPE_CHECKING:
+    from bench.oracle.case import Case
+
 SHARED = Path(__file__).parents[2] / "shared"
-CORE = Path(__file__).parent / "data" / "oracle"
 
 # The clock decides nothing: an example may take long on a busy machine.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -124,7 +121,9 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def oracle() -> Path:
     """The numeric oracle: the whole of it where it is there, else the core that ships with the tests."""
-    return SHARED / "oracle" if (SHARED / "oracle").exists() else CORE
+    from bench.oracle.case import oracle_folder
+
+    return oracle_folder()
 
 
 @pytest.fixture(scope="session")
@@ -161,47 +160,11 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small.write_model(tmp_path_factory.mktemp("models") / "small")
 
 
-@dataclass(frozen=True)
-class Case:
-    """One oracle case: what is asked, the tensors given, and those expected."""
-
-    root: Path
-    name: str
-    document: dict[str, Any]
-    given: dict[str, Tensor]
-    expected: dict[str, Tensor]
-
-    @property
-    def params(self) -> dict[str, Any]:
-        params = self.document["params"]
-        assert isinstance(params, dict)
-        return params
-
-    def model(self, key: str) -> nn.Module:
-        """The case's model of this key, with its weights."""
-        facts = self.document["models"][key]
-        net = getattr(importlib.import_module(facts["module"]), facts["cls"]).from_config(facts["config"]).eval()
-        net.load_state_dict(load_file(self.root / facts["weights"]), strict=True)
-        assert isinstance(net, nn.Module)
-        return net
-
-    def check(self, name: str, got: Tensor) -> None:
-        """Fails where `got` is further from the expected tensor than the case's tolerance, relative to its maximum."""
-        wanted = self.expected[name].double()
-        assert tuple(got.shape) == tuple(wanted.shape), f"{self.name} {name}: {tuple(got.shape)}"
-        worst = ((wanted - got.double()).abs().max() / wanted.abs().max().clamp(min=1e-12)).item()
-        tolerance = self.document.get("tolerance_per_tensor", {}).get(name, self.document["tolerance_rel_to_max"])
-        assert worst <= tolerance, f"{self.name} {name}: {worst:.2e} > {tolerance:.0e}"
-
-
-def load_case(root: Path, name: str) -> Case:
+def load_case(root: Path, name: str) -> "Case":
     """An oracle case; a named skip where the set at `root` does not have it."""
-    folder = root / name
-    if not folder.exists():
+    from bench.oracle import case
+
+    try:
+        return case.load_case(root, name)
+    except FileNotFoundError:
         pytest.skip(f"oracle case {name} is not in the set at hand")
-
-    def read(part: str) -> dict[str, Tensor]:
-        return load_file(folder / part) if (folder / part).exists() else {}
-
-    document = json.loads((folder / "case.json").read_text())
-    return Case(root, name, document, read("inputs.safetensors"), read("expected.safetensors"))

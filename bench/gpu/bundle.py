@@ -2,16 +2,23 @@
 
     python -m bench.gpu.bundle FOLDER [--python 3.12]
 
-The folder has the package without its embedded weights, this benchmark, the wheels that such a machine lacks, and
-`run.sh`, the command to run there. `--python` is the machine's version of Python. The machine needs no network.
+The folder has the package without its embedded weights, this benchmark, the numeric oracle, the wheels that such a
+machine lacks, and `run.sh`, the command to run there. `--python` is the machine's version of Python. The machine needs
+no network.
 """
 
 import argparse
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from bench.oracle.case import oracle_folder
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,15 +40,41 @@ PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x8
 LARGEST_BYTES = 60 * 10**6
 """The largest size of the folder."""
 
-LEFT_OUT = shutil.ignore_patterns("*.safetensors", "__pycache__")
-"""Name patterns of files that are not copied: weights, and compiled modules."""
+LEFT_OUT = shutil.ignore_patterns("*.safetensors", "__pycache__", "static")
+"""Name patterns of what is not copied: weights, compiled modules, and the files of the server's pages."""
+
+ARCHIVE = "longtake.tar.xz"
+"""The name of the archive of all sources and of the oracle, which `run.sh` unpacks."""
 
 
 def copy_sources(folder: Path) -> None:
-    """Copies the package without weights, but with the tokenizers, and the benchmark into a new folder."""
+    """Copies the package without weights, but with the tokenizers, the benchmark, and the numeric oracle into a new
+    folder."""
     shutil.copytree(ROOT / "src" / "longtake", folder / "src" / "longtake", ignore=LEFT_OUT)
     shutil.copytree(ROOT / "bench", folder / "bench", ignore=LEFT_OUT)
+    shutil.copytree(oracle_folder(), folder / "oracle")
+    for path in (folder / "oracle" / "weights").glob("*.safetensors"):
+        halve(path)
     shutil.copy(Path(__file__).parent / "run.sh", folder / "run.sh")
+
+
+def halve(path: Path) -> None:
+    """Writes the tensors of a file again, those in bfloat16 that have the same values there."""
+    tensors = load_file(path)
+    for name, value in tensors.items():
+        if torch.equal(value.bfloat16().float(), value):
+            tensors[name] = value.bfloat16()
+    save_file(tensors, path)
+
+
+def pack(folder: Path) -> None:
+    """Puts the folders in a folder into one archive in it, which is a third as large, and removes them."""
+    parts = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+    with tarfile.open(folder / ARCHIVE, "w:xz") as archive:
+        for part in parts:
+            archive.add(part, part.name)
+    for part in parts:
+        shutil.rmtree(part)
 
 
 def download_wheels(folder: Path, python: str) -> None:
@@ -72,6 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder: Path = chosen.folder
     shutil.rmtree(folder, ignore_errors=True)
     copy_sources(folder)
+    pack(folder)
     download_wheels(folder, chosen.python)
     size = num_bytes(folder)
     if size > LARGEST_BYTES:

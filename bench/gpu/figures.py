@@ -6,7 +6,7 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,12 +25,14 @@ class Figure:
         they are not counted.
     peak_gb: the largest GPU memory in 10^9 bytes; None if it was not measured.
     details: other facts by name: numbers, texts, lists of numbers, or numbers by name.
+    is_right: False if a result that was checked is wrong; None if the figure checks nothing.
     """
 
     seconds: float
     floor_s: float | None = None
     peak_gb: float | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    is_right: bool | None = None
 
     def cells(self) -> tuple[str, str, str, str, str]:
         """Returns the figure as the texts of a table's row."""
@@ -92,6 +94,16 @@ class Figures:
         """Returns the seconds of a figure; None if it has not been measured yet."""
         return self._figures[name].seconds if name in self._figures else None
 
+    @property
+    def measured(self) -> Mapping[str, Figure]:
+        """All figures that have been measured, also those of the run that this one continues."""
+        return self._figures
+
+    @property
+    def wrong(self) -> list[str]:
+        """The names of the figures whose results are wrong."""
+        return [name for name, figure in self._figures.items() if figure.is_right is False]
+
     def add(self, name: str, measure: Callable[[], Figure]) -> None:
         """Measures a figure, prints it and saves it. If the file has it already or no time is left, nothing is done.
 
@@ -144,10 +156,21 @@ def read_figures(path: Path) -> tuple[dict[str, Any], dict[str, Figure]]:
 
 def table(path: Path) -> str:
     """Returns the figures of a file as a table in Markdown, for docs/benchmarks.md."""
+    heads = ("what", "seconds", "floor", "ratio", "peak GB", "")
+    return table_of(path, heads, lambda name, figure: (name, *figure.cells()))
+
+
+def table_of(path: Path, heads: Sequence[str], row: Callable[[str, Figure], Sequence[str]]) -> str:
+    """Returns the figures of a file as a table in Markdown, below a line that names the machine.
+
+    heads: the heads of the columns.
+    row: returns the cells of a figure, from its name and the figure. A figure that failed has its error in the last
+        one.
+    """
     facts, figures = read_figures(path)
     machine = ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
-    heads = ("what", "seconds", "floor", "ratio", "peak GB", "")
     failed = json.loads(path.read_text(encoding="utf-8")).get("failed", {})
-    rows = [heads, ("---",) * len(heads), *((name, *figure.cells()) for name, figure in figures.items())]
-    rows += [(name, "", "", "", "", f"failed: {' '.join(error.split())}") for name, error in failed.items()]
-    return "\n".join([f"Machine: {machine}.", "", *(f"| {' | '.join(row)} |" for row in rows)])
+    rows = [heads, ["---"] * len(heads), *(row(name, figure) for name, figure in figures.items())]
+    blank = [""] * (len(heads) - 2)
+    rows += [(name, *blank, f"failed: {' '.join(error.split())}") for name, error in failed.items()]
+    return "\n".join([f"Machine: {machine}.", "", *(f"| {' | '.join(cells)} |" for cells in rows)])

@@ -3,20 +3,23 @@
 import ast
 import json
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from bench.acceleration import LEVELS
 from bench.gpu import bundle, fp8, kernels, requests
-from bench.gpu.__main__ import main
+from bench.gpu.__main__ import MODES, main
 from bench.gpu.device import Machine, flop
 from bench.gpu.figures import Figure, Figures, read_figures, table
 from bench.gpu.idle import by_stage, gaps, merged
 from bench.gpu.jobs import Bench, Case
 from bench.gpu.true_size import checkpoint
+from bench.oracle.case import oracle_folder
 from longtake.models.checkpoints import empty_model
 from longtake.models.registry import PartName
 from longtake.runner import Runner
@@ -232,17 +235,28 @@ def test_the_parts_have_their_published_sizes(family: str, part: PartName, param
 def test_the_bundle_has_the_tokenizers_but_no_weights(tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     bundle.copy_sources(folder)
-    assert not list(folder.rglob("*.safetensors"))
+    assert not list((folder / "src").rglob("*.safetensors"))
+    assert (folder / "oracle/ltxv_transformer/expected.safetensors").is_file()
     for tiny in ("ltxv-tiny", "ltx2-tiny"):
         assert (folder / "src/longtake/weights" / tiny / "tokenizer/tokenizer.json").is_file()
     assert (folder / "bench/gpu/settings.json").is_file()
     assert (folder / "run.sh").is_file()
-    assert bundle.num_bytes(folder) < 8e6
+    case = folder / "oracle/weights/ltxv_transformer.safetensors"
+    assert {value.dtype for value in load_file(case).values()} == {torch.bfloat16}
+    wanted = load_file(oracle_folder() / "weights" / case.name)
+    assert all(torch.equal(value.float(), wanted[name]) for name, value in load_file(case).items())
+    bundle.pack(folder)
+    assert {path.name for path in folder.iterdir()} == {"run.sh", bundle.ARCHIVE}
+    assert bundle.num_bytes(folder) < 6e6, "the wheels are 54 MB"
+    with tarfile.open(folder / bundle.ARCHIVE) as archive:
+        assert {"bench/gpu/oracles.py", "src/longtake/runner.py", "oracle/ltxv_transformer/case.json"} <= {
+            *archive.getnames()
+        }
 
 
 def test_the_bundle_has_every_package_that_is_imported() -> None:
     roots = {"bench": bundle.ROOT, "longtake": bundle.ROOT / "src"}
-    waiting, seen, others = ["bench.gpu.__main__", "bench.gpu.levers", "bench.gpu.requests"], set[str](), set[str]()
+    waiting, seen, others = [f"bench.gpu.{name}" for name in ("__main__", *MODES)], set[str](), set[str]()
     while waiting:
         module = waiting.pop()
         package = module.split(".")[0]

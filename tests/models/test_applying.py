@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from bench.oracle import ltxv
 from longtake.errors import Cancelled
 from longtake.models import fp8, memory
 from longtake.models.applying import applied
@@ -37,21 +38,11 @@ def _close(got: Tensor, expected: Tensor) -> bool:
 
 def test_oracle_lora_ltxv(oracle: Path) -> None:
     case = load_case(oracle, "lora_ltxv")
-    transformer = case.model("ltxv_transformer").requires_grad_(False)
-    before, given = Trace(transformer), case.given
-    for run, files in case.params["runs"].items():
-        adapters: list[LoadedAdapter] = [(read(case.root / case.name / file), (scale,)) for file, scale in files]
-        with applied_in_pass(transformer, adapters):
-            got = transformer(
-                given["tokens"],
-                given["prompt"],
-                torch.tensor([case.params["timestep"] * 1000]),
-                given["prompt.mask"],
-                video_coords=given["coords"],
-                return_dict=False,
-            )[0]
-        case.check(run, got)
-        assert Trace(transformer) == before
+    transformer = case.model("ltxv_transformer")
+    before = Trace(transformer)
+    for name, got in ltxv.adapters(case):
+        case.check(name, got)
+    assert Trace(transformer) == before
 
 
 def test_published_module_names_of_the_reference(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bench.oracle import parts
 from longtake.errors import Cancelled
 from longtake.models import gemma
 from longtake.models.checkpoints import load, open_part
@@ -57,35 +58,7 @@ def _write_varied_words(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_oracle_connectors(oracle: Path) -> None:
     case = load_case(oracle, "ltx2_connectors")
-    connectors = case.model("ltx2_connectors")
-
-    class Gemma(torch.nn.Module):
-        """Returns the hidden states of the case."""
-
-        def forward(self, input_ids: Tensor, attention_mask: Tensor, output_hidden_states: bool) -> Any:
-            assert torch.equal(attention_mask, case.given["attention_mask"])
-            return type("Output", (), {"hidden_states": case.given["hidden_states"].unbind(-1)})
-
-    class Words:
-        pad_token = "<pad>"
-
-        def __call__(self, prompt: str, padding_side: str, **_: Any) -> Any:
-            assert padding_side == "left", "as the case was made"
-            mask = case.given["attention_mask"]
-            return type("Ids", (), {"input_ids": torch.zeros_like(mask), "attention_mask": mask})
-
-    text = GemmaTextEncoder(
-        Gemma(),
-        connectors,
-        Words(),
-        num_tokens=case.given["attention_mask"].shape[1],
-        device=CPU,
-        dtype=torch.float32,
-        cache_entries=1,
-    )
-    prompt = text.encode("")
-    case.check("video", prompt.video)
-    case.check("audio", prompt.audio)
+    case.check_all(parts.connectors(case))
 
 
 @pytest.mark.parametrize("sees", [False, True])

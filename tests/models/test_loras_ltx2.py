@@ -1,15 +1,14 @@
 """Adapters of an LTX-2 transformer: published names, the model's own by name, and other scales between passes."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from bench.oracle import ltx2
 from longtake.errors import BadCheckpoint, InvalidRequest, NotSupported
 from longtake.models import fp8, memory
 from longtake.models.applying import applied
@@ -17,12 +16,12 @@ from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Predict
 from longtake.models.checkpoints import empty_model, open_part
 from longtake.models.lora_fit import check_fit
 from longtake.models.lora_header import read_lora_header
-from longtake.models.loras import Adapter, LoadedAdapter, LoraCache, Pair, read
+from longtake.models.loras import Adapter, LoraCache, Pair, read
 from longtake.models.merging import Originals
 from longtake.models.registry import card
 from longtake.plans import PlannedAdapter
 from longtake.settings import Settings
-from tests.conftest import Case, load_case
+from tests.conftest import load_case
 from tests.models import small, small_ltx2
 from tests.models.adapters import applied_in_pass, load_adapters
 
@@ -30,40 +29,16 @@ LAYER = "transformer_blocks.1.audio_to_video_attn.to_q"
 WORDS = EncodedPrompt(torch.randn(1, 8, 32), torch.randn(1, 8, 16))
 
 
-@dataclass(frozen=True)
-class _Placed:
-    bounds: Tensor
-    levels: tuple[Tensor, Tensor]
-    is_free: bool = True
-
-
-def _oracle_velocities(transformer: Any, case: Case) -> dict[str, Tensor]:
-    given, tokens, tracks = case.given, {}, {}
-    for stream in ("video", "audio"):
-        values, index = given[f"{stream}.denoise_mask"][0, :, 0].unique(return_inverse=True)
-        tracks[stream] = _Placed(given[f"{stream}.positions"], (values, index))
-        tokens[stream] = given[f"{stream}.tokens"]
-    positioned = PositionedTracks.of(transformer, tracks)  # type: ignore[arg-type]
-    prediction = Prediction(EncodedPrompt(given["prompt.video"], given["prompt.audio"]))
-    return velocities(transformer, positioned, tokens, case.params["sigma"], [prediction], ())  # type: ignore[arg-type,return-value]
-
-
 def test_oracle_lora_ltx2(oracle: Path) -> None:
     case = load_case(oracle, "lora_ltx2")
-    transformer = case.model("ltx2_transformer").requires_grad_(False)
-    attach(transformer)
-    for run, files in case.params["runs"].items():
-        adapters: list[LoadedAdapter] = [(read(case.root / case.name / file), (scale,)) for file, scale in files]
-        with applied_in_pass(transformer, adapters):
-            got = _oracle_velocities(transformer, case)
-        for stream in ("video", "audio"):
-            case.check(f"{run}.{stream}", got[stream])
+    case.check_all(ltx2.adapters(case))
 
 
 def test_oracle_scales_change_between_passes(oracle: Path) -> None:
     case = load_case(oracle, "lora_ltx2")
-    transformer = case.model("ltx2_transformer").requires_grad_(False)
-    attach(transformer)
+    transformer, tracks = case.model("ltx2_transformer"), ltx2.given_tracks(case)
+    tokens = {stream: track.clean for stream, track in tracks.items()}
+    positioned, prediction = PositionedTracks.of(transformer, tracks), Prediction(ltx2.prompt(case, "prompt"))
     adapters = [read(case.root / case.name / f"lora_{letter}.safetensors") for letter in "ab"]
     before = {name: tensor.clone() for name, tensor in transformer.state_dict().items()}
     runs = {"a_s2": (1.0, 0.0), "a_b": (0.2, 0.5), "a_s1": (0.2, 0.0), "base": (0.0, 0.0)}
@@ -71,8 +46,8 @@ def test_oracle_scales_change_between_passes(oracle: Path) -> None:
     with applied(transformer, list(by_adapter)) as set_pass:
         for number, run in enumerate(runs, 1):
             set_pass(number)
-            for stream, got in _oracle_velocities(transformer, case).items():
-                case.check(f"{run}.{stream}", got)
+            made = velocities(transformer, positioned, tokens, case.params["sigma"], [prediction], ())
+            case.check_all((f"{run}.{stream}", got) for stream, got in made.items())
     assert small.same(transformer.state_dict(), before)
 
 

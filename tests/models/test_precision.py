@@ -8,6 +8,7 @@ import torch
 from diffusers import LTX2VideoTransformer3DModel, LTXVideoTransformer3DModel
 from torch import Tensor
 
+from bench.oracle.cases import MOST
 from longtake.families.ltx2.tracks import Track
 from longtake.models import audiovisual, video_transformer
 from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, velocities
@@ -19,9 +20,6 @@ WIDE = {"num_attention_heads": 4, "attention_head_dim": 32, "cross_attention_dim
 """Wide enough that an error is the mean of many rounding errors."""
 
 NUM_TOKENS, NUM_AUDIO, NUM_TEXT = 96, 24, 8
-
-MOST = 1.1
-"""The largest error in bfloat16 as a multiple of that of diffusers' forward pass."""
 
 Inputs = Mapping[str, Tensor]
 Evaluation = Callable[[Any, Inputs, torch.dtype], Tensor]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bench.oracle import parts
 from longtake.families.ltx2.audio import decode_sound, encode_sound
 from longtake.families.ltx2.mel import HOP, WINDOW
 from tests.conftest import load_case
@@ -65,19 +66,14 @@ def test_tokens_are_the_reference_s(oracle: Path) -> None:
     case = load_case(oracle, "ltx2_mel")
     if not (oracle / "weights" / "ltx2_audio_vae.safetensors").exists():
         pytest.skip("the oracle's audio autoencoder is not in the set at hand")
-    tokens = encode_sound(case.model("ltx2_audio_vae"), case.given["waveform"][0].numpy(), 16_000)
-    case.check("latent_of_waveform", tokens.unflatten(2, (2, 4)).transpose(1, 2))
+    case.check_all(parts.sound(case))
 
 
 def test_models_are_the_reference_s(oracle: Path) -> None:
     """A guard on the library: a later version that computes something else fails here by name."""
-    case = load_case(oracle, "ltx2_audio_vae")
-    vae: Any = case.model("ltx2_audio_vae")
-    mean, std = (value.view(2, 1, 4) for value in (vae.latents_mean, vae.latents_std))
-    case.check("encoded", (vae.encode(case.given["mel"]).latent_dist.mode() - mean) / std)
-    case.check("decoded", vae.decode(case.given["latent"] * std + mean).sample)
-    case = load_case(oracle, "ltx2_vocoder")
-    case.check("waveform", case.model("ltx2_vocoder")(case.given["mel"]))
+    for name, compute in (("ltx2_audio_vae", parts.audio_vae), ("ltx2_vocoder", parts.vocoder)):
+        case = load_case(oracle, name)
+        case.check_all(compute(case))
 
 
 def test_decoding_is_decoder_then_vocoder(audio_vae: Any, vocoder: Any) -> None:

@@ -8,17 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.oracle import parts
 from longtake.families.ltx2.mel import FLOOR, HOP, MODEL_RATE, log_mel, resample
 from tests.conftest import load_case
 
 
 def test_numbers_are_the_recipe_s(oracle: Path) -> None:
     case = load_case(oracle, "ltx2_mel")
-    case.check("mel64", log_mel(case.given["waveform"], 64))
-    case.check("mel16", log_mel(case.given["waveform"], 16))
-    resampled = resample(case.given["waveform2"], case.params["input_sample_rate_of_waveform2"], MODEL_RATE)
-    case.check("resampled", resampled)
-    case.check("mel64_of_resampled", log_mel(resampled, 64))
+    case.check_all(parts.mel(case))
 
 
 @settings(max_examples=40)

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.oracle.recorded import recorded_noise
 from longtake.families.ltx2.sampler import Sampler, renoised, stepped, trajectory
 from longtake.families.ltx2.tracks import Track
 from longtake.models.audiovisual import Stream, Tokens
 from longtake.sampling.noise import Noise, seeded
 from longtake.sampling.schedules import sigmas
-from tests.sampling.recorded import recorded_noise
 
 SETTINGS: list[dict[str, float]] = [{}, {"gamma": 2}, {"eta": 0.25}, {"gamma": 2, "eta": 0.25}]
 """Of a sampler, beside its noise levels."""

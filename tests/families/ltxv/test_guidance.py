@@ -17,7 +17,7 @@ from longtake.families.ltxv.guidance import (
 from longtake.families.ltxv.profiles import DEV, Guidance
 from longtake.models.replicas import Copy, Replicas
 from longtake.models.t5 import EncodedPrompt
-from longtake.models.video_transformer import TokenLevels, attach
+from longtake.models.video_transformer import TokenLevels
 from tests.conftest import load_case
 
 
@@ -105,7 +105,6 @@ def test_attention_is_restored_whatever_happens() -> None:
 def test_a_negative_prompt_is_heeded_without_a_further_evaluation(oracle: Path) -> None:
     case = load_case(oracle, "ltxv_transformer")
     net, tokens = case.model("ltxv_transformer"), case.given["tokens"]
-    attach(net)
     coords, levels = case.given["coords"], TokenLevels.of(case.given["token_timestep"])
     prompt = EncodedPrompt(case.given["prompt"], case.given["prompt.mask"])
     other = EncodedPrompt(case.given["negative"], case.given["negative.mask"])
@@ -125,9 +124,7 @@ def test_a_negative_prompt_is_heeded_without_a_further_evaluation(oracle: Path) 
 def test_several_devices_give_the_bits_of_one(oracle: Path, count: int) -> None:
     """Classifier-free guidance, disturbed attention and normalised attention guidance at once: three predictions."""
     case = load_case(oracle, "ltxv_transformer")
-    nets: list[Any] = [case.model("ltxv_transformer") for _ in range(count)]
-    for net in nets:
-        attach(net)
+    nets = [load_case(oracle, "ltxv_transformer").model("ltxv_transformer") for _ in range(count)]
     coords, levels = case.given["coords"], TokenLevels.of(case.given["token_timestep"])
     prompt = EncodedPrompt(case.given["prompt"], case.given["prompt.mask"])
     other = EncodedPrompt(case.given["negative"], case.given["negative.mask"])

@@ -8,7 +8,7 @@ from longtake.sampling.noise import Noise
 
 
 def recorded_noise(tensors: Mapping[str, Tensor], prefix: str = "") -> Noise:
-    """Returns noise that looks each draw up as `prefix + name`; a draw of another shape fails the test."""
+    """Returns noise that looks each draw up as `prefix + name`; a draw of another shape raises AssertionError."""
 
     def look_up(name: str, shape: tuple[int, ...]) -> Tensor:
         noise = tensors[prefix + name]
