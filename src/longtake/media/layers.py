@@ -9,7 +9,7 @@ show the source's earlier frames best.
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from longtake.media.inpainting import inpainted
+from longtake.media.matting import unmixed
 from longtake.media.optical_flow import Pictures, length, pixel_places, rough_flow, sampled, small_luma
 
 Mask = NDArray[np.uint8]
@@ -64,7 +66,7 @@ MOST_LEFT = 0.1
 """The layers must explain the source's own frames: of the squared difference between two of them, at most this share is
 left if the one is made from the layers of the other."""
 
-BOUNCE = 0.82
+BOUNCE = 0.86
 """An object bounces off an edge of the frame when its centre is this close to it, as a share of how far the object
 reaches from its centre, in the mean over all directions."""
 
@@ -75,15 +77,12 @@ half the resolution."""
 WHOLE = 0.7
 """At least this share of an object's outline stands out from what is around it, and of the outline behind it."""
 
-INPAINTED = 4
-"""Ground that no frame shows is continued from the ground around it, from pixels within this distance."""
-
 
 @dataclass(frozen=True)
 class Layers:
     """The layers of a source's frame next to the new frames.
 
-    nearest: that frame, [H, W, 3] in 0..1.
+    nearest: that frame, [H, W, 3] in 0..1. At the edge of an object it has the object's colour, without the ground's.
     ground: the same without its objects, [H, W, 3] in 0..1.
     alphas: for each object, how much of each pixel it covers, [n, H, W] in 0..1.
     steps: for each object, its displacement in one step to the frame before, [n, 2] in pixels.
@@ -197,7 +196,11 @@ def _separated(frames: Frames, small: Callable[[int], Pictures], lags: Sequence[
     large = [cv2.resize(area, (width, height), interpolation=cv2.INTER_NEAREST) for area in areas]
     masks = [_object(frames, lags, area, step) for area, step in zip(large, steps, strict=True)]
     layers = _layers(frames, masks, steps)
-    return layers if layers.left(frames, lags) < MOST_LEFT and layers.are_whole() else None
+    if layers.left(frames, lags) >= MOST_LEFT or not layers.are_whole():
+        return None
+    edge = round(height * MARGIN) + 1
+    colours, alphas = unmixed(layers.nearest, layers.ground, layers.alphas, edge)
+    return replace(layers, nearest=colours, alphas=alphas)
 
 
 def bounced(alpha: NDArray[np.float32], way: Step) -> Step:
@@ -361,6 +364,5 @@ def _ground(frames: Frames, masks: Sequence[Mask], steps: Sequence[Step]) -> tup
         shown = (unknown & (1 - hidden)) > 0
         ground[shown] = _picture(frames[number][shown])
         unknown &= hidden
-    eight = (ground * 255).round().astype(np.uint8)
-    filled = cv2.inpaint(eight, unknown, INPAINTED, cv2.INPAINT_TELEA).astype(np.float32) / 255
-    return np.where(unknown[..., None] > 0, filled, ground), 1 - unknown
+    filled, guessed = inpainted(ground, unknown)
+    return filled, 1 - guessed
