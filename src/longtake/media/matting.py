@@ -28,7 +28,7 @@ def unmixed(
 
     A pixel at an edge has the colour a F + (1 - a) G, where F is the colour of the object beside it and G the ground's.
     Where this explains its colour, it gets the colour F and covers the ground by a. So an object takes nothing of the
-    ground along when it moves. What the mixture does not explain stays with the object where it covers enough of the pixel.
+    ground along when it moves. What the mixture does not explain stays with an object that covers enough of the pixel.
 
     ground: the picture without the objects.
     alphas: for each object, 1 for the pixels that may show it, [n, H, W]. Between 0 and 1 they are unsure.
