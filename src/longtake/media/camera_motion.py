@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.media.optical_flow import Pictures, contrast, pixel_places, rough_flow, sampled, small_luma
+from longtake.media.optical_flow import LEAST_SIDE, Pictures, contrast, pixel_places, rough_flow, sampled, small_luma
 
 LAGS = (6, 12, 24)
 """The source's last frame is compared with those that are this many frames earlier. They show whether the motion is
@@ -29,8 +29,8 @@ SEARCH = (2.0, 1.0, 0.5, 0.25, 0.1)
 """The search changes how far the frame's edge moves between two frames by these lengths, in pixels of such frames, one
 after the other."""
 
-WON = 0.999
-"""A change of the motion must bring the difference down to this share, or else the search ends."""
+MOST_CHANGES = 30
+"""The search makes at most so many changes of each length."""
 
 SAME = 2.0 / 255
 """A drawn picture moves as a whole if its frames, moved onto each other, differ by less than this in the mean. Those of
@@ -63,10 +63,9 @@ class CameraMotion:
 
         frames: the source's frames [T, H, W, 3], the nearest one first.
         """
-        lags = [lag for lag in LAGS if lag < len(frames)]
-        if len(lags) < 2:
+        lags, (height, width) = [lag for lag in LAGS if lag < len(frames)], frames.shape[1:3]
+        if len(lags) < 2 or min(height, width) < LEAST_SIDE:
             return None
-        height, width = frames.shape[1:3]
         shrunk = min(1.0, SEARCHED_ROWS / height)
         size = (max(1, round(width * shrunk)), max(1, round(height * shrunk)))
         small = {lag: cv2.resize(_picture(frames[lag]), size, interpolation=cv2.INTER_AREA) for lag in (0, *lags)}
@@ -126,10 +125,10 @@ def _nearer(
     """
     best, least = motion, _difference(nearest, earlier, motion, lag)
     for reach in SEARCH:
-        while True:
+        for _ in range(MOST_CHANGES):
             around = [best + sign * reach / lag * unit for unit in units for sign in (-1, 1)]
             errors = [_difference(nearest, earlier, each, lag) for each in around]
-            if min(errors) >= WON * least:
+            if not min(errors) < least:
                 break
             best, least = around[int(np.argmin(errors))], min(errors)
     return best
