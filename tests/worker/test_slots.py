@@ -325,10 +325,17 @@ def test_a_slot_claims_again_at_once_and_when_it_is_woken(
 
 
 @on_sqlite
-def test_a_worker_process_knows_its_device(engine: sa.Engine, serve: Serve, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("slot", "device", "expected"),
+    [("cuda:3@ltx", "cpu", "cuda:3"), ("auto", "cuda:0+cuda:1", "cuda:0+cuda:1"), ("auto@ltx", "auto", "auto")],
+)
+def test_a_worker_process_knows_its_device(
+    slot: str, device: str, expected: str, engine: sa.Engine, serve: Serve, tmp_path: Path
+) -> None:
+    """The slot `auto` has the device of the setting `device`."""
     code = f"import os; open({str(tmp_path / 'device')!r}, 'w').write(os.environ['LONGTAKE_DEVICE'])"
-    serve((sys.executable, "-c", code), slots=("cuda:3@ltx",))
-    eventually(lambda: (tmp_path / "device").exists() and (tmp_path / "device").read_text() == "cuda:3")
+    serve((sys.executable, "-c", code), slots=(slot,), device=device)
+    eventually(lambda: (tmp_path / "device").exists() and (tmp_path / "device").read_text() == expected)
 
 
 def test_what_dead_processes_left_is_deleted_again_and_again(

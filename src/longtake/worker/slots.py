@@ -60,7 +60,12 @@ class Slots:
         self._stopped = threading.Event()
         context = SlotContext(engine, settings, store, self._claims, on_change, on_done, on_unusable, command)
         self._slots = [
-            Slot(f"slot {number} ({text})", device, pool or DEFAULT_POOL, context)
+            Slot(
+                f"slot {number} ({text})",
+                settings.device if device == "auto" else device,
+                pool or DEFAULT_POOL,
+                context,
+            )
             for number, text in enumerate(settings.slots)
             for device, _, pool in [text.partition("@")]
         ]
