@@ -102,6 +102,24 @@ def test_rounding_of_the_device_is_no_fault_where_diffusers_rounds_as_much(
     assert figure.details["float32"] > figure.details["tolerance"]
 
 
+def test_what_is_no_number_is_wrong_also_if_diffusers_has_none(oracle: Path) -> None:
+    check = Check("n", not_numbers, case="ltxv_transformer", in_bfloat16=False)
+    assert oracles.result(check, oracle, CPU, 1, MOST).is_right is False
+
+
+def test_rounding_of_one_result_does_not_excuse_another_one(oracle: Path) -> None:
+    """The device rounds one result much, with diffusers' classes, too. Another one is wrong in the package alone."""
+    wrong = {"uniform": {"package", "diffusers"}, "per_token": {"package"}}
+
+    def rounded(case: Case) -> Iterator[tuple[str, Tensor]]:
+        for name, value in ltxv.forward(case):
+            factor = 1e-3 if name == "uniform" else 1e-4
+            yield name, value * (1 + factor * (case.way in wrong.get(name, ())))
+
+    figure = oracles.result(Check("r", rounded, case="ltxv_transformer"), oracle, CPU, 1, MOST)
+    assert (figure.is_right, figure.details["worst"]) == (False, "per_token")
+
+
 @pytest.mark.parametrize("name", ["ltx2_transformer_context", "ltx2_extend_forward_s1", "ltx2_extend_forward_noaudio"])
 def test_diffusers_own_classes_compute_the_cases_of_ltx2(oracle: Path, name: str) -> None:
     """What is compared with them in bfloat16 is the same function."""
