@@ -1,6 +1,8 @@
 """Several devices make predictions at the same time, in their own threads, and fail and end as one device does."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -76,11 +78,30 @@ def test_an_error_reaches_the_caller_when_all_devices_have_ended(failing: str) -
     assert replicas.run(lambda name, item: name, range(3)) == ["a", "b", "c"], "the next request"
 
 
-def test_without_threads_the_work_that_has_begun_ends_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    replicas, ended = named("a", "b", "c"), list[str]()
+def test_without_threads_there_is_no_copy_and_a_request_needs_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     with no_threads(monkeypatch, "replica", allowed=1), pytest.raises(OSError, match="no more threads"):
-        replicas.run(lambda name, item: ended.append(name), range(3))
-    assert ended == ["b"]
+        named("a", "b", "c")
+    replicas = named("a", "b", "c")
+    with no_threads(monkeypatch):
+        assert replicas.run(lambda name, item: name, range(3)) == ["a", "b", "c"]
+
+
+class Module:
+    """Stands for a transformer."""
+
+
+def test_a_copys_thread_ends_with_it_and_keeps_nothing_of_it() -> None:
+    def fails(module: Module, item: int) -> None:
+        raise RuntimeError(item)
+
+    replicas = Replicas(Module(), CPU, (Copy(Module(), CPU),))
+    copy, (thread,) = weakref.ref(replicas.copies[0].transformer), tuple(replicas.copies[0]._thread._threads)
+    with pytest.raises(RuntimeError):
+        replicas.run(fails, range(2))
+    del replicas
+    gc.collect()  # the error refers to itself
+    thread.join(60)
+    assert (copy(), thread.is_alive()) == (None, False)
 
 
 @dataclass(frozen=True)

@@ -30,21 +30,31 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True)
 class Copy:
-    """A copy of a transformer on another device.
+    """A copy of a transformer on another device, with a thread of its own. The thread ends when nothing refers to the
+    copy any more.
 
     transformer: the copy.
     device: its device.
+
+    The constructor raises OSError if the system allows no more threads.
     """
 
     transformer: Any
     device: torch.device
     _thread: Pool = field(default_factory=lambda: Pool(1, "replica"), repr=False)
 
+    def __post_init__(self) -> None:
+        self._thread.submit(_nothing)  # starts the thread now, so that no request fails because of it
+
     def start(self, work: Callable[..., T], *arguments: Any) -> "Future[T]":
         """Starts work(*arguments) in the copy's thread, with the copy's device and the caller's way of recording
-        gradients. Raises OSError if the system allows no more threads."""
+        gradients."""
         modes = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
         return self._thread.submit(_in_modes, modes, self.device, partial(work, *arguments))
+
+
+def _nothing() -> None:
+    """Does nothing."""
 
 
 def _in_modes(modes: tuple[bool, bool], device: torch.device, work: Callable[[], T]) -> T:
