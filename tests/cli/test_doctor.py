@@ -9,9 +9,9 @@ import torch
 from typer.testing import CliRunner
 
 from longtake.cli import app
-from longtake.cli.doctor import Finding, Report, _device, _installed, _model, examine, masked
+from longtake.cli.doctor import Finding, Report, _device, _fitting, _installed, _model, examine, masked
 from longtake.media import confinement
-from longtake.models import parts
+from longtake.models import memory, parts
 from longtake.models.registry import CARDS, missing
 from longtake.models.vae_format import FormatKey
 from longtake.settings import Settings
@@ -171,3 +171,15 @@ def test_devices_that_work_together_are_explained_and_need_room(
         )
         (finding,) = _model(card, chosen)[:1]
         assert (finding.state, "cuda:1 has no room for a copy of the transformer" in finding.text) == ("no", True)
+
+
+@pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone")
+def test_devices_that_work_together_stream_no_transformer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "host_memory", lambda: None)  # as where the system does not say it
+    with simulated_gpus(monkeypatch, total=24 * 10**9):
+        one, together = (
+            {each.name: each.text for each in _fitting(Settings(device=device))}["LTX-2.3"]
+            for device in ("cuda:0", "cuda:0+cuda:1")
+        )
+    assert "its transformer and its text encoder are streamed" in one
+    assert "must hold the whole transformer" in together

@@ -49,6 +49,13 @@ def test_each_model_is_placed_as_it_would_be_loaded(
     assert narrow in second
 
 
+def test_gpus_that_work_together_must_hold_the_whole_transformer() -> None:
+    text = fitting(SMALL, "products", Memories(25 * GB, 64 * GB), are_several=True)
+    first, second = text.split("; with LONGTAKE_QUANTISE=fp8: ")
+    assert first == "does not fit, because GPUs that work together must hold the whole transformer"
+    assert second.startswith("one part at a time is on it")
+
+
 ROOT = Path(__file__).parents[2]
 README, CHECKPOINTS = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/checkpoints.md"))
 

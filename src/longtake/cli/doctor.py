@@ -186,7 +186,7 @@ def _fitting(settings: Settings) -> Iterator[Finding]:
         from longtake.cli.fitting import PUBLISHED, fitting
         from longtake.models import compiled, fp8, memory
 
-    device = memory.choose_device(settings)
+    device, *others = memory.choose_devices(settings)
     memories = memory.memories(device, settings.slots)
     if memories.device is None:
         yield Finding(str(device), "note", "shares the host's memory, so all weights and activations must fit there")
@@ -194,7 +194,7 @@ def _fitting(settings: Settings) -> Iterator[Finding]:
     narrow = settings.model_copy(update={"quantise": "fp8"})
     mode, _ = fp8.choose_mode(narrow, device, are_compiled=compiled.decide(settings, device).is_on)
     for model in PUBLISHED:
-        yield Finding(model.name, "note", fitting(model, mode, memories))
+        yield Finding(model.name, "note", fitting(model, mode, memories, are_several=bool(others)))
 
 
 def _model(card: ModelCard, settings: Settings) -> Sequence[Finding]:

@@ -71,21 +71,26 @@ weights. The transformer has three: without 8-bit floats ("none"), with weights 
 with products computed in 8-bit floats ("products")."""
 
 
-def fitting(model: SizedModel, mode: Mode, memories: Memories) -> str:
+def fitting(model: SizedModel, mode: Mode, memories: Memories, *, are_several: bool = False) -> str:
     """Returns how a model runs with `LONGTAKE_OFFLOAD=auto` on a GPU that nothing else uses, as a text for the user.
 
     mode: how transformers use 8-bit floats on this GPU with `LONGTAKE_QUANTISE=fp8`.
     memories: the total memory of the GPU and of the host.
+    are_several: True if other GPUs of this kind work together with it, and the text is about the first one.
     """
-    narrow = model.with_fp8(mode, memories.device)
-    return f"{_placed(model.sizes('none'), memories)}; with LONGTAKE_QUANTISE=fp8: {_placed(narrow, memories)}"
+    plain, narrow = (
+        _placed(sizes, memories, are_several=are_several)
+        for sizes in (model.sizes("none"), model.with_fp8(mode, memories.device))
+    )
+    return f"{plain}; with LONGTAKE_QUANTISE=fp8: {narrow}"
 
 
-def _placed(sizes: Mapping[str, int], memories: Memories) -> str:
+def _placed(sizes: Mapping[str, int], memories: Memories, *, are_several: bool) -> str:
     """Returns a text that says where the weights of a model are while it runs, such as `38.0 GB stay on it` (the GPU).
 
     sizes: part of the model, such as the VAE -> the bytes of its weights.
     memories: the total memory of the GPU and of the host.
+    are_several: True if other GPUs work together with it, so that each must hold the whole transformer.
     """
     need = sum(sizes.values())
     offload = memory.choose_offload("auto", sizes, memories.device, memories.device)
@@ -95,6 +100,8 @@ def _placed(sizes: Mapping[str, int], memories: Memories) -> str:
     if memories.host is not None and need > memories.host:
         return f"does not fit, because {bytes_text(need)} of host memory are needed"
     streamed = memory.streamed_parts("auto", offload, sizes, memories.device)
+    if are_several and "transformer" in streamed:
+        return "does not fit, because GPUs that work together must hold the whole transformer"
     names = " and ".join(f"its {part.replace('_', ' ')}" for part in streamed)
     way = f"{names} {'is' if len(streamed) == 1 else 'are'} streamed" if streamed else "one part at a time is on it"
     return f"{way} ({bytes_text(need)} of host memory)"
