@@ -15,6 +15,7 @@ from longtake.families.ltxv.conditioning import ConditioningItem
 from longtake.families.ltxv.guidance import Guide
 from longtake.families.ltxv.profiles import Guidance
 from longtake.families.ltxv.sampler import PassSetup, sample
+from longtake.models.replicas import Replicas
 from longtake.models.t5 import EncodedPrompt
 from longtake.models.video_transformer import attach
 from longtake.sampling.noise import seeded
@@ -142,7 +143,7 @@ def generate(
 def pass_setup(family: Family, prompt: str, shape: tuple[int, int, int], skip_initial: int = 0) -> PassSetup:
     """Returns an unguided pass over a window of `shape` = (F, h, w) latents, without its first `skip_initial` steps."""
     return PassSetup(
-        guide=Guide(family.transformer, caption(family, prompt), None, Guidance()),
+        guide=Guide(Replicas(family.transformer), caption(family, prompt), None, Guidance()),
         levels=noise_levels(configs.STEPS, skip_initial),
         grid=Grid(configs.TEMPORAL, configs.SPATIAL, Fraction(configs.FPS)),
         canvas=(configs.SPATIAL * shape[2], configs.SPATIAL * shape[1]),
