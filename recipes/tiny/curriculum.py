@@ -64,7 +64,9 @@ def _phases() -> tuple[Phase, ...]:
     again = replace(together, start=21250, groups=shares)
     shares = _shares(0.24, 0.09, 0.03, 0.02, 0.01, 0.01, 0.02, lasting=(0.13, 0.03), walls=0.42)
     fresh = replace(again, start=28850, groups=shares)
-    return plain, windowed, wide, longer, steered, polish, lasting, walls, together, again, fresh
+    context = _context(0.04, 0.05, 0.02, 0.02, 0.17, 0.26, 0.06, 0.38)
+    requests = replace(fresh, start=33850, context=context, near=0.65)
+    return plain, windowed, wide, longer, steered, polish, lasting, walls, together, again, fresh, requests
 
 
 PHASES = _phases()

@@ -7,13 +7,13 @@ pair="torchrun --standalone --nproc-per-node 2 -m"
 
 $pair recipes.tiny.vae joint --resume
 $pair recipes.tiny.latents
-(for phase in decoder deeper finer finest; do python -m recipes.tiny.vae "$phase" --resume; done) &
+(for phase in decoder deeper finer finest last; do python -m recipes.tiny.vae "$phase" --resume; done) &
 decoder=$!
 $pair recipes.tiny.transformer main --resume
 $pair recipes.tiny.transformer polish --resume
 for stage in lasting walls together again; do python -m recipes.tiny.transformer "$stage" --resume; done
 $pair recipes.tiny.latents --first 20000  # clips that no stage has seen
-python -m recipes.tiny.transformer fresh --resume
+for stage in fresh requests; do python -m recipes.tiny.transformer "$stage" --resume; done
 $pair recipes.tiny.latents  # those of which recipes/tiny_av/train.sh makes the sounds
 wait "$decoder"
 python -m recipes.tiny.upsampler --resume

@@ -1,5 +1,5 @@
 """Trains the video autoencoder in four phases: encoder and decoder together, then the decoder alone, then the decoder
-with more layers (`deeper`, `finer`, `finest`). The encoder is frozen after the first phase.
+with more layers (`deeper`, `finer`, `finest`, `last`). The encoder is frozen after the first phase.
 
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny.vae joint
     python -m recipes.tiny.vae decoder
@@ -27,7 +27,14 @@ from recipes.tiny.render import render
 from recipes.tiny.world import Kind, Scene, sample, track
 
 CHANNELS = configs.LATENT_CHANNELS
-SEEDS = {"joint": 10_000_000, "decoder": 12_000_000, "deeper": 14_000_000, "finer": 16_000_000, "finest": 18_000_000}
+SEEDS = {
+    "joint": 10_000_000,
+    "decoder": 12_000_000,
+    "deeper": 14_000_000,
+    "finer": 16_000_000,
+    "finest": 18_000_000,
+    "last": 19_000_000,
+}
 HELD_OUT = 910_000_000
 PLANS = {
     "joint": Plan(((1700, 1200), (1300, 600)), muon=8e-3, adam=1.2e-3, ema=0.99),
@@ -35,11 +42,12 @@ PLANS = {
     "deeper": Plan(((3200, 1500),), muon=4e-3, adam=8e-4, ema=0.995),
     "finer": Plan(((2800, 1900),), muon=4e-3, adam=8e-4, ema=0.995),
     "finest": Plan(((900, 650),), muon=3e-3, adam=6e-4, ema=0.99),
+    "last": Plan(((500, 350),), muon=2e-3, adam=4e-4, ema=0.99),
 }
 """The phases in order. Each continues from the averaged weights of the one before."""
-DEEP = ("deeper", "finer", "finest")
+DEEP = ("deeper", "finer", "finest", "last")
 """The phases in which the decoder has all its layers. Before, it has those of `configs.SHALLOW_VAE`."""
-SHORT = {"joint": 680, "decoder": 0, "deeper": 0, "finer": 0, "finest": 0}
+SHORT = {"joint": 680, "decoder": 0, "deeper": 0, "finer": 0, "finest": 0, "last": 0}
 """The step of each phase up to which most clips have 9 frames. After that most have 17."""
 PIXELS = 4 * 17 * 64 * 64
 """Pixels of one process's batch."""
