@@ -2,20 +2,25 @@
 
     python -m recipes.tiny.lasting [--clips 64] [--folder FOLDER]
 
+All new frames are sampled together, and then once more in windows, as a request has them: 17 frames are given, and
+each further window continues the last latents of the one before.
+
 The clips are of the kind `straight`, whose path stays inside the frame, or `bounce` ("walls"), whose object meets a
 wall within the first 48 new frames and not shortly before them. Figures are medians over clips. Frames are counted from
 the first new one.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 
+from longtake.models.registry import card
 from recipes.tiny import configs, measure, sampler
 from recipes.tiny.figures import Figures, cases, freeze
 from recipes.tiny.measure import Truth
@@ -96,22 +101,38 @@ def lasting(family: Family, found: list[Truth]) -> Figures:
     return figures(found, sampler.extend(family, clips, CONTEXT + NEW, [prompt(case.scene) for case in found]))
 
 
-def print_figures(weights: Path, opened: Callable[[Path], Callable[[list[Truth]], Figures]]) -> None:
+def in_windows(family: Family, found: list[Truth]) -> Figures:
+    """Extends clips from their frames 9 to 25 by 96, in windows as a request has them, and returns the figures."""
+    model = card("ltxv-tiny")
+    clips = torch.stack([case.clip[:, :CONTEXT] for case in found])
+    given = clips[:, :, CONTEXT - model.max_context_frames :]
+    made = sampler.extend_in_windows(family, given, given.shape[2] + NEW, [prompt(case.scene) for case in found])
+    return figures(found, torch.cat([clips, made[:, :, given.shape[2] :]], dim=2))
+
+
+def print_figures(weights: Path, opened: Callable[[Path], Mapping[str, Callable[[list[Truth]], Figures]]]) -> None:
     """Prints the figures of straight motion and of walls, of the model in a folder that the command line names.
 
     weights: the folder if the command line names none.
-    opened: loads the model in a folder, and returns a function that returns its figures on clips.
+    opened: loads the model in a folder, and returns, by the names of ways to extend clips, functions that return its
+        figures on clips.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("--clips", type=int, default=64)
     parser.add_argument("--folder", type=Path, default=weights)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    figures_of = opened(arguments.folder)
-    for name, found in (("straight", straight(arguments.clips)), ("walls", walls(arguments.clips))):
-        shown = figures_of(found)
-        print(f"{name:9}", "  ".join(f"{key} {value:.2f}" for key, value in shown.items()), flush=True)
+    ways = opened(arguments.folder)
+    clips = {"straight": straight(arguments.clips), "walls": walls(arguments.clips)}
+    for (way, figures_of), (name, found) in product(ways.items(), clips.items()):
+        shown = "  ".join(f"{key} {value:.2f}" for key, value in figures_of(found).items())
+        print(f"{name + way:20}", shown, flush=True)
 
 
 if __name__ == "__main__":
-    print_figures(configs.WEIGHTS, lambda folder: partial(lasting, sampler.load(folder)))
+
+    def opened(folder: Path) -> Mapping[str, Callable[[list[Truth]], Figures]]:
+        family = sampler.load(folder)
+        return {"": partial(lasting, family), ", in windows": partial(in_windows, family)}
+
+    print_figures(configs.WEIGHTS, opened)

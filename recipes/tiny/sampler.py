@@ -15,6 +15,7 @@ from longtake.families.ltxv.conditioning import ConditioningItem
 from longtake.families.ltxv.guidance import Guide
 from longtake.families.ltxv.profiles import Guidance
 from longtake.families.ltxv.sampler import PassSetup, sample
+from longtake.models.registry import LTXVCard, card
 from longtake.models.replicas import Replicas
 from longtake.models.t5 import EncodedPrompt
 from longtake.models.video_transformer import attach
@@ -159,6 +160,23 @@ def extend(family: Family, clips: torch.Tensor, num_frames: int, prompts: Sequen
     lead = encode(family, clips)
     shape = (configs.num_latents(num_frames), lead.shape[3], lead.shape[4])
     return decode(family, generate(family, Conditioning(lead=lead), shape, prompts, seed))
+
+
+def extend_in_windows(
+    family: Family, clips: torch.Tensor, num_frames: int, prompts: Sequence[str], seed: int = 0
+) -> torch.Tensor:
+    """Continues clips as `extend` does, in the windows of a request: each continues the last latents before it."""
+    model = card("ltxv-tiny")
+    assert isinstance(model, LTXVCard)
+    known, total = encode(family, clips), configs.num_latents(num_frames)
+    number = 0
+    while known.shape[2] < total:
+        lead = known[:, :, -model.overlap_latents :] if number else known
+        count = min(configs.num_latents(model.window_frames), lead.shape[2] + total - known.shape[2])
+        shape = (count, known.shape[3], known.shape[4])
+        made = generate(family, Conditioning(lead=lead), shape, prompts, seed + number * len(prompts))
+        known, number = torch.cat([known, made[:, :, lead.shape[2] :]], dim=2), number + 1
+    return decode(family, known)
 
 
 @torch.no_grad()

@@ -31,4 +31,4 @@ def lasting(family: Family, found: list[Truth]) -> Figures:
 
 
 if __name__ == "__main__":
-    print_figures(configs.WEIGHTS, lambda folder: partial(lasting, sampler.load(folder)))
+    print_figures(configs.WEIGHTS, lambda folder: {"": partial(lasting, sampler.load(folder))})
