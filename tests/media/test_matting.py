@@ -49,3 +49,16 @@ def test_a_line_around_an_object_and_an_object_like_the_ground_stay() -> None:
     colours, shares = unmixed(_plain(0.5, 0.5, 0.5), _plain(0.52, 0.5, 0.5), mask, edge=3)
     assert (colours == np.float32(0.5)).all()
     assert (shares == mask).all()
+
+
+def test_an_object_has_no_holes_where_it_has_the_colour_of_the_ground() -> None:
+    share, ground = _disc(1), _plain(0.9, 0.85, 0.7)
+    picture = np.where(share[..., None] > 0.5, _plain(0.8, 0.1, 0.1), ground)
+    mask = (share > 0.5).astype(np.float32)
+    for line in range(20, 48, 6):  # cream lines over a cream ground
+        picture[line : line + 2, 20:44] = ground[0, 0]
+        mask[line : line + 2, 20:44] = 0.3
+    colours, shares = unmixed(picture, ground, mask[None], edge=3)
+    inner = np.hypot(*(np.mgrid[:SIZE, :SIZE] - SIZE / 2)) < 10
+    assert (shares[0][inner] > 0.99).all()
+    assert np.abs(colours - picture)[inner].max() < 0.01

@@ -77,7 +77,7 @@ def _way_to_the_same(picture: Picture, part: Mask, unknown: Mask) -> tuple[int, 
     weight = (around & (1 - small_unknown))[box]
     if not weight.any():
         return None
-    errors = _errors(small, small_unknown, small[box], weight)
+    errors = _errors(small, small[box], weight)
     hidden = cv2.matchTemplate(small_unknown.astype(np.float32), around[box].astype(np.float32), cv2.TM_CCORR)
     errors[hidden > 0.5] = np.inf
     y, x = np.unravel_index(int(errors.argmin()), errors.shape)
@@ -87,7 +87,7 @@ def _way_to_the_same(picture: Picture, part: Mask, unknown: Mask) -> tuple[int, 
     return _exact(picture, part, unknown, coarse, shrunk)
 
 
-def _errors(picture: Picture, unknown: Mask, pattern: Picture, weight: Mask) -> NDArray[np.float32]:
+def _errors(picture: Picture, pattern: Picture, weight: Mask) -> NDArray[np.float32]:
     """Returns the mean squared difference of a pattern to the picture, for each place of its upper left corner.
 
     weight: 1 for each pixel of the pattern that counts.

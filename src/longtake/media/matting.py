@@ -14,6 +14,10 @@ LEAST_NEAR = 0.01
 """A pixel belongs to an object's edge if its surroundings, weighted by a Gaussian window, show this share of the
 object's inner part."""
 
+CLOSED = (5, 5)
+"""Lines inside an object that are unsure and narrower than this, in pixels, belong to it: there it has the ground's
+colour."""
+
 LEAST_SHARE = 0.2
 """What a mixture does not explain belongs to an object that covers more than this share of the pixel."""
 
@@ -34,7 +38,8 @@ def unmixed(
     alphas: for each object, 1 for the pixels that may show it, [n, H, W]. Between 0 and 1 they are unsure.
     edge: the width in pixels of the edge of an object.
     """
-    colours, shares, width = picture.copy(), alphas.copy(), 2 * edge + 1
+    colours, width = picture.copy(), 2 * edge + 1
+    shares = np.stack([cv2.morphologyEx(alpha, cv2.MORPH_CLOSE, np.ones(CLOSED, np.uint8)) for alpha in alphas])
     for whole in shares:
         left, top, columns, rows = cv2.boundingRect((whole > 0).astype(np.uint8))
         box = np.s_[top : top + rows, left : left + columns]
