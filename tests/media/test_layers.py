@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from longtake.media import layers as layers_module
-from longtake.media.layers import Layers, bounced
+from longtake.media.layers import Layers, bounced, leaves
 from recipes.tiny.render import render
 from recipes.tiny.world import Kind, Scene, sample, track
 
@@ -91,15 +91,41 @@ def test_motion_since_the_last_bounce_goes_on() -> None:
 
 @given(
     way=st.tuples(st.floats(-500, 500), st.floats(-500, 500)),
-    left=st.integers(0, 30),
-    top=st.integers(0, 20),
+    left=st.integers(1, 30),
+    top=st.integers(1, 20),
 )
 def test_an_object_stays_in_the_frame(way: tuple[float, float], left: int, top: int) -> None:
     alpha = np.zeros((40, 60), np.float32)
-    alpha[top : top + 12, left : left + 12] = 1
+    alpha[top + 1 : top + 13, left + 1 : left + 13] = 1
     x, y = bounced(alpha, np.array(way, np.float32))
     assert -left - 2 <= x <= 60 - 12 - left + 2
     assert -top - 2 <= y <= 40 - 12 - top + 2
+
+
+def _cropped(seed: int, side: int) -> NDArray[np.uint8]:
+    """The frames of a scene, so cropped that an edge runs through the object's middle at the joint.
+
+    side: 1 if the object moves out of the frame there, -1 if it comes in.
+    """
+    shown = scene(seed, "straight")
+    film = frames(shown)
+    right = (shown.things[0].velocity[0] > 0) == (side > 0)
+    edge = round(2 * (float(track(shown)[0, SOURCE - 1, 0]) + shown.width / 2))
+    return np.ascontiguousarray(film[:, :, :edge] if right else film[:, :, edge:])
+
+
+@pytest.mark.parametrize("seed", [4, 6, 16])
+def test_an_object_that_the_edge_cuts_leaves_the_frame(seed: int) -> None:
+    film = _cropped(seed, side=1)
+    layers = separated(film)
+    assert layers is not None
+    assert leaves(layers.alphas[0], -layers.steps[0])[0]
+    assert psnr(layers.drawn(NEW), film[-1]) > 33
+
+
+@pytest.mark.parametrize("seed", [4, 6, 16])
+def test_an_object_that_comes_in_is_not_a_layer(seed: int) -> None:
+    assert separated(_cropped(seed, side=-1)) is None
 
 
 def test_a_short_way_does_not_bounce() -> None:

@@ -70,6 +70,9 @@ BOUNCE = 0.86
 """An object bounces off an edge of the frame when its centre is this close to it, as a share of how far the object
 reaches from its centre, in the mean over all directions."""
 
+CUT = 0.6
+"""An edge that touches an object along this share of its side cuts it: a part of the object is outside the frame."""
+
 MARGIN = 1 / 50
 """The colours of an object run over its edge by about this share of the frame's height, because videos have colours of
 half the resolution."""
@@ -157,11 +160,15 @@ class Layers:
         It is the squared error of earlier frames that are made from the layers, divided by that of the nearest frame in
         their place.
         """
-        shares = []
+        shares, places = [], pixel_places(*self.ground.shape[:2])
         for lag in lags:
-            shown = _picture(frames[lag])
-            change = float(np.square(self.nearest - shown).mean())
-            shares.append(float(np.square(self.drawn(-lag) - shown).mean()) / max(change, 1e-9))
+            shown, known = _picture(frames[lag]), np.ones(self.ground.shape[:2], np.bool_)
+            for alpha, step in zip(self.alphas, self.steps, strict=True):  # parts outside the nearest frame are unknown
+                sides = [{"borderMode": cv2.BORDER_REPLICATE}, {"borderValue": 0}]
+                whole, part = (cv2.remap(alpha, places - step * lag, None, cv2.INTER_LINEAR, **side) for side in sides)
+                known &= whole == part
+            change = float(np.square(self.nearest - shown)[known].mean())
+            shares.append(float(np.square(self.drawn(-lag) - shown)[known].mean()) / max(change, 1e-9))
         return max(shares)
 
 
@@ -196,7 +203,8 @@ def _separated(frames: Frames, small: Callable[[int], Pictures], lags: Sequence[
     large = [cv2.resize(area, (width, height), interpolation=cv2.INTER_NEAREST) for area in areas]
     masks = [_object(frames, lags, area, step) for area, step in zip(large, steps, strict=True)]
     layers = _layers(frames, masks, steps)
-    if layers.left(frames, lags) >= MOST_LEFT or not layers.are_whole():
+    enters = any(leaves(alpha, step).any() for alpha, step in zip(layers.alphas, layers.steps, strict=True))
+    if enters or layers.left(frames, lags) >= MOST_LEFT or not layers.are_whole():
         return None
     edge = round(height * MARGIN) + 1
     colours, alphas = unmixed(layers.nearest, layers.ground, layers.alphas, edge)
@@ -204,7 +212,8 @@ def _separated(frames: Frames, small: Callable[[int], Pictures], lags: Sequence[
 
 
 def bounced(alpha: NDArray[np.float32], way: Step) -> Step:
-    """Returns how far an object has moved, if it bounces off the frame's edges, as in the toy world.
+    """Returns how far an object has moved, if it bounces off the frame's edges, as in the toy world. An object that an
+    edge cuts already moves on across this edge.
 
     alpha: how much of each pixel it covers where it starts, [H, W].
     way: how far it would have moved without edges, (x, y) in pixels.
@@ -221,7 +230,23 @@ def bounced(alpha: NDArray[np.float32], way: Step) -> Step:
     high = np.maximum(0, np.array([width - 1, height - 1]) - reach - centre)
     room = np.maximum(high - low, 1e-3)
     back: Step = (low + room - np.abs((way - low) % (2 * room) - room)).astype(np.float32)
-    return back
+    return np.where(leaves(alpha, way), way, back)
+
+
+def leaves(alpha: NDArray[np.float32], way: Step) -> NDArray[np.bool_]:
+    """Returns for each axis (x, y) True if an object moves on across an edge of the frame that cuts it.
+
+    alpha: how much of each pixel it covers, [H, W].
+    way: how far it moves, in pixels.
+
+    An edge cuts an object if it touches most of the object's side (CUT). A ball that bounces touches it less.
+    """
+    mask = alpha > 0.5
+    crossed = []
+    for axis, (first, last) in enumerate(((mask[:, 0], mask[:, -1]), (mask[0], mask[-1]))):
+        touched = (last if way[axis] > 0 else first).sum()
+        crossed.append(bool(touched and touched >= CUT * mask.any(axis=1 - axis).sum()))
+    return np.array(crossed)
 
 
 def _without_repetition(
@@ -360,7 +385,8 @@ def _ground(frames: Frames, masks: Sequence[Mask], steps: Sequence[Step]) -> tup
             return ground, 1 - unknown
         hidden = np.zeros_like(unknown)
         for mask, step in zip(wide, steps, strict=True):
-            hidden |= cv2.remap(mask, places - step * np.float32(number), None, cv2.INTER_NEAREST, borderValue=0)
+            there = places - step * np.float32(number)
+            hidden |= cv2.remap(mask, there, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
         shown = (unknown & (1 - hidden)) > 0
         ground[shown] = _picture(frames[number][shown])
         unknown &= hidden
