@@ -155,18 +155,20 @@ class Layers:
         return True
 
     def left(self, frames: Frames, lags: Sequence[int]) -> float:
-        """Returns how much of the source's motion the layers do not explain, 0..1.
+        """Returns how much of the source's motion the layers do not explain: 0 for nothing, 1 for all.
 
         It is the squared error of earlier frames that are made from the layers, divided by that of the nearest frame in
-        their place.
+        their place. It is infinite if the layers show nothing of an earlier frame.
         """
         shares, places = [], pixel_places(*self.ground.shape[:2])
         for lag in lags:
             shown, known = _picture(frames[lag]), np.ones(self.ground.shape[:2], np.bool_)
             for alpha, step in zip(self.alphas, self.steps, strict=True):  # parts outside the nearest frame are unknown
-                sides = [{"borderMode": cv2.BORDER_REPLICATE}, {"borderValue": 0}]
-                whole, part = (cv2.remap(alpha, places - step * lag, None, cv2.INTER_LINEAR, **side) for side in sides)
-                known &= whole == part
+                there = places - step * lag
+                whole = cv2.remap(alpha, there, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+                known &= whole == cv2.remap(alpha, there, None, cv2.INTER_LINEAR, borderValue=0)
+            if not known.any():
+                return math.inf
             change = float(np.square(self.nearest - shown)[known].mean())
             shares.append(float(np.square(self.drawn(-lag) - shown)[known].mean()) / max(change, 1e-9))
         return max(shares)
