@@ -101,6 +101,15 @@ def log() -> Iterator[list[dict[str, object]]]:
     structlog.configure(**before)
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Lets torch compute with one thread in a module's tests: more lose much where other work runs beside them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def two_threads() -> Iterator[None]:
     """Lets torch compute with two threads during a test."""

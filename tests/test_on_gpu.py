@@ -1,6 +1,6 @@
 """Requests on a simulated GPU: everything is where the work on it needs it, and the bits are those of the CPU."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,10 @@ from longtake.video import Progress, ignore_progress
 from tests.simulated_gpu import Gpus, can_simulate, simulated_gpus
 from tests.test_runner_ltx2 import NEW, QUICK, film
 
-pytestmark = pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone")
+pytestmark = [
+    pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 
 @dataclass(frozen=True)
@@ -76,15 +79,6 @@ LONG = {
     "2.3 in two passes with adapters, one part at a time": LTX2.but(DISTILLED, offload="model"),
     "2.3 backward in bfloat16, streamed": LTX2.but({**BACKWARD, **DISTILLED}, dtype="bfloat16", offload="group"),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """More threads lose much where other work runs beside them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Requests that several devices carry out together: the results are those of one device, also after errors."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -33,20 +33,14 @@ LTX2_GUIDED = LTX2.but(
 )
 """Four predictions in the first pass, one in the second, and an adapter with another strength in each."""
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CASES = {
     "2.3 with merged adapters": (LTX2_GUIDED, "cpu+cpu", 1e-4),
     "0.9.7": (Case(ltxv097, "ltxv-tiny", {"num_inference_steps": 3}), "cpu+cpu+cpu", 0),
 }
 """A request, devices, and the largest difference. One device makes four predictions of 2.3 in one evaluation, and those
 of 0.9.7 always one by one, so that these have the same bits."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longtake.media.inpainting import Mask, Picture, inpainted
+from longtake.media.inpainting import Mask, inpainted
+from longtake.media.optical_flow import Pictures
 
 
-def _picture(height: int, width: int) -> Picture:
+def _picture(height: int, width: int) -> Pictures:
     """Soft stripes in two colours."""
     y, x = np.mgrid[:height, :width]
     level = (0.5 + 0.5 * np.sin((x + 2 * y) * 2 * np.pi / 64))[..., None]
-    stripes: Picture = (level * np.array([0.1, 0.2, 0.9]) + (1 - level) * np.array([0.9, 0.6, 0.3])).astype(np.float32)
+    stripes: Pictures = (level * np.array([0.1, 0.2, 0.9]) + (1 - level) * np.array([0.9, 0.6, 0.3])).astype(np.float32)
     return stripes
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.media.matting import Picture, unmixed
+from longtake.media.matting import unmixed
+from longtake.media.optical_flow import Pictures
 
 SIZE = 64
 
@@ -15,7 +16,7 @@ def _disc(edge: float) -> NDArray[np.float32]:
     return share
 
 
-def _plain(*colour: float) -> Picture:
+def _plain(*colour: float) -> Pictures:
     return np.tile(np.array(colour, np.float32), (SIZE, SIZE, 1))
 
 

@@ -136,7 +136,7 @@ TOGETHER = (
     "the devices share out the predictions of a step: up to 4 of LTX-2.3 and 3 of LTX-Video dev; a distilled "
     "LTX-Video model needs 1, so only the first device works"
 )
-"""What several devices do, for the user."""
+"""The text for the user that says what several devices do together."""
 
 
 def _version(package: str) -> str | None:
@@ -245,7 +245,7 @@ def _installed(card: ModelCard, settings: Settings) -> Finding:
     problems = [f"{part.part}: {part.problem}" for part in report.parts if part.problem]
     if problems:
         return Finding(card.name, "no", " ".join(problems), vital=card.embedded)
-    device = memory.choose_device(settings)
+    device, *others = memory.choose_devices(settings)
     dtype = memory.choose_dtype(settings, device, embedded=card.embedded)
     opened, total, free = INSTALLED.open(card, settings), memory.device_bytes(device), memory.free_bytes(device)
     is_short = needs_short_text(settings, part_bytes(opened, dtype, "none"), total)
@@ -253,7 +253,7 @@ def _installed(card: ModelCard, settings: Settings) -> Finding:
     mode, _ = choose_mode(settings, device, sizes_in, are_compiled=compiled.decide(settings, device).is_on)
     sizes = sizes_in(mode)
     host = host_memory()
-    copies = 0 if total is not None else settings.device.count("+") * sizes["transformer"]  # in the same memory
+    copies = 0 if total is not None else len(others) * sizes["transformer"]  # in the same memory
     need, largest = sum(sizes.values()) + copies, max(sizes.values())
     needs = f"needs {bytes_text(need)} in {str(dtype).removeprefix('torch.')}"
     if host is not None and need > host.available + (free or 0):
@@ -264,7 +264,7 @@ def _installed(card: ModelCard, settings: Settings) -> Finding:
         return Finding(card.name, "ok", f"{needs}, on {device}", vital=card.embedded)
     offload = memory.choose_offload(settings.offload, sizes, total, free)
     streamed = memory.streamed_parts(settings.offload, offload, sizes, total)
-    check_room(memory.choose_devices(settings)[1:], sizes["transformer"], is_streamed="transformer" in streamed)
+    check_room(others, sizes["transformer"], is_streamed="transformer" in streamed)
     fits = (
         "everything stays on it" if offload == "none" else f"offload={offload}, its largest part {bytes_text(largest)}"
     )

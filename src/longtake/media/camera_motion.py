@@ -12,18 +12,27 @@ source's last frame shows at E(p, n). Such a source is a drawn one: footage is n
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.media.optical_flow import LEAST_SIDE, Pictures, contrast, pixel_places, rough_flow, sampled, small_luma
+from longtake.media.optical_flow import (
+    LEAST_SIDE,
+    Pictures,
+    as_picture,
+    contrast,
+    pixel_places,
+    rough_flow,
+    sampled,
+    scaled_down,
+    small_luma,
+)
 
 LAGS = (6, 12, 24)
 """The source's last frame is compared with those that are this many frames earlier. They show whether the motion is
 steady."""
 
-SEARCHED_ROWS = 128
-"""The motion is searched in frames that are scaled down to at most this many rows."""
+SEARCHED_SIZE = (256, 128)
+"""The motion is searched in frames that are scaled down to at most this many columns and rows."""
 
 SEARCH = (2.0, 1.0, 0.5, 0.25, 0.1)
 """The search changes how far the frame's edge moves between two frames by these lengths, in pixels of such frames, one
@@ -40,10 +49,10 @@ LEAST_SHOWN = 0.5
 """Frames are compared if the earlier one shows at least this share of the nearest one."""
 
 MOST_LEFT = 0.05
-"""Of the squared difference between two frames, the motion may leave at most this share."""
+"""The motion explains a frame if the squared difference to it falls to at most this share when the motion is undone."""
 
 LEAST_STEP = 0.02
-"""A picture moves if its edge moves by more than this in one step, in pixels of a frame of SEARCHED_ROWS rows."""
+"""A picture moves if its edge moves by more than this in one step, in pixels of such a frame."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +75,12 @@ class CameraMotion:
         lags, (height, width) = [lag for lag in LAGS if lag < len(frames)], frames.shape[1:3]
         if len(lags) < 2 or min(height, width) < LEAST_SIDE:
             return None
-        shrunk = min(1.0, SEARCHED_ROWS / height)
-        size = (max(1, round(width * shrunk)), max(1, round(height * shrunk)))
-        small = {lag: cv2.resize(_picture(frames[lag]), size, interpolation=cv2.INTER_AREA) for lag in (0, *lags)}
-        motion = _searched(small)
-        if _edge_step(motion, size) < LEAST_STEP or not _explains(small, motion, lags):
+        small = {lag: scaled_down(frames[lag], *SEARCHED_SIZE) for lag in (0, *lags)}
+        motion, (rows, columns) = _searched(small), small[0].shape[:2]
+        if _edge_step(motion, (columns, rows)) < LEAST_STEP or not _explains(small, motion, lags):
             return None
-        scale = np.array([width / size[0], height / size[1], 1])
-        return cls(_picture(frames[0]), motion * scale)
+        scale = np.array([width / columns, height / rows, 1])
+        return cls(as_picture(frames[0]), motion * scale)
 
     def carried(self, new_frames: Pictures, distances: Sequence[int]) -> Pictures:
         """Returns frames [t, H, W, 3] in 0..1 in place of the model's new frames.
@@ -164,9 +171,3 @@ def _explains(small: dict[int, Pictures], motion: NDArray[np.float64], lags: Seq
 def _edge_step(motion: NDArray[np.float64], size: tuple[int, int]) -> float:
     """Returns how far the motion moves the frame's edge in one step, in pixels of a frame of (width, height) `size`."""
     return float(np.abs(motion[:2]).max() + abs(motion[2]) * max(size) / 2)
-
-
-def _picture(frame: NDArray[np.uint8]) -> Pictures:
-    """Returns a frame [H, W, 3] in 0..1."""
-    picture: Pictures = np.divide(frame, np.float32(255), dtype=np.float32)
-    return picture

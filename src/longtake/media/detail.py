@@ -35,6 +35,7 @@ from longtake.media.optical_flow import (
     Field,
     Luma,
     Pictures,
+    as_picture,
     contrast,
     length,
     pixel_places,
@@ -85,7 +86,7 @@ class Detail:
 
         frames, rendition: as in the class.
         """
-        fidelity = _fidelity(frames[0].astype(np.float32) / 255, rendition)
+        fidelity = _fidelity(as_picture(frames[0]), rendition)
         motion = SourceMotion.of(frames, max(0.0, 1 - fidelity / OWN_WORLD))
         grain = Grain.of(frames, motion.steady.way(1, 1)) if len(motion.swing) == 1 else None
         return cls(frames[: max(motion.swing) + 1], rendition, motion, grain, fidelity)
@@ -109,7 +110,7 @@ class Detail:
             share = trust[..., None] if self.motion.known else np.float32(1)
             way = (share * flow + (1 - share) * way).astype(np.float32)
             places = _places(way, size)
-            shown = np.divide(self.frames[number], np.float32(255), dtype=np.float32)
+            shown = as_picture(self.frames[number])
             drawn = sampled(shown, _places(way + np.float32(number) * here.step, size) if number else places)
             added = cv2.resize(trust, size)[..., None] * (frame - sampled(self.rendition, places))
             grain = self.grain.at(drawn, places, distance) if self.grain else np.float32(0)

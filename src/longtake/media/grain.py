@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.media.optical_flow import Field, Pictures, sampled
+from longtake.media.optical_flow import Field, Pictures, as_picture, sampled
 
 GRAIN_FRAMES = 9
 """The new frames take their grain from this many frames of the source."""
@@ -57,7 +57,7 @@ class Grain:
         height, width = frames.shape[1:3]
         rows, columns = np.mgrid[0:height:MEASURED, 0:width:MEASURED]
         places = np.dstack([columns, rows]).astype(np.float32)
-        nearest: Pictures = frames[0, ::MEASURED, ::MEASURED].astype(np.float32) / np.float32(255)
+        nearest = as_picture(frames[0, ::MEASURED, ::MEASURED])
         differences = [grain._difference(nearest, places, number) for number in range(1, count)]
         if len(differences) < 2:
             return grain
@@ -83,6 +83,6 @@ class Grain:
         scale = np.float32(self.frames.shape[1] / self.step.shape[0])
         step = cv2.remap(self.step, places / scale, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         there = places + scale * np.float32(number) * step
-        other = sampled(self.frames[number].astype(np.float32) / 255, there) - drawn
+        other = sampled(as_picture(self.frames[number]), there) - drawn
         small: Pictures = other * np.exp(-np.square(other / MAX_GRAIN).sum(axis=-1, keepdims=True))
         return small

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.float32]
-"""A picture, [H, W, 3] in 0..1."""
+from longtake.media.optical_flow import Pictures
+
 Mask = NDArray[np.uint8]
-"""A mask, [H, W] of 0 and 1."""
+"""1 for each pixel that belongs to something, else 0, [h, w]."""
 
 SEARCHED_ROWS = 120
 """Places with the same pattern are first searched for in a picture of at most so many rows."""
@@ -30,7 +30,7 @@ RADIUS = 5
 """How far from the part's edge, in pixels, its colours are taken if nothing else shows the pattern."""
 
 
-def inpainted(picture: Picture, unknown: Mask) -> tuple[Picture, Mask]:
+def inpainted(picture: Pictures, unknown: Mask) -> tuple[Pictures, Mask]:
     """Returns the picture with its unknown pixels filled, and a mask that is 1 where they are only guessed.
 
     Each connected part is copied from a place around which the picture looks as it does around the part, as in stripes.
@@ -55,7 +55,7 @@ def inpainted(picture: Picture, unknown: Mask) -> tuple[Picture, Mask]:
     return filled, guessed
 
 
-def _way_to_the_same(picture: Picture, part: Mask, unknown: Mask) -> tuple[int, int] | None:
+def _way_to_the_same(picture: Pictures, part: Mask, unknown: Mask) -> tuple[int, int] | None:
     """Returns the way (x, y) in pixels from a part of the picture to a known place with the same pattern around it.
 
     It is None if there is no such place. The way is found in a smaller picture first, and then made exact.
@@ -83,11 +83,11 @@ def _way_to_the_same(picture: Picture, part: Mask, unknown: Mask) -> tuple[int, 
     y, x = np.unravel_index(int(errors.argmin()), errors.shape)
     if errors[y, x] > SAME**2:
         return None
-    coarse = np.array([(int(x) - left) * shrunk, (int(y) - top) * shrunk])
+    coarse = (int(x) - left) * shrunk, (int(y) - top) * shrunk
     return _exact(picture, part, unknown, coarse, shrunk)
 
 
-def _errors(picture: Picture, pattern: Picture, weight: Mask) -> NDArray[np.float32]:
+def _errors(picture: Pictures, pattern: Pictures, weight: Mask) -> NDArray[np.float32]:
     """Returns the mean squared difference of a pattern to the picture, for each place of its upper left corner.
 
     weight: 1 for each pixel of the pattern that counts.
@@ -98,7 +98,7 @@ def _errors(picture: Picture, pattern: Picture, weight: Mask) -> NDArray[np.floa
     return errors
 
 
-def _exact(picture: Picture, part: Mask, unknown: Mask, coarse: NDArray[np.int_], reach: int) -> tuple[int, int] | None:
+def _exact(picture: Pictures, part: Mask, unknown: Mask, coarse: tuple[int, int], reach: int) -> tuple[int, int] | None:
     """Returns the way with the least difference near a coarse one, which is at most about `reach` pixels off.
 
     The difference is that of the pixels in a narrow ring around the part. It is None if no way leads to known pixels.
@@ -117,7 +117,7 @@ def _exact(picture: Picture, part: Mask, unknown: Mask, coarse: NDArray[np.int_]
                 return np.inf
         return float(np.square(shown - picture[rows, columns]).mean())
 
-    best = (int(coarse[0]), int(coarse[1]))
+    best = coarse
     while reach:
         reach //= 2
         step = max(1, reach)

@@ -17,12 +17,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.media.inpainting import inpainted
+from longtake.media.inpainting import Mask, inpainted
 from longtake.media.matting import unmixed
-from longtake.media.optical_flow import Pictures, length, pixel_places, rough_flow, sampled, small_luma
-
-Mask = NDArray[np.uint8]
-"""1 for each pixel that belongs to something, else 0, [h, w]."""
+from longtake.media.optical_flow import (
+    Pictures,
+    as_picture,
+    length,
+    pixel_places,
+    rough_flow,
+    sampled,
+    scaled_down,
+    small_luma,
+)
 
 Frames = Sequence[NDArray[Any]]
 """A source's frames, [H, W, 3] each, the nearest one first: in 0..1, or integers of 8 bits, which take less memory."""
@@ -102,15 +108,11 @@ class Layers:
 
         frames: the source's frames [T, H, W, 3], the nearest one first.
         """
-        height, width = frames.shape[1:3]
-        shrunk = min(1.0, SEARCHED_SIZE[0] / width, SEARCHED_SIZE[1] / height)
-        size = (max(1, round(width * shrunk)), max(1, round(height * shrunk)))
 
         @cache
         def small(number: int) -> Pictures:
             """Returns a frame, scaled down."""
-            scaled: Pictures = cv2.resize(_picture(frames[number]), size, interpolation=cv2.INTER_AREA)
-            return scaled
+            return scaled_down(frames[number], *SEARCHED_SIZE)
 
         for lags in (LAGS, LAGS[:3], LAGS[:2]):
             found = _separated(list(frames[: 2 * lags[-1]]), small, lags) if lags[-1] < len(frames) else None
@@ -162,11 +164,12 @@ class Layers:
         """
         shares, places = [], pixel_places(*self.ground.shape[:2])
         for lag in lags:
-            shown, known = _picture(frames[lag]), np.ones(self.ground.shape[:2], np.bool_)
-            for alpha, step in zip(self.alphas, self.steps, strict=True):  # parts outside the nearest frame are unknown
-                there = places - step * lag
-                whole = cv2.remap(alpha, there, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-                known &= whole == cv2.remap(alpha, there, None, cv2.INTER_LINEAR, borderValue=0)
+            shown, known = as_picture(frames[lag]), np.ones(self.ground.shape[:2], np.bool_)
+            for alpha, step in zip(self.alphas, self.steps, strict=True):
+                if at_edge(alpha).any():  # what an earlier frame shows of the parts outside the nearest one is unknown
+                    there = places - step * lag
+                    whole = cv2.remap(alpha, there, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+                    known &= whole == cv2.remap(alpha, there, None, cv2.INTER_LINEAR, borderValue=0)
             if not known.any():
                 return math.inf
             change = float(np.square(self.nearest - shown)[known].mean())
@@ -181,7 +184,7 @@ def _separated(frames: Frames, small: Callable[[int], Pictures], lags: Sequence[
     small: returns one of them by its number, scaled down.
     lags: the numbers of the frames with which the nearest one is compared.
     """
-    nearest, farthest = _picture(frames[0]), _picture(frames[lags[-1]])
+    nearest, farthest = as_picture(frames[0]), as_picture(frames[lags[-1]])
     areas = _parts(_differs(small(0), small(lags[0])))
     changed = _differs(small(0), small(lags[1])).mean()
     if not 0 < len(areas) <= MOST_OBJECTS or not 0 < changed <= MOST_CHANGED:
@@ -244,11 +247,14 @@ def leaves(alpha: NDArray[np.float32], way: Step) -> NDArray[np.bool_]:
     An edge cuts an object if it touches most of the object's side (CUT). A ball that bounces touches it less.
     """
     mask = alpha > 0.5
-    crossed = []
-    for axis, (first, last) in enumerate(((mask[:, 0], mask[:, -1]), (mask[0], mask[-1]))):
-        touched = (last if way[axis] > 0 else first).sum()
-        crossed.append(bool(touched and touched >= CUT * mask.any(axis=1 - axis).sum()))
-    return np.array(crossed)
+    sides = np.array([mask.any(axis=1).sum(), mask.any(axis=0).sum()])
+    touched = at_edge(mask)[[0, 1], (way > 0).astype(int)]
+    return (touched > 0) & (touched >= CUT * sides)
+
+
+def at_edge(alpha: NDArray[Any]) -> NDArray[Any]:
+    """Returns how much of an object is at the left and right, and at the upper and lower edge of the frame, [2, 2]."""
+    return np.array([[alpha[:, 0].sum(), alpha[:, -1].sum()], [alpha[0].sum(), alpha[-1].sum()]])
 
 
 def _without_repetition(
@@ -303,7 +309,7 @@ def _layers(frames: Frames, masks: Sequence[Mask], steps: Sequence[Step]) -> Lay
     masks: for each object, its pixels in the nearest frame.
     steps: the step of each object.
     """
-    nearest, (ground, known) = _picture(frames[0]), _ground(frames, masks, steps)
+    nearest, (ground, known) = as_picture(frames[0]), _ground(frames, masks, steps)
     visible = np.clip(np.abs(nearest - ground).max(axis=-1) / np.float32(SAME) - 1, 0, 1)
     edge = np.ones((3, 3), np.uint8)
     alphas = np.stack([_connected(np.where(known, _grown(mask), cv2.dilate(mask, edge)) * visible) for mask in masks])
@@ -316,12 +322,6 @@ def _connected(alpha: NDArray[np.float32]) -> NDArray[np.float32]:
     _, labels, figures, _ = cv2.connectedComponentsWithStats((alpha > 0).astype(np.uint8), connectivity=8)
     areas = figures[1:, cv2.CC_STAT_AREA]
     return alpha * (labels == 1 + int(areas.argmax())) if len(areas) else alpha
-
-
-def _picture(frame: NDArray[Any]) -> Pictures:
-    """Returns a frame [H, W, 3] in 0..1."""
-    picture: Pictures = np.divide(frame, np.float32(255), dtype=np.float32) if frame.dtype == np.uint8 else frame
-    return picture
 
 
 def _differs(one: Pictures, other: Pictures) -> Mask:
@@ -356,10 +356,10 @@ def _object(frames: Frames, lags: Sequence[int], area: Mask, step: Step) -> Mask
     Their outline encloses the pixels that an earlier frame shows where the object was, and not in the same place.
     Within the outline, pixels that no earlier frame shows there do not belong to the object.
     """
-    nearest, places = _picture(frames[0]), pixel_places(*area.shape)
+    nearest, places = as_picture(frames[0]), pixel_places(*area.shape)
     sure, unlike = np.zeros_like(area), np.ones_like(area)
     for lag in lags:
-        shown = _picture(frames[lag])
+        shown = as_picture(frames[lag])
         unlike_object = _differs(nearest, sampled(shown, places + step * np.float32(lag)))
         sure |= _differs(nearest, shown) & (1 - unlike_object)
         unlike &= unlike_object
@@ -381,7 +381,7 @@ def _ground(frames: Frames, masks: Sequence[Mask], steps: Sequence[Step]) -> tup
     places = pixel_places(*masks[0].shape)
     wide = [_grown(mask) for mask in masks]
     unknown = np.max(wide, axis=0)
-    ground = _picture(frames[0]).copy()
+    ground = as_picture(frames[0]).copy()
     for number in range(2, len(frames), 2):
         if not unknown.any():
             return ground, 1 - unknown
@@ -390,7 +390,7 @@ def _ground(frames: Frames, masks: Sequence[Mask], steps: Sequence[Step]) -> tup
             there = places - step * np.float32(number)
             hidden |= cv2.remap(mask, there, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
         shown = (unknown & (1 - hidden)) > 0
-        ground[shown] = _picture(frames[number][shown])
+        ground[shown] = as_picture(frames[number][shown])
         unknown &= hidden
     filled, guessed = inpainted(ground, unknown)
     return filled, 1 - guessed

@@ -4,8 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.float32]
-"""A picture, [H, W, 3] in 0..1."""
+from longtake.media.optical_flow import Pictures
 
 UNEXPLAINED = 0.15
 """A pixel's colour is a mixture if it differs by less than this from one. A line around an object differs by more."""
@@ -19,15 +18,16 @@ CLOSED = (5, 5)
 colour."""
 
 LEAST_SHARE = 0.2
-"""What a mixture does not explain belongs to an object that covers more than this share of the pixel."""
+"""If an object covers more than this share of a pixel, the rest of the pixel's colour, which the mixture does not
+explain, is the object's."""
 
 LEAST_CONTRAST = 0.06
 """An object with nearly the colour of the ground (0..1) keeps its pixels as they are."""
 
 
 def unmixed(
-    picture: Picture, ground: Picture, alphas: NDArray[np.float32], edge: int
-) -> tuple[Picture, NDArray[np.float32]]:
+    picture: Pictures, ground: Pictures, alphas: NDArray[np.float32], edge: int
+) -> tuple[Pictures, NDArray[np.float32]]:
     """Returns the picture with the objects' own colours at their edges, and how much of each pixel the objects cover.
 
     A pixel at an edge has the colour a F + (1 - a) G, where F is the colour of the object beside it and G the ground's.

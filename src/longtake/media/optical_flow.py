@@ -1,6 +1,7 @@
 """Optical flow: measures for each pixel of a picture where it is in another picture."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,6 +30,21 @@ the moved picture would look torn."""
 LEAST_CONTRAST = 2.0
 """Where the motion of pixels is averaged, each pixel is weighted by the contrast around it. This much contrast, in
 8-bit code values per pixel, is added to every weight, so that flat areas count a little, too."""
+
+
+def as_picture(frame: NDArray[Any]) -> Pictures:
+    """Returns a frame [H, W, 3] of 8-bit integers in 0..1. One that is in 0..1 already is returned as it is."""
+    picture: Pictures = np.divide(frame, np.float32(255), dtype=np.float32) if frame.dtype == np.uint8 else frame
+    return picture
+
+
+def scaled_down(frame: NDArray[Any], columns: int, rows: int) -> Pictures:
+    """Returns a frame in 0..1, scaled down to at most so many columns and rows. Its shape stays nearly the same."""
+    height, width = frame.shape[:2]
+    shrunk = min(1.0, columns / width, rows / height)
+    size = (max(1, round(width * shrunk)), max(1, round(height * shrunk)))
+    scaled: Pictures = cv2.resize(as_picture(frame), size, interpolation=cv2.INTER_AREA)
+    return scaled
 
 
 def rough_flow(to: Luma, back: Luma) -> Field:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from longtake.media.optical_flow import (
     Field,
     Luma,
+    as_picture,
     contrast,
     followed,
     length,
@@ -189,7 +190,7 @@ class SourceMotion:
             like that of the ground, and nothing swings.
         """
         used = frames[: TEST_STEPS + MOTION_STEPS + 1]
-        lumas = [small_luma(frame.astype(np.float32) / 255) for frame in used]
+        lumas = [small_luma(as_picture(frame)) for frame in used]
         if len(lumas) < 2:
             still = np.zeros((*lumas[0].shape, 2), np.float32)
             steady = SteadyMotion(still, still[..., 0], still[..., 0], still[0, 0])

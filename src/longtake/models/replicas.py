@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from functools import partial
+from functools import partial, singledispatch
 from typing import Any, TypeVar
 
 import torch
@@ -162,22 +162,31 @@ def check_room(devices: Sequence[torch.device], num_bytes: int, *, is_streamed: 
 
 
 def moved(value: T, device: torch.device) -> T:
-    """Returns a value with its tensors on a device. If they are there already, it is the value itself.
+    """Returns a value with its tensors on a device. Tensors that are there already are not copied.
 
-    value: its tensors may be in mappings, sequences and dataclasses, which are not changed.
+    value: its tensors may be in mappings, lists, tuples and dataclasses, which are not changed.
     """
-    changed: Any = value
-    if isinstance(value, Tensor):
-        changed = value.to(device)
-    elif isinstance(value, Mapping):
-        parts = {key: moved(part, device) for key, part in value.items()}
-        changed = value if all(parts[key] is part for key, part in value.items()) else parts
-    elif isinstance(value, (list, tuple)):
-        ones = [moved(part, device) for part in value]
-        is_same = all(one is part for one, part in zip(ones, value, strict=True))
-        changed = value if is_same else type(value)(ones)
-    elif is_dataclass(value) and not isinstance(value, type):
-        named = {each.name: moved(getattr(value, each.name), device) for each in fields(value)}
-        is_same = all(part is getattr(value, name) for name, part in named.items())
-        changed = value if is_same else replace(value, **named)
-    return changed  # type: ignore[no-any-return]
+    return _moved(value, device)  # type: ignore[no-any-return]
+
+
+@singledispatch
+def _moved(value: Any, device: torch.device) -> Any:
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    return replace(value, **{each.name: moved(getattr(value, each.name), device) for each in fields(value)})
+
+
+@_moved.register
+def _(value: Tensor, device: torch.device) -> Any:
+    return value.to(device)
+
+
+@_moved.register(Mapping)
+def _(value: Mapping[Any, Any], device: torch.device) -> Any:
+    return {key: moved(part, device) for key, part in value.items()}
+
+
+@_moved.register(list)
+@_moved.register(tuple)
+def _(value: Any, device: torch.device) -> Any:
+    return type(value)(moved(part, device) for part in value)

@@ -48,10 +48,10 @@ NEAR_BYTES = 200_000_000
 
 
 class Carried(Protocol):
-    """What of a source is carried into the new frames."""
+    """The part of a source's picture that new frames get: its fine detail, or all that they show."""
 
     def carried(self, new_frames: NDArray[np.float32], distances: Sequence[int]) -> NDArray[np.float32]:
-        """Returns the new frames [t, H, W, 3] in 0..1 with it.
+        """Returns the new frames [t, H, W, 3] in 0..1 with this part.
 
         new_frames: the model's frames, of the same shape.
         distances: for each frame, the number of new frames between the source and this frame.
