@@ -159,7 +159,7 @@ def test_all_attempts_together_have_the_limits_of_one_download(tmp_path: Path) -
     with pytest.raises(FileTooLarge):
         fetched(Host(piece=8000, content=OLD + b"!"), tmp_path)
     with pytest.raises(DownloadFailed, match=r"in time|reset"):  # the time ends in an attempt, or between two
-        fetched(Host(piece=10), tmp_path, pace=Pace(min_rate=1, window_s=1, total_s=0.2))
+        fetched(Host(piece=1), tmp_path, pace=Pace(min_rate=1, window_s=1, total_s=0.05))
     assert not list(tmp_path.iterdir())
 
 
