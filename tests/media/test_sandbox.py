@@ -113,17 +113,17 @@ def test_a_killed_process_raises_an_error_that_says_why(
 
 
 def test_a_check_ends_a_call_and_its_process(heavy: Path) -> None:
-    before, ends = children(), time.monotonic() + 1
+    before, cancelled = children(), threading.Event()
 
-    def cancel() -> None:
-        if time.monotonic() > ends:
+    def check() -> None:
+        if cancelled.is_set():
             raise Cancelled
 
-    with open_source(heavy, check=cancel) as source:
+    with open_source(heavy, check=check) as source:
         (pid,) = children() - before
+        threading.Timer(0.5, cancelled.set).start()
         with pytest.raises(Cancelled):
-            list(source.frames(whole(source), BIG))
-        assert time.monotonic() < ends + 2
+            list(source.frames(whole(source), BIG))  # takes many seconds
         assert not alive(pid)
 
 
@@ -259,7 +259,7 @@ with taken_over(Path({str(clip)!r})) as process:
     os.kill(os.getpid(), signal.SIGKILL)
 """
     ended = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=ROOT, check=False)
-    pid, deadline = int(ended.stdout), time.monotonic() + 1
+    pid, deadline = int(ended.stdout), time.monotonic() + 20
     while alive(pid):
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -286,8 +286,8 @@ def test_a_cancellation_ends_a_download_that_is_silent(hub: Hub, settings: Setti
         at = time.monotonic()
         cancelled.set()
         with pytest.raises(Cancelled):
-            running.result(5)
-        assert time.monotonic() - at < 2
+            running.result(20)
+        assert time.monotonic() - at < 10
     hub.waits["s.safetensors"].set()
     assert kept(settings) == []
 
