@@ -47,21 +47,24 @@ def scaled_down(frame: NDArray[Any], columns: int, rows: int) -> Pictures:
     return scaled
 
 
-def rough_flow(to: Luma, back: Luma) -> Field:
+def rough_flow(to: Luma, back: Luma, start: Field | None = None) -> Field:
     """Returns for each pixel of the picture `to` where it is in the picture `back`: the displacement (x, y) in pixels,
     [h, w, 2].
 
     It is found by dense inverse search (Kroeger 2016) and not smoothed.
+
+    start: the displacements from which the search starts; None starts from 0.
     """
     height, width = to.shape
     if min(height, width) < LEAST_SIDE:
         sides = (0, max(0, LEAST_SIDE - height), 0, max(0, LEAST_SIDE - width))
-        padded = (cv2.copyMakeBorder(luma, *sides, cv2.BORDER_REPLICATE) for luma in (to, back))
+        known = (to, back) if start is None else (to, back, start)
+        padded = (cv2.copyMakeBorder(values, *sides, cv2.BORDER_REPLICATE) for values in known)
         return rough_flow(*padded)[:height, :width]
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     if len(to) <= FLOW_HEIGHT // 2:
         search.setFinestScale(0)  # otherwise pictures are halved, which leaves too little of small ones
-    flow: Field = search.calc(to, back, None)
+    flow: Field = search.calc(to, back, None if start is None else start.copy())  # it is overwritten
     return flow
 
 
