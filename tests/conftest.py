@@ -80,6 +80,22 @@ def _same_torch_state() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def _same_priority() -> Iterator[None]:
+    """Fails a test that leaves its thread with another scheduling policy than before.
+
+    With real-time priority, later tests and the processes that they start would keep others from running.
+    """
+    before = _policy()
+    yield
+    assert _policy() == before, "the thread's scheduling policy is not as it was before the test"
+
+
+def _policy() -> int:
+    """Returns the scheduling policy of this thread; 0, the usual one, where the system does not tell it."""
+    return os.sched_getscheduler(0) if hasattr(os, "sched_getscheduler") else 0
+
+
+@pytest.fixture(autouse=True)
 def _own_log_handlers() -> Iterator[None]:
     """Takes away the handlers of a server's log that a test started in this process: their stream ends with the test.
 

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -100,6 +101,15 @@ class Clip:
     sound: Tone | None = None
 
     def write(self, folder: Path) -> Path:
+        """Writes the file in a thread that then ends.
+
+        The encoder of AV1 gives the thread that calls it real-time priority if it runs as root, and all threads and
+        processes that this thread starts later would have it, too.
+        """
+        with ThreadPoolExecutor(1) as own:
+            return own.submit(self._write, folder).result()
+
+    def _write(self, folder: Path) -> Path:
         path = folder / self.name
         with av.open(str(path), "w", options=dict(self.muxer_options)) as media:
             video = self._video_stream(media) if self.codec else None
