@@ -99,12 +99,17 @@ def _chosen(case: Case, here: Settings) -> ModelChoice:
 
 
 def _quick(plan: Plan) -> Plan:
-    """The plan with fewer steps or smaller frames than a request may have."""
+    """The plan with fewer steps or smaller frames than a request may have. The last pass makes 128x64 pixels."""
     if isinstance(plan, LTX2Plan):
-        return replace(plan, steps=3)
+        return replace(plan, steps=3, width=128, height=64, canvases=_canvases(plan.num_passes))
     assert isinstance(plan, LTXVPlan)
-    passes = tuple(replace(each, canvas=(128 * 2**number, 64 * 2**number)) for number, each in enumerate(plan.passes))
+    canvases = _canvases(len(plan.passes))
+    passes = tuple(replace(each, canvas=canvas) for each, canvas in zip(plan.passes, canvases, strict=True))
     return replace(plan, width=128, height=64, passes=passes)
+
+
+def _canvases(num_passes: int) -> tuple[tuple[int, int], ...]:
+    return tuple((128 // 2**later, 64 // 2**later) for later in reversed(range(num_passes)))
 
 
 def _run(case: Case, runner: Runner, here: Settings, clip: Path, folder: Path, **options: Any) -> Result:

@@ -91,7 +91,8 @@ def planned(film: Film, new: int = NEW, **fields: Any) -> LTX2Plan:
     options = replace(ltx23.ENDPOINT.options(request, source), new_frames=new)
     plan = ltx23.ENDPOINT.plan(options, source, ltx2_card("ltx2-tiny"), request.seed or 1, {})
     assert isinstance(plan, LTX2Plan)
-    canvases = tuple((64 * 2**i, 64 * 2**i) for i in range(plan.num_passes))
+    sides = (64 // 2**later for later in reversed(range(plan.num_passes)))
+    canvases = tuple((side, side) for side in sides)
     return replace(plan, width=64, height=64, canvases=canvases)
 
 
