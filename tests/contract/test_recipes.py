@@ -71,8 +71,18 @@ def recipe(server: Running, heading: str) -> dict[str, str]:
 PYTHON = ("Python, the program as it is", "Python over TLS (", "Python over TLS, through the tunnel")
 
 
-@pytest.mark.parametrize("heading", PYTHON)
-@pytest.mark.parametrize("endpoint", [LTXV, OLD])
+@pytest.mark.parametrize(
+    ("endpoint", "heading"),
+    [
+        (LTXV, PYTHON[0]),
+        (OLD, PYTHON[1]),
+        (LTXV, PYTHON[2]),
+        *(
+            pytest.param(*pair, marks=pytest.mark.soak)
+            for pair in ((OLD, PYTHON[0]), (LTXV, PYTHON[1]), (OLD, PYTHON[2]))
+        ),
+    ],
+)
 def test_published_python(shared: Path, server: Running, tmp_path: Path, endpoint: str, heading: str) -> None:
     program = published(shared, endpoint, "python", uploaded(server))
     shown = python(program, recipe(server, heading), tmp_path)
