@@ -132,11 +132,19 @@ def test_blocks_with_sound_share_one_graph(num_graphs: Callable[[], int]) -> Non
     assert num_graphs() == 1
 
 
+@pytest.fixture
+def compiled_folder(pytestconfig: pytest.Config, tmp_path: Path) -> Path:
+    """Pytest's cache keeps compiled code for later runs, as the data folder does for users. Torch finds it by a digest
+    of all that it was made from. Without the cache (`-p no:cacheprovider`) it is a new folder."""
+    cache = getattr(pytestconfig, "cache", None)
+    return tmp_path / "compiled" if cache is None else cache.mkdir("compiled")
+
+
 @needs_compiler
 def test_compiled_code_is_near_and_follows_the_weights(
-    num_graphs: Callable[[], int], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    num_graphs: Callable[[], int], compiled_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(compiled.FOLDER_VARIABLE, str(tmp_path_factory.getbasetemp() / "compiled"))
+    monkeypatch.setenv(compiled.FOLDER_VARIABLE, str(compiled_folder))
     # Torch need not try each of the processor's vector instructions first, which takes a quarter of the test's time.
     monkeypatch.setattr(torch._inductor.config.cpp, "vec_isa_ok", True)
     plain, model, streamed = _transformer(), _blocks(_transformer()), _blocks(_transformer())
