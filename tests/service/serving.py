@@ -29,6 +29,7 @@ from longtake.service.state import ServerState
 from longtake.settings import Settings, settings
 from longtake.storage.blobs import Blobs
 from longtake.storage.files import open_store
+from tests.waiting import pause
 
 LTXV = "fal-ai/ltxv-13b-098-distilled/extend"
 LTX2 = "fal-ai/ltx-2.3-22b/extend-video"
@@ -190,10 +191,10 @@ def working(served: Served, work: Callable[[Served, RequestRow], None]) -> Itera
 
 def wait_for(condition: Callable[[], object], timeout_s: float = PATIENCE_S) -> None:
     """Waits until the condition is true. Fails if that takes longer than `timeout_s` seconds."""
-    end = time.monotonic() + timeout_s
+    begun = time.monotonic()
     while not condition():
-        assert time.monotonic() < end, f"not within {timeout_s} s"
-        time.sleep(0.005)
+        assert time.monotonic() < begun + timeout_s, f"not within {timeout_s} s"
+        pause(begun)
 
 
 def submit(client: httpx.Client, body: Any = INPUT, *, endpoint: str = LTXV, **more: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from longtake.errors import InvalidRequest
 from longtake.media import confinement
 from longtake.service.server import Address, run
 from longtake.settings import settings
+from tests.waiting import pause
 
 CLIP = Path(__file__).parents[2] / "examples" / "clip.mp4"
 ENDPOINT = "/queue/fal-ai/ltxv-13b-098-distilled/extend"
@@ -63,13 +64,13 @@ class Running:
 
     def until(self, request_id: str, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Waits until a request's status meets the condition, and returns that status."""
-        end = time.monotonic() + PATIENCE_S
+        begun = time.monotonic()
         while True:
             status = self.status(request_id)
             if condition(status):
                 return status
-            assert time.monotonic() < end, status
-            time.sleep(0.02)
+            assert time.monotonic() < begun + PATIENCE_S, status
+            pause(begun)
 
     def video(self, request_id: str) -> bytes:
         self.until(request_id, is_completed)
@@ -92,10 +93,10 @@ def is_completed(status: dict[str, Any]) -> bool:
 
 
 def eventually(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_S
+    begun = time.monotonic()
     while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+        assert time.monotonic() < begun + PATIENCE_S
+        pause(begun)
 
 
 def has_logged(text: str) -> Callable[[dict[str, Any]], bool]:

@@ -20,6 +20,7 @@ from longtake.queue.requests import FileKind, RemoteFile, RequestRow, Submission
 from longtake.queue.rows import row_with_payloads
 from longtake.storage.blobs import Blobs
 from tests.processes import forked
+from tests.waiting import pause
 from tests.worker.server import serve_until_terminated
 
 PATIENCE_S = 60.0
@@ -56,13 +57,13 @@ def submit_with(
 
 def eventually(condition: Callable[[], Any], within_s: float = PATIENCE_S) -> Any:
     """Waits until the condition is true and returns its value. Fails if that takes longer than `within_s` seconds."""
-    until = time.monotonic() + within_s
+    begun = time.monotonic()
     while True:
         found = condition()
         if found:
             return found
-        assert time.monotonic() < until, f"not within {within_s} s"
-        time.sleep(0.01)
+        assert time.monotonic() < begun + within_s, f"not within {within_s} s"
+        pause(begun)
 
 
 def current(engine: sa.Engine, row: RequestRow) -> RequestRow:
