@@ -1,13 +1,15 @@
 """A drawn picture that moves as a whole goes on moving."""
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from longtake.media.camera_motion import CameraMotion, earlier_places
-from longtake.media.optical_flow import sampled
+from longtake.media.camera_motion import CameraMotion
 from recipes.tiny.render import render
 from recipes.tiny.world import Kind, sample
+from tests.media.test_camera_path import drawing
+from tests.media.test_still_parts import BAR, page
 
 SOURCE, NEW = 33, 24
 
@@ -56,10 +58,27 @@ def test_any_size_works(size: tuple[int, int]) -> None:
     assert of_source(film) is None
 
 
-def test_places_follow_the_formula() -> None:
-    picture = np.random.default_rng(0).random((20, 30, 3), np.float32)
-    motion = np.array([2.0, -1.0, 0.0])
-    assert (sampled(picture, earlier_places((20, 30), motion, 3))[10, 5] == picture[7, 11]).all()
-    places = earlier_places((21, 31), np.array([0, 0, np.log(2)]), 1)
-    assert places[10, 15] == pytest.approx([15, 10])
-    assert places[12, 18] == pytest.approx([21, 14])
+def test_a_page_scrolls_on_under_a_bar_that_stands_still() -> None:
+    film = page(bar=True)
+    motion = CameraMotion.of(film)
+    assert motion is not None
+    made = motion.carried(film[:1].astype(np.float32), [9])[0]
+    assert np.abs(made[: BAR - 2] - film[0, : BAR - 2] / 255).mean() < 0.005
+    # The page has moved up by ten pixels. Its rows above the lower edge of the bar are hidden now.
+    assert np.abs(made[BAR + 2 : -10] - film[0, BAR + 12 :] / 255).mean() < 0.005
+
+
+def test_a_scale_that_changes_by_the_same_amount_goes_on() -> None:
+    picture = drawing(240, 360)
+    view = [
+        cv2.getRectSubPix(
+            cv2.resize(picture, None, fx=s, fy=s, interpolation=cv2.INTER_CUBIC), (224, 128), (180 * s, 120 * s)
+        )
+        for s in 1 + 0.006 * np.arange(49 + 24)
+    ]
+    film = (np.clip(view, 0, 1) * 255).round().astype(np.uint8)
+    motion = CameraMotion.of(np.ascontiguousarray(film[:49][::-1]))
+    assert motion is not None
+    assert motion.path.law.startswith("even scale")
+    made = motion.carried(film[49:].astype(np.float32), [23])[0]
+    assert psnr(made, film[-1]) > psnr(film[48].astype(np.float32) / 255, film[-1]) + 12
