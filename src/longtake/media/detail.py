@@ -171,8 +171,8 @@ def _places(displacement: Field, size: tuple[int, int]) -> NDArray[np.float32]:
     moved = np.where(length(smooth - nearest)[..., None] > 1, nearest, smooth) * scale
     pixels = pixel_places(height, width)
     # Near the edges the displacement is made shorter, so that no place is outside the source's frame. Where the new
-    # frame would show something that the source's frame does not have, it shows the edge of that frame, stretched: twice
-    # at the edge, and ever less inwards, so that lines have no kink.
+    # frame would show something that the source's frame does not have, it shows the edge of that frame, stretched:
+    # twice at the edge, and ever less inwards, so that lines have no kink.
     room = np.where(moved > 0, np.array([width - 1, height - 1], np.float32) - pixels, pixels)
     places: NDArray[np.float32] = pixels + moved * np.tanh(room / np.maximum(2 * np.abs(moved), 1e-6))
     return places
