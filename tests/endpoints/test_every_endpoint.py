@@ -264,7 +264,7 @@ def test_it_makes_a_longer_video(one: Endpoint[Any, Any], make: Make, clip: Path
     assert (result.facts.num_frames, result.facts.rate, result.plan.seed) == (LENGTH + NEW, Fraction(24), 3)
     assert (result.facts.width, result.facts.height) == result.plan.size
     assert result.facts.sound is not None
-    frames = frames_of(result.path).astype(int)
+    frames = frames_of(result.path).astype(np.int16)
     own = frames_of(clip, result.plan.size)
     assert np.abs(frames[:LENGTH] - own).mean() < 3, "the source's own frames"
     assert np.abs(frames[LENGTH] - frames[LENGTH - 1]).mean() < 12, "no cut at the joint"
