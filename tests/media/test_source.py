@@ -126,10 +126,19 @@ def test_a_file_name_that_looks_like_a_protocol(clip: Path, tmp_path: Path) -> N
             assert source.facts.num_frames == 48
 
 
+OWN = {"PYTHONPATH": str(Path(longtake.__file__).parents[1])}
+"""The environment of a process that imports this package."""
+
+
 def test_the_parent_never_loads_a_codec() -> None:
     code = "import sys, longtake.media.fetch, longtake.media.source; sys.exit(bool({'av', 'PIL'} & {*sys.modules}))"
-    env = {"PYTHONPATH": str(Path(longtake.__file__).parents[1])}
-    assert subprocess.run([sys.executable, "-c", code], env=env, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], env=OWN, check=False).returncode == 0
+
+
+def test_a_decode_process_imports_pillow_for_webp_alone() -> None:
+    """Each video that is opened waits for these imports."""
+    code = "import sys, longtake.media.decode_server; sys.exit('PIL' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=OWN, check=False).returncode == 0
 
 
 def test_wild_files_are_read_or_refused(shared: Path) -> None:

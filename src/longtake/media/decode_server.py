@@ -10,6 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from longtake.media import webp
 from longtake.media.formats import PixelFormat
 from longtake.media.frame_reader import frames
 from longtake.media.limits import Limits
@@ -18,7 +19,7 @@ from longtake.media.messages import Answer, receive_request, send_error, send_me
 from longtake.media.mpegts import check_programs
 from longtake.media.probe import ProbedVideo, check_opening, probe, read_tags
 from longtake.media.readable import readable_part
-from longtake.media.sandbox import start_child
+from longtake.media.sandbox import arguments, start_child
 from longtake.media.shared_file import Openable
 from longtake.media.sound_reader import sound
 from longtake.system import allow_cpu_seconds
@@ -27,6 +28,9 @@ from longtake.video import Span
 _IMPORTED_WHEN_NEEDED = ("av.subtitles.codeccontext", "av.subtitles.stream")
 """Modules that PyAV imports only when it opens a media file. They are imported at the start instead, because later this
 process is confined and cannot open the modules' files."""
+
+_IMPORTED_FOR = {"webp": webp.PILLOW}
+"""Container -> the module that is needed for it alone, which is imported at the start for the same reason."""
 
 _LIST_CHECKS = {"matroska": check_tags, "webm": check_tags, "mpegts": check_programs}
 """Container -> the function that refuses a file with lists so long that FFmpeg would take hours to open it."""
@@ -157,11 +161,13 @@ def main() -> None:
     This is the program of a process that `DecodeProcess` starts. The `argument` that is passed to `DecodeProcess` must
     be a dict with the key `container`: the video's container, one of `sniff.CONTAINERS`.
     """
-    for name in _IMPORTED_WHEN_NEEDED:
-        import_module(name)
+    container = arguments()["container"]
+    for name in (*_IMPORTED_WHEN_NEEDED, _IMPORTED_FOR.get(container)):
+        if name is not None:
+            import_module(name)
     child = start_child()
     limits, replies = child.limits, child.replies
-    server = DecodeServer(child.file, child.argument["container"], limits)
+    server = DecodeServer(child.file, container, limits)
     while request := receive_request(sys.stdin.buffer):
         method = request.pop("method")
         allow_cpu_seconds(limits.open_cpu_s if method == "check_opening" else limits.cpu_s)

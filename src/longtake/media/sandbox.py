@@ -310,22 +310,26 @@ class Child:
     replies: Pipe
 
 
+def arguments() -> dict[str, Any]:
+    """Returns the JSON values that this process, a decoding child process, has received from its parent process."""
+    return dict(json.loads(sys.argv[1]))
+
+
 def start_child() -> Child:
     """Confines this process (see media.confinement), and returns the file and the arguments from its parent process.
 
     It also sends a message to the parent process that this process is ready. The program must have imported everything
     that it needs, because no file can be opened afterwards.
     """
-    argument: dict[str, Any] = json.loads(sys.argv[1])
+    argument = arguments()
     limits = Limits(**argument.pop("limits"))
-    parent = argument.pop("parent")
     file = io.FileIO(argument.pop("file"))
     # Replies go to a copy of standard output, which itself now leads to standard error. So text that a codec prints
     # cannot get between the replies.
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     confine(limits)
-    if os.getppid() != parent:
+    if os.getppid() != argument.pop("parent"):
         sys.exit("The parent process ended before this process was confined.")
     send_message(replies, {})
     return Child(SharedFile(file), argument, limits, replies)
