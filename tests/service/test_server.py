@@ -220,10 +220,11 @@ def test_a_terminated_server_finishes_its_running_request_and_leaves_the_others(
 
 
 def test_a_slot_of_two_devices_carries_out_a_request(tmp_path: Path) -> None:
-    """The endpoint guides its model, so that a step has several predictions."""
+    """The endpoint guides its model, so that a step has several predictions: this request has 8 in 4 steps."""
+    steps = {"first_pass_num_inference_steps": 6, "second_pass_num_inference_steps": 2}
     with serving(tmp_path, "--slots", "cpu+cpu") as server:
-        body = {"prompt": "a red circle", "resolution": "480p", "num_frames": 17, "num_inference_steps": 3, "seed": 1}
-        submitted = server.client.post("/queue/fal-ai/ltx-video-v097/extend", json=body | server.upload()).json()
+        body = TWO_WINDOWS | {"num_frames": 17} | steps | server.upload()
+        submitted = server.client.post("/queue/fal-ai/ltx-video-13b-dev/extend", json=body).json()
 
         def status() -> dict[str, Any]:
             found: dict[str, Any] = server.client.get(submitted["status_url"]).json()
