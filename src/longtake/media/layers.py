@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longtake.media.inpainting import Mask, inpainted
-from longtake.media.matting import unmixed
+from longtake.media.matting import connected, unmixed
 from longtake.media.optical_flow import (
     Pictures,
     as_picture,
@@ -72,6 +72,9 @@ MOST_LEFT = 0.1
 """The layers must explain the source's own frames: of the squared difference between two of them, at most this share is
 left if the one is made from the layers of the other."""
 
+MAY_BE_LEFT = 0.3
+"""With this share left, the layers explain nothing reliably."""
+
 BOUNCE = 0.86
 """An object bounces off an edge of the frame when its centre is this close to it, as a share of how far the object
 reaches from its centre, in the mean over all directions."""
@@ -95,16 +98,18 @@ class Layers:
     ground: the same without its objects, [H, W, 3] in 0..1.
     alphas: for each object, how much of each pixel it covers, [n, H, W] in 0..1.
     steps: for each object, its displacement in one step to the frame before, [n, 2] in pixels.
+    unexplained: how much of the source's motion they do not explain (see `left`).
     """
 
     nearest: Pictures
     ground: Pictures
     alphas: NDArray[np.float32]
     steps: NDArray[np.float32]
+    unexplained: float = 0.0
 
     @classmethod
-    def of(cls, frames: NDArray[np.uint8]) -> "Layers | None":
-        """Returns the layers, or None if they do not explain how the source moves.
+    def of(cls, frames: NDArray[np.uint8], most_left: float = MOST_LEFT) -> "Layers | None":
+        """Returns the layers, or None if they leave more than `most_left` of the source's motion unexplained.
 
         frames: the source's frames [T, H, W, 3], the nearest one first.
         """
@@ -114,11 +119,14 @@ class Layers:
             """Returns a frame, scaled down."""
             return scaled_down(frames[number], *SEARCHED_SIZE)
 
+        best = None
         for lags in (LAGS, LAGS[:3], LAGS[:2]):
             found = _separated(list(frames[: 2 * lags[-1]]), small, lags) if lags[-1] < len(frames) else None
-            if found is not None:
-                return found
-        return None
+            if found is not None and found.unexplained < min(most_left, best.unexplained if best else math.inf):
+                best = found
+            if best is not None and best.unexplained < MOST_LEFT:
+                return best
+        return best
 
     def carried(self, new_frames: Pictures, distances: Sequence[int]) -> Pictures:
         """Returns frames [t, H, W, 3] in 0..1 in place of the model's new frames.
@@ -209,11 +217,12 @@ def _separated(frames: Frames, small: Callable[[int], Pictures], lags: Sequence[
     masks = [_object(frames, lags, area, step) for area, step in zip(large, steps, strict=True)]
     layers = _layers(frames, masks, steps)
     enters = any(leaves(alpha, step).any() for alpha, step in zip(layers.alphas, layers.steps, strict=True))
-    if enters or layers.left(frames, lags) >= MOST_LEFT or not layers.are_whole():
+    left = math.inf if enters else layers.left(frames, lags)
+    if left >= MAY_BE_LEFT or not layers.are_whole():
         return None
     edge = round(height * MARGIN) + 1
     colours, alphas = unmixed(layers.nearest, layers.ground, layers.alphas, edge)
-    return replace(layers, nearest=colours, alphas=alphas)
+    return replace(layers, nearest=colours, alphas=alphas, unexplained=left)
 
 
 def bounced(alpha: NDArray[np.float32], way: Step) -> Step:
@@ -312,16 +321,8 @@ def _layers(frames: Frames, masks: Sequence[Mask], steps: Sequence[Step]) -> Lay
     nearest, (ground, known) = as_picture(frames[0]), _ground(frames, masks, steps)
     visible = np.clip(np.abs(nearest - ground).max(axis=-1) / np.float32(SAME) - 1, 0, 1)
     edge = np.ones((3, 3), np.uint8)
-    alphas = np.stack([_connected(np.where(known, _grown(mask), cv2.dilate(mask, edge)) * visible) for mask in masks])
+    alphas = np.stack([connected(np.where(known, _grown(mask), cv2.dilate(mask, edge)) * visible) for mask in masks])
     return Layers(nearest, ground, alphas.astype(np.float32), np.stack(steps))
-
-
-def _connected(alpha: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Returns `alpha` without what is not connected to its largest part: spots of the ground that look like an object's
-    because their light differs from frame to frame."""
-    _, labels, figures, _ = cv2.connectedComponentsWithStats((alpha > 0).astype(np.uint8), connectivity=8)
-    areas = figures[1:, cv2.CC_STAT_AREA]
-    return alpha * (labels == 1 + int(areas.argmax())) if len(areas) else alpha
 
 
 def _differs(one: Pictures, other: Pictures) -> Mask:

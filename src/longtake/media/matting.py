@@ -63,3 +63,11 @@ def unmixed(
         alpha[mixed] = share[mixed]
         colours[box][mixed] = own[mixed]
     return colours, shares
+
+
+def connected(alpha: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns `alpha` without what is not connected to its largest part: spots of the ground that look like an object's
+    because their light differs from frame to frame."""
+    _, labels, figures, _ = cv2.connectedComponentsWithStats((alpha > 0).astype(np.uint8), connectivity=8)
+    areas = figures[1:, cv2.CC_STAT_AREA]
+    return alpha * (labels == 1 + int(areas.argmax())) if len(areas) else alpha

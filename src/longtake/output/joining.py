@@ -206,12 +206,9 @@ class Joiner:
         """
         if clip.rendition is None or not self.carries_detail:
             return None
-        from longtake.media.camera_motion import CameraMotion  # only miniatures need its large library
-        from longtake.media.detail import Detail
-        from longtake.media.layers import Layers
+        from longtake.media.drawn_motion import carried_picture  # only miniatures need its large library
 
-        drawn = Layers.of(nearest_first) or CameraMotion.of(nearest_first)
-        return drawn or Detail.of(nearest_first, _pictures(clip.rendition))
+        return carried_picture(nearest_first, _pictures(clip.rendition))
 
     def _corrected(
         self, clip: GeneratedClip, correct: Correction, checker: SafetyChecker | None

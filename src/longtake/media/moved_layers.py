@@ -1,0 +1,80 @@
+"""Separates a drawn source into layers at an earlier frame, where its last frame shows objects that overlap.
+
+Objects that touch or overlap look like one that changes its shape. In an earlier frame they may be apart. The layers of
+that frame are moved on to the last one and, if they show what it and the frames between show, on into the new frames.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from longtake.media.layers import MOST_LEFT, Layers
+from longtake.media.optical_flow import Pictures, as_picture, scaled_down
+
+AHEAD = (6, 12, 18, 24)
+"""The layers are searched in the frames that are so many frames before the last one."""
+
+SMALL = (448, 256)
+"""The frame is chosen in frames that are scaled down to at most this many columns and rows, which takes less time."""
+
+
+@dataclass(frozen=True)
+class MovedLayers:
+    """The layers of an earlier frame of the source.
+
+    layers: those layers. The first object is behind the others.
+    ahead: the number of frames from that frame to the source's last one.
+    """
+
+    layers: Layers
+    ahead: int
+
+    @classmethod
+    def of(cls, frames: NDArray[np.uint8]) -> "MovedLayers | None":
+        """Returns the layers, or None if those of no earlier frame explain how the source goes on from it.
+
+        frames: the source's frames [T, H, W, 3], the nearest one first.
+        """
+        if frames.shape[1] > SMALL[1] or frames.shape[2] > SMALL[0]:
+            small = cls.of(np.stack([_shrunk(frame) for frame in frames]))
+            return cls._at(frames, small.ahead) if small else None
+        tried = (cls._at(frames, ahead) for ahead in AHEAD)
+        return next((moved for moved in tried if moved is not None), None)
+
+    @classmethod
+    def _at(cls, frames: NDArray[np.uint8], ahead: int) -> "MovedLayers | None":
+        """Returns the layers of the frame that is `ahead` frames before the last one, if they explain what follows."""
+        layers = Layers.of(frames[ahead:])
+        if layers is None:
+            return None
+        ways = (layers, replace(layers, alphas=layers.alphas[::-1], steps=layers.steps[::-1]))
+        left, moved = min(
+            ((each.left(frames), each) for each in (cls(way, ahead) for way in ways)), key=lambda of: of[0]
+        )
+        return moved if left < MOST_LEFT else None
+
+    def left(self, frames: NDArray[np.uint8]) -> float:
+        """Returns how much of the source's motion since the earlier frame the layers do not explain, as a share of the
+        squared change: 0 for nothing, 1 for all."""
+        start, shares = as_picture(frames[self.ahead]), []
+        for number in (0, self.ahead // 2):
+            shown = as_picture(frames[number])
+            error = np.square(np.clip(self.layers.drawn(self.ahead - number), 0, 1) - shown).mean()
+            shares.append(float(error / max(np.square(start - shown).mean(), 1e-9)))
+        return max(shares)
+
+    def carried(self, new_frames: Pictures, distances: Sequence[int]) -> Pictures:
+        """Returns frames [t, H, W, 3] in 0..1 in place of the model's new frames.
+
+        new_frames: the model's frames, which are not used.
+        distances: for each frame, the number of new frames between the source and this frame: 0 for the frame next to
+            the source.
+        """
+        return self.layers.carried(new_frames, [self.ahead + distance for distance in distances])
+
+
+def _shrunk(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Returns a frame that is scaled down to the size SMALL, in integers of 8 bits."""
+    return np.asarray((scaled_down(frame, *SMALL) * 255).round(), np.uint8)

@@ -1,0 +1,55 @@
+"""Objects that overlap at the joint go on as layers, if they were apart before."""
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from longtake.media.drawn_motion import sure_motion
+from longtake.media.layers import Layers
+from longtake.media.moved_layers import MovedLayers
+
+HEIGHT, WIDTH, SOURCE, NEW = 256, 448, 49, 24
+
+
+def film(red_in_front: bool) -> NDArray[np.uint8]:
+    """A red ball and a blue box that meet in the middle, in playing order, [T, H, W, 3]."""
+    down, across = np.mgrid[0:HEIGHT, 0:WIDTH]
+    ground = np.stack([200 - 60 * down / HEIGHT, 220 - 40 * down / HEIGHT, 235 - 20 * across / WIDTH], axis=-1)
+    frames = []
+    for number in range(SOURCE + NEW):
+        picture = ground.round().astype(np.uint8)
+        shapes = [
+            ("ball", 112 + 2.016 * number, 115.2 + 0.35 * number),
+            ("box", 313.6 - 1.47 * number, 128 - 0.14 * number),
+        ]
+        for name, x, y in shapes[::-1] if red_in_front else shapes:
+            if name == "ball":
+                cv2.circle(picture, (round(x * 16), round(y * 16)), 32 * 16, (220, 50, 40), -1, cv2.LINE_AA, 4)
+            else:
+                box = np.array([[x - 29, y - 29], [x + 29, y - 29], [x + 29, y + 29], [x - 29, y + 29]]) * 16
+                cv2.fillConvexPoly(picture, box.round().astype(np.int32), (40, 90, 200), cv2.LINE_AA, 4)
+        frames.append(picture)
+    return np.stack(frames)
+
+
+@pytest.mark.parametrize("red_in_front", [True, False])
+def test_objects_that_overlap_at_the_joint_pass_each_other(red_in_front: bool) -> None:
+    frames = film(red_in_front)
+    nearest_first = np.ascontiguousarray(frames[:SOURCE][::-1])
+    moved = sure_motion(nearest_first)
+    assert isinstance(moved, MovedLayers)
+    made = moved.carried(np.zeros((1, HEIGHT, WIDTH, 3), np.float32), [NEW - 1])[0]
+    error = np.square(made - frames[-1] / 255).mean()
+    assert error < 0.1 * np.square(frames[SOURCE - 1] / 255 - frames[-1] / 255).mean()
+
+
+def test_a_source_that_changes_its_motion_has_no_moved_layers() -> None:
+    frames = film(red_in_front=True)[:SOURCE]
+    stopped = np.concatenate([frames[:30], np.repeat(frames[29:30], 19, axis=0)])[::-1]
+    assert MovedLayers.of(np.ascontiguousarray(stopped)) is None
+    assert Layers.of(np.ascontiguousarray(stopped)) is None
+
+
+def test_a_short_source_has_none() -> None:
+    assert MovedLayers.of(np.zeros((5, 20, 30, 3), np.uint8)) is None
