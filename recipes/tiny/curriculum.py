@@ -66,7 +66,9 @@ def _phases() -> tuple[Phase, ...]:
     fresh = replace(again, start=28850, groups=shares)
     context = _context(0.04, 0.05, 0.02, 0.02, 0.17, 0.26, 0.06, 0.38)
     requests = replace(fresh, start=33850, context=context, near=0.65)
-    return plain, windowed, wide, longer, steered, polish, lasting, walls, together, again, fresh, requests
+    shares = _shares(0.24, 0.08, 0.03, 0.02, 0.01, 0.01, 0.02, lasting=(0.10, 0.02), walls=0.47)
+    bounces = replace(requests, start=41250, groups=shares)
+    return plain, windowed, wide, longer, steered, polish, lasting, walls, together, again, fresh, requests, bounces
 
 
 PHASES = _phases()

@@ -14,6 +14,8 @@ $pair recipes.tiny.transformer polish --resume
 for stage in lasting walls together again; do python -m recipes.tiny.transformer "$stage" --resume; done
 $pair recipes.tiny.latents --first 20000  # clips that no stage has seen
 for stage in fresh requests; do python -m recipes.tiny.transformer "$stage" --resume; done
+$pair recipes.tiny.latents --first 50000
+python -m recipes.tiny.transformer bounces --resume
 $pair recipes.tiny.latents  # those of which recipes/tiny_av/train.sh makes the sounds
 wait "$decoder"
 python -m recipes.tiny.upsampler --resume

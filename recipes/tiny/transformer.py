@@ -3,8 +3,8 @@
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny.transformer main
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny.transformer polish
 
-The stages are `main`, `polish`, `lasting`, `walls`, `together`, `again`, `fresh` and `requests`. Each continues from
-the averaged weights of the one before, with its own learning rates. The last six need no `torchrun`: they run in one
+The stages are `main`, `polish`, `lasting`, `walls`, `together`, `again`, `fresh`, `requests` and `bounces`. Each continues from
+the averaged weights of the one before, with its own learning rates. The last seven need no `torchrun`: they run in one
 process.
 """
 
@@ -34,6 +34,7 @@ PLANS = {
     "again": Plan(((7600, 4300),), muon=4e-3, adam=1.3e-3, warmup=40, weight_decay=0.02, ema=0.995),
     "fresh": Plan(((5000, 2900),), muon=3e-3, adam=1e-3, warmup=40, weight_decay=0.02, ema=0.995),
     "requests": Plan(((7400, 4200),), muon=3e-3, adam=1e-3, warmup=40, weight_decay=0.02, ema=0.995),
+    "bounces": Plan(((6000, 3900),), muon=3e-3, adam=1e-3, warmup=40, weight_decay=0.02, ema=0.995),
 }
 """The stages in order. Each continues from the averaged weights of the one before."""
 FILES = {stage: f"transformer_{stage}.pt" for stage in PLANS}
