@@ -49,7 +49,7 @@ def test_the_picture_starts_as_the_first_family_left_it(old: first_sampler.Famil
         sound, torch.rand(2, 18), sigmas[:, 0], torch.randn(2, 4, configs.AUDIO_WIDTH), windows.audio_coords(18)
     )
     after, silent = Forward(new, compiled=False)(video, heard, torch.ones(2))
-    assert (after - before).norm() < 0.01 * before.norm()
+    assert (after - before).norm() < 0.02 * before.norm()
     assert not silent.any()
 
 
