@@ -3,9 +3,9 @@
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny.transformer main
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny.transformer polish
 
-The stages are `main`, `polish`, `lasting`, `walls`, `together`, `again`, `fresh`, `requests` and `bounces`. Each continues from
-the averaged weights of the one before, with its own learning rates. The last seven need no `torchrun`: they run in one
-process.
+The stages are `main`, `polish`, `lasting`, `walls`, `together`, `again`, `fresh`, `requests` and `bounces`. Each
+continues from the averaged weights of the one before, with its own learning rates. The last seven need no `torchrun`:
+they run in one process.
 """
 
 import math
