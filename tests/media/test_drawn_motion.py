@@ -2,18 +2,20 @@
 
 import cv2
 import numpy as np
+import pytest
 
 from longtake.media.camera_motion import CameraMotion
 from longtake.media.detail import Detail
-from longtake.media.drawn_motion import carried_picture
+from longtake.media.drawn_motion import carried_picture, is_drawing
 from longtake.media.optical_flow import as_picture
-from longtake.media.still_drawing import StillDrawing
-from tests.media.test_still_drawing import film
+from longtake.media.slowing_layers import SlowingLayers
+from tests.media.test_slowing_layers import COUNT, film
 from tests.media.test_still_parts import page
 
 
 def test_each_kind_of_source_goes_on_in_its_way() -> None:
-    for frames, kind in ((page(bar=True), CameraMotion), (film(), StillDrawing)):
+    jumping = film(slowing=None)
+    for frames, kind in ((page(bar=True), CameraMotion), (film(), SlowingLayers), (jumping, Detail)):
         blurred = cv2.GaussianBlur(as_picture(frames[0]), (0, 0), 6)
         assert isinstance(carried_picture(frames, blurred), kind)
     noise = np.random.default_rng(0).integers(0, 255, (20, 64, 96, 3), np.uint8)
@@ -23,3 +25,23 @@ def test_each_kind_of_source_goes_on_in_its_way() -> None:
 def test_a_drawing_that_the_model_draws_well_is_left_to_the_model() -> None:
     frames = film()
     assert isinstance(carried_picture(frames, as_picture(frames[0])), Detail)
+
+
+@pytest.mark.parametrize("change", ["noise", "texture", "motion"])
+def test_footage_is_not_a_drawing(change: str) -> None:
+    frames, random = film().astype(np.float32), np.random.default_rng(0)
+    assert is_drawing(film())
+    if change == "noise":
+        frames += random.normal(0, 2, frames.shape)
+    elif change == "texture":
+        frames += random.normal(0, 6, frames.shape[1:])
+    else:
+        frames += 60 * np.sin(np.arange(COUNT))[:, None, None, None]
+    assert not is_drawing(np.clip(frames, 0, 255).round().astype(np.uint8))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 40), (40, 3)])
+def test_any_size_works(size: tuple[int, int]) -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (COUNT, *size, 3), np.uint8)
+    assert not is_drawing(frames)
+    assert not is_drawing(frames[:1])

@@ -1,20 +1,36 @@
 """Chooses how the picture of a source goes on in new frames: by a rule for drawn pictures, or else like footage."""
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from longtake.media.camera_motion import CameraMotion
 from longtake.media.detail import OWN_WORLD, Detail
-from longtake.media.layers import Layers
+from longtake.media.layers import DRAWN, MAY_BE_LEFT, SAME, Layers
 from longtake.media.moved_layers import MovedLayers
-from longtake.media.optical_flow import Pictures
-from longtake.media.still_drawing import StillDrawing, is_drawing
+from longtake.media.optical_flow import Pictures, as_picture
+from longtake.media.slowing_layers import SlowingLayers
 
-DrawnMotion = Layers | CameraMotion | MovedLayers | StillDrawing
+DrawnMotion = Layers | CameraMotion | MovedLayers
 """How a drawn picture goes on."""
 
+FLAT = 4 / 255
+"""The colours of a flat area differ by at most this within FLAT_SIDE pixels."""
 
-def carried_picture(frames: NDArray[np.uint8], rendition: Pictures) -> DrawnMotion | Detail:
+FLAT_SIDE = 7
+"""The side of the square in which they are compared, in pixels."""
+
+LEAST_FLAT = 0.6
+"""At least this share of a drawing is flat. Footage that is as flat is mostly black or has noise."""
+
+LEAST_UNCHANGED = 0.5
+"""At least this share of it has not changed in the frames that are compared."""
+
+LAGS = (1, 6, 12, 24)
+"""The last frame is compared with those that are this many frames earlier."""
+
+
+def carried_picture(frames: NDArray[np.uint8], rendition: Pictures) -> DrawnMotion | SlowingLayers | Detail:
     """Returns what of a source is carried into the new frames, and how it moves.
 
     frames: the source's frames [T, H, W, 3], the nearest one first.
@@ -24,9 +40,10 @@ def carried_picture(frames: NDArray[np.uint8], rendition: Pictures) -> DrawnMoti
     if drawn is not None:
         return drawn
     detail = Detail.of(frames, rendition)
-    if detail.fidelity >= OWN_WORLD:  # the model knows how such a picture goes on
+    if detail.fidelity >= OWN_WORLD or not is_drawing(frames):  # the model knows how its own world goes on
         return detail
-    return StillDrawing.of(frames, swings=len(detail.motion.swing) > 1) or detail
+    layers = Layers.of(frames, MAY_BE_LEFT)
+    return SlowingLayers(layers) if layers else detail
 
 
 def sure_motion(frames: NDArray[np.uint8]) -> DrawnMotion | None:
@@ -37,3 +54,21 @@ def sure_motion(frames: NDArray[np.uint8]) -> DrawnMotion | None:
     """
     found = Layers.of(frames) or CameraMotion.of(frames)
     return found or (MovedLayers.of(frames) if is_drawing(frames) else None)
+
+
+def is_drawing(frames: NDArray[np.uint8]) -> bool:
+    """Returns True if the source is surely drawn: most of it is flat, and most of that does not change at all.
+
+    frames: the source's frames [T, H, W, 3], the nearest one first.
+    """
+    nearest = frames[0]
+    around = np.ones((FLAT_SIDE, FLAT_SIDE), np.uint8)
+    flat = (cv2.dilate(nearest, around) - cv2.erode(nearest, around)).max(axis=-1) <= round(FLAT * 255)
+    if flat.mean() < LEAST_FLAT:
+        return False
+    lags = [lag for lag in LAGS if lag < len(frames)]
+    changes = [np.abs(as_picture(nearest) - as_picture(frames[lag])) for lag in lags]
+    unchanged = np.all([cv2.GaussianBlur(change.max(axis=-1), (0, 0), 1) <= SAME for change in changes], axis=0)
+    if len(lags) < 2 or unchanged.mean() < LEAST_UNCHANGED:
+        return False
+    return bool(max(change[unchanged & flat].mean() for change in changes) < DRAWN)
