@@ -36,6 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("models",),
     ("plans",),
     ("inspect",),
+    ("carried",),
     ("media",),
     ("database",),
     ("prompts", "safety", "outbound", "private", "temporary"),

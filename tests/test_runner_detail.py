@@ -13,7 +13,7 @@ from longtake.media.encode import Encoder
 from longtake.media.formats import output_format
 from longtake.output.carrying import BALANCE_NOTE, DETAIL_NOTE, ONE_FRAME_NOTE
 from tests import raw
-from tests.media.test_detail import codes, texture
+from tests.carried.test_detail import codes, texture
 
 CONTEXT, NEW, STEP, SIZE = 9, 8, 2, (160, 96)
 

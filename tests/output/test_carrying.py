@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from longtake.media.balance import Balance
+from longtake.carried.balance import Balance
 from longtake.output.carrying import (
     BALANCE_NOTE,
     DETAIL_NOTE,

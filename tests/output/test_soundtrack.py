@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from longtake.carried.balance import Balance
 from longtake.endpoints import ltx23
 from longtake.families.family import GeneratedClip
-from longtake.media.balance import Balance
 from longtake.media.sound import FADE_SAMPLES, Samples, num_samples
 from longtake.output.soundtrack import append_sound, balanced, context_sound, prepend_sound, source_track
 from longtake.video import VideoInfo

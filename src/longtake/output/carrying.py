@@ -1,6 +1,6 @@
 """Decides what of the source is carried into the new frames and their sound, and writes the notes about it."""
 
-from longtake.media.balance import HEARD_S, Balance
+from longtake.carried.balance import HEARD_S, Balance
 from longtake.media.formats import SOUND_RATE
 from longtake.media.sound import Samples, reverse
 from longtake.plans import Plan

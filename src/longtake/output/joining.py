@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from longtake.carried.balance import Balance
 from longtake.families.family import GeneratedClip
-from longtake.media.balance import Balance
 from longtake.media.colour_match import match_colour
 from longtake.media.pixels import as_integers
 from longtake.media.planes import RGBFrames, RGBPicture
@@ -206,7 +206,7 @@ class Joiner:
         """
         if clip.rendition is None or not self.carries_detail:
             return None
-        from longtake.media.drawn_motion import carried_picture  # only miniatures need its large library
+        from longtake.carried.picture import carried_picture  # only miniatures need its large library
 
         return carried_picture(nearest_first, _pictures(clip.rendition))
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from longtake.carried.balance import Balance
 from longtake.families.family import GeneratedClip
-from longtake.media.balance import Balance
 from longtake.media.sound import (
     Samples,
     continue_sound,

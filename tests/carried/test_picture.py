@@ -4,13 +4,13 @@ import cv2
 import numpy as np
 import pytest
 
-from longtake.media.camera_motion import CameraMotion
-from longtake.media.detail import Detail
-from longtake.media.drawn_motion import carried_picture, is_drawing
-from longtake.media.optical_flow import as_picture
-from longtake.media.slowing_layers import SlowingLayers
-from tests.media.test_slowing_layers import COUNT, film
-from tests.media.test_still_parts import page
+from longtake.carried.camera_motion import CameraMotion
+from longtake.carried.detail import Detail
+from longtake.carried.optical_flow import as_picture
+from longtake.carried.picture import carried_picture, is_drawing
+from longtake.carried.slowing_layers import SlowingLayers
+from tests.carried.test_slowing_layers import COUNT, film
+from tests.carried.test_still_parts import page
 
 
 def test_each_kind_of_source_goes_on_in_its_way() -> None:

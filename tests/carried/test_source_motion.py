@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from longtake.media.source_motion import FARTHEST, GROUND_FRAMES, SWING_STEPS, SourceMotion
-from tests.media.film import HEIGHT, WIDTH, film
+from longtake.carried.source_motion import FARTHEST, GROUND_FRAMES, SWING_STEPS, SourceMotion
+from tests.carried.film import HEIGHT, WIDTH, film
 
 MIDDLE = np.s_[20:-20, 40:-40]
 

@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.media.inpainting import Mask, inpainted
-from longtake.media.matting import connected, unmixed
-from longtake.media.optical_flow import (
+from longtake.carried.inpainting import Mask, inpainted
+from longtake.carried.matting import connected, unmixed
+from longtake.carried.optical_flow import (
     Pictures,
     as_picture,
     length,

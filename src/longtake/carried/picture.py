@@ -4,12 +4,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.media.camera_motion import CameraMotion
-from longtake.media.detail import OWN_WORLD, Detail
-from longtake.media.layers import DRAWN, MAY_BE_LEFT, SAME, Layers
-from longtake.media.moved_layers import MovedLayers
-from longtake.media.optical_flow import Pictures, as_picture
-from longtake.media.slowing_layers import SlowingLayers
+from longtake.carried.camera_motion import CameraMotion
+from longtake.carried.detail import OWN_WORLD, Detail
+from longtake.carried.layers import DRAWN, MAY_BE_LEFT, SAME, Layers
+from longtake.carried.moved_layers import MovedLayers
+from longtake.carried.optical_flow import Pictures, as_picture
+from longtake.carried.slowing_layers import SlowingLayers
 
 DrawnMotion = Layers | CameraMotion | MovedLayers
 """How a drawn picture goes on."""

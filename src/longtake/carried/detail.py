@@ -8,13 +8,13 @@ The new frames are blurred, but they show where things move. The source's pixels
 - f_t is the displacement: M_t shows at the pixel x what S shows at the pixel x + f_t.
 - p is the trust in the model at each pixel, 0..1.
 
-The new frame becomes S(x + f_t) + p * (M_t - R(x + f_t)), and the grain of the source (`longtake.media.grain`):
+The new frame becomes S(x + f_t) + p * (M_t - R(x + f_t)), and the grain of the source (`longtake.carried.grain`):
 
 - p is near 1 if R looks like S and nothing has moved steadily at this place. The result is the model's frame with the
   lost detail, and f_t is the optical flow of the model's frames.
 - p is near 0 if R is blurred, or close to a place where something moved steadily in the source, or to which it has
   moved on since. There the motion measured in the source, continued, predicts the place of a pixel better than the new
-  frame does (`longtake.media.source_motion`). The result is the source's frame, moved. If the source has only one
+  frame does (`longtake.carried.source_motion`). The result is the source's frame, moved. If the source has only one
   frame, it is moved by the optical flow of the model's frames.
 
 If R is blurred and the source's motion is not steady, S is not the same frame for all new frames. These show the
@@ -29,8 +29,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.media.grain import Grain
-from longtake.media.optical_flow import (
+from longtake.carried.grain import Grain
+from longtake.carried.optical_flow import (
     LEAST_CONTRAST,
     Field,
     Luma,
@@ -44,7 +44,7 @@ from longtake.media.optical_flow import (
     small_luma,
     smoothed,
 )
-from longtake.media.source_motion import SourceMotion
+from longtake.carried.source_motion import SourceMotion
 
 OWN_WORLD = 0.5
 """The fidelity from which on a picture counts as one of the model's own world, in which objects keep moving."""

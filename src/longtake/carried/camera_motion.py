@@ -1,6 +1,6 @@
 """Continues a drawn source that moves as a whole, as if a camera panned over it or zoomed. Parts of it may stand still.
 
-How the picture moves is described in `longtake.media.camera_path`. Such a source is a drawn one, or a photograph over
+How the picture moves is described in `longtake.carried.camera_path`. Such a source is a drawn one, or a photograph over
 which a program lets a camera move: what a camera films is never so exactly the same.
 """
 
@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.media.camera_path import LEAST_SHOWN, CameraPath, fitted, rest
-from longtake.media.inpainting import Mask
-from longtake.media.optical_flow import LEAST_SIDE, Pictures, as_picture, pixel_places, sampled, scaled_down
-from longtake.media.still_parts import behind, grown, still_parts, unlike
+from longtake.carried.camera_path import LEAST_SHOWN, CameraPath, fitted, rest
+from longtake.carried.inpainting import Mask
+from longtake.carried.optical_flow import LEAST_SIDE, Pictures, as_picture, pixel_places, sampled, scaled_down
+from longtake.carried.still_parts import behind, grown, still_parts, unlike
 
 STILL_LAGS = (3, 7, 13, 19, 24)
 """What stands still is told from these earlier frames. They share no divisor, because pictures often repeat, such as

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from longtake.media.layers import Layers
-from longtake.media.optical_flow import Pictures
+from longtake.carried.layers import Layers
+from longtake.carried.optical_flow import Pictures
 
 SLOWING = 12
 """The number of new frames after which the objects have 1/e of their speed."""

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from longtake.media.optical_flow import as_picture, small_luma
-from longtake.media.steady_motion import measured
-from tests.media.film import HEIGHT, WIDTH, film
+from longtake.carried.optical_flow import as_picture, small_luma
+from longtake.carried.steady_motion import measured
+from tests.carried.film import HEIGHT, WIDTH, film
 
 
 def speed(places: Sequence[float], noise: float = 0) -> tuple[float, float]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from longtake.media.balance import Balance
+from longtake.carried.balance import Balance
 from longtake.media.formats import SOUND_RATE
 from longtake.media.sound import Samples
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from longtake.media.camera_path import LAWS, CameraPath, fitted, rest
-from longtake.media.optical_flow import pixel_places, sampled
+from longtake.carried.camera_path import LAWS, CameraPath, fitted, rest
+from longtake.carried.optical_flow import pixel_places, sampled
 
 SIZE = (120, 200)
 LAGS = (6, 12, 24, 36)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.media.optical_flow import Field, Pictures, as_picture, sampled
+from longtake.carried.optical_flow import Field, Pictures, as_picture, sampled
 
 GRAIN_FRAMES = 9
 """The new frames take their grain from this many frames of the source."""

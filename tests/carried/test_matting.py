@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.media.matting import unmixed
-from longtake.media.optical_flow import Pictures
+from longtake.carried.matting import unmixed
+from longtake.carried.optical_flow import Pictures
 
 SIZE = 64
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from longtake.media.grain import Grain
-from longtake.media.optical_flow import Pictures
+from longtake.carried.grain import Grain
+from longtake.carried.optical_flow import Pictures
 
 HEIGHT, WIDTH = 64, 96
 

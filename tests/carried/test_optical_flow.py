@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from longtake.media.optical_flow import FLOW_HEIGHT, contrast, followed, rough_flow, small_luma, smoothed
+from longtake.carried.optical_flow import FLOW_HEIGHT, contrast, followed, rough_flow, small_luma, smoothed
 
 
 def test_the_flow_of_a_moved_picture_is_its_displacement() -> None:

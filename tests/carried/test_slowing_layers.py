@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.media.layers import MAY_BE_LEFT, Layers
-from longtake.media.slowing_layers import SlowingLayers
+from longtake.carried.layers import MAY_BE_LEFT, Layers
+from longtake.carried.slowing_layers import SlowingLayers
 
 HEIGHT, WIDTH, COUNT = 96, 160, 33
 

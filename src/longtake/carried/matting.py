@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.media.optical_flow import Pictures
+from longtake.carried.optical_flow import Pictures
 
 UNEXPLAINED = 0.15
 """A pixel's colour is a mixture if it differs by less than this from one. A line around an object differs by more."""

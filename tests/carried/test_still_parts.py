@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from longtake.media.camera_path import CameraPath
-from longtake.media.optical_flow import as_picture
-from longtake.media.still_parts import behind, mirrored, still_parts
-from tests.media.test_camera_path import drawing
+from longtake.carried.camera_path import CameraPath
+from longtake.carried.optical_flow import as_picture
+from longtake.carried.still_parts import behind, mirrored, still_parts
+from tests.carried.test_camera_path import drawing
 
 HEIGHT, WIDTH, BAR, STEP, COUNT = 120, 200, 18, 1, 31
 PATH = CameraPath(np.array([0.0, float(STEP), 0.0]))

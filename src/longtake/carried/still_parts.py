@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.media.camera_path import CameraPath, inside, rest
-from longtake.media.inpainting import Mask
-from longtake.media.optical_flow import Pictures, as_picture, pixel_places, sampled
+from longtake.carried.camera_path import CameraPath, inside, rest
+from longtake.carried.inpainting import Mask
+from longtake.carried.optical_flow import Pictures, as_picture, pixel_places, sampled
 
 SAME = 0.03
 """Two colours (0..1) are the same if they differ by less than this."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.media.layers import MOST_LEFT, Layers
-from longtake.media.optical_flow import Pictures, as_picture, scaled_down
+from longtake.carried.layers import MOST_LEFT, Layers
+from longtake.carried.optical_flow import Pictures, as_picture, scaled_down
 
 AHEAD = (6, 12, 18, 24)
 """The layers are searched in the frames that are so many frames before the last one."""

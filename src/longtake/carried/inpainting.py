@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.media.optical_flow import Pictures
+from longtake.carried.optical_flow import Pictures
 
 Mask = NDArray[np.uint8]
 """1 for each pixel that belongs to something, else 0, [h, w]."""

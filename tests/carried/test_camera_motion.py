@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from longtake.media.camera_motion import CameraMotion
+from longtake.carried.camera_motion import CameraMotion
 from recipes.tiny.render import render
 from recipes.tiny.world import Kind, sample
-from tests.media.test_camera_path import drawing
-from tests.media.test_still_parts import BAR, page
+from tests.carried.test_camera_path import drawing
+from tests.carried.test_still_parts import BAR, page
 
 SOURCE, NEW = 33, 24
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from longtake.media.drawn_motion import sure_motion
-from longtake.media.layers import Layers
-from longtake.media.moved_layers import MovedLayers
+from longtake.carried.layers import Layers
+from longtake.carried.moved_layers import MovedLayers
+from longtake.carried.picture import sure_motion
 
 HEIGHT, WIDTH, SOURCE, NEW = 256, 448, 49, 24
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from longtake.media.inpainting import Mask, inpainted
-from longtake.media.optical_flow import Pictures
+from longtake.carried.inpainting import Mask, inpainted
+from longtake.carried.optical_flow import Pictures
 
 
 def _picture(height: int, width: int) -> Pictures:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.media.optical_flow import (
+from longtake.carried.optical_flow import (
     Field,
     Luma,
     contrast,

@@ -2,10 +2,10 @@
 
 Each pixel of the source moves in two ways:
 
-- Its steady motion (`longtake.media.steady_motion`) goes on and slows down: that of the ground slowly, that of objects
-  sooner, because people and animals soon do something else, and because a body that moves in parts would be torn. It
-  counts only as far as the source itself proves it: the motion of earlier frames, continued in the same way, must
-  predict the source's later frames.
+- Its steady motion (`longtake.carried.steady_motion`) goes on. That of the ground slows down slowly, or not at all where
+  there is no doubt, that of objects sooner, because people and animals soon do something else, and because a body that
+  moves in parts would be torn. It counts only as far as the source itself proves it: the motion of earlier frames,
+  continued in the same way, must predict the source's later frames.
 - The rest of its motion, such as the shake of a camera, the sway of a leaf or a gesture, swings: it goes back the way
   that it has come, and forth again. For this the new frames show the source's last frames one after the other, each
   with its steady motion continued up to the new frame. The first swing shows one frame besides the last one, and each
@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.media.optical_flow import Field, as_picture, length, pixel_places, small_luma
-from longtake.media.steady_motion import FAR_STEPS, TEST_STEPS, SteadyMotion, arrived, measured
+from longtake.carried.optical_flow import Field, as_picture, length, pixel_places, small_luma
+from longtake.carried.steady_motion import FAR_STEPS, TEST_STEPS, SteadyMotion, arrived, measured
 
 SWING_STEPS = 4
 """Motion that is not steady goes back over at most this many steps of the source, and then as many forth."""

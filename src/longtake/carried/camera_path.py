@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.media.optical_flow import Pictures, contrast, pixel_places, rough_flow, sampled, small_luma
+from longtake.carried.optical_flow import Pictures, contrast, pixel_places, rough_flow, sampled, small_luma
 
 SEARCH = (2.0, 1.0, 0.5, 0.25, 0.1)
 """The search changes how far the frame's edge moves between two frames by these lengths, in pixels, one after the

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from longtake.media.detail import Detail
-from longtake.media.optical_flow import Pictures
+from longtake.carried.detail import Detail
+from longtake.carried.optical_flow import Pictures
 
 HEIGHT, WIDTH, STEP = 96, 160, 2
 """The size of the pictures, and how many pixels they move to the left from one frame to the next."""
