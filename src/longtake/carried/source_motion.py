@@ -2,9 +2,9 @@
 
 Each pixel of the source moves in two ways:
 
-- Its steady motion (`longtake.carried.steady_motion`) goes on. That of the ground slows down slowly, or not at all where
-  there is no doubt, that of objects sooner, because people and animals soon do something else, and because a body that
-  moves in parts would be torn. It counts only as far as the source itself proves it: the motion of earlier frames,
+- Its steady motion (`longtake.carried.steady_motion`) goes on. That of the ground slows down slowly, or hardly at all
+  where there is no doubt, that of objects sooner, because people and animals soon do something else, and because a body
+  that moves in parts would be torn. It counts only as far as the source itself proves it: the motion of earlier frames,
   continued in the same way, must predict the source's later frames.
 - The rest of its motion, such as the shake of a camera, the sway of a leaf or a gesture, swings: it goes back the way
   that it has come, and forth again. For this the new frames show the source's last frames one after the other, each
