@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from longtake.carried import layers as layers_module
 from longtake.carried.layers import Layers, bounced, leaves
-from longtake.media import layers as layers_module
 from recipes.tiny.render import render
 from recipes.tiny.world import Kind, Scene, sample, track
 

@@ -9,7 +9,7 @@ from longtake.carried.layers import Layers
 from longtake.carried.moved_layers import MovedLayers
 from longtake.carried.picture import sure_motion
 
-HEIGHT, WIDTH, SOURCE, NEW = 256, 448, 49, 24
+HEIGHT, WIDTH, SOURCE, NEW = 128, 224, 49, 24
 
 
 def film(red_in_front: bool) -> NDArray[np.uint8]:
@@ -20,14 +20,14 @@ def film(red_in_front: bool) -> NDArray[np.uint8]:
     for number in range(SOURCE + NEW):
         picture = ground.round().astype(np.uint8)
         shapes = [
-            ("ball", 112 + 2.016 * number, 115.2 + 0.35 * number),
-            ("box", 313.6 - 1.47 * number, 128 - 0.14 * number),
+            ("ball", 56 + 1.008 * number, 57.6 + 0.175 * number),
+            ("box", 156.8 - 0.735 * number, 64 - 0.07 * number),
         ]
         for name, x, y in shapes[::-1] if red_in_front else shapes:
             if name == "ball":
-                cv2.circle(picture, (round(x * 16), round(y * 16)), 32 * 16, (220, 50, 40), -1, cv2.LINE_AA, 4)
+                cv2.circle(picture, (round(x * 16), round(y * 16)), 16 * 16, (220, 50, 40), -1, cv2.LINE_AA, 4)
             else:
-                box = np.array([[x - 29, y - 29], [x + 29, y - 29], [x + 29, y + 29], [x - 29, y + 29]]) * 16
+                box = np.array([[x - 15, y - 15], [x + 15, y - 15], [x + 15, y + 15], [x - 15, y + 15]]) * 16
                 cv2.fillConvexPoly(picture, box.round().astype(np.int32), (40, 90, 200), cv2.LINE_AA, 4)
         frames.append(picture)
     return np.stack(frames)
