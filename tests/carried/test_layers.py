@@ -31,7 +31,8 @@ def scene(seed: int, kind: Kind) -> Scene:
 
 
 def separated(film: NDArray[np.uint8], source: int = SOURCE) -> Layers | None:
-    return Layers.of(np.ascontiguousarray(film[:source][::-1]))
+    layers = Layers.of(np.ascontiguousarray(film[:source][::-1]))
+    return layers if layers and layers.are_sure else None
 
 
 def psnr(made: NDArray[np.float32], true: NDArray[np.uint8]) -> float:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.carried.layers import MAY_BE_LEFT, Layers
+from longtake.carried.layers import Layers
 from longtake.carried.slowing_layers import SlowingLayers
 
 HEIGHT, WIDTH, COUNT = 96, 160, 33
@@ -26,9 +26,9 @@ def film(slowing: float | None = 30) -> NDArray[np.uint8]:
 
 def test_objects_slow_down_and_keep_their_shape() -> None:
     frames = film()
-    assert Layers.of(frames) is None
-    layers = Layers.of(frames, MAY_BE_LEFT)
+    layers = Layers.of(frames)
     assert layers is not None
+    assert not layers.are_sure
     made = SlowingLayers(layers).carried(np.zeros((4, HEIGHT, WIDTH, 3), np.float32), [0, 12, 60, 200])
     red = (made[..., 2] > 0.75) & (made[..., 0] < 0.3)
     places = [np.argwhere(one).mean(axis=0)[1] for one in red]

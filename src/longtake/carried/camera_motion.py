@@ -17,8 +17,8 @@ from longtake.carried.optical_flow import LEAST_SIDE, Pictures, as_picture, pixe
 from longtake.carried.still_parts import behind, grown, still_parts, unlike
 
 STILL_LAGS = (3, 7, 13, 19, 24)
-"""What stands still is told from these earlier frames. They share no divisor, because pictures often repeat, such as
-lines of text."""
+"""The nearest frame is compared with these earlier ones to find its still parts. The numbers have no common divisor,
+because pictures often repeat themselves, as lines of text do."""
 
 LAGS = (6, 12, 24)
 """The source's last frame is compared with those that are this many frames earlier. They show whether the motion is
@@ -65,28 +65,33 @@ class CameraMotion:
         lags, size = [lag for lag in LAGS if lag < len(frames)], frames.shape[1:3]
         if len(lags) < 2 or min(size) < LEAST_SIDE:
             return None
-        far = [lag for lag in FAR_LAGS if lag < len(frames)]
-        small = {lag: scaled_down(frames[lag], *SEARCHED_SIZE) for lag in (0, *lags, *far)}
+        far, still_lags = ([lag for lag in some if lag < len(frames)] for some in (FAR_LAGS, STILL_LAGS))
+        small = {lag: scaled_down(frames[lag], *SEARCHED_SIZE) for lag in {0, *lags, *far, *still_lags}}
         changed = np.any([unlike(small[0] - small[lag]) for lag in lags], axis=0)
         if not changed.any():
             return None
-        still_frames = {lag: scaled_down(frames[lag], *SEARCHED_SIZE) for lag in _still_lags(frames)}
         chosen = None
         for used in (lags, [*lags, *far]) if far else (lags,):
             path = fitted({lag: small[lag] for lag in (0, *used)}, changed)
-            still = still_parts(still_frames, path)
+            still = still_parts({lag: small[lag] for lag in (0, *still_lags)}, path)
             if path.edge_step(changed.shape) < LEAST_STEP or not _explains(small, path, still, lags):
                 break
             chosen = path.scaled(size[1] / changed.shape[1], size[0] / changed.shape[0]), still
-        return cls._whole(frames, *chosen) if chosen else None
+        return cls._at_full_size(frames, still_lags, *chosen) if chosen else None
 
     @classmethod
-    def _whole(cls, frames: NDArray[np.uint8], path: CameraPath, still: Mask | None) -> "CameraMotion":
-        """Returns the motion at the frames' own size."""
+    def _at_full_size(
+        cls, frames: NDArray[np.uint8], still_lags: Sequence[int], path: CameraPath, still: Mask | None
+    ) -> "CameraMotion":
+        """Returns the motion at the frames' own size.
+
+        path: the path at this size.
+        still: the still parts in smaller frames; None if there are none.
+        """
         nearest = as_picture(frames[0])
         if still is None:
             return cls(nearest, path, nearest)
-        parts = still_parts({lag: as_picture(frames[lag]) for lag in _still_lags(frames)}, path)
+        parts = still_parts({lag: as_picture(frames[lag]) for lag in (0, *still_lags)}, path)
         if parts is None:
             parts = cv2.resize(still, nearest.shape[1::-1], interpolation=cv2.INTER_NEAREST)
         cover = cv2.GaussianBlur(parts.astype(np.float32), (0, 0), 0.7)[..., None]
@@ -110,21 +115,15 @@ class CameraMotion:
         return np.stack(frames)
 
 
-def _still_lags(frames: NDArray[np.uint8]) -> list[int]:
-    """Returns the numbers of the frames that tell what stands still, the nearest one among them."""
-    return [0, *(lag for lag in STILL_LAGS if lag < len(frames))]
-
-
 def _explains(small: Mapping[int, Pictures], path: CameraPath, still: Mask | None, lags: Sequence[int]) -> bool:
     """Returns True if the motion explains how the source's last frame differs from all earlier ones."""
     size = small[0].shape[:2]
-    wide = np.zeros(size, np.uint8) if still is None else grown(still)
     for lag in lags:
         left, shown = rest(small[0], small[lag], path, lag)
         change = small[0] - small[lag]
-        there = path.earlier(pixel_places(*size), size, lag)
-        hidden = cv2.remap(wide, there, None, cv2.INTER_LINEAR, borderValue=0) > 0
         if still is not None:
+            there = path.earlier(pixel_places(*size), size, lag)
+            hidden = cv2.remap(grown(still), there, None, cv2.INTER_LINEAR, borderValue=0) > 0
             left, shown = np.where(still[..., None] > 0, change, left), (shown & ~hidden) | (still > 0)
         if shown.mean() < LEAST_SHOWN:
             return False

@@ -73,7 +73,7 @@ MOST_LEFT = 0.1
 left if the one is made from the layers of the other."""
 
 MAY_BE_LEFT = 0.3
-"""With this share left, the layers explain nothing reliably."""
+"""Layers that leave this share or more are of no use. What leaves less, and not less than MOST_LEFT, is doubtful."""
 
 BOUNCE = 0.86
 """An object bounces off an edge of the frame when its centre is this close to it, as a share of how far the object
@@ -98,7 +98,7 @@ class Layers:
     ground: the same without its objects, [H, W, 3] in 0..1.
     alphas: for each object, how much of each pixel it covers, [n, H, W] in 0..1.
     steps: for each object, its displacement in one step to the frame before, [n, 2] in pixels.
-    unexplained: how much of the source's motion they do not explain (see `left`).
+    unexplained: how much of the source's motion they do not explain (see `left`), less than MAY_BE_LEFT.
     """
 
     nearest: Pictures
@@ -108,25 +108,28 @@ class Layers:
     unexplained: float = 0.0
 
     @classmethod
-    def of(cls, frames: NDArray[np.uint8], most_left: float = MOST_LEFT) -> "Layers | None":
-        """Returns the layers, or None if they leave more than `most_left` of the source's motion unexplained.
+    def of(cls, frames: NDArray[np.uint8]) -> "Layers | None":
+        """Returns the layers, which may be doubtful, or None if they do not explain how the source moves.
 
         frames: the source's frames [T, H, W, 3], the nearest one first.
         """
+        doubtful = []
 
         @cache
         def small(number: int) -> Pictures:
-            """Returns a frame, scaled down."""
             return scaled_down(frames[number], *SEARCHED_SIZE)
 
-        best = None
         for lags in (LAGS, LAGS[:3], LAGS[:2]):
             found = _separated(list(frames[: 2 * lags[-1]]), small, lags) if lags[-1] < len(frames) else None
-            if found is not None and found.unexplained < min(most_left, best.unexplained if best else math.inf):
-                best = found
-            if best is not None and best.unexplained < MOST_LEFT:
-                return best
-        return best
+            if found and found.are_sure:
+                return found
+            doubtful += [found] if found else []
+        return min(doubtful, key=lambda layers: layers.unexplained, default=None)
+
+    @property
+    def are_sure(self) -> bool:
+        """True if they explain the source's motion so well that it surely goes on in this way."""
+        return self.unexplained < MOST_LEFT
 
     def carried(self, new_frames: Pictures, distances: Sequence[int]) -> Pictures:
         """Returns frames [t, H, W, 3] in 0..1 in place of the model's new frames.

@@ -47,13 +47,11 @@ class MovedLayers:
     def _at(cls, frames: NDArray[np.uint8], ahead: int) -> "MovedLayers | None":
         """Returns the layers of the frame that is `ahead` frames before the last one, if they explain what follows."""
         layers = Layers.of(frames[ahead:])
-        if layers is None:
+        if layers is None or not layers.are_sure:
             return None
-        ways = (layers, replace(layers, alphas=layers.alphas[::-1], steps=layers.steps[::-1]))
-        left, moved = min(
-            ((each.left(frames), each) for each in (cls(way, ahead) for way in ways)), key=lambda of: of[0]
-        )
-        return moved if left < MOST_LEFT else None
+        turned = replace(layers, alphas=layers.alphas[::-1], steps=layers.steps[::-1])
+        left = {each.left(frames): each for each in (cls(layers, ahead), cls(turned, ahead))}
+        return left[min(left)] if min(left) < MOST_LEFT else None
 
     def left(self, frames: NDArray[np.uint8]) -> float:
         """Returns how much of the source's motion since the earlier frame the layers do not explain, as a share of the

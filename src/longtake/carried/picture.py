@@ -1,18 +1,18 @@
 """Chooses how the picture of a source goes on in new frames: by a rule for drawn pictures, or else like footage."""
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from longtake.carried.camera_motion import CameraMotion
 from longtake.carried.detail import OWN_WORLD, Detail
-from longtake.carried.layers import DRAWN, MAY_BE_LEFT, SAME, Layers
+from longtake.carried.layers import DRAWN, SAME, Layers
 from longtake.carried.moved_layers import MovedLayers
 from longtake.carried.optical_flow import Pictures, as_picture
 from longtake.carried.slowing_layers import SlowingLayers
-
-DrawnMotion = Layers | CameraMotion | MovedLayers
-"""How a drawn picture goes on."""
 
 FLAT = 4 / 255
 """The colours of a flat area differ by at most this within FLAT_SIDE pixels."""
@@ -30,30 +30,33 @@ LAGS = (1, 6, 12, 24)
 """The last frame is compared with those that are this many frames earlier."""
 
 
-def carried_picture(frames: NDArray[np.uint8], rendition: Pictures) -> DrawnMotion | SlowingLayers | Detail:
+class CarriedPicture(Protocol):
+    """The part of a source's picture that new frames get: its fine detail, or all that they show."""
+
+    def carried(self, new_frames: Pictures, distances: Sequence[int]) -> Pictures:
+        """Returns the new frames [t, H, W, 3] in 0..1 with this part.
+
+        new_frames: the model's frames, of the same shape.
+        distances: for each frame, the number of new frames between the source and this frame.
+        """
+
+
+def carried_picture(frames: NDArray[np.uint8], rendition: Pictures) -> CarriedPicture:
     """Returns what of a source is carried into the new frames, and how it moves.
 
     frames: the source's frames [T, H, W, 3], the nearest one first.
     rendition: the nearest frame after the model's autoencoder has encoded and decoded it, [H, W, 3] in 0..1.
     """
-    drawn = sure_motion(frames)
-    if drawn is not None:
-        return drawn
+    layers = Layers.of(frames)
+    if layers and layers.are_sure:
+        return layers
+    drawn = is_drawing(frames)
+    motion = CameraMotion.of(frames) or (MovedLayers.of(frames) if drawn else None)
+    if motion:
+        return motion
     detail = Detail.of(frames, rendition)
-    if detail.fidelity >= OWN_WORLD or not is_drawing(frames):  # the model knows how its own world goes on
-        return detail
-    layers = Layers.of(frames, MAY_BE_LEFT)
-    return SlowingLayers(layers) if layers else detail
-
-
-def sure_motion(frames: NDArray[np.uint8]) -> DrawnMotion | None:
-    """Returns how a drawn source goes on: as its layers do, those of its last frame or of an earlier one, or as a
-    camera moves over it. Returns None if none of these explains its frames.
-
-    frames: the source's frames [T, H, W, 3], the nearest one first.
-    """
-    found = Layers.of(frames) or CameraMotion.of(frames)
-    return found or (MovedLayers.of(frames) if is_drawing(frames) else None)
+    is_known = detail.fidelity >= OWN_WORLD  # then the model knows how such a picture goes on
+    return SlowingLayers(layers) if layers and drawn and not is_known else detail
 
 
 def is_drawing(frames: NDArray[np.uint8]) -> bool:

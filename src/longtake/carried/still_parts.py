@@ -17,7 +17,7 @@ LEAST_PART = 1 / 500
 """The still parts together are at least this share of the frame."""
 
 MOST_STILL = 0.06
-"""What stands still differs by less than this from earlier frames, in the mean (0..1)."""
+"""A still part differs by less than this from earlier frames, in the mean (0..1)."""
 
 CLEARLY = 0.4
 """A pixel stands still if that leaves less than this share of the difference that its motion leaves, or the reverse."""
@@ -35,7 +35,7 @@ EDGE = 2
 """The edge of a still part is this wide in pixels, in a frame of 240 rows: there its colours mix with those around."""
 
 FILLED_FROM = 3
-"""What is behind the still parts is looked up in each third frame."""
+"""Every third earlier frame is searched for the picture behind the still parts."""
 
 
 def unlike(difference: Pictures) -> NDArray[np.bool_]:

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -33,6 +33,9 @@ from longtake.plans import Plan
 from longtake.safety import SafetyChecker, checked_frames
 from longtake.video import OnProgress, Progress
 
+if TYPE_CHECKING:  # only miniatures need its large library
+    from longtake.carried.picture import CarriedPicture
+
 COLOUR_FADE_FRAMES = 24
 """The number of new frames, counted from the joint (where source and new frames meet), over which the correction of the
 autoencoder's colour cast fades out. They last about a second, so the change is too slow to be seen."""
@@ -45,17 +48,6 @@ NEAR_FRAMES = 49
 
 NEAR_BYTES = 200_000_000
 """The source frames that the model does not see may take this much memory, together with those that it sees."""
-
-
-class Carried(Protocol):
-    """The part of a source's picture that new frames get: its fine detail, or all that they show."""
-
-    def carried(self, new_frames: NDArray[np.float32], distances: Sequence[int]) -> NDArray[np.float32]:
-        """Returns the new frames [t, H, W, 3] in 0..1 with this part.
-
-        new_frames: the model's frames, of the same shape.
-        distances: for each frame, the number of new frames between the source and this frame.
-        """
 
 
 Correction = Callable[[Tensor, Sequence[int]], Tensor]
@@ -197,9 +189,8 @@ class Joiner:
             self._write_frames(self._later.write, frames, distance)
             distance += clip.new_frames
 
-    def _detail(self, clip: GeneratedClip, nearest_first: RGBFrames) -> Carried | None:
-        """Returns what of the source is carried into the new frames: the layers of a drawn source, the motion of a
-        drawn picture that moves as a whole, or else the fine detail of footage. Returns None if nothing is carried.
+    def _detail(self, clip: GeneratedClip, nearest_first: RGBFrames) -> "CarriedPicture | None":
+        """Returns what of the source's picture is carried into the new frames; None if nothing is.
 
         clip: the clip next to the source.
         nearest_first: the source's frames [T, H, W, 3] next to it, the nearest one first.
@@ -226,7 +217,7 @@ class Joiner:
             self.on_progress(Progress("writing", min(written, self.plan.new_frames), self.plan.new_frames))
 
 
-def correction(clip: GeneratedClip, joint: RGBFrames, detail: Carried | None, distance: int) -> Correction:
+def correction(clip: GeneratedClip, joint: RGBFrames, detail: "CarriedPicture | None", distance: int) -> Correction:
     """Returns the function that corrects the frames of a clip: correct(frames, distances) -> corrected frames.
 
     The function adds `detail` to the frames. If `detail` is None, it removes the colour cast of the model's autoencoder
@@ -265,7 +256,7 @@ def corrected_frames(clip: GeneratedClip, plan: Plan, correct: Correction) -> It
         yield correct(piece, [clip.new_frames - 1 - each for each in numbers] if plan.source_last else numbers)
 
 
-def _with_detail(frames: Tensor, detail: Carried, distances: Sequence[int]) -> Tensor:
+def _with_detail(frames: Tensor, detail: "CarriedPicture", distances: Sequence[int]) -> Tensor:
     """Returns frames [t, 3, H, W] in 0..1 with the source's fine detail, which the model loses, added to them.
 
     detail: what of the source is carried.
