@@ -2,6 +2,7 @@
 
 import pytest
 
+from longtake.device_setting import shared_gpus
 from longtake.errors import InvalidRequest
 from longtake.settings import settings
 
@@ -45,3 +46,16 @@ def test_other_texts_are_refused_in_words(text: str, reason: str) -> None:
 def test_a_pool_has_a_name() -> None:
     with pytest.raises(InvalidRequest, match="'cpu@' is not a device and its pool, as in cuda:0@ltx"):
         settings(slots="cpu@")
+
+
+@pytest.mark.parametrize(
+    ("devices", "shared"),
+    [
+        (["cuda:0", "cuda:1"], []),
+        (["cuda:1", "cuda:0", "cuda:1", "cuda"], ["cuda:0", "cuda:1"]),
+        (["cuda:0+cuda:1", "cuda:1+cuda:2"], ["cuda:1"]),
+        (["cpu", "cpu", "auto", "auto"], []),
+    ],
+)
+def test_gpus_of_several_devices_are_found(devices: list[str], shared: list[str]) -> None:
+    assert shared_gpus(devices) == shared

@@ -1,6 +1,8 @@
 """The names of devices in settings: a single device, or several that carry out each request together."""
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,4})?")
 """The name of a single device."""
@@ -27,3 +29,10 @@ def check_device(text: str) -> str:
     if twice is not None:
         raise ValueError(f"{text!r} names cuda:{twice} twice; each device that works together must be another one")
     return text
+
+
+def shared_gpus(devices: Iterable[str]) -> list[str]:
+    """Returns the names of the CUDA GPUs that several of the devices have, sorted. `cuda` is the GPU `cuda:0`."""
+    names = [name for device in devices for name in device.split("+")]
+    gpus = Counter("cuda:0" if name == "cuda" else name for name in names if name.startswith("cuda"))
+    return sorted(gpu for gpu, count in gpus.items() if count > 1)

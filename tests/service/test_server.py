@@ -316,10 +316,11 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path, name: str) -> 
 def test_a_broken_torch_ends_the_server_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('libcudart.so.12: cannot open shared object file')")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), *sys.path)))
-    ran = _failed(tmp_path / "data", "--port", "0", "--slots", "cpu,cpu")
+    ran = _failed(tmp_path / "data", "--port", "0", "--slots", "cuda:0,cuda:0@small")
     reason = "(ImportError: libcudart.so.12: cannot open shared object file). Install them again: pip install"
     assert (ran.returncode, "Traceback" in ran.stderr) == (2, False), ran.stderr
     assert f"Error: The libraries of the models cannot be imported {reason}" in ran.stderr.splitlines()[-1]
+    assert "Several slots use cuda:0. Each loads a model of its own onto it" in ran.stderr
 
 
 def test_without_torch_only_a_server_without_slots_starts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

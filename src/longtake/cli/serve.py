@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import typer
 
 from longtake.cli.console import DataDirOption, DebugOption, JsonOption, print_json, reporting
+from longtake.device_setting import shared_gpus
 from longtake.errors import NotSupported
 from longtake.imports import INSTALL_TORCH
 
@@ -123,7 +124,7 @@ def _print_addresses(address: "Address", settings: "Settings", tls: "Tls | None"
 
     name = _local_name(address.host)
     notes = model_notes(settings) if settings.slots else ["There are no slots: requests wait for another server."]
-    for note in notes:
+    for note in (*notes, *_shared_gpu_notes(settings)):
         typer.echo(note, err=True)
     typer.echo(str(confinement.support()), err=True)
     typer.echo(f"longtake serves http://{name}:{address.port}", err=True)
@@ -138,6 +139,16 @@ def _print_addresses(address: "Address", settings: "Settings", tls: "Tls | None"
             has_keys=has_keys,
         )
         typer.echo(f"{instructions(reach)}\n", err=True)
+
+
+def _shared_gpu_notes(settings: "Settings") -> list[str]:
+    """Returns a sentence for each GPU that several slots (devices with worker processes) use."""
+    devices = [slot.partition("@")[0] for slot in settings.slots]
+    return [
+        f"Several slots use {gpu}. Each loads a model of its own onto it and reckons with the whole of its memory, so "
+        "the memory may run out. One slot for each GPU already prepares a request while another one runs."
+        for gpu in shared_gpus(settings.device if device == "auto" else device for device in devices)
+    ]
 
 
 def _local_name(host: str) -> str:
