@@ -52,6 +52,8 @@ def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ("name", "value", "reason"),
     [
         ("DEVICE", "tpu", "LONGTAKE_DEVICE=tpu is not a usable value"),
+        ("QUANTISE", "fp16", "LONGTAKE_QUANTISE=fp16 is not a usable value: it must be 'none' or 'fp8'."),
+        ("THREADS", "many", "LONGTAKE_THREADS=many is not a usable value: it must be a valid integer."),
         ("DTYPE", "int8", "LONGTAKE_DTYPE=int8"),
         ("SAFETY", "maybe", "LONGTAKE_SAFETY=maybe"),
         ("SAFETY", "required", "LONGTAKE_SAFETY_CHECKPOINT must name"),

@@ -157,9 +157,9 @@ class Machine:
         products()
         return 10 * 2 * side**3 / median_seconds(products, self.rounds)
 
-    def copy_seconds(self) -> dict[str, float]:
-        """Returns the seconds of copies of 1 GiB between host and device, with pinned memory and without."""
-        count = 2**20 if self.quick else 2**30  # with `--quick` 1 MiB
+    def copy_rates(self) -> dict[str, float]:
+        """Returns the bytes per second of copies between host and device, with pinned memory and without."""
+        count = 2**20 if self.quick else 2**30
         device = torch.empty(count, dtype=torch.uint8, device=self.device)
         pageable = torch.empty(count, dtype=torch.uint8)
         pinned: Any = pageable.pin_memory() if self.device.type == "cuda" else pageable
@@ -170,7 +170,7 @@ class Machine:
         }
         for way in ways.values():
             way()
-        return {name: median_seconds(way, self.rounds) for name, way in ways.items()}
+        return {name: count / median_seconds(way, self.rounds) for name, way in ways.items()}
 
 
 @dataclass(frozen=True)

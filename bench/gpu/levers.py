@@ -52,8 +52,8 @@ class Usual:
 def measure(bench: Bench, figures: Figures) -> None:
     """Measures the device, and then the model of 0.9.8 and that of 2.3."""
     with torch.inference_mode():
-        figures.add("device: matrix product", lambda: _matrix_product(bench))
-        figures.add("device: copies of 1 GiB", lambda: _copies(bench))
+        figures.add("device: 1 TFLOP of matrix products", lambda: _matrix_product(bench))
+        figures.add("device: copies of 1 GB, one in each of three ways", lambda: _copies(bench))
     for name in ("0.9.8", "2.3"):
         case, usual = CASES[name], dict[int, Usual]()
         with figures.attempt(name), Subject(bench, case) as subject, torch.inference_mode():
@@ -110,14 +110,12 @@ def _several_devices(bench: Bench, figures: Figures, usual: dict[int, Usual]) ->
 
 def _matrix_product(bench: Bench) -> Figure:
     rate = bench.machine.rate
-    return Figure(
-        1e12 / rate, details={"seconds for": "1 TFLOP", "TFLOP/s": rate / 1e12, "dtype": str(bench.machine.dtype)}
-    )
+    return Figure(1e12 / rate, details={"TFLOP/s": rate / 1e12, "dtype": str(bench.machine.dtype)})
 
 
 def _copies(bench: Bench) -> Figure:
-    seconds = bench.machine.copy_seconds()
-    return Figure(sum(seconds.values()), details={"seconds": seconds})
+    rates = bench.machine.copy_rates()
+    return Figure(sum(1e9 / rate for rate in rates.values()), details={"GB/s": {n: r / 1e9 for n, r in rates.items()}})
 
 
 def timed(subject: Subject, work: Callable[[], object], operations: int | None = None, **details: Any) -> Figure:

@@ -387,7 +387,7 @@ def unknown_settings() -> dict[str, str]:
 
 def _sentence(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    reason = first["msg"].removeprefix("Value error, ")
+    reason = first["msg"].removeprefix("Value error, ").replace("Input should", "it must").partition(", unable to")[0]
     if not first["loc"]:
         return f"The settings do not fit together: {reason}."
     name = str(first["loc"][0])

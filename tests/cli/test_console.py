@@ -67,6 +67,18 @@ def test_a_broken_package_of_the_models_names_the_extra(capsys: pytest.CaptureFi
     assert capsys.readouterr().err == f"Error: {reason}{advice}"
 
 
+def test_a_misspelt_setting_is_named_by_every_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LONGTAKE_QUANTIZE", "fp8")
+    with reporting(as_json=True, debug=False):
+        pass
+    printed = capsys.readouterr()
+    hint = "perhaps LONGTAKE_QUANTISE is meant"
+    assert printed.err == f"LONGTAKE_QUANTIZE: no such setting, so it has no effect; {hint}.\n"
+    assert printed.out == ""
+
+
 STOPPED = [(signal.SIGINT, "Ctrl-C (SIGINT)"), (signal.SIGTERM, "SIGTERM")]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from longtake.cli.fitting import PUBLISHED, SizedModel, fitting
+from longtake.cli.fitting import PUBLISHED, SizedModel, fitting, in_host
 from longtake.models.budget import Memories
 from longtake.models.fp8 import Mode
 from longtake.models.memory import choose_offload
@@ -121,3 +121,18 @@ def test_the_cards_of_the_page_run_the_models_in_this_way() -> None:
         total = CARDS[card.removesuffix(" GB")]
         ways = [choose_offload("auto", model.sizes(mode), total, total) for model in PUBLISHED for mode in modes]
         assert [cell.split("`")[1] for cell in cells] == ways
+
+
+@pytest.mark.parametrize(
+    ("host", "bytes_each", "text"),
+    [
+        (25 * GB, 4, "76.7 GB of weights do not fit into 25.0 GB of memory"),
+        (64 * GB, 2, "38.4 GB of weights fit into 64.0 GB of memory"),
+        (40 * GB, 2, "38.4 GB of weights do not fit into 40.0 GB of memory"),  # activations need some, too
+        (None, 2, "38.4 GB of weights"),
+    ],
+)
+def test_on_a_device_that_shares_the_host_s_memory_the_weights_must_fit_there(
+    host: int | None, bytes_each: int, text: str
+) -> None:
+    assert in_host(SMALL, host, bytes_each=bytes_each) == text

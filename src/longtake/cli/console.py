@@ -79,7 +79,7 @@ Rows = Sequence[tuple[str, str]]
 @contextmanager
 def reporting(*, as_json: bool, debug: bool) -> Iterator[None]:
     """Runs the block and reports its errors: prints a sentence on standard error and raises typer.Exit with the error's
-    exit status.
+    exit status. Before the block, environment variables that look like settings but are none are named there, too.
 
     SIGINT (Ctrl-C) and SIGTERM are reported as the error `StoppedBySignal`. typer.Exit and typer.Abort are not
     reported, but are passed on unchanged.
@@ -89,6 +89,7 @@ def reporting(*, as_json: bool, debug: bool) -> Iterator[None]:
     """
     try:
         with interruptible():
+            _name_unknown_settings()
             yield
     except (typer.Exit, typer.Abort):
         raise
@@ -106,6 +107,13 @@ def reporting(*, as_json: bool, debug: bool) -> Iterator[None]:
         if debug:
             raise
         _end(LongtakeError(_sentence(error)), as_json)
+
+
+def _name_unknown_settings() -> None:
+    from longtake.settings import unknown_settings
+
+    for name, text in unknown_settings().items():
+        typer.echo(f"{name}: {text}.", err=True)
 
 
 def _end(error: LongtakeError, as_json: bool) -> None:

@@ -159,7 +159,7 @@ def _device(settings: Settings) -> Iterator[Finding]:
         yield Finding(f"cuda:{index}", "note", f"{name}, {bytes_text(free)} of {bytes_text(total)} free")
     if torch.backends.mps.is_available():
         yield Finding("mps", "note", "Apple GPU, memory shared with the host")
-    yield Finding("cpu", "note", f"{settings.threads or torch.get_num_threads()} threads of torch")
+    yield Finding("cpu", "note", f"threads of torch: {settings.threads or torch.get_num_threads()}")
     devices = memory.choose_devices(settings)
     device = devices[0]
     embedded, other = (str(memory.choose_dtype(settings, device, embedded=flag)) for flag in (True, False))
@@ -183,13 +183,16 @@ def _fitting(settings: Settings) -> Iterator[Finding]:
     """Yields for each published model how it runs on the device that the setting `device` names, if that is a GPU with
     memory of its own."""
     with importing_models():
-        from longtake.cli.fitting import PUBLISHED, fitting
+        from longtake.cli.fitting import PUBLISHED, fitting, in_host
         from longtake.models import compiled, fp8, memory
 
     device, *others = memory.choose_devices(settings)
     memories = memory.memories(device, settings.slots)
     if memories.device is None:
         yield Finding(str(device), "note", "shares the host's memory, so all weights and activations must fit there")
+        dtype = memory.choose_dtype(settings, device, embedded=False)
+        for model in PUBLISHED:
+            yield Finding(model.name, "note", in_host(model, memories.host, bytes_each=dtype.itemsize))
         return
     narrow = settings.model_copy(update={"quantise": "fp8"})
     mode, _ = fp8.choose_mode(narrow, device, are_compiled=compiled.decide(settings, device).is_on)

@@ -85,6 +85,20 @@ def fitting(model: SizedModel, mode: Mode, memories: Memories, *, are_several: b
     return f"{plain}; with LONGTAKE_QUANTISE=fp8: {narrow}"
 
 
+def in_host(model: SizedModel, host: int | None, *, bytes_each: int) -> str:
+    """Returns whether a model fits on a device that shares the host's memory, as a text for the user.
+
+    host: the bytes of the host's memory; None if they are not known.
+    bytes_each: the bytes of a number: 2 in bfloat16, 4 in float32.
+    """
+    need = sum(model.sizes("none").values()) * bytes_each // 2
+    weights = f"{bytes_text(need)} of weights"
+    if host is None:
+        return weights
+    fits = need + memory.reserve(need) <= host
+    return f"{weights} {'fit' if fits else 'do not fit'} into {bytes_text(host)} of memory"
+
+
 def _placed(sizes: Mapping[str, int], memories: Memories, *, are_several: bool) -> str:
     """Returns a text that says where the weights of a model are while it runs, such as `38.0 GB stay on it` (the GPU).
 

@@ -67,10 +67,7 @@ def _serve(settings: "Settings", host: str | None, port: int, tls_port: int | No
     from longtake.private import new_files_private, prepare_data_folder
     from longtake.service import logs, tls
     from longtake.service.server import Address, run
-    from longtake.settings import unknown_settings
 
-    for name, text in unknown_settings().items():
-        typer.echo(f"{name}: {text}.", err=True)
     if settings.slots and find_spec("torch") is None:
         raise NotSupported(
             f"torch is not installed, and the workers need it: {INSTALL_TORCH}. `--slots none` serves without workers."

@@ -71,10 +71,19 @@ def by_id(named: Mapping[str, Any]) -> dict[str, Any]:
 def model_notes(settings: Settings) -> list[str]:
     """Returns sentences for the user about the endpoints' published models that are not installed, each one once.
 
-    A sentence says that a miniature (a small model in the package) stands in for the model, or that none does.
+    The first sentence names all models for which a miniature (a small model in the package) stands in. Each other one
+    is about a model for which none does.
     """
-    notes = [one.model_choice(settings).note for one in ENDPOINTS.values()]
-    return list(dict.fromkeys(note for note in notes if note is not None))
+    choices = [one.model_choice(settings) for one in ENDPOINTS.values()]
+    replaced = dict.fromkeys(choice.stands_in_for for choice in choices if choice.stands_in_for is not None)
+    others = dict.fromkeys(choice.note for choice in choices if choice.note is not None and not choice.stands_in_for)
+    if not replaced:
+        return list(others)
+    sentence = (
+        "Miniatures, which make simple moving shapes, stand in for models that are not installed: "
+        f"{', '.join(replaced)}. `longtake models pull NAME` fetches one."
+    )
+    return [sentence, *others]
 
 
 def prices(settings: Settings) -> Prices:
