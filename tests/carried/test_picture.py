@@ -22,6 +22,21 @@ def test_each_kind_of_source_goes_on_in_its_way() -> None:
     assert isinstance(carried_picture(noise, as_picture(noise[1])), Detail)
 
 
+@pytest.mark.parametrize("length", [1, 3])
+def test_frames_before_a_cut_say_nothing(length: int) -> None:
+    random = np.random.default_rng(0)
+    scene, other = random.integers(0, 240, (2, 1, 64, 96, 3), np.uint8)
+    after, before = (
+        one + random.integers(0, 9, (count, 64, 96, 3), np.uint8) for one, count in ((scene, length), (other, 20))
+    )
+    rendition = as_picture(after[0])
+    alone, cut = (
+        carried_picture(frames, rendition).carried(rendition[None], [9])
+        for frames in (after, np.concatenate([after, before]))
+    )
+    assert np.array_equal(alone, cut)
+
+
 def test_a_drawing_that_the_model_draws_well_is_left_to_the_model() -> None:
     frames = film()
     assert isinstance(carried_picture(frames, as_picture(frames[0])), Detail)

@@ -41,10 +41,9 @@ def test_a_repeated_frame_at_the_joint_is_left_out() -> None:
     assert SourceMotion.of(np.concatenate([frames[:1], frames]), 1).swing == (0, 2, 3, 4, 5)
 
 
-def test_frames_before_a_cut_are_not_shown() -> None:
-    frames = shaking(17)
-    frames[3:] = 0
-    assert SourceMotion.of(frames, 1).swing == (0, 1, 2)
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_a_short_shot_swings_through_all_its_frames(count: int) -> None:
+    assert SourceMotion.of(shaking(count), 1).swing == tuple(range(min(count, SWING_STEPS + 1)))
 
 
 def test_in_the_model_s_own_world_nothing_swings() -> None:

@@ -43,6 +43,7 @@ from longtake.carried.optical_flow import (
     sampled,
     small_luma,
     smoothed,
+    stiffened,
 )
 from longtake.carried.source_motion import SourceMotion
 
@@ -105,6 +106,10 @@ class Detail:
             steady = _around(np.maximum(here.steadiness, self.motion.steady.steadiness))
             trust = (self.fidelity * (1 - steady)).astype(np.float32)
             flow = _model_flow(small_luma(frame), rendition)
+            if not self.motion.known:
+                # Between a picture that the model cannot draw and another one, the flow is torn. Its mean is not.
+                stiff = stiffened(flow, contrast(rendition))
+                flow = (stiff + np.float32(self.fidelity) * (flow - stiff)).astype(np.float32)
             near = np.minimum(1, here.reach / np.maximum(length(flow), 1e-6))
             way = here.way + ((1 - self.motion.doubt) * (1 - here.steadiness) * near)[..., None] * flow
             share = trust[..., None] if self.motion.known else np.float32(1)

@@ -114,6 +114,19 @@ def smoothed(flow: Field, weights: NDArray[np.float32]) -> Field:
     return smooth
 
 
+def stiffened(flow: Field, weights: NDArray[np.float32]) -> Field:
+    """Returns the flow nearest to `flow` that moves, turns and scales the picture as a whole.
+
+    That is the one with the least sum of squared differences, weighted by `weights` [h, w].
+    """
+    # As complex numbers x + iy, the flow is m z + c at the place z: m turns and scales the picture, c moves it.
+    places, ways = ((field @ np.array([1, 1j])) for field in (pixel_places(*weights.shape), flow))
+    z, w = places - np.average(places, weights=weights), np.average(ways, weights=weights)
+    m = (weights * z.conj() * ways).sum() / (weights * np.abs(z) ** 2).sum()
+    stiff = w + m * z
+    return np.stack([stiff.real, stiff.imag], axis=-1).astype(np.float32)
+
+
 def small_luma(picture: Pictures) -> Luma:
     """Returns the luma [h, w] in 0..255 (weights of BT.709) of a picture [H, W, 3] in 0..1.
 

@@ -12,6 +12,7 @@ from longtake.carried.detail import OWN_WORLD, Detail
 from longtake.carried.layers import DRAWN, SAME, Layers
 from longtake.carried.moved_layers import MovedLayers
 from longtake.carried.optical_flow import Pictures, as_picture
+from longtake.carried.shot import shot_length
 from longtake.carried.slowing_layers import SlowingLayers
 
 FLAT = 4 / 255
@@ -47,6 +48,7 @@ def carried_picture(frames: NDArray[np.uint8], rendition: Pictures) -> CarriedPi
     frames: the source's frames [T, H, W, 3], the nearest one first.
     rendition: the nearest frame after the model's autoencoder has encoded and decoded it, [H, W, 3] in 0..1.
     """
+    frames = frames[: shot_length(frames)]
     layers = Layers.of(frames)
     if layers and layers.are_sure:
         return layers

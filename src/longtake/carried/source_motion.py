@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longtake.carried.optical_flow import Field, as_picture, length, pixel_places, small_luma
+from longtake.carried.shot import changes
 from longtake.carried.steady_motion import FAR_STEPS, TEST_STEPS, SteadyMotion, arrived, measured
 
 SWING_STEPS = 4
@@ -30,12 +31,6 @@ REPEATED = 0.25
 
 USUAL_FRAMES = 13
 """The usual difference of two neighbouring frames is measured among this many frames."""
-
-CUT = 4.0
-"""A difference of two neighbouring frames that is more than this many times as great as any other one is a cut."""
-
-SAMPLED = 4
-"""The difference of two frames is measured at one pixel of each square of this many by this many."""
 
 SURE = (0.25, 0.75)
 """If the tested motion leaves at most the first share of the error of a picture that stands still, there is no doubt
@@ -101,8 +96,8 @@ class SourceMotion:
     def of(cls, frames: NDArray[np.uint8], doubt: float) -> "SourceMotion":
         """Measures the motion of the source, as a displacement of each pixel, in its frames next to the new ones.
 
-        frames: [T, H, W, 3], ordered by their distance from the new frames, the nearest one first. With only one frame
-            no motion is known, and all displacements of the result are 0.
+        frames: [T, H, W, 3] of one shot, ordered by their distance from the new frames, the nearest one first. With
+            only one frame no motion is known, and all displacements of the result are 0.
         doubt: how unlike the model's own world the source is, 0..1. With 0, all steady motion goes on, that of objects
             like that of the ground, and nothing swings.
         """
@@ -198,14 +193,11 @@ def _swing(frames: NDArray[np.uint8], doubt: float) -> tuple[int, ...]:
     """Returns the numbers of the frames that the new frames show one after the other, as in `SourceMotion`.
 
     The less doubt, the fewer. Frames that only repeat the one next to the new frames are left out, because the picture
-    would stand still at the joint. So are frames before a cut.
+    would stand still at the joint.
 
     frames: the source's frames [T, H, W, 3], at least two, the nearest one first.
     """
-    few = frames[:, ::SAMPLED, ::SAMPLED].astype(np.float32)
-    changes = np.abs(np.diff(few, axis=0)).mean(axis=(1, 2, 3))
-    repeated = np.logical_and.accumulate(changes < REPEATED * np.median(changes)).sum()
-    greatest, second = changes.max(), np.sort(changes)[-2:][0]  # the same one, if there is no other
-    shot = int(changes.argmax()) + 1 if greatest > CUT * second else len(frames)
+    found = changes(frames)
+    repeated = int(np.logical_and.accumulate(found < REPEATED * np.median(found)).sum())
     steps = min(SWING_STEPS, int(doubt * (SWING_STEPS + 1)))
-    return (0, *range(1 + int(repeated), shot)[:steps])
+    return (0, *range(1 + repeated, len(frames))[:steps])

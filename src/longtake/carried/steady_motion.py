@@ -122,13 +122,13 @@ class Proof:
 def measured(lumas: Sequence[Luma]) -> tuple[SteadyMotion, Proof]:
     """Measures the steady motion of a source, in the one of two ways that predicts its last frames better.
 
-    With too few frames to test it, all of it counts as proven.
+    With too few frames to test it, all of it counts as proven, but it is as doubtful as a motion that fails the test.
 
     lumas: the source's frames, the one next to the new frames first; at least two.
     """
     tested = min(TEST_STEPS, len(lumas) - 1 - MOTION_STEPS)
     if tested < 2:
-        return _step_by_step(lumas), Proof(np.ones(lumas[0].shape, np.float32), 0.0)
+        return _step_by_step(lumas), Proof(np.ones(lumas[0].shape, np.float32), 1.0)
     ways = (_step_by_step, _at_once)
     proofs = [_proof(lumas[: tested + 1], way(lumas[tested:])) for way in ways]
     way, proof = min(zip(ways, proofs, strict=True), key=lambda pair: pair[1].left)

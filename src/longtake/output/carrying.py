@@ -14,8 +14,8 @@ DETAIL_NOTE = (
 
 ONE_FRAME_NOTE = (
     "A small model cannot draw footage, so the source's fine detail is carried into the new frames. The source has one "
-    "frame, which shows no motion: the model guesses how things move, and the picture decays. A source of more frames "
-    "goes on better."
+    "frame, which shows no motion, so the picture of footage moves only as a whole. A source of more frames goes on "
+    "better."
 )
 
 BALANCE_NOTE = "A small model makes sound that is equally loud on both sides; it is given the source's stereo balance."
