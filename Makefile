@@ -6,11 +6,13 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?=
 READY := $(VENV)/ready
 LONGTAKE := $(BIN)/longtake
+# Tests of what makes and measures the models, and not of the program
+TOOLS := tests/bench tests/recipes
 # Their own environment, so that they are not among the audited packages
 AUDIT := $(VENV)/audit
 AUDIT_TOOLS := cyclonedx-bom==7.5.0 pip-audit==2.10.1
 
-.PHONY: demo test test-browser lint audit check bench gpu-bundle
+.PHONY: demo test test-tools test-browser lint audit check bench gpu-bundle
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "longtake needs Python 3.11 or newer; set PYTHON")'
@@ -38,7 +40,10 @@ demo: $(READY)
 	@echo "To see your own videos continued, run $(LONGTAKE) serve and open the address that it prints in a browser."
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(TOOLS:%=--ignore=%)
+
+test-tools: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist load $(TOOLS)
 
 test-browser: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'browser and not soak' tests/browser
@@ -52,7 +57,7 @@ audit: $(READY)
 	@test -x $(AUDIT)/bin/pip-audit || { $(BIN)/python -m venv $(AUDIT) && $(AUDIT)/bin/pip install --quiet $(AUDIT_TOOLS); } || true
 	$(BIN)/python -m tests.audit $(AUDIT)/bin dist/sbom.json
 
-check: lint test test-browser audit
+check: lint test test-tools test-browser audit
 
 bench: $(READY)
 	$(BIN)/python -m bench
