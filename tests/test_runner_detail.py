@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import longtake
 from longtake.media.encode import Encoder
 from longtake.media.formats import output_format
-from longtake.output.carrying import BALANCE_NOTE, DETAIL_NOTE, ONE_FRAME_NOTE
+from longtake.output.carrying import BALANCE_NOTE, DETAIL_NOTE, ONE_FRAME_NOTE, SILENT_NOTE, STEADY_NOTE
 from tests import raw
 from tests.carried.test_detail import codes, texture
 
@@ -93,6 +93,25 @@ def test_the_new_sound_stays_at_the_side_of_the_source_s(tmp_path: Path) -> None
     assert BALANCE_NOTE in result.notes
     left, right = np.sqrt(np.square(raw.sound(result.path)[:, own + 44_000 : own + 48_000]).mean(axis=1))
     assert 3 < left / right < 8
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_a_steady_tone_goes_on_and_silence_stays_silent(tmp_path: Path, direction: str) -> None:
+    film_, own, new = film()[:15], 15 * 2000, NEW * 2000
+    tone = 0.3 * np.sin(np.arange(own) * 2 * np.pi * 440 / 48_000)
+    for loudness, note in ((1, STEADY_NOTE), (0, SILENT_NOTE)):
+        path, longer = tmp_path / f"source_{loudness}.mp4", tmp_path / f"longer_{loudness}.mp4"
+        with Encoder(path, output_format("X264 (.mp4)", "maximum", "fast"), *SIZE, Fraction(24)) as video:
+            video.write_sound(np.stack([loudness * tone, 0.5 * loudness * tone]).astype(np.float32))
+            video.write(film_)
+        assert note in extended(path, longer, direction, generate_audio=True).notes
+        heard = raw.sound(longer)
+        made = heard[:, 1000 : new - 1000] if direction == "backward" else heard[:, own + 1000 : own + new - 1000]
+        spectrum = np.abs(np.fft.rfft(made * np.hanning(made.shape[1]), 1 << 17))
+        levels = np.sqrt(np.square(made).mean(axis=1))
+        if loudness:
+            assert spectrum.argmax(axis=1) * 48_000 / (1 << 17) == pytest.approx([440, 440], abs=1)
+        assert levels == pytest.approx(loudness * np.array([0.212, 0.106]), rel=0.03)
 
 
 def test_a_note_says_that_one_frame_shows_no_motion(source: Path, tmp_path: Path) -> None:

@@ -7,15 +7,22 @@ import numpy as np
 import pytest
 
 from longtake.carried.balance import Balance
+from longtake.carried.steady_sound import SteadySound
 from longtake.output.carrying import (
     BALANCE_NOTE,
     DETAIL_NOTE,
     ONE_FRAME_NOTE,
+    SILENT_NOTE,
+    STEADY_NOTE,
     carried_balance,
     carries_detail,
     carrying_notes,
+    steady_sound,
 )
 from longtake.settings import Settings
+
+TONE = np.stack(2 * [0.2 * np.sin(np.arange(48_000) * 2 * np.pi * 440 / 48_000)]).astype(np.float32)
+STEADY = SteadySound.of(TONE)
 
 
 @pytest.mark.parametrize(
@@ -38,17 +45,21 @@ def test_detail_is_carried_where_the_setting_says(
 
 
 @pytest.mark.parametrize(
-    ("shown_frames", "balance", "notes"),
+    ("shown_frames", "balance", "steady", "notes"),
     [
-        (1, None, (ONE_FRAME_NOTE,)),
-        (2, None, (DETAIL_NOTE,)),
-        (2, Balance(0.3, 0.0), (DETAIL_NOTE, BALANCE_NOTE)),
+        (1, None, None, (ONE_FRAME_NOTE,)),
+        (2, None, None, (DETAIL_NOTE,)),
+        (2, Balance(0.3, 0.0), None, (DETAIL_NOTE, BALANCE_NOTE)),
+        (2, Balance(0.3, 0.0), STEADY, (DETAIL_NOTE, STEADY_NOTE)),
+        (2, None, SteadySound(None, None), (DETAIL_NOTE, SILENT_NOTE)),
     ],
 )
-def test_notes_say_what_is_carried(shown_frames: int, balance: Balance | None, notes: tuple[str, ...]) -> None:
+def test_notes_say_what_is_carried(
+    shown_frames: int, balance: Balance | None, steady: SteadySound | None, notes: tuple[str, ...]
+) -> None:
     # Motion is measured in all source frames next to the new ones, also if the model sees one of them.
     plan: Any = SimpleNamespace(context_frames=1, shown_frames=shown_frames)
-    assert carrying_notes(plan, balance) == notes
+    assert carrying_notes(plan, balance, steady) == notes
 
 
 def sided(left: float, right: float) -> Any:
@@ -73,3 +84,25 @@ def test_new_sound_of_a_miniature_gets_the_balance_next_to_it(
     assert (balance and balance.joint) == (joint and pytest.approx(joint, abs=0.05))
     assert carried_balance(job, None, Settings(carry_detail="stand-in")) is None
     assert carried_balance(job, np.ones((2, 48_000), np.float32), Settings(carry_detail="stand-in")) is None
+
+
+@pytest.mark.parametrize("source_last", [False, True])
+@pytest.mark.parametrize(
+    ("makes_sound", "embedded", "strength", "carries"),
+    [(True, True, 1, True), (False, True, 1, False), (True, False, 1, False), (True, True, 0.5, False)],
+)
+def test_new_sound_of_a_miniature_is_the_steady_sound_next_to_it(
+    source_last: bool, makes_sound: bool, embedded: bool, strength: float, carries: bool
+) -> None:
+    fields = {"keeps_source": True, "context_frames": 9, "makes_sound": makes_sound, "sound_strength": strength}
+    plan = SimpleNamespace(**fields, source_last=source_last)
+    job: Any = SimpleNamespace(
+        plan=plan, model=SimpleNamespace(stands_in_for="x"), card=SimpleNamespace(embedded=embedded), end_image=None
+    )
+    noise = np.random.default_rng(1).normal(0, 0.2, (2, 48_000)).astype(np.float32)
+    sides = [TONE, noise] if source_last else [noise, TONE]
+    steady = steady_sound(job, np.concatenate(sides, axis=1), Settings(carry_detail="stand-in"))
+    assert (steady is not None) == carries
+    if steady is not None and steady.tones is not None:
+        assert steady.tones.hertz == pytest.approx([440], abs=0.1)
+    assert steady_sound(job, None, Settings(carry_detail="stand-in")) is None

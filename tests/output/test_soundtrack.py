@@ -7,10 +7,19 @@ import numpy as np
 import pytest
 
 from longtake.carried.balance import Balance
+from longtake.carried.steady_sound import SteadySound
 from longtake.endpoints import ltx23
 from longtake.families.family import GeneratedClip
 from longtake.media.sound import FADE_SAMPLES, Samples, num_samples
-from longtake.output.soundtrack import append_sound, balanced, context_sound, prepend_sound, source_track
+from longtake.output.soundtrack import (
+    append_sound,
+    balanced,
+    context_sound,
+    prepend_sound,
+    source_track,
+    steady,
+    steady_course,
+)
 from longtake.video import VideoInfo
 from tests.endpoints.planning import plan_of
 
@@ -121,3 +130,27 @@ def test_a_clip_gets_the_balance_of_its_own_time(direction: str) -> None:
     times = np.array([distance - CONTEXT, distance + NEW]) / float(RATE)
     assert heard == pytest.approx(Balance(0.0, 0.2).at(times), abs=0.01)
     assert balanced(mono, None, chosen, distance) is mono
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_a_steady_tone_goes_on_in_all_clips_without_a_step(direction: str) -> None:
+    chosen, backward = plan(extend_direction=direction, num_frames=CONTEXT + 2 * NEW), direction == "backward"
+    times = (np.arange(num_samples(SHOWN + 2 * NEW, RATE)) - (num_samples(2 * NEW, RATE) if backward else 0)) / 48_000
+    whole = np.stack([0.3 * np.sin(2 * np.pi * 440.3 * times), 0.1 * np.sin(2 * np.pi * 440.3 * times)])
+    own = num_samples(SHOWN, RATE)
+    source = (whole[:, -own:] if backward else whole[:, :own]).astype(np.float32)
+    tone = SteadySound.of(source[:, ::-1] if backward else source)
+    assert tone is not None
+    course = steady_course(source, tone, chosen)
+    clips = [steady(clip(noise(CONTEXT + NEW)), course, chosen, distance) for distance in (0, NEW)]
+    if backward:
+        track = prepend_sound(source, clips[::-1], chosen)
+    else:
+        track = append_sound(append_sound(source, clips[0], chosen, SHOWN + NEW), clips[1], chosen, SHOWN + 2 * NEW)
+    assert track.shape == whole.shape
+    assert np.abs(track - whole).max() < 0.01
+
+
+def test_a_clip_without_sound_stays_without() -> None:
+    mute = GeneratedClip(iter(()), NEW, CONTEXT)
+    assert steady(mute, noise(SHOWN), plan(), 0) is mute

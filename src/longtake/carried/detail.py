@@ -54,7 +54,7 @@ MARGIN = 1 / 10
 """The model is not trusted within this distance, as a share of the frame's height, around what moves steadily."""
 
 BLUR_ERROR = 0.06
-"""The error at which `_fidelity`, the measure of how well a model draws a picture, is 1/2. The error is the root mean
+"""The error at which `fidelity_of`, the measure of how well a model draws a picture, is 1/2. The error is the root mean
 square of the differences (0..1) between a picture and the same picture after the model's autoencoder has encoded and
 decoded it. Differences at contours weigh most. The small models in this package reach 0.03 to 0.06 on clips like those
 they were trained on, and 0.1 or more on real video."""
@@ -87,7 +87,7 @@ class Detail:
 
         frames, rendition: as in the class.
         """
-        fidelity = _fidelity(as_picture(frames[0]), rendition)
+        fidelity = fidelity_of(frames[0], rendition)
         motion = SourceMotion.of(frames, max(0.0, 1 - fidelity / OWN_WORLD))
         grain = Grain.of(frames, motion.steady.way(1, 1)) if len(motion.swing) == 1 else None
         return cls(frames[: max(motion.swing) + 1], rendition, motion, grain, fidelity)
@@ -123,14 +123,15 @@ class Detail:
         return carried
 
 
-def _fidelity(source: Pictures, rendition: Pictures) -> float:
-    """Returns how well a model draws the picture `source`, from 0 (badly) to 1 (without an error).
+def fidelity_of(frame: NDArray[np.uint8], rendition: Pictures) -> float:
+    """Returns how well a model draws a picture, from 0 (badly) to 1 (without an error).
 
     Errors at contours count most, because a blur shows there.
 
-    source: the picture, [H, W, 3].
-    rendition: the same picture after the model's autoencoder has encoded and decoded it, [H, W, 3].
+    frame: the picture, [H, W, 3].
+    rendition: the same picture after the model's autoencoder has encoded and decoded it, [H, W, 3] in 0..1.
     """
+    source = as_picture(frame)
     luma = small_luma(source)
     error = np.square(source - rendition).mean(axis=-1)
     error = cv2.resize(error, (luma.shape[1], luma.shape[0]), interpolation=cv2.INTER_AREA)

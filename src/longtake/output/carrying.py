@@ -1,6 +1,7 @@
 """Decides what of the source is carried into the new frames and their sound, and writes the notes about it."""
 
 from longtake.carried.balance import HEARD_S, Balance
+from longtake.carried.steady_sound import SteadySound
 from longtake.media.formats import SOUND_RATE
 from longtake.media.sound import Samples, reverse
 from longtake.plans import Plan
@@ -19,6 +20,13 @@ ONE_FRAME_NOTE = (
 )
 
 BALANCE_NOTE = "A small model makes sound that is equally loud on both sides; it is given the source's stereo balance."
+
+STEADY_NOTE = (
+    "A small model does not know the source's sound, so the new sound is the steady part of the source's: tones and "
+    "noise that do not change. LONGTAKE_CARRY_DETAIL=never gives the model's own sound."
+)
+
+SILENT_NOTE = "The source's sound is silent where the new frames begin, so their sound is silent."
 
 
 def carries_detail(job: Job, settings: Settings) -> bool:
@@ -52,10 +60,29 @@ def carried_balance(job: Job, sound: Samples | None, settings: Settings) -> Bala
     return None if balance.is_central else balance
 
 
-def carrying_notes(plan: Plan, balance: Balance | None) -> tuple[str, ...]:
+def steady_sound(job: Job, sound: Samples | None, settings: Settings) -> SteadySound | None:
+    """Returns the steady part of the source's sound, with which the new sound goes on if the model does not know it.
+
+    It is None if nothing is carried (see `carries_detail`), if the job's model is not a small one or makes the source's
+    sound anew, and if the source's sound is not steady.
+
+    sound: the sound of the source frames that the output shows, [2, n]; None if there is none.
+    """
+    plan = job.plan
+    if sound is None or not (plan.makes_sound and job.card.embedded and carries_detail(job, settings)):
+        return None
+    if plan.sound_strength < 1:
+        return None
+    return SteadySound.of(reverse(sound) if plan.source_last else sound)
+
+
+def carrying_notes(plan: Plan, balance: Balance | None, steady: SteadySound | None) -> tuple[str, ...]:
     """Returns the notes for the user if the source's fine detail is added to the new frames.
 
     balance: the stereo balance that the new sound gets; None if it has its own.
+    steady: the steady part of the source's sound if the new sound is made of it, and not by the model; otherwise None.
     """
     detail = ONE_FRAME_NOTE if plan.shown_frames == 1 else DETAIL_NOTE
+    if steady is not None:
+        return (detail, SILENT_NOTE if steady.is_silent else STEADY_NOTE)
     return (detail,) if balance is None else (detail, BALANCE_NOTE)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from longtake.carried.balance import Balance
+from longtake.carried.steady_sound import SteadySound
 from longtake.families.family import GeneratedClip
 from longtake.media.colour_match import match_colour
 from longtake.media.pixels import as_integers
@@ -20,7 +21,7 @@ from longtake.media.sound import FADE_SAMPLES, Samples
 from longtake.media.source import SourceReader
 from longtake.output.background import Background
 from longtake.output.later_writer import LaterWriter
-from longtake.output.soundtrack import append_sound, balanced, prepend_sound, source_track
+from longtake.output.soundtrack import append_sound, balanced, prepend_sound, source_track, steady, steady_course
 from longtake.output.source_frames import (
     OnFrames,
     context_frames,
@@ -74,6 +75,8 @@ class Joiner:
     `ahead_bytes`: the number of bytes of new frames and sound that may be held back until the source's frames are
         written. With more, `add` waits for these.
     `balance`: the stereo balance that the new sound gets (see `balanced`); None if it has its own.
+    `steady`: the steady part of the source's sound. The new sound is made of it if the model does not know the source's
+        picture. None if there is no such part.
     """
 
     plan: Plan
@@ -85,6 +88,7 @@ class Joiner:
     background: Background
     ahead_bytes: int = 0
     balance: Balance | None = None
+    steady: SteadySound | None = None
 
     @cached_property
     def track(self) -> Samples:
@@ -134,19 +138,20 @@ class Joiner:
         count = self.plan.context_frames
         return near[:count] if self.plan.source_last else near[len(near) - count :]
 
-    def add(self, clips: Iterator[GeneratedClip], near: RGBFrames, checker: SafetyChecker | None = None) -> None:
-        """Writes the new clips, or holds their last frames back for `finish`.
+    def add(self, clips: Iterator[GeneratedClip], near: RGBFrames, checker: SafetyChecker | None = None) -> bool:
+        """Writes the new clips, or holds their last frames back for `finish`. Returns True if their sound is the steady
+        part of the source's.
 
         `clips` are in playing order. `near` are the frames that `start` returned. `checker` checks the new frames for
         unsafe content; None for no check. Raises ContentPolicyViolation if it flags one.
         """
         if not self.plan.source_last:
-            self._add_after_source(clips, near[::-1], checker)
-            return
+            return self._add_after_source(clips, near[::-1], checker)
         new = list(clips)
         total = sum(clip.new_frames for clip in new)
         far_sides = itertools.accumulate(clip.new_frames for clip in new)
-        sides = [balanced(clip, self.balance, self.plan, total - far) for clip, far in zip(new, far_sides, strict=True)]
+        course = self._course(new[-1], near[0])
+        sides = [self._sounding(clip, course, total - far) for clip, far in zip(new, far_sides, strict=True)]
         self.writer.write_sound(prepend_sound(self.track, sides, self.plan))
         detail = self._detail(new[-1], near)
         distance = total
@@ -155,6 +160,7 @@ class Joiner:
             distance -= clip.new_frames
             frames = self._corrected(clip, correction(clip, near[0], detail, distance), checker)
             self._write_frames(self.writer.write, frames, written)
+        return course is not None
 
     def finish(self) -> None:
         """Writes what `add` has held back and, if the source plays after the new frames, the source."""
@@ -170,17 +176,18 @@ class Joiner:
 
     def _add_after_source(
         self, clips: Iterator[GeneratedClip], nearest_first: RGBFrames, checker: SafetyChecker | None
-    ) -> None:
-        """Writes the new clips behind the source: each clip's sound and then its frames.
+    ) -> bool:
+        """Writes the new clips behind the source: each clip's sound and then its frames. Returns what `add` returns.
 
         The end of a clip's sound is written with the next clip, because it is cross-faded with that clip's sound.
         `nearest_first` [T, H, W, 3] are the last frames of the source, in reverse order.
         """
         plan, track, written, num_frames = self.plan, self.track, self.final_samples, self.plan.shown_frames
-        detail, distance = None, 0
+        detail, course, distance = None, None, 0
         for clip in clips:
+            course = self._course(clip, nearest_first[0]) if distance == 0 else course
             num_frames += clip.new_frames
-            track = append_sound(track, balanced(clip, self.balance, plan, distance), plan, num_frames)
+            track = append_sound(track, self._sounding(clip, course, distance), plan, num_frames)
             final = track.shape[1] - (0 if num_frames == plan.num_frames else FADE_SAMPLES)
             self._later.write_sound(track[:, written:final])
             written = final
@@ -188,6 +195,28 @@ class Joiner:
             frames = self._corrected(clip, correction(clip, nearest_first[0], detail, distance), checker)
             self._write_frames(self._later.write, frames, distance)
             distance += clip.new_frames
+        return course is not None
+
+    def _course(self, clip: GeneratedClip, joint: RGBFrames) -> Samples | None:
+        """Returns the course of the source's steady sound (see `steady_course`); None if the model's sound is taken.
+
+        clip: the clip next to the source.
+        joint: the source's frame next to it, [H, W, 3].
+        """
+        if self.steady is None or self.source_sound is None:
+            return None
+        if not self.steady.is_silent and clip.rendition is not None:
+            from longtake.carried.detail import OWN_WORLD, fidelity_of  # only miniatures need its large library
+
+            if fidelity_of(joint, _pictures(clip.rendition)) >= OWN_WORLD:
+                return None  # the model knows how the picture sounds
+        return steady_course(self.source_sound, self.steady, self.plan)
+
+    def _sounding(self, clip: GeneratedClip, course: Samples | None, distance: int) -> GeneratedClip:
+        """Returns a clip with the sound that the output gets. `distance` is its number of frames from the source."""
+        if course is None:
+            return balanced(clip, self.balance, self.plan, distance)
+        return steady(clip, course, self.plan, distance)
 
     def _detail(self, clip: GeneratedClip, nearest_first: RGBFrames) -> "CarriedPicture | None":
         """Returns what of the source's picture is carried into the new frames; None if nothing is.

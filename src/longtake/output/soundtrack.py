@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from longtake.carried.balance import Balance
+from longtake.carried.steady_sound import SteadySound
 from longtake.families.family import GeneratedClip
 from longtake.media.sound import (
+    FADE_SAMPLES,
     Samples,
     continue_sound,
     cross_fade,
@@ -75,6 +77,32 @@ def balanced(clip: GeneratedClip, balance: Balance | None, plan: Plan, distance:
     if plan.source_last:
         return replace(clip, sound=reverse(balance.applied(reverse(clip.sound), start_s)))
     return replace(clip, sound=balance.applied(clip.sound, start_s))
+
+
+def steady_course(source_sound: Samples, steady: SteadySound, plan: Plan) -> Samples:
+    """Returns the source's sound and, after it, its steady part for all new frames, [2, n].
+
+    It is in the direction away from the source: if the source plays last, the sound is reversed. It is 15 ms longer
+    than the output.
+    """
+    source = reverse(source_sound) if plan.source_last else source_sound
+    source = fit_length(source, num_samples(plan.shown_frames, plan.rate))
+    return steady.continued(source, num_samples(plan.num_frames, plan.rate) + FADE_SAMPLES - source.shape[1])
+
+
+def steady(clip: GeneratedClip, course: Samples, plan: Plan, distance: int) -> GeneratedClip:
+    """Returns a clip whose sound is the steady part of the source's sound.
+
+    course: what `steady_course` returned.
+    distance: the number of new frames between the source and the clip.
+    """
+    if clip.sound is None:
+        return clip
+    start = num_samples(plan.shown_frames + distance, plan.rate)
+    stop = num_samples(plan.shown_frames + distance + clip.new_frames, plan.rate) + FADE_SAMPLES
+    overlap = min(start, num_samples(clip.context_frames, plan.rate))
+    sound = course[:, start - overlap : stop]
+    return replace(clip, sound=reverse(sound) if plan.source_last else sound)
 
 
 def append_sound(track: Samples, clip: GeneratedClip, plan: Plan, num_frames: int) -> Samples:
