@@ -3,19 +3,23 @@
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from longtake.carried.animated_layers import AnimatedLayers
 from longtake.carried.camera_motion import CameraMotion
 from longtake.carried.detail import Detail
 from longtake.carried.optical_flow import as_picture
 from longtake.carried.picture import carried_picture, is_drawing
 from longtake.carried.slowing_layers import SlowingLayers
 from tests.carried.test_slowing_layers import COUNT, film
+from tests.carried.test_still_ground import walk
 from tests.carried.test_still_parts import page
 
 
 def test_each_kind_of_source_goes_on_in_its_way() -> None:
     jumping = film(slowing=None)
-    for frames, kind in ((page(bar=True), CameraMotion), (film(), SlowingLayers), (jumping, Detail)):
+    kinds = ((page(bar=True), CameraMotion), (walk(2), AnimatedLayers), (film(), SlowingLayers), (jumping, Detail))
+    for frames, kind in kinds:
         blurred = cv2.GaussianBlur(as_picture(frames[0]), (0, 0), 6)
         assert isinstance(carried_picture(frames, blurred), kind)
     noise = np.random.default_rng(0).integers(0, 255, (20, 64, 96, 3), np.uint8)
@@ -37,8 +41,8 @@ def test_frames_before_a_cut_say_nothing(length: int) -> None:
     assert np.array_equal(alone, cut)
 
 
-def test_a_drawing_that_the_model_draws_well_is_left_to_the_model() -> None:
-    frames = film()
+@pytest.mark.parametrize("frames", [film(), walk(2)])
+def test_a_drawing_that_the_model_draws_well_is_left_to_the_model(frames: NDArray[np.uint8]) -> None:
     assert isinstance(carried_picture(frames, as_picture(frames[0])), Detail)
 
 

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from longtake.carried.animated_layers import AnimatedLayers
 from longtake.carried.camera_motion import CameraMotion
-from longtake.carried.detail import OWN_WORLD, Detail
+from longtake.carried.detail import OWN_WORLD, Detail, fidelity_of
 from longtake.carried.layers import DRAWN, SAME, Layers
 from longtake.carried.moved_layers import MovedLayers
 from longtake.carried.optical_flow import Pictures, as_picture
@@ -56,9 +57,12 @@ def carried_picture(frames: NDArray[np.uint8], rendition: Pictures) -> CarriedPi
     motion = CameraMotion.of(frames) or (MovedLayers.of(frames) if drawn else None)
     if motion:
         return motion
-    detail = Detail.of(frames, rendition)
-    is_known = detail.fidelity >= OWN_WORLD  # then the model knows how such a picture goes on
-    return SlowingLayers(layers) if layers and drawn and not is_known else detail
+    if fidelity_of(frames[0], rendition) >= OWN_WORLD:
+        return Detail.of(frames, rendition)  # the model knows how such a picture goes on
+    animated = AnimatedLayers.of(frames)
+    if animated:
+        return animated
+    return SlowingLayers(layers) if layers and drawn else Detail.of(frames, rendition)
 
 
 def is_drawing(frames: NDArray[np.uint8]) -> bool:
