@@ -5,7 +5,7 @@
 
 The video stream starts from the weights of the embedded LTX-Video model, and has a lower learning rate than the new
 audio stream. The stage `finish` continues from the averaged weights of `main`. More of its windows have so little
-context that only the sound tells what the video shows.
+context that only the sound tells what the video shows. In the stage `bounces` the LTX-Video model is a teacher.
 """
 
 import math
@@ -23,6 +23,7 @@ from recipes.tiny.render import render
 from recipes.tiny.world import prompt, sample
 from recipes.tiny_av import caption, configs, sounds, text, warm
 from recipes.tiny_av.forward import Forward, Modality
+from recipes.tiny_av.teacher import Teacher
 from recipes.tiny_av.windows import (
     RATES,
     Batch,
@@ -46,6 +47,7 @@ PLANS = {
     "lasting": Plan(((400, 250),), muon=3e-3, adam=8e-4, warmup=40, weight_decay=0.02, ema=0.995),
     "polish": Plan(((200, 200), (120, 1)), muon=1.2e-3, adam=4e-4, warmup=10, weight_decay=0.02, ema=0.98),
     "walls": Plan(((1120, 620),), muon=3e-3, adam=8e-4, warmup=40, weight_decay=0.02, ema=0.995),
+    "bounces": Plan(((1950, 1300),), muon=1e-3, adam=6e-4, warmup=40, weight_decay=0.02, ema=0.995),
 }
 """Stage -> its plan."""
 BLIND = dict(enumerate((0.16, 0.17, 0.03, 0.06, 0.08, 0.44, 0.03, 0.03)))
@@ -62,17 +64,35 @@ WALLS = replace(
     groups=dict(zip(NAMES, (0.23, 0.11, 0.03, 0.02, 0.01, 0.01, 0.02, 0.15, 0.04, 0.38), strict=True)),
     near=0.6,
 )
-MIXES = {"main": Mix(), "finish": Mix(context=BLIND, heard=0.3), "lasting": LASTING, "polish": LASTING, "walls": WALLS}
-TO_PICTURE = {"main": 1.5e-3, "finish": 3e-3, "lasting": 5e-4, "polish": 2e-4, "walls": 5e-4}
+BOUNCES = replace(
+    WALLS,
+    groups=dict(zip(NAMES, (0.24, 0.09, 0.03, 0.02, 0.01, 0.01, 0.02, 0.13, 0.03, 0.42), strict=True)),
+    context=dict(enumerate((0.04, 0.05, 0.02, 0.03, 0.14, 0.27, 0.05, 0.40))),
+    near=0.65,
+)
+MIXES = {
+    "main": Mix(),
+    "finish": Mix(context=BLIND, heard=0.3),
+    "lasting": LASTING,
+    "polish": LASTING,
+    "walls": WALLS,
+    "bounces": BOUNCES,
+}
+TO_PICTURE = {"main": 1.5e-3, "finish": 3e-3, "lasting": 5e-4, "polish": 2e-4, "walls": 5e-4, "bounces": 5e-4}
 """AdamW's learning rate, by stage, for the weights that carry sound to the video.
 
 Muon is not used for them, because its steps have the same size even where there is little to learn. The video rarely
 needs the sound, so such steps would add noise, and the model would learn to close the gate.
 """
-FILES = {stage: f"transformer_{stage}.pt" for stage in ("main", "finish", "exchange", "lasting", "polish", "walls")}
+FILES = {
+    stage: f"transformer_{stage}.pt"
+    for stage in ("main", "finish", "exchange", "lasting", "polish", "walls", "bounces")
+}
 """Stage -> the file of its checkpoint, in the stages' order. Each stage continues from the one before."""
-PICTURE_SHARE = {"main": 0.4, "finish": 0.4, "lasting": 1.0, "polish": 1.0, "walls": 1.0}
+PICTURE_SHARE = {"main": 0.4, "finish": 0.4, "lasting": 1.0, "polish": 1.0, "walls": 1.0, "bounces": 2.5}
 """Factor on Muon's learning rate, by stage, for the weights that come from the LTX-Video model."""
+TEACHER_SHARE = {"bounces": 0.7}
+"""Stage -> the share of the LTX-Video model's velocities in the video's targets. Other stages have no teacher."""
 AUDIO_SHARE = 0.5
 """Weight of the sound's error relative to the video's."""
 CHECKPOINT_EVERY = 40
@@ -182,10 +202,13 @@ class Run:
         self.forward = Forward(self.family["transformer"])
         self.evaluation = Forward(self.family["transformer"], compiled=False)
         self.held_out = HeldOut(self.windows)
+        self.teacher = Teacher(TEACHER_SHARE[stage], device) if stage in TEACHER_SHARE else None
 
     def loss(self, step: int) -> torch.Tensor:
         """Returns the loss of this process's batch of a step."""
         batch = self.windows.batch_of(self.mix, self.first + step, self.rank).to(self.device)
+        if self.teacher is not None:
+            batch = self.teacher.taught(batch)
         video, audio = errors(self.family, self.forward, batch)
         return weighted(video, batch.video) + AUDIO_SHARE * weighted(audio, batch.audio)
 
