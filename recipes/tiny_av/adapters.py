@@ -17,9 +17,15 @@ from recipes.tiny_av.forward import Forward, Weights
 from recipes.tiny_av.windows import Batch
 
 RANK = 4
-SHARES = {**{f"camera_{movement}": 1.2 for movement in CAMERAS}, "camera_static": 1.0, "distill": 0.4}
+SHARES = {
+    **{f"camera_{movement}": 1.1 for movement in CAMERAS},
+    "camera_dolly_in": 1.2,
+    "camera_dolly_out": 1.2,
+    "camera_static": 1.0,
+    "distill": 0.4,
+}
 """Adapter -> the factor on its learnt change in its file. The whole change of `distill` would be too strong. The
-camera's moves were learnt with earlier weights of the transformer, and are a little too slow with these."""
+camera's moves are a little too slow as they are learnt."""
 TARGETS = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0")
 PREFIX = "diffusion_model.transformer_blocks."
 """The start of the modules' names in adapter files, as in published ones."""

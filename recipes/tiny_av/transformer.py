@@ -47,7 +47,7 @@ PLANS = {
     "lasting": Plan(((400, 250),), muon=3e-3, adam=8e-4, warmup=40, weight_decay=0.02, ema=0.995),
     "polish": Plan(((200, 200), (120, 1)), muon=1.2e-3, adam=4e-4, warmup=10, weight_decay=0.02, ema=0.98),
     "walls": Plan(((1120, 620),), muon=3e-3, adam=8e-4, warmup=40, weight_decay=0.02, ema=0.995),
-    "bounces": Plan(((1950, 1300),), muon=1e-3, adam=6e-4, warmup=40, weight_decay=0.02, ema=0.995),
+    "bounces": Plan(((1600, 1100),), muon=1e-3, adam=6e-4, warmup=40, weight_decay=0.02, ema=0.995),
 }
 """Stage -> its plan."""
 BLIND = dict(enumerate((0.16, 0.17, 0.03, 0.06, 0.08, 0.44, 0.03, 0.03)))
