@@ -9,14 +9,14 @@ from longtake.prepare import Job
 from longtake.settings import Settings
 
 DETAIL_NOTE = (
-    "A small model cannot draw footage, so the source's fine detail and motion are carried into the new frames: steady "
-    "motion goes on, other motion swings back and forth. LONGTAKE_CARRY_DETAIL=never shows the model's own frames."
+    "A small model can draw little, so the new frames mostly show the source's own picture, moved on: what moves "
+    "steadily goes on, other motion swings back and forth, and nothing new appears. LONGTAKE_CARRY_DETAIL=never shows "
+    "the model's own frames."
 )
 
 ONE_FRAME_NOTE = (
-    "A small model cannot draw footage, so the source's fine detail is carried into the new frames. The source has one "
-    "frame, which shows no motion, so the picture of footage moves only as a whole. A source of more frames goes on "
-    "better."
+    "A small model can draw little, so the new frames mostly show the source's own picture. The source has one frame, "
+    "which shows no motion, so the picture of footage moves only as a whole. A source of more frames goes on better."
 )
 
 BALANCE_NOTE = "A small model makes sound that is equally loud on both sides; it is given the source's stereo balance."
