@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from longtake.carried.camera import Camera
 from longtake.carried.camera_motion import CameraMotion
 from recipes.tiny.render import render
 from recipes.tiny.world import Kind, sample
@@ -20,8 +21,13 @@ def frames(seed: int, kind: Kind) -> NDArray[np.uint8]:
     return ((render([shown], 2)[0].permute(1, 2, 3, 0) + 1) * 127.5).round().byte().numpy()
 
 
+def of_frames(frames: NDArray[np.uint8]) -> CameraMotion | None:
+    camera = Camera.of(frames)
+    return CameraMotion.of(camera) if camera else None
+
+
 def of_source(film: NDArray[np.uint8]) -> CameraMotion | None:
-    return CameraMotion.of(np.ascontiguousarray(film[:SOURCE][::-1]))
+    return of_frames(np.ascontiguousarray(film[:SOURCE][::-1]))
 
 
 def psnr(made: NDArray[np.float32], true: NDArray[np.uint8]) -> float:
@@ -49,7 +55,7 @@ def test_footage_and_pictures_that_do_not_move_steadily_are_left_to_other_rooms(
     assert of_source(np.clip(film + noise, 0, 255).astype(np.uint8)) is None
     stopped = np.concatenate([film[:20], np.repeat(film[19:20], 13, axis=0)])
     assert of_source(stopped) is None
-    assert CameraMotion.of(film[:7]) is None
+    assert of_frames(film[:7]) is None
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 40), (40, 3)])
@@ -60,7 +66,7 @@ def test_any_size_works(size: tuple[int, int]) -> None:
 
 def test_a_page_scrolls_on_under_a_bar_that_stands_still() -> None:
     film = page(bar=True)
-    motion = CameraMotion.of(film)
+    motion = of_frames(film)
     assert motion is not None
     made = motion.carried(film[:1].astype(np.float32), [9])[0]
     assert np.abs(made[: BAR - 2] - film[0, : BAR - 2] / 255).mean() < 0.005
@@ -77,7 +83,7 @@ def test_a_scale_that_changes_by_the_same_amount_goes_on() -> None:
         for s in 1 + 0.006 * np.arange(49 + 24)
     ]
     film = (np.clip(view, 0, 1) * 255).round().astype(np.uint8)
-    motion = CameraMotion.of(np.ascontiguousarray(film[:49][::-1]))
+    motion = of_frames(np.ascontiguousarray(film[:49][::-1]))
     assert motion is not None
     assert motion.path.law.startswith("even scale")
     made = motion.carried(film[49:].astype(np.float32), [23])[0]

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from longtake.carried.layers import Layers
 from longtake.carried.moved_layers import MovedLayers
 from longtake.carried.picture import carried_picture
+from longtake.carried.separation import Film, separated
 
 HEIGHT, WIDTH, SOURCE, NEW = 128, 224, 49, 24
 
@@ -48,7 +48,7 @@ def test_a_source_that_changes_its_motion_has_no_moved_layers() -> None:
     frames = film(red_in_front=True)[:SOURCE]
     stopped = np.concatenate([frames[:30], np.repeat(frames[29:30], 19, axis=0)])[::-1]
     assert MovedLayers.of(np.ascontiguousarray(stopped)) is None
-    layers = Layers.of(np.ascontiguousarray(stopped))
+    layers = separated(Film.of(np.ascontiguousarray(stopped)))
     assert layers is None or not layers.are_sure
 
 

@@ -9,16 +9,24 @@ from longtake.carried.animated_layers import AnimatedLayers
 from longtake.carried.camera_motion import CameraMotion
 from longtake.carried.detail import Detail
 from longtake.carried.optical_flow import as_picture
+from longtake.carried.panned_layers import PannedLayers
 from longtake.carried.picture import carried_picture, is_drawing
 from longtake.carried.slowing_layers import SlowingLayers
+from tests.carried.test_panned_layers import SOURCE, zoomed
 from tests.carried.test_slowing_layers import COUNT, film
 from tests.carried.test_still_ground import walk
 from tests.carried.test_still_parts import page
 
 
 def test_each_kind_of_source_goes_on_in_its_way() -> None:
-    jumping = film(slowing=None)
-    kinds = ((page(bar=True), CameraMotion), (walk(2), AnimatedLayers), (film(), SlowingLayers), (jumping, Detail))
+    jumping, panned = film(slowing=None), np.ascontiguousarray(zoomed()[:SOURCE][::-1])
+    kinds = (
+        (page(bar=True), CameraMotion),
+        (panned, PannedLayers),
+        (walk(2), AnimatedLayers),
+        (film(), SlowingLayers),
+        (jumping, Detail),
+    )
     for frames, kind in kinds:
         blurred = cv2.GaussianBlur(as_picture(frames[0]), (0, 0), 6)
         assert isinstance(carried_picture(frames, blurred), kind)

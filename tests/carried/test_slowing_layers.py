@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.carried.layers import Layers
+from longtake.carried.separation import Film, separated
 from longtake.carried.slowing_layers import SlowingLayers
 
 HEIGHT, WIDTH, COUNT = 96, 160, 33
@@ -26,7 +26,7 @@ def film(slowing: float | None = 30) -> NDArray[np.uint8]:
 
 def test_objects_slow_down_and_keep_their_shape() -> None:
     frames = film()
-    layers = Layers.of(frames)
+    layers = separated(Film.of(frames))
     assert layers is not None
     assert not layers.are_sure
     made = SlowingLayers(layers).carried(np.zeros((4, HEIGHT, WIDTH, 3), np.float32), [0, 12, 60, 200])

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from longtake.carried.cycle import Cycle
 from longtake.carried.grain import Grain
-from longtake.carried.layers import DRAWN
 from longtake.carried.matting import unmixed
 from longtake.carried.optical_flow import Pictures, as_picture, pixel_places, sampled
+from longtake.carried.separation import DRAWN
 from longtake.carried.still_ground import SAME, FollowedObject, grown, stands_still, still_ground, tracks
 
 SMALL_ROWS = 256

@@ -4,41 +4,25 @@ How the picture moves is described in `longtake.carried.camera_path`. Such a sou
 which a program lets a camera move: what a camera films is never so exactly the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.carried.camera_path import LEAST_SHOWN, CameraPath, fitted, rest
+from longtake.carried.camera import Camera, explained
+from longtake.carried.camera_path import CameraPath, fitted, rest
 from longtake.carried.inpainting import Mask
-from longtake.carried.optical_flow import LEAST_SIDE, Pictures, as_picture, pixel_places, sampled, scaled_down
-from longtake.carried.still_parts import behind, grown, still_parts, unlike
+from longtake.carried.optical_flow import Pictures, as_picture, pixel_places, sampled
+from longtake.carried.still_parts import behind, grown, still_parts
 
 STILL_LAGS = (3, 7, 13, 19, 24)
 """The nearest frame is compared with these earlier ones to find its still parts. The numbers have no common divisor,
 because pictures often repeat themselves, as lines of text do."""
 
-LAGS = (6, 12, 24)
-"""The source's last frame is compared with those that are this many frames earlier. They show whether the motion is
-steady."""
-
 FAR_LAGS = (36, 48)
 """The motion is also fitted to these earlier frames, unless it was another one then."""
-
-SEARCHED_SIZE = (420, 240)
-"""The motion is searched in frames that are scaled down to at most this many columns and rows."""
-
-SAME = 5.0 / 255
-"""A drawn picture moves as a whole if its frames, moved onto each other, differ by less than this in the mean. Those of
-footage differ more."""
-
-MOST_LEFT = 0.08
-"""The motion explains a frame if the squared difference to it falls to at most this share when the motion is undone."""
-
-LEAST_STEP = 0.03
-"""A picture moves if its edge moves by more than this in one step, in pixels of such a frame."""
 
 
 @dataclass(frozen=True)
@@ -57,27 +41,17 @@ class CameraMotion:
     cover: NDArray[np.float32] | None = None
 
     @classmethod
-    def of(cls, frames: NDArray[np.uint8]) -> "CameraMotion | None":
-        """Returns the motion, or None if the source is not a drawn picture that moves steadily as a whole.
-
-        frames: the source's frames [T, H, W, 3], the nearest one first.
-        """
-        lags, size = [lag for lag in LAGS if lag < len(frames)], frames.shape[1:3]
-        if len(lags) < 2 or min(size) < LEAST_SIDE:
-            return None
-        far, still_lags = ([lag for lag in some if lag < len(frames)] for some in (FAR_LAGS, STILL_LAGS))
-        small = {lag: scaled_down(frames[lag], *SEARCHED_SIZE) for lag in {0, *lags, *far, *still_lags}}
-        changed = np.any([unlike(small[0] - small[lag]) for lag in lags], axis=0)
-        if not changed.any():
-            return None
+    def of(cls, camera: Camera) -> "CameraMotion | None":
+        """Returns the motion, or None if the source is not a drawn picture that moves as a whole."""
+        far, still_lags = ([lag for lag in some if lag < len(camera.frames)] for some in (FAR_LAGS, STILL_LAGS))
+        small = {lag: camera.small(lag) for lag in {0, *camera.lags, *far, *still_lags}}
         chosen = None
-        for used in (lags, [*lags, *far]) if far else (lags,):
-            path = fitted({lag: small[lag] for lag in (0, *used)}, changed)
+        for path in _paths(camera, small, far):
             still = still_parts({lag: small[lag] for lag in (0, *still_lags)}, path)
-            if path.edge_step(changed.shape) < LEAST_STEP or not _explains(small, path, still, lags):
+            if not _explains(small, path, still, camera.lags):
                 break
-            chosen = path.scaled(size[1] / changed.shape[1], size[0] / changed.shape[0]), still
-        return cls._at_full_size(frames, still_lags, *chosen) if chosen else None
+            chosen = camera.at_full_size(path), still
+        return cls._at_full_size(camera.frames, still_lags, *chosen) if chosen else None
 
     @classmethod
     def _at_full_size(
@@ -115,6 +89,13 @@ class CameraMotion:
         return np.stack(frames)
 
 
+def _paths(camera: Camera, small: Mapping[int, Pictures], far: Sequence[int]) -> Iterator[CameraPath]:
+    """Yields the camera's path, and then the path that also explains the frames with the numbers `far` best."""
+    yield camera.path
+    if far:
+        yield fitted({lag: small[lag] for lag in (0, *camera.lags, *far)}, camera.changed)
+
+
 def _explains(small: Mapping[int, Pictures], path: CameraPath, still: Mask | None, lags: Sequence[int]) -> bool:
     """Returns True if the motion explains how the source's last frame differs from all earlier ones."""
     size = small[0].shape[:2]
@@ -125,11 +106,6 @@ def _explains(small: Mapping[int, Pictures], path: CameraPath, still: Mask | Non
             there = path.earlier(pixel_places(*size), size, lag)
             hidden = cv2.remap(grown(still), there, None, cv2.INTER_LINEAR, borderValue=0) > 0
             left, shown = np.where(still[..., None] > 0, change, left), (shown & ~hidden) | (still > 0)
-        if shown.mean() < LEAST_SHOWN:
-            return False
-        if (
-            np.abs(left)[shown].mean() > SAME
-            or np.square(left)[shown].sum() > MOST_LEFT * np.square(change)[shown].sum()
-        ):
+        if not explained(left, change, shown):
             return False
     return True

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.carried.optical_flow import Pictures, contrast, pixel_places, rough_flow, sampled, small_luma
+from longtake.carried.optical_flow import Field, Pictures, contrast, pixel_places, rough_flow, sampled, small_luma
 
 SEARCH = (2.0, 1.0, 0.5, 0.25, 0.1)
 """The search changes how far the frame's edge moves between two frames by these lengths, in pixels, one after the
@@ -24,15 +24,29 @@ other."""
 MOST_CHANGES = 30
 """The search makes at most so many changes of each length."""
 
-REFINEMENTS = 5
+REFINEMENTS = 3
 """The number of Gauss-Newton steps for each number of frames that are compared."""
+
+DAMPING = 1e-3
+"""A step of the search is damped in directions in which the picture shows less than about this share of what it shows
+in others."""
+
+UNSEEN = 1e-2
+"""A motion along which the picture shows less than this share of what it shows of others is taken for none: that of
+stripes along themselves cannot be seen."""
 
 ROBUST = 0.06
 """Where two frames differ by more than about this (0..1) although the motion is undone, something else moves. Such
 pixels count less."""
 
+SHARPER = (0.06, 0.03, 0.015)
+"""The same, one after the other, while it is found out which pixels do not move with the rest."""
+
 ROUGH = 0.25
 """The same while the motion is not known yet."""
+
+LEAST_FOLLOWING = 0.3
+"""The least share of the pixels in question that moves with the camera."""
 
 NOISE = 1e-5
 """Squared differences of colours (0..1) that are smaller than this are noise."""
@@ -120,22 +134,35 @@ class CameraPath:
 
 
 @dataclass(frozen=True)
-class _Points:
+class _Comparison:
     """Pixels of the nearest frame that are compared with earlier frames.
 
     places: (x, y) of each, [n, 2]. colours: [n, 3] in 0..1. size: (H, W) of the frame.
+    frames: number of an earlier frame -> the frame.
+    slopes: number of an earlier frame -> how its colours change to the right and downwards, [H, W, 6].
     """
 
     places: NDArray[np.float32]
     colours: NDArray[np.float32]
     size: tuple[int, ...]
+    frames: Mapping[int, Pictures]
+    slopes: Mapping[int, NDArray[np.float32]]
 
     @classmethod
-    def of(cls, frame: Pictures, counts: NDArray[np.bool_]) -> "_Points":
-        """Returns the pixels that count, [H, W], or some of them, which are spread evenly."""
+    def of(cls, frames: Mapping[int, Pictures], counts: NDArray[np.bool_]) -> "_Comparison":
+        """Returns the comparison of the pixels that count, [H, W], or of some of them, which are spread evenly.
+
+        frames: number of a frame (0 for the nearest one) -> the frame.
+        """
         places = np.argwhere(counts)
         few = places[np.linspace(0, len(places) - 1, min(COMPARED, len(places))).astype(int)]
-        return cls(few[:, ::-1].astype(np.float32), frame[tuple(few.T)], frame.shape[:2])
+        earlier = {lag: frame for lag, frame in frames.items() if lag}
+        slopes = {
+            lag: np.concatenate([cv2.Sobel(frame, cv2.CV_32F, *way) / 8 for way in ((1, 0), (0, 1))], 2)
+            for lag, frame in earlier.items()
+        }
+        size = frames[0].shape[:2]
+        return cls(few[:, ::-1].astype(np.float32), frames[0][tuple(few.T)], size, earlier, slopes)
 
     def seen(self, picture: NDArray[np.float32], path: CameraPath, lag: int) -> NDArray[np.float32]:
         """Returns the values of a picture at the places of the pixels in an earlier frame, [n, c]."""
@@ -148,14 +175,53 @@ class _Points:
         """Returns True for each pixel that an earlier frame shows, [n]."""
         return inside(path.earlier(self.places, self.size, lag), self.size)
 
-    def error(self, earlier: Pictures, path: CameraPath, lag: int, robust: float = ROBUST) -> float:
-        """Returns the mean squared difference to an earlier frame. Differences greater than `robust` count less (Geman
-        and McClure). The result is 1 if the earlier frame shows too few of the pixels."""
-        shown = self.shown(path, lag)
-        if shown.mean() < LEAST_SHOWN:
-            return 1.0
-        squared = np.square(self.colours - self.seen(earlier, path, lag)).mean(axis=-1)[shown]
-        return float((squared / (1 + squared / np.float32(robust**2))).mean())
+    def that_follow(self, path: CameraPath, lags: Sequence[int]) -> "_Comparison":
+        """Returns the comparison of those pixels that a path brings onto their colours in earlier frames, or of all if
+        these are too few."""
+        follow = np.ones(len(self.places), np.bool_)
+        for lag in lags:
+            left = np.square(self.colours - self.seen(self.frames[lag], path, lag)).mean(axis=-1)
+            follow &= (left < ROBUST**2) | ~self.shown(path, lag)
+        if follow.mean() < LEAST_FOLLOWING:
+            return self
+        return replace(self, places=self.places[follow], colours=self.colours[follow])
+
+    def error(self, path: CameraPath, lags: Sequence[int], robust: float = ROBUST) -> float:
+        """Returns the mean squared difference to an earlier frame, added up over frames. Differences greater than
+        `robust` count less (Geman and McClure). It is 1 for a frame that shows too few of the pixels."""
+        errors = 0.0
+        for lag in lags:
+            shown = self.shown(path, lag)
+            if shown.mean() < LEAST_SHOWN:
+                errors += 1.0
+                continue
+            squared = np.square(self.colours - self.seen(self.frames[lag], path, lag)).mean(axis=-1)[shown]
+            errors += float((squared / (1 + squared / np.float32(robust**2))).mean())
+        return errors
+
+    @property
+    def units(self) -> NDArray[np.float64]:
+        """The changes of a motion (v_x, v_y, z) that each move the frame's edge by one pixel per step."""
+        return np.array([1.0, 1.0, 2 / max(self.size)])
+
+    def equations(
+        self, path: CameraPath, lags: Sequence[int], robust: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Returns the matrix and the right side of the equations of a Gauss-Newton step of a motion, in `units`."""
+        matrix, vector = np.eye(3) * 1e-9, np.zeros(3)
+        for lag in lags:
+            left = self.colours - self.seen(self.frames[lag], path, lag)
+            weight = self.shown(path, lag) / np.square(1 + np.square(left).mean(-1) / np.float32(robust**2))
+            across, down = np.split(self.seen(self.slopes[lag], path, lag), 2, axis=1)
+            here = path.earlier(self.places, self.size, lag)
+            for_each = []
+            for unit in np.diag(self.units):
+                moved = replace(path, motion=path.motion + unit / lag).earlier(self.places, self.size, lag) - here
+                for_each.append((across * moved[:, :1] + down * moved[:, 1:]) * lag)
+            changes = np.stack(for_each, -1)
+            matrix += np.einsum("n,nci,ncj->ij", weight, changes, changes, optimize=True)
+            vector += np.einsum("n,nci,nc->i", weight, changes, left, optimize=True)
+        return matrix, vector
 
 
 def inside(places: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -172,17 +238,24 @@ def fitted(frames: Mapping[int, Pictures], counts: NDArray[np.bool_]) -> CameraP
     counts: True for the pixels of the nearest frame that count, [H, W]. At least one does.
     """
     lags = sorted(frames)[1:]
-    points = _Points.of(frames[0], counts)
-    starts = [_from_flow(frames[0], frames[lags[0]], lags[0], counts), np.zeros(3)]
-    for lag in lags[:3]:
-        starts = [_nearer(points, frames[lag], start, lag) for start in starts]
-    last = lags[:3][-1]
-    start = CameraPath(min(starts, key=lambda each: points.error(frames[last], CameraPath(each), last, ROUGH)))
-    paths = [_refined(points, frames, _in_law(start, law, last)) for law in LAWS]
-    errors = [sum(points.error(frames[lag], path, lag) for lag in lags) for path in paths]
-    best = int(np.argmin(errors))
+    near, points = lags[:3], _Comparison.of(frames, counts)
+    flow = rough_flow(small_luma(frames[0]), small_luma(frames[lags[0]])) / np.float32(lags[0])
+    starts = [_mean_motion(flow, contrast(small_luma(frames[0])) * counts), np.zeros(3)]
+    for lag in near:
+        starts = [_nearer(points, start, lag) for start in starts]
+    starts.append(np.array([*np.median(flow[counts], axis=0), 0]))  # an object of much contrast does not change it
+    paths = [_refined(points, _without_unseen(points, CameraPath(start), near), near, ROBUST) for start in starts]
+    path = min(paths, key=lambda each: points.error(each, near))
+    for robust in SHARPER:
+        path = _refined(points, path, near, robust)
+    points = points.that_follow(path, near)
+    for count in range(len(near), len(lags) + 1):
+        path = _refined(points, path, lags[:count], ROBUST)
+    others = [_refined(points, _in_law(path, law, near[-1]), lags, ROBUST) for law in list(LAWS)[1:]]
+    best = min(others, key=lambda each: points.error(each, lags))
     noise = NOISE * len(lags)
-    return paths[best if errors[best] + noise < OTHER_LAW * (errors[0] + noise) else 0]
+    is_better = points.error(best, lags) + noise < OTHER_LAW * (points.error(path, lags) + noise)
+    return best if is_better else path
 
 
 def rest(nearest: Pictures, earlier: Pictures, path: CameraPath, lag: float) -> tuple[Pictures, NDArray[np.bool_]]:
@@ -205,72 +278,43 @@ def _in_law(path: CameraPath, name: str, lag: int) -> CameraPath:
     return CameraPath(np.array([*(way / law.way(scale, lag)), law.rate(scale, lag)]), name)
 
 
-def _from_flow(nearest: Pictures, earlier: Pictures, lag: int, counts: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Returns the mean motion (v_x, v_y, z) of the optical flow between two frames."""
-    luma = small_luma(nearest)
-    flow = rough_flow(luma, small_luma(earlier)) / np.float32(lag)
-    weights = contrast(luma) * counts
-    outwards = pixel_places(*luma.shape) - _centre(luma.shape)
+def _mean_motion(flow: Field, weights: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Returns the mean motion (v_x, v_y, z) of an optical flow, weighted by `weights`, [H, W]."""
+    outwards = pixel_places(*weights.shape) - _centre(weights.shape)
     velocity = np.average(flow, axis=(0, 1), weights=weights)
     away = ((flow - velocity) * outwards).sum(axis=-1)
     zoom = np.average(away, weights=weights) / max(np.average((outwards**2).sum(axis=-1), weights=weights), 1e-9)
     return np.array([*velocity, zoom])
 
 
-def _nearer(points: _Points, earlier: Pictures, motion: NDArray[np.float64], lag: int) -> NDArray[np.float64]:
+def _nearer(points: _Comparison, motion: NDArray[np.float64], lag: int) -> NDArray[np.float64]:
     """Returns the motion with the least difference to an earlier frame that is found by small changes of a motion."""
-    units = np.diag([1.0, 1.0, 2 / max(points.size)])  # each moves the frame's edge by one pixel per step
-    best, least = motion, points.error(earlier, CameraPath(motion), lag, ROUGH)
+    best, least = motion, points.error(CameraPath(motion), [lag], ROUGH)
     for reach in SEARCH:
         for _ in range(MOST_CHANGES):
-            around = [best + sign * reach / lag * unit for unit in units for sign in (-1, 1)]
-            errors = [points.error(earlier, CameraPath(each), lag, ROUGH) for each in around]
+            around = [best + sign * reach / lag * unit for unit in np.diag(points.units) for sign in (-1, 1)]
+            errors = [points.error(CameraPath(each), [lag], ROUGH) for each in around]
             if not min(errors) < least:
                 break
             best, least = around[int(np.argmin(errors))], min(errors)
     return best
 
 
-def _refined(points: _Points, frames: Mapping[int, Pictures], path: CameraPath) -> CameraPath:
-    """Returns the path with the least difference to the earlier frames that is found by Gauss-Newton steps from a path:
-    first to the nearest three, then to one more each."""
-    lags = sorted(frames)[1:]
-    slopes = {
-        lag: np.concatenate([cv2.Sobel(frames[lag], cv2.CV_32F, *way) / 8 for way in ((1, 0), (0, 1))], 2)
-        for lag in lags
-    }
-    units = np.array([1.0, 1.0, 2 / max(points.size)])
-    for count in range(min(3, len(lags)), len(lags) + 1):
-        for _ in range(REFINEMENTS):
-            path = replace(
-                path, motion=path.motion + units * _change(points, frames, slopes, path, lags[:count], units)
-            )
+def _without_unseen(points: _Comparison, path: CameraPath, lags: Sequence[int]) -> CameraPath:
+    """Returns a path without motion that the picture does not show (UNSEEN)."""
+    matrix, _ = points.equations(path, lags, ROBUST)
+    (least, most), ways = np.linalg.eigh(matrix[:2, :2])
+    if least >= UNSEEN * most:
+        return path
+    unseen = ways[:, 0] * (ways[:, 0] @ path.motion[:2])
+    return replace(path, motion=path.motion - [*unseen, 0])
+
+
+def _refined(points: _Comparison, path: CameraPath, lags: Sequence[int], robust: float) -> CameraPath:
+    """Returns the path with the least difference to earlier frames that is found by Gauss-Newton steps from a path.
+    Differences greater than `robust` count less."""
+    for _ in range(REFINEMENTS):
+        matrix, vector = points.equations(path, lags, robust)
+        damping = DAMPING * matrix[:2, :2].trace() * np.eye(3)
+        path = replace(path, motion=path.motion + points.units * np.linalg.solve(matrix + damping, vector))
     return path
-
-
-def _change(
-    points: _Points,
-    frames: Mapping[int, Pictures],
-    slopes: Mapping[int, NDArray[np.float32]],
-    path: CameraPath,
-    lags: Sequence[int],
-    units: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Returns the Gauss-Newton step of a path's motion, in `units`.
-
-    slopes: number of a frame -> how its colours change to the right and downwards, [H, W, 6].
-    """
-    matrix, vector = np.eye(3) * 1e-9, np.zeros(3)
-    for lag in lags:
-        left = points.colours - points.seen(frames[lag], path, lag)
-        weight = points.shown(path, lag) / np.square(1 + np.square(left).mean(-1) / np.float32(ROBUST**2))
-        across, down = np.split(points.seen(slopes[lag], path, lag), 2, axis=1)
-        here = path.earlier(points.places, points.size, lag)
-        for_each = []
-        for unit in np.diag(units):
-            moved = replace(path, motion=path.motion + unit / lag).earlier(points.places, points.size, lag) - here
-            for_each.append((across * moved[:, :1] + down * moved[:, 1:]) * lag)
-        changes = np.stack(for_each, -1)
-        matrix += np.einsum("n,nci,ncj->ij", weight, changes, changes, optimize=True)
-        vector += np.einsum("n,nci,nc->i", weight, changes, left, optimize=True)
-    return np.asarray(np.linalg.solve(matrix, vector), np.float64)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from longtake.carried.layers import MOST_LEFT, Layers
 from longtake.carried.optical_flow import Pictures, as_picture, scaled_down
+from longtake.carried.separation import Film, separated
 
 AHEAD = (6, 12, 18, 24)
 """The layers are searched in the frames that are so many frames before the last one."""
@@ -46,7 +47,7 @@ class MovedLayers:
     @classmethod
     def _at(cls, frames: NDArray[np.uint8], ahead: int) -> "MovedLayers | None":
         """Returns the layers of the frame that is `ahead` frames before the last one, if they explain what follows."""
-        layers = Layers.of(frames[ahead:])
+        layers = separated(Film.of(frames[ahead:]))
         if layers is None or not layers.are_sure:
             return None
         turned = replace(layers, alphas=layers.alphas[::-1], steps=layers.steps[::-1])

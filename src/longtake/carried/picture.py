@@ -8,11 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longtake.carried.animated_layers import AnimatedLayers
+from longtake.carried.camera import Camera
 from longtake.carried.camera_motion import CameraMotion
 from longtake.carried.detail import OWN_WORLD, Detail, fidelity_of
-from longtake.carried.layers import DRAWN, SAME, Layers
+from longtake.carried.layers import SAME
 from longtake.carried.moved_layers import MovedLayers
 from longtake.carried.optical_flow import Pictures, as_picture
+from longtake.carried.panned_layers import PannedLayers
+from longtake.carried.separation import DRAWN, Film, separated
 from longtake.carried.shot import shot_length
 from longtake.carried.slowing_layers import SlowingLayers
 
@@ -50,11 +53,13 @@ def carried_picture(frames: NDArray[np.uint8], rendition: Pictures) -> CarriedPi
     rendition: the nearest frame after the model's autoencoder has encoded and decoded it, [H, W, 3] in 0..1.
     """
     frames = frames[: shot_length(frames)]
-    layers = Layers.of(frames)
+    layers = separated(Film.of(frames))
     if layers and layers.are_sure:
         return layers
     drawn = is_drawing(frames)
-    motion = CameraMotion.of(frames) or (MovedLayers.of(frames) if drawn else None)
+    camera = Camera.of(frames)
+    seen = (CameraMotion.of(camera) or PannedLayers.of(camera)) if camera else None
+    motion = seen or (MovedLayers.of(frames) if drawn else None)
     if motion:
         return motion
     if fidelity_of(frames[0], rendition) >= OWN_WORLD:
