@@ -18,7 +18,7 @@ def of_source(film: NDArray[np.uint8]) -> PannedLayers | None:
     return PannedLayers.of(camera) if camera else None
 
 
-@pytest.mark.parametrize("seed", [3, 6, 8, 13])
+@pytest.mark.parametrize("seed", [3, 8, 11, 13])
 def test_ground_and_object_go_on(seed: int) -> None:
     film = frames(seed, "pan")
     layers = of_source(film)
