@@ -12,14 +12,14 @@ from longtake.carried.optical_flow import as_picture
 from longtake.carried.panned_layers import PannedLayers
 from longtake.carried.picture import carried_picture, is_drawing
 from longtake.carried.slowing_layers import SlowingLayers
-from tests.carried.test_panned_layers import SOURCE, zoomed
+from tests.carried.test_panned_layers import zoomed
 from tests.carried.test_slowing_layers import COUNT, film
 from tests.carried.test_still_ground import walk
 from tests.carried.test_still_parts import page
 
 
 def test_each_kind_of_source_goes_on_in_its_way() -> None:
-    jumping, panned = film(slowing=None), np.ascontiguousarray(zoomed()[:SOURCE][::-1])
+    jumping, panned = film(slowing=None), np.ascontiguousarray(zoomed()[:33][::-1])
     kinds = (
         (page(bar=True), CameraMotion),
         (panned, PannedLayers),
