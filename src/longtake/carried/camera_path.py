@@ -45,8 +45,9 @@ SHARPER = (0.06, 0.03, 0.015)
 ROUGH = 0.25
 """The same while the motion is not known yet."""
 
-LEAST_FOLLOWING = 0.3
-"""The least share of the pixels in question that moves with the camera."""
+FOLLOWING = (0.3, 0.98)
+"""If less than the first share of the pixels in question follows a path, it is not that of a camera. If more than the
+second share does, nothing else moves."""
 
 NOISE = 1e-5
 """Squared differences of colours (0..1) that are smaller than this are noise."""
@@ -176,13 +177,13 @@ class _Comparison:
         return inside(path.earlier(self.places, self.size, lag), self.size)
 
     def that_follow(self, path: CameraPath, lags: Sequence[int]) -> "_Comparison":
-        """Returns the comparison of those pixels that a path brings onto their colours in earlier frames, or of all if
-        these are too few."""
+        """Returns the comparison of those pixels that a path brings onto their colours in earlier frames. It has all
+        pixels if nearly all of them do, or too few."""
         follow = np.ones(len(self.places), np.bool_)
         for lag in lags:
             left = np.square(self.colours - self.seen(self.frames[lag], path, lag)).mean(axis=-1)
             follow &= (left < ROBUST**2) | ~self.shown(path, lag)
-        if follow.mean() < LEAST_FOLLOWING:
+        if not FOLLOWING[0] <= follow.mean() <= FOLLOWING[1]:
             return self
         return replace(self, places=self.places[follow], colours=self.colours[follow])
 

@@ -122,8 +122,10 @@ def _separated(film: Film, small: Frames, lags: Sequence[int]) -> Layers | None:
         return None
     flow = rough_flow(small_luma(small(0)), small_luma(_completed(small(lags[0]), small(0)))) / np.float32(lags[0])
     moves = length(flow) > LEAST_STEP
-    if not all((moves & (area > 0)).any() for area in areas):
+    moving = [area for area in areas if (moves & (area > 0)).any()]
+    if not moving or (len(moving) < len(areas) and film.drift is None):  # in frames that have been moved, it is noise
         return None
+    areas = moving
     count = min(film.count, 2 * lags[-1])
     steps = [np.median(flow[moves & (area > 0)], axis=0) for area in areas]
     areas, steps = _without_repetition(small, lags, areas, steps)
