@@ -23,6 +23,7 @@ from longtake.models.applying import applied
 from longtake.models.host_copies import HostCopies
 from longtake.models.vae_format import FORMATS, Format, set_format
 from longtake.output.background import Background
+from longtake.output.carrying import Carrying
 from longtake.output.joining import Joiner
 from longtake.sampling.vae import TILE_FRAMES, Latents, decode, decode_frames, encode_clip
 from longtake.video import Check, ignore_progress
@@ -348,7 +349,7 @@ def _frames(subject: Subject, figures: Figures) -> None:
             clip = GeneratedClip(chunks, plan.new_frames, plan.context_frames, rendition=pixels[0])
             with Background() as background:
                 source = subject.job.source
-                joiner = Joiner(plan, source, None, NullWriter(), False, ignore_progress, background)
+                joiner = Joiner(plan, source, None, NullWriter(), Carrying(), ignore_progress, background)
                 joiner.add(iter([clip]), subject.frames)
 
         return timed_once(work, frames=plan.new_frames, size=list(plan.size))

@@ -29,7 +29,7 @@ from longtake.models.loras import LoraCache, OpenAdapter, open_adapters, read_ad
 from longtake.models.memory import choose_device, current_gpu, low_memory, memories
 from longtake.models.registry import ModelCard
 from longtake.output.background import Background
-from longtake.output.carrying import carried_balance, carries_detail, carrying_notes, steady_sound
+from longtake.output.carrying import Carrying
 from longtake.output.context_compression import ContextCompression
 from longtake.output.joining import Joiner
 from longtake.output.later_writer import most_ahead_bytes
@@ -254,8 +254,7 @@ class Runner:
         with open_adapters(job.adapters, job.card, self._settings, sources) as opened:
             sound = source_sound(job.source, plan, progress)
             has_sound = plan.makes_sound or sound is not None
-            carries, balance = carries_detail(job, self._settings), carried_balance(job, sound, self._settings)
-            steady = steady_sound(job, sound, self._settings)
+            carrying = Carrying.of(job, sound, self._settings)
             with (
                 video_writer(
                     run.path, plan, has_sound=has_sound, progress=progress, comment=job.label, ahead_bytes=ahead_bytes
@@ -263,18 +262,15 @@ class Runner:
                 Background() as background,
                 ContextCompression(plan) as compression,
             ):
-                joiner = Joiner(
-                    plan, job.source, sound, writer, carries, progress, background, ahead_bytes, balance, steady
-                )
+                joiner = Joiner(plan, job.source, sound, writer, carrying, progress, background, ahead_bytes)
                 frames = joiner.start(compression.add)
                 image = end_image(job.end_image, plan)
                 context = Context(joiner.seen(frames), context_sound(sound, plan), image, compression.frames)
-                prompt, is_steady, notes = self._generate(run, resume, opened, joiner, frames, context)
+                prompt, notes = self._generate(run, resume, opened, joiner, frames, context)
                 run.turn.end()
                 joiner.finish()
         # This process has written the file, so that reading it needs no sandboxed process.
         facts = probe(run.path, sniff(run.path), Limits()).facts
-        carried = carrying_notes(plan, balance, steady if is_steady else None) if carries else ()
         return Result(
             path=run.path,
             content_type=plan.output_format.content_type,
@@ -285,7 +281,7 @@ class Runner:
             plan=plan,
             prompt=prompt,
             has_sound=has_sound and plan.output_format.sound is not None,
-            notes=tuple(note for note in (*plan.notes, *job.notes, *carried, *notes) if note),
+            notes=tuple(note for note in (*plan.notes, *job.notes, *notes) if note),
         )
 
     def _generate(
@@ -296,7 +292,7 @@ class Runner:
         joiner: Joiner,
         frames: RGBFrames,
         context: Context,
-    ) -> tuple[str, bool, tuple[str | None, ...]]:
+    ) -> tuple[str, tuple[str | None, ...]]:
         """Begins the turn on the device, generates the new frames and passes them to the joiner.
 
         `resume`: saves the results of finished windows (groups of frames that are sampled together).
@@ -304,8 +300,8 @@ class Runner:
         `frames`: what `joiner.start` returned.
         `context`: what the model sees and hears of the source.
 
-        Returns the prompt that the model used, what `Joiner.add` returned, and notes for the user. When it returns,
-        nothing refers to tensors of the job any more.
+        Returns the prompt that the model used, and notes for the user. When it returns, nothing refers to tensors of
+        the job any more.
         """
         job, plan, family, progress = run.job, run.job.plan, run.job.endpoint.family, run.progress
         # The source is written while the model works. If that fails, the work ends at its next report.
@@ -329,7 +325,8 @@ class Runner:
             progress(Progress("prompt", 0, 1))
             prompt, expansion_note = resume.prompt(lambda: family.expand(generation, joint))
             is_steady = joiner.add(family.generate(generation, prompt, context), frames, checker)
-        return prompt, is_steady, (expansion_note, other_note, safety_note)
+        carried = joiner.carrying.notes(plan, is_steady=is_steady)
+        return prompt, (*carried, expansion_note, other_note, safety_note)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from longtake.carried.animated_layers import AnimatedLayers
 from tests.carried.test_still_ground import COUNT, HEIGHT, WIDTH, scenery, walk
 
 NEW = 24
-NOTHING = np.zeros((1, HEIGHT, WIDTH, 3), np.float32)
 
 
 @pytest.mark.parametrize("speed", [2, -1.5, 1.3])
@@ -18,7 +17,7 @@ def test_a_figure_walks_on_over_a_still_ground(speed: float) -> None:
     layers = AnimatedLayers.of(source)
     assert layers is not None
     for distance in (0, 5, NEW - 1):
-        made = layers.carried(NOTHING, [distance])[0]
+        made = layers.drawn(distance + 1)
         error = np.square(made - truth[distance]).mean()
         assert error < 0.1 * np.square(source[0] / np.float32(255) - truth[distance]).mean()
         ground = (truth[distance] * 255).round() == scenery()
@@ -31,7 +30,7 @@ def test_noise_goes_on() -> None:
     noisy = np.clip(walk(2) + random.normal(0, 4, (COUNT, HEIGHT, WIDTH, 3)), 0, 255).round().astype(np.uint8)
     layers = AnimatedLayers.of(noisy)
     assert layers is not None
-    one, other = layers.carried(NOTHING, [3, 4])[:, :15] * 255
+    one, other = (layers.drawn(steps)[:15] * 255 for steps in (4, 5))
     assert 1.5 < np.abs(one - other).mean() < 6
 
 

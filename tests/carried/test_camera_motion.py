@@ -39,9 +39,8 @@ def test_the_camera_goes_on(seed: int, kind: Kind) -> None:
     film = frames(seed, kind)
     motion = of_source(film)
     assert motion is not None
-    made = motion.carried(film[SOURCE:].astype(np.float32), range(NEW))
     near = psnr(film[SOURCE - 1].astype(np.float32) / 255, film[SOURCE + 7])
-    assert psnr(made[7], film[SOURCE + 7]) > near + 12
+    assert psnr(motion.drawn(8), film[SOURCE + 7]) > near + 12
 
 
 @pytest.mark.parametrize("kind", ["straight", "rotate", "pair", "still"])
@@ -68,7 +67,7 @@ def test_a_page_scrolls_on_under_a_bar_that_stands_still() -> None:
     film = page(bar=True)
     motion = of_frames(film)
     assert motion is not None
-    made = motion.carried(film[:1].astype(np.float32), [9])[0]
+    made = motion.drawn(10)
     assert np.abs(made[: BAR - 2] - film[0, : BAR - 2] / 255).mean() < 0.005
     # The page has moved up by ten pixels. Its rows above the lower edge of the bar are hidden now.
     assert np.abs(made[BAR + 2 : -10] - film[0, BAR + 12 :] / 255).mean() < 0.005
@@ -86,5 +85,5 @@ def test_a_scale_that_changes_by_the_same_amount_goes_on() -> None:
     motion = of_frames(np.ascontiguousarray(film[:49][::-1]))
     assert motion is not None
     assert motion.path.law.startswith("even scale")
-    made = motion.carried(film[49:].astype(np.float32), [23])[0]
+    made = motion.drawn(24)
     assert psnr(made, film[-1]) > psnr(film[48].astype(np.float32) / 255, film[-1]) + 12

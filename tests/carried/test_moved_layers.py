@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from longtake.carried.moved_layers import MovedLayers
-from longtake.carried.picture import carried_picture
+from longtake.carried.picture import rule_of
 from longtake.carried.separation import Film, separated
 
 HEIGHT, WIDTH, SOURCE, NEW = 128, 224, 49, 24
@@ -37,9 +37,9 @@ def film(red_in_front: bool) -> NDArray[np.uint8]:
 def test_objects_that_overlap_at_the_joint_pass_each_other(red_in_front: bool) -> None:
     frames = film(red_in_front)
     nearest_first = np.ascontiguousarray(frames[:SOURCE][::-1])
-    moved = carried_picture(nearest_first, nearest_first[0] / np.float32(255))
+    moved = rule_of(nearest_first, nearest_first[0] / np.float32(255))
     assert isinstance(moved, MovedLayers)
-    made = moved.carried(np.zeros((1, HEIGHT, WIDTH, 3), np.float32), [NEW - 1])[0]
+    made = moved.drawn(NEW)
     error = np.square(made - frames[-1] / 255).mean()
     assert error < 0.1 * np.square(frames[SOURCE - 1] / 255 - frames[-1] / 255).mean()
 

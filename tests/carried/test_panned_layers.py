@@ -23,7 +23,7 @@ def test_ground_and_object_go_on(seed: int) -> None:
     film = frames(seed, "pan")
     layers = of_source(film)
     assert layers is not None
-    made = layers.carried(film[SOURCE:].astype(np.float32), [7])[0]
+    made = layers.drawn(8)
     assert psnr(made, film[SOURCE + 7]) > psnr(film[SOURCE - 1].astype(np.float32) / 255, film[SOURCE + 7]) + 14
 
 
@@ -42,7 +42,7 @@ def test_an_object_grows_with_its_ground() -> None:
     film = zoomed()
     layers = of_source(film)
     assert layers is not None
-    made = layers.carried(film[SOURCE:].astype(np.float32), [NEW - 1])[0]
+    made = layers.drawn(NEW)
     assert psnr(made, film[-1]) > psnr(film[SOURCE - 1].astype(np.float32) / 255, film[-1]) + 9
 
 

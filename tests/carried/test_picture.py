@@ -7,10 +7,9 @@ from numpy.typing import NDArray
 
 from longtake.carried.animated_layers import AnimatedLayers
 from longtake.carried.camera_motion import CameraMotion
-from longtake.carried.detail import Detail
 from longtake.carried.optical_flow import as_picture
 from longtake.carried.panned_layers import PannedLayers
-from longtake.carried.picture import carried_picture, is_drawing
+from longtake.carried.picture import carried_picture, is_drawing, rule_of
 from longtake.carried.slowing_layers import SlowingLayers
 from tests.carried.test_panned_layers import zoomed
 from tests.carried.test_slowing_layers import COUNT, film
@@ -25,13 +24,22 @@ def test_each_kind_of_source_goes_on_in_its_way() -> None:
         (panned, PannedLayers),
         (walk(2), AnimatedLayers),
         (film(), SlowingLayers),
-        (jumping, Detail),
+        (jumping, type(None)),
     )
     for frames, kind in kinds:
         blurred = cv2.GaussianBlur(as_picture(frames[0]), (0, 0), 6)
-        assert isinstance(carried_picture(frames, blurred), kind)
+        assert isinstance(rule_of(frames, blurred), kind)
     noise = np.random.default_rng(0).integers(0, 255, (20, 64, 96, 3), np.uint8)
-    assert isinstance(carried_picture(noise, as_picture(noise[1])), Detail)
+    assert rule_of(noise, as_picture(noise[1])) is None
+
+
+def test_a_rule_replaces_the_model_s_frames() -> None:
+    frames = walk(2)
+    made = np.zeros((2, *frames.shape[1:]), np.float32)
+    rule = rule_of(frames, made[0])
+    assert rule is not None
+    carried = carried_picture(frames, made[0]).carried(made, [0, 5])
+    assert np.array_equal(carried, np.clip([rule.drawn(1), rule.drawn(6)], 0, 1))
 
 
 @pytest.mark.parametrize("length", [1, 3])
@@ -51,7 +59,7 @@ def test_frames_before_a_cut_say_nothing(length: int) -> None:
 
 @pytest.mark.parametrize("frames", [film(), walk(2)])
 def test_a_drawing_that_the_model_draws_well_is_left_to_the_model(frames: NDArray[np.uint8]) -> None:
-    assert isinstance(carried_picture(frames, as_picture(frames[0])), Detail)
+    assert rule_of(frames, as_picture(frames[0])) is None
 
 
 @pytest.mark.parametrize("change", ["noise", "texture", "motion"])

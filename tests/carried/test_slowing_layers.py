@@ -29,7 +29,7 @@ def test_objects_slow_down_and_keep_their_shape() -> None:
     layers = separated(Film.of(frames))
     assert layers is not None
     assert not layers.are_sure
-    made = SlowingLayers(layers).carried(np.zeros((4, HEIGHT, WIDTH, 3), np.float32), [0, 12, 60, 200])
+    made = np.stack([SlowingLayers(layers).drawn(steps) for steps in (1, 13, 61, 201)])
     red = (made[..., 2] > 0.75) & (made[..., 0] < 0.3)
     places = [np.argwhere(one).mean(axis=0)[1] for one in red]
     assert places[0] + 1 < places[1] < places[2]

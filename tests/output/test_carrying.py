@@ -14,15 +14,14 @@ from longtake.output.carrying import (
     ONE_FRAME_NOTE,
     SILENT_NOTE,
     STEADY_NOTE,
-    carried_balance,
+    Carrying,
     carries_detail,
-    carrying_notes,
-    steady_sound,
 )
 from longtake.settings import Settings
 
 TONE = np.stack(2 * [0.2 * np.sin(np.arange(48_000) * 2 * np.pi * 440 / 48_000)]).astype(np.float32)
 STEADY = SteadySound.of(TONE)
+SETTINGS = Settings(carry_detail="stand-in")
 
 
 @pytest.mark.parametrize(
@@ -45,21 +44,22 @@ def test_detail_is_carried_where_the_setting_says(
 
 
 @pytest.mark.parametrize(
-    ("shown_frames", "balance", "steady", "notes"),
+    ("shown_frames", "carrying", "is_steady", "notes"),
     [
-        (1, None, None, (ONE_FRAME_NOTE,)),
-        (2, None, None, (DETAIL_NOTE,)),
-        (2, Balance(0.3, 0.0), None, (DETAIL_NOTE, BALANCE_NOTE)),
-        (2, Balance(0.3, 0.0), STEADY, (DETAIL_NOTE, STEADY_NOTE)),
-        (2, None, SteadySound(None, None), (DETAIL_NOTE, SILENT_NOTE)),
+        (1, Carrying(True), False, (ONE_FRAME_NOTE,)),
+        (2, Carrying(True), False, (DETAIL_NOTE,)),
+        (2, Carrying(True, Balance(0.3, 0.0), STEADY), False, (DETAIL_NOTE, BALANCE_NOTE)),
+        (2, Carrying(True, Balance(0.3, 0.0), STEADY), True, (DETAIL_NOTE, STEADY_NOTE)),
+        (2, Carrying(True, None, SteadySound(None, None)), True, (DETAIL_NOTE, SILENT_NOTE)),
+        (2, Carrying(), False, ()),
     ],
 )
 def test_notes_say_what_is_carried(
-    shown_frames: int, balance: Balance | None, steady: SteadySound | None, notes: tuple[str, ...]
+    shown_frames: int, carrying: Carrying, is_steady: bool, notes: tuple[str, ...]
 ) -> None:
     # Motion is measured in all source frames next to the new ones, also if the model sees one of them.
     plan: Any = SimpleNamespace(context_frames=1, shown_frames=shown_frames)
-    assert carrying_notes(plan, balance, steady) == notes
+    assert carrying.notes(plan, is_steady=is_steady) == notes
 
 
 def sided(left: float, right: float) -> Any:
@@ -76,14 +76,15 @@ def sided(left: float, right: float) -> Any:
 def test_new_sound_of_a_miniature_gets_the_balance_next_to_it(
     source_last: bool, makes_sound: bool, embedded: bool, joint: float | None
 ) -> None:
-    plan = SimpleNamespace(keeps_source=True, context_frames=9, makes_sound=makes_sound, source_last=source_last)
+    fields = {"keeps_source": True, "context_frames": 9, "makes_sound": makes_sound, "sound_strength": 1}
+    plan = SimpleNamespace(**fields, source_last=source_last)
     job: Any = SimpleNamespace(
         plan=plan, model=SimpleNamespace(stands_in_for="x"), card=SimpleNamespace(embedded=embedded), end_image=None
     )
-    balance = carried_balance(job, sided(0.1, 0.1), Settings(carry_detail="stand-in"))
+    balance = Carrying.of(job, sided(0.1, 0.1), SETTINGS).balance
     assert (balance and balance.joint) == (joint and pytest.approx(joint, abs=0.05))
-    assert carried_balance(job, None, Settings(carry_detail="stand-in")) is None
-    assert carried_balance(job, np.ones((2, 48_000), np.float32), Settings(carry_detail="stand-in")) is None
+    assert Carrying.of(job, None, SETTINGS) == Carrying(True)
+    assert Carrying.of(job, np.ones((2, 48_000), np.float32), SETTINGS).balance is None
 
 
 @pytest.mark.parametrize("source_last", [False, True])
@@ -101,8 +102,8 @@ def test_new_sound_of_a_miniature_is_the_steady_sound_next_to_it(
     )
     noise = np.random.default_rng(1).normal(0, 0.2, (2, 48_000)).astype(np.float32)
     sides = [TONE, noise] if source_last else [noise, TONE]
-    steady = steady_sound(job, np.concatenate(sides, axis=1), Settings(carry_detail="stand-in"))
+    steady = Carrying.of(job, np.concatenate(sides, axis=1), SETTINGS).steady
     assert (steady is not None) == carries
     if steady is not None and steady.tones is not None:
         assert steady.tones.hertz == pytest.approx([440], abs=0.1)
-    assert steady_sound(job, None, Settings(carry_detail="stand-in")) is None
+    assert Carrying.of(job, None, SETTINGS).steady is None

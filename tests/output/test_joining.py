@@ -14,6 +14,7 @@ from torch import Tensor
 from longtake.endpoints import ltx23
 from longtake.families.family import GeneratedClip
 from longtake.output.background import Background
+from longtake.output.carrying import Carrying
 from longtake.output.joining import COLOUR_FADE_FRAMES, NEAR_FRAMES, Joiner, corrected_frames, correction
 from longtake.video import Progress, Span, VideoInfo, ignore_progress
 from tests.endpoints.planning import plan_of
@@ -90,7 +91,7 @@ def test_source_and_new_frames_are_written_in_playing_order(direction: str) -> N
     source: Any = recorder
     reports: list[Progress] = []
     with Background() as background:
-        joiner = Joiner(chosen, source, None, recorder, False, reports.append, background)
+        joiner = Joiner(chosen, source, None, recorder, Carrying(), reports.append, background)
         context = joiner.start()
         assert len(context) == chosen.context_frames
         new = GeneratedClip(chunks(0.4, chosen.new_frames), chosen.new_frames, chosen.context_frames)
@@ -108,7 +109,7 @@ def test_source_and_new_frames_are_written_in_playing_order(direction: str) -> N
 def test_detail_is_carried_from_more_frames_than_the_model_sees(direction: str) -> None:
     chosen, source, reports = plan(extend_direction=direction), Frames(), list[Progress]()
     with Background() as background:
-        joiner = Joiner(chosen, cast(Any, source), None, cast(Any, source), True, reports.append, background)
+        joiner = Joiner(chosen, cast(Any, source), None, cast(Any, source), Carrying(True), reports.append, background)
         near = joiner.start()
         seen = joiner.seen(near)
         joiner.finish()
@@ -140,7 +141,7 @@ def test_the_source_is_written_while_the_first_window_is_sampled() -> None:
         yield GeneratedClip(chunks(0.4, chosen.new_frames), chosen.new_frames, chosen.context_frames)
 
     with Background() as background:
-        joiner = Joiner(chosen, source, None, recorder, False, ignore_progress, background)
+        joiner = Joiner(chosen, source, None, recorder, Carrying(), ignore_progress, background)
         joiner.add(sampled(), joiner.start())
         joiner.finish()
     assert recorder.levels == pytest.approx([*range(SHOWN), *[0.4 * 255] * chosen.new_frames])
@@ -151,7 +152,7 @@ def test_the_progress_of_reading_does_not_go_back_after_the_sound(sound: Any, sh
     recorder, reports = Frames(), list[Progress]()
     source: Any = recorder
     with Background() as background:
-        Joiner(plan(), source, sound, recorder, False, reports.append, background).start()
+        Joiner(plan(), source, sound, recorder, Carrying(), reports.append, background).start()
     assert [report.share for report in reports] == [share]
 
 
@@ -161,7 +162,7 @@ def test_a_failed_request_does_not_wait_for_its_source() -> None:
 
     def fail() -> None:
         with Background() as background:
-            Joiner(plan(), source, None, recorder, False, ignore_progress, background).start()
+            Joiner(plan(), source, None, recorder, Carrying(), ignore_progress, background).start()
             raise KeyError
 
     with pytest.raises(KeyError):

@@ -15,21 +15,22 @@ from numpy.typing import NDArray
 from longtake.carried.cycle import Cycle
 from longtake.carried.grain import Grain
 from longtake.carried.matting import unmixed
-from longtake.carried.optical_flow import Pictures, as_picture, pixel_places, sampled
+from longtake.carried.optical_flow import Pictures, as_picture, pixel_places, sampled, shrunk
 from longtake.carried.separation import DRAWN
 from longtake.carried.still_ground import SAME, FollowedObject, grown, stands_still, still_ground, tracks
 
-SMALL_ROWS = 256
-"""Frames with more rows are searched only if objects are found in frames that are scaled down to so many rows."""
+SMALL = (512, 256)
+"""Frames with more rows are searched only if objects are found in frames that are scaled down to at most this many
+columns and rows."""
 
 TESTED = 8
-"""So many of the source's last frames must be predicted by those before them."""
+"""The number of the source's last frames that the frames before them must predict."""
 
 LEAST_FRAMES = 9
 """An object must be followed through at least so many frames before them."""
 
 MOST_LEFT = 0.25
-"""Of the squared difference of the last frames to the one before them, the prediction leaves at most this share."""
+"""The prediction leaves at most this share of the squared difference between these frames and the one before them."""
 
 STANDS = 0.1
 """An object that moves by less than this in a frame, in pixels, stays in its place."""
@@ -141,7 +142,7 @@ class AnimatedLayers:
         """
         if len(frames) < TESTED + LEAST_FRAMES or not stands_still(frames):
             return None
-        if len(frames[0]) > SMALL_ROWS and cls.of(np.stack([_shrunk(frame) for frame in frames])) is None:
+        if len(frames[0]) > SMALL[1] and cls.of(shrunk(frames, *SMALL)) is None:
             return None  # this takes less time
         ground = still_ground(frames)
         found = tracks(frames, ground)
@@ -158,15 +159,6 @@ class AnimatedLayers:
         motionless = np.zeros((*picture.shape[:2], 2), np.float32)
         return cls(picture, objects, Grain.of(frames, motionless) if noise > DRAWN else None)
 
-    def carried(self, new_frames: Pictures, distances: Sequence[int]) -> Pictures:
-        """Returns frames [t, H, W, 3] in 0..1 in place of the model's new frames.
-
-        new_frames: the model's frames, which are not used.
-        distances: for each frame, the number of new frames between the source and this frame: 0 for the frame next to
-            the source.
-        """
-        return np.stack([self.drawn(distance + 1) for distance in distances])
-
     def drawn(self, steps: int) -> Pictures:
         """Returns a frame [H, W, 3] in 0..1 that is `steps` frames after the nearest one."""
         picture = self.ground.copy()
@@ -174,13 +166,7 @@ class AnimatedLayers:
             each.drawn(picture, steps)
         if self.grain:
             picture += self.grain.at(picture, pixel_places(*picture.shape[:2]), steps - 1)
-        return np.clip(picture, 0, 1)
-
-
-def _shrunk(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Returns a frame that is scaled down to SMALL_ROWS rows."""
-    size = (max(1, round(frame.shape[1] * SMALL_ROWS / frame.shape[0])), SMALL_ROWS)
-    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_AREA))
+        return picture
 
 
 def _is_proven(frames: NDArray[np.uint8], ground: NDArray[np.uint8], track: FollowedObject) -> bool:

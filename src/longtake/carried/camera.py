@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longtake.carried.camera_path import LEAST_SHOWN, CameraPath, fitted, inside
+from longtake.carried.difference import unlike
 from longtake.carried.optical_flow import LEAST_SIDE, Pictures, as_picture, pixel_places, sampled, scaled_down
-from longtake.carried.still_parts import unlike
 
 LAGS = (6, 12, 24)
 """The source's last frame is compared with those that are this many frames earlier. They show whether the motion is
@@ -20,7 +20,7 @@ SEARCHED_SIZE = (420, 240)
 LEAST_STEP = 0.03
 """A camera moves if the edge of a frame moves by more than this in one step, in pixels of such a frame."""
 
-SAME = 5.0 / 255
+MOST_DIFFERENT = 5.0 / 255
 """A drawn picture moves as a whole if its frames, moved onto each other, differ by less than this in the mean. Those of
 footage differ more."""
 
@@ -87,6 +87,6 @@ def explained(left: Pictures, change: Pictures, shown: NDArray[np.bool_]) -> boo
     left: the difference that is left when the motion is undone. change: the difference. Both are [H, W, 3].
     shown: True for the pixels that the earlier frame shows, too, [H, W].
     """
-    if shown.mean() < LEAST_SHOWN or np.abs(left)[shown].mean() > SAME:
+    if shown.mean() < LEAST_SHOWN or np.abs(left)[shown].mean() > MOST_DIFFERENT:
         return False
     return bool(np.square(left)[shown].sum() <= MOST_LEFT * np.square(change)[shown].sum())

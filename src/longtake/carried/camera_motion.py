@@ -71,22 +71,11 @@ class CameraMotion:
         cover = cv2.GaussianBlur(parts.astype(np.float32), (0, 0), 0.7)[..., None]
         return cls(behind(list(frames), path, parts), path, nearest, cover)
 
-    def carried(self, new_frames: Pictures, distances: Sequence[int]) -> Pictures:
-        """Returns frames [t, H, W, 3] in 0..1 in place of the model's new frames.
-
-        new_frames: the model's frames, which are not used.
-        distances: for each frame, the number of new frames between the source and this frame: 0 for the frame next to
-            the source.
-        """
+    def drawn(self, steps: float) -> Pictures:
+        """Returns a frame [H, W, 3] in 0..1 that is `steps` frames after the nearest one."""
         size = self.nearest.shape[:2]
-        pixels = pixel_places(*size)
-        frames = []
-        for distance in distances:
-            picture = sampled(self.nearest, self.path.later(pixels, size, distance + 1))
-            if self.cover is not None:
-                picture = picture + self.cover * (self.front - picture)
-            frames.append(np.clip(picture, 0, 1))
-        return np.stack(frames)
+        picture = sampled(self.nearest, self.path.later(pixel_places(*size), size, steps))
+        return picture if self.cover is None else picture + self.cover * (self.front - picture)
 
 
 def _paths(camera: Camera, small: Mapping[int, Pictures], far: Sequence[int]) -> Iterator[CameraPath]:

@@ -140,6 +140,12 @@ def fidelity_of(frame: NDArray[np.uint8], rendition: Pictures) -> float:
     return float(1 / (1 + (mean**0.5 / BLUR_ERROR) ** 4))
 
 
+def is_of_own_world(frame: NDArray[np.uint8], rendition: Pictures) -> bool:
+    """Returns True if a model draws a frame so well that it knows what follows. The parameters are those of
+    `fidelity_of`."""
+    return fidelity_of(frame, rendition) >= OWN_WORLD
+
+
 def _around(steadiness: NDArray[np.float32]) -> NDArray[np.float32]:
     """Returns the greatest steadiness around each pixel, smoothed, [h, w].
 

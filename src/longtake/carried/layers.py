@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from longtake.carried.difference import SAME
 from longtake.carried.optical_flow import Pictures, pixel_places, sampled
 
 Frames = Callable[[int], Pictures]
@@ -22,9 +23,6 @@ earlier one is NaN where it shows nothing."""
 
 Step = NDArray[np.float32]
 """The displacement (x, y) of something in one step of the source, from a frame to the one before it, in pixels."""
-
-SAME = 0.03
-"""Two colours (0..1) are the same if they differ by less than this."""
 
 MOST_LEFT = 0.1
 """The layers must explain the source's own frames: of the squared difference between two of them, at most this share is
@@ -62,15 +60,6 @@ class Layers:
     def are_sure(self) -> bool:
         """True if they explain the source's motion so well that it surely goes on in this way."""
         return self.unexplained < MOST_LEFT
-
-    def carried(self, new_frames: Pictures, distances: Sequence[int]) -> Pictures:
-        """Returns frames [t, H, W, 3] in 0..1 in place of the model's new frames.
-
-        new_frames: the model's frames, which are not used.
-        distances: for each frame, the number of new frames between the source and this frame: 0 for the frame next to
-            the source.
-        """
-        return np.clip([self.drawn(distance + 1) for distance in distances], 0, 1)
 
     def drawn(self, steps: float, places: NDArray[np.float32] | None = None) -> Pictures:
         """Returns a frame [H, W, 3] in 0..1 that is `steps` frames after the nearest one, or before it if negative.

@@ -4,14 +4,13 @@ Objects that touch or overlap look like one that changes its shape. In an earlie
 that frame are moved on to the last one and, if they show what it and the frames between show, on into the new frames.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from longtake.carried.layers import MOST_LEFT, Layers
-from longtake.carried.optical_flow import Pictures, as_picture, scaled_down
+from longtake.carried.optical_flow import Pictures, as_picture, shrunk
 from longtake.carried.separation import Film, separated
 
 AHEAD = (6, 12, 18, 24)
@@ -39,7 +38,7 @@ class MovedLayers:
         frames: the source's frames [T, H, W, 3], the nearest one first.
         """
         if frames.shape[1] > SMALL[1] or frames.shape[2] > SMALL[0]:
-            small = cls.of(np.stack([_shrunk(frame) for frame in frames]))
+            small = cls.of(shrunk(frames, *SMALL))
             return cls._at(frames, small.ahead) if small else None
         tried = (cls._at(frames, ahead) for ahead in AHEAD)
         return next((moved for moved in tried if moved is not None), None)
@@ -60,20 +59,10 @@ class MovedLayers:
         start, shares = as_picture(frames[self.ahead]), []
         for number in (0, self.ahead // 2):
             shown = as_picture(frames[number])
-            error = np.square(np.clip(self.layers.drawn(self.ahead - number), 0, 1) - shown).mean()
+            error = np.square(np.clip(self.drawn(-number), 0, 1) - shown).mean()
             shares.append(float(error / max(np.square(start - shown).mean(), 1e-9)))
         return max(shares)
 
-    def carried(self, new_frames: Pictures, distances: Sequence[int]) -> Pictures:
-        """Returns frames [t, H, W, 3] in 0..1 in place of the model's new frames.
-
-        new_frames: the model's frames, which are not used.
-        distances: for each frame, the number of new frames between the source and this frame: 0 for the frame next to
-            the source.
-        """
-        return self.layers.carried(new_frames, [self.ahead + distance for distance in distances])
-
-
-def _shrunk(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Returns a frame that is scaled down to the size SMALL, in integers of 8 bits."""
-    return np.asarray((scaled_down(frame, *SMALL) * 255).round(), np.uint8)
+    def drawn(self, steps: float) -> Pictures:
+        """Returns a frame [H, W, 3] in 0..1 that is `steps` frames after the nearest one."""
+        return self.layers.drawn(self.ahead + steps)

@@ -47,6 +47,12 @@ def scaled_down(frame: NDArray[Any], columns: int, rows: int) -> Pictures:
     return scaled
 
 
+def shrunk(frames: NDArray[np.uint8], columns: int, rows: int) -> NDArray[np.uint8]:
+    """Returns frames [T, H, W, 3] of 8-bit integers, scaled down to at most so many columns and rows."""
+    small = [(scaled_down(frame, columns, rows) * 255).round().astype(np.uint8) for frame in frames]
+    return np.stack(small)
+
+
 def rough_flow(to: Luma, back: Luma, start: Field | None = None) -> Field:
     """Returns for each pixel of the picture `to` where it is in the picture `back`: the displacement (x, y) in pixels,
     [h, w, 2].

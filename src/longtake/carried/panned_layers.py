@@ -4,7 +4,6 @@ Earlier frames are brought onto the nearest one by the path of the camera, so th
 layers are separated. A new frame shows what the camera sees of them. Objects do not bounce off its edges.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,18 +29,10 @@ class PannedLayers:
         layers = separated(Film(len(camera.frames), camera.stabilised, path.motion[:2].astype(np.float32)))
         return cls(layers, path) if layers and layers.are_sure and _explain(layers, camera) else None
 
-    def carried(self, new_frames: Pictures, distances: Sequence[int]) -> Pictures:
-        """Returns frames [t, H, W, 3] in 0..1 in place of the model's new frames.
-
-        new_frames: the model's frames, which are not used.
-        distances: for each frame, the number of new frames between the source and this frame: 0 for the frame next to
-            the source.
-        """
+    def drawn(self, steps: float) -> Pictures:
+        """Returns a frame [H, W, 3] in 0..1 that is `steps` frames after the nearest one."""
         size = self.layers.ground.shape[:2]
-        pixels = pixel_places(*size)
-        places = [self.path.later(pixels, size, distance + 1) for distance in distances]
-        frames = [self.layers.drawn(distance + 1, seen) for distance, seen in zip(distances, places, strict=True)]
-        return np.clip(frames, 0, 1)
+        return self.layers.drawn(steps, self.path.later(pixel_places(*size), size, steps))
 
 
 def _explain(layers: Layers, camera: Camera) -> bool:

@@ -1,6 +1,7 @@
 """Chooses how the picture of a source goes on in new frames: by a rule for drawn pictures, or else like footage."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import cv2
@@ -10,8 +11,8 @@ from numpy.typing import NDArray
 from longtake.carried.animated_layers import AnimatedLayers
 from longtake.carried.camera import Camera
 from longtake.carried.camera_motion import CameraMotion
-from longtake.carried.detail import OWN_WORLD, Detail, fidelity_of
-from longtake.carried.layers import SAME
+from longtake.carried.detail import Detail, is_of_own_world
+from longtake.carried.difference import SAME, smooth_size
 from longtake.carried.moved_layers import MovedLayers
 from longtake.carried.optical_flow import Pictures, as_picture
 from longtake.carried.panned_layers import PannedLayers
@@ -46,28 +47,56 @@ class CarriedPicture(Protocol):
         """
 
 
+class Rule(Protocol):
+    """A rule by which a source goes on, without the model's frames."""
+
+    def drawn(self, steps: int) -> Pictures:
+        """Returns the frame [H, W, 3], about in 0..1, that is `steps` frames after the source's nearest one."""
+
+
+@dataclass(frozen=True)
+class RuledPicture:
+    """A picture that goes on by a rule."""
+
+    rule: Rule
+
+    def carried(self, new_frames: Pictures, distances: Sequence[int]) -> Pictures:
+        """Returns frames in place of the model's, which are not used, as in `CarriedPicture`."""
+        return np.stack([np.clip(self.rule.drawn(distance + 1), 0, 1) for distance in distances])
+
+
 def carried_picture(frames: NDArray[np.uint8], rendition: Pictures) -> CarriedPicture:
     """Returns what of a source is carried into the new frames, and how it moves.
 
     frames: the source's frames [T, H, W, 3], the nearest one first.
     rendition: the nearest frame after the model's autoencoder has encoded and decoded it, [H, W, 3] in 0..1.
     """
-    frames = frames[: shot_length(frames)]
+    shot = frames[: shot_length(frames)]
+    rule = rule_of(shot, rendition)
+    return RuledPicture(rule) if rule else Detail.of(shot, rendition)
+
+
+def rule_of(frames: NDArray[np.uint8], rendition: Pictures) -> Rule | None:
+    """Returns the rule by which a shot goes on, or None if it is carried like footage.
+
+    The parameters are those of `carried_picture`, but the frames are of one shot.
+    """
     layers = separated(Film.of(frames))
     if layers and layers.are_sure:
         return layers
-    drawn = is_drawing(frames)
     camera = Camera.of(frames)
-    seen = (CameraMotion.of(camera) or PannedLayers.of(camera)) if camera else None
-    motion = seen or (MovedLayers.of(frames) if drawn else None)
+    motion = CameraMotion.of(camera) if camera else None
     if motion:
         return motion
-    if fidelity_of(frames[0], rendition) >= OWN_WORLD:
-        return Detail.of(frames, rendition)  # the model knows how such a picture goes on
-    animated = AnimatedLayers.of(frames)
+    is_known = is_of_own_world(frames[0], rendition)  # then the model knows how such a picture goes on
+    animated = None if is_known else AnimatedLayers.of(frames)
     if animated:
         return animated
-    return SlowingLayers(layers) if layers and drawn else Detail.of(frames, rendition)
+    drawn = is_drawing(frames)
+    moved = (PannedLayers.of(camera) if camera else None) or (MovedLayers.of(frames) if drawn else None)
+    if moved or is_known:
+        return moved
+    return SlowingLayers(layers) if layers and drawn else None
 
 
 def is_drawing(frames: NDArray[np.uint8]) -> bool:
@@ -82,7 +111,7 @@ def is_drawing(frames: NDArray[np.uint8]) -> bool:
         return False
     lags = [lag for lag in LAGS if lag < len(frames)]
     changes = [np.abs(as_picture(nearest) - as_picture(frames[lag])) for lag in lags]
-    unchanged = np.all([cv2.GaussianBlur(change.max(axis=-1), (0, 0), 1) <= SAME for change in changes], axis=0)
+    unchanged = np.all([smooth_size(change) <= SAME for change in changes], axis=0)
     if len(lags) < 2 or unchanged.mean() < LEAST_UNCHANGED:
         return False
     return bool(max(change[unchanged & flat].mean() for change in changes) < DRAWN)

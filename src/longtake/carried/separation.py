@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from longtake.carried.difference import SAME, smooth_size, unlike
 from longtake.carried.inpainting import Mask, inpainted
-from longtake.carried.layers import SAME, Frames, Layers, Step
+from longtake.carried.layers import Frames, Layers, Step
 from longtake.carried.matting import connected, unmixed
 from longtake.carried.optical_flow import (
     Pictures,
@@ -212,20 +213,13 @@ def _layers(frames: Frames, count: int, masks: Sequence[Mask], steps: Sequence[S
 
 def _differs(one: Pictures, other: Pictures) -> Mask:
     """Returns where two pictures have different colours. They do not where one of them shows nothing (NaN)."""
-    different: Mask = (_difference(one, other) > SAME).astype(np.uint8)
-    return different
+    return unlike(one - other).astype(np.uint8)
 
 
 def _alike(one: Pictures, other: Pictures) -> Mask:
     """Returns where two pictures have the same colours. They do not where one of them shows nothing (NaN)."""
-    alike: Mask = (_difference(one, other) <= SAME).astype(np.uint8)
+    alike: Mask = (smooth_size(one - other) <= SAME).astype(np.uint8)
     return alike
-
-
-def _difference(one: Pictures, other: Pictures) -> NDArray[np.float32]:
-    """Returns how much the colours of two pictures differ, smoothed over few pixels."""
-    smooth: NDArray[np.float32] = cv2.GaussianBlur(np.abs(one - other).max(axis=-1), (0, 0), 1)
-    return smooth
 
 
 def _completed(picture: Pictures, other: Pictures) -> Pictures:

@@ -7,7 +7,7 @@ CUT = 4.0
 """At a cut, two neighbouring frames differ by more than this many times as much as any other two around it."""
 
 AROUND = 12
-"""So many differences on each side of it are compared."""
+"""The number of differences on each side that it is compared with."""
 
 LEAST_CHANGE = 8.0
 """At a cut, two neighbouring frames differ by at least this much in the mean, of 255."""

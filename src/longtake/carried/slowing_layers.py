@@ -4,10 +4,7 @@ Carried like footage, the straight lines of a drawing would bend, which is seen 
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from longtake.carried.layers import Layers
 from longtake.carried.optical_flow import Pictures
@@ -22,12 +19,6 @@ class SlowingLayers:
 
     layers: Layers
 
-    def carried(self, new_frames: Pictures, distances: Sequence[int]) -> Pictures:
-        """Returns frames [t, H, W, 3] in 0..1 in place of the model's new frames.
-
-        new_frames: the model's frames, which are not used.
-        distances: for each frame, the number of new frames between the source and this frame: 0 for the frame next to
-            the source.
-        """
-        steps = [SLOWING * (1 - math.exp(-(distance + 1) / SLOWING)) for distance in distances]
-        return np.clip([self.layers.drawn(step) for step in steps], 0, 1)
+    def drawn(self, steps: float) -> Pictures:
+        """Returns a frame [H, W, 3] in 0..1 that is `steps` frames after the nearest one."""
+        return self.layers.drawn(SLOWING * (1 - math.exp(-steps / SLOWING)))

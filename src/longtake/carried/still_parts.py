@@ -7,11 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longtake.carried.camera_path import CameraPath, inside, rest
+from longtake.carried.difference import SAME, smooth_size
 from longtake.carried.inpainting import Mask
 from longtake.carried.optical_flow import Pictures, as_picture, pixel_places, sampled
-
-SAME = 0.03
-"""Two colours (0..1) are the same if they differ by less than this."""
 
 LEAST_PART = 1 / 500
 """The still parts together are at least this share of the frame."""
@@ -38,18 +36,6 @@ FILLED_FROM = 3
 """Every third earlier frame is searched for the picture behind the still parts."""
 
 
-def unlike(difference: Pictures) -> NDArray[np.bool_]:
-    """Returns where a difference of two pictures, [H, W, 3], is not only noise."""
-    different: NDArray[np.bool_] = _noiseless(difference) > SAME
-    return different
-
-
-def _noiseless(difference: Pictures) -> NDArray[np.float32]:
-    """Returns the size of a difference of two pictures, [H, W], smoothed over few pixels."""
-    smooth: NDArray[np.float32] = cv2.GaussianBlur(np.abs(difference).max(axis=-1), (0, 0), 1)
-    return smooth
-
-
 def _better(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Returns where one mean difference of pictures is clearly smaller than another."""
     clearly: NDArray[np.bool_] = (other > SAME) & (one < CLEARLY * other)
@@ -69,8 +55,8 @@ def still_parts(frames: Mapping[int, Pictures], path: CameraPath) -> Mask | None
     standing, moving, seen = np.zeros(size, np.float32), np.zeros(size, np.float32), np.zeros(size, np.float32)
     for lag in lags:
         left, shown = rest(nearest, frames[lag], path, lag)
-        standing += _noiseless(nearest - frames[lag]) / len(lags)
-        moving += _noiseless(left) * shown
+        standing += smooth_size(nearest - frames[lag]) / len(lags)
+        moving += smooth_size(left) * shown
         seen += shown
     moving /= np.maximum(seen, 1)
     stands = _without_spots((_better(standing, moving) & (standing < MOST_STILL)).astype(np.uint8))

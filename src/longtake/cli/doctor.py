@@ -180,8 +180,7 @@ def _measured(settings: Settings) -> Iterator[Finding]:
 
 
 def _fitting(settings: Settings) -> Iterator[Finding]:
-    """Yields for each published model how it runs on the device that the setting `device` names, if that is a GPU with
-    memory of its own."""
+    """Yields for each published model how it runs on the device that the setting `device` names, by its memory."""
     with importing_models():
         from longtake.cli.fitting import PUBLISHED, fitting, in_host
         from longtake.models import compiled, fp8, memory

@@ -1,5 +1,7 @@
 """Decides what of the source is carried into the new frames and their sound, and writes the notes about it."""
 
+from dataclasses import dataclass
+
 from longtake.carried.balance import HEARD_S, Balance
 from longtake.carried.steady_sound import SteadySound
 from longtake.media.formats import SOUND_RATE
@@ -29,6 +31,50 @@ STEADY_NOTE = (
 SILENT_NOTE = "The source's sound is silent where the new frames begin, so their sound is silent."
 
 
+@dataclass(frozen=True)
+class Carrying:
+    """What of a job's source is carried into its new frames and their sound.
+
+    detail: True if the source's fine detail and its motion are added to the new frames that the model generates.
+    balance: the stereo balance of the source's sound, with which the new sound goes on. None if it has its own.
+    steady: the steady part of the source's sound. The new sound is made of it if the model does not know the source's
+        picture. None if there is no such part.
+    """
+
+    detail: bool = False
+    balance: Balance | None = None
+    steady: SteadySound | None = None
+
+    @classmethod
+    def of(cls, job: Job, sound: Samples | None, settings: Settings) -> "Carrying":
+        """Returns what is carried. Sound is carried if picture is, the job's model is a small one, and it makes sound.
+
+        sound: the sound of the source frames that the output shows, [2, n]; None if there is none.
+        """
+        plan = job.plan
+        if not carries_detail(job, settings):
+            return cls()
+        if sound is None or not (plan.makes_sound and job.card.embedded):
+            return cls(detail=True)
+        outwards = reverse(sound) if plan.source_last else sound
+        balance = Balance.of(outwards[:, -round(HEARD_S * SOUND_RATE) :])
+        # With a lower strength, the model makes the source's sound anew.
+        steady = SteadySound.of(outwards) if plan.sound_strength == 1 else None
+        return cls(True, None if balance.is_central else balance, steady)
+
+    def notes(self, plan: Plan, *, is_steady: bool) -> tuple[str, ...]:
+        """Returns the notes for the user.
+
+        is_steady: True if the new sound is the steady part of the source's, and not the model's.
+        """
+        if not self.detail:
+            return ()
+        detail = ONE_FRAME_NOTE if plan.shown_frames == 1 else DETAIL_NOTE
+        if is_steady and self.steady is not None:
+            return (detail, SILENT_NOTE if self.steady.is_silent else STEADY_NOTE)
+        return (detail,) if self.balance is None else (detail, BALANCE_NOTE)
+
+
 def carries_detail(job: Job, settings: Settings) -> bool:
     """Returns True if the source's fine detail and its motion are added to the new frames that the model generates.
 
@@ -43,46 +89,3 @@ def carries_detail(job: Job, settings: Settings) -> bool:
         settings.carry_detail == "stand-in" and job.model.stands_in_for is not None
     )
     return asked and plan.keeps_source and plan.context_frames > 0 and job.end_image is None
-
-
-def carried_balance(job: Job, sound: Samples | None, settings: Settings) -> Balance | None:
-    """Returns the stereo balance of the source's sound, with which the new sound goes on.
-
-    It is None if the new sound keeps its own balance: if nothing is carried (see `carries_detail`), if the job's model
-    is not a small one, and if both sides of the source are equally loud.
-
-    sound: the sound of the source frames that the output shows, [2, n]; None if there is none.
-    """
-    if sound is None or not (job.plan.makes_sound and job.card.embedded and carries_detail(job, settings)):
-        return None
-    heard = round(HEARD_S * SOUND_RATE)
-    balance = Balance.of(reverse(sound[:, :heard]) if job.plan.source_last else sound[:, -heard:])
-    return None if balance.is_central else balance
-
-
-def steady_sound(job: Job, sound: Samples | None, settings: Settings) -> SteadySound | None:
-    """Returns the steady part of the source's sound, with which the new sound goes on if the model does not know it.
-
-    It is None if nothing is carried (see `carries_detail`), if the job's model is not a small one or makes the source's
-    sound anew, and if the source's sound is not steady.
-
-    sound: the sound of the source frames that the output shows, [2, n]; None if there is none.
-    """
-    plan = job.plan
-    if sound is None or not (plan.makes_sound and job.card.embedded and carries_detail(job, settings)):
-        return None
-    if plan.sound_strength < 1:
-        return None
-    return SteadySound.of(reverse(sound) if plan.source_last else sound)
-
-
-def carrying_notes(plan: Plan, balance: Balance | None, steady: SteadySound | None) -> tuple[str, ...]:
-    """Returns the notes for the user if the source's fine detail is added to the new frames.
-
-    balance: the stereo balance that the new sound gets; None if it has its own.
-    steady: the steady part of the source's sound if the new sound is made of it, and not by the model; otherwise None.
-    """
-    detail = ONE_FRAME_NOTE if plan.shown_frames == 1 else DETAIL_NOTE
-    if steady is not None:
-        return (detail, SILENT_NOTE if steady.is_silent else STEADY_NOTE)
-    return (detail,) if balance is None else (detail, BALANCE_NOTE)

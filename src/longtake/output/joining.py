@@ -11,8 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from longtake.carried.balance import Balance
-from longtake.carried.steady_sound import SteadySound
 from longtake.families.family import GeneratedClip
 from longtake.media.colour_match import match_colour
 from longtake.media.pixels import as_integers
@@ -20,6 +18,7 @@ from longtake.media.planes import RGBFrames, RGBPicture
 from longtake.media.sound import FADE_SAMPLES, Samples
 from longtake.media.source import SourceReader
 from longtake.output.background import Background
+from longtake.output.carrying import Carrying
 from longtake.output.later_writer import LaterWriter
 from longtake.output.soundtrack import append_sound, balanced, prepend_sound, source_track, steady, steady_course
 from longtake.output.source_frames import (
@@ -69,26 +68,21 @@ class Joiner:
     `source_sound`: the sound of the source frames that the output shows, [2, n] at SOUND_RATE Hz; None if the source is
         silent.
     `writer`: takes the frames and the sound of the output file.
-    `carries_detail`: True if the source's fine detail is added to the new frames, because the model draws them blurred.
+    `carrying`: what of the source is carried into the new frames and their sound.
     `on_progress`: receives the progress while the source is read and while frames are written.
     `background`: runs the writing of the source's frames while the model generates the new ones.
     `ahead_bytes`: the number of bytes of new frames and sound that may be held back until the source's frames are
         written. With more, `add` waits for these.
-    `balance`: the stereo balance that the new sound gets (see `balanced`); None if it has its own.
-    `steady`: the steady part of the source's sound. The new sound is made of it if the model does not know the source's
-        picture. None if there is no such part.
     """
 
     plan: Plan
     source: SourceReader
     source_sound: Samples | None
     writer: VideoWriter
-    carries_detail: bool
+    carrying: Carrying
     on_progress: OnProgress
     background: Background
     ahead_bytes: int = 0
-    balance: Balance | None = None
-    steady: SteadySound | None = None
 
     @cached_property
     def track(self) -> Samples:
@@ -124,7 +118,7 @@ class Joiner:
         # The sound of the source was read before, and the stage's progress does not go back.
         self.on_progress(Progress("context", 0 if self.source_sound is None else 1, 1))
         frames = context_frames(self.source, self.plan, on_frames)
-        if self.carries_detail:
+        if self.carrying.detail:
             most = min(NEAR_FRAMES, NEAR_BYTES // (3 * self.plan.width * self.plan.height))
             more = earlier_frames(self.source, self.plan, most - len(frames))
             frames = np.concatenate([frames, more] if self.plan.source_last else [more, frames])
@@ -203,19 +197,20 @@ class Joiner:
         clip: the clip next to the source.
         joint: the source's frame next to it, [H, W, 3].
         """
-        if self.steady is None or self.source_sound is None:
+        sound = self.carrying.steady
+        if sound is None or self.source_sound is None:
             return None
-        if not self.steady.is_silent and clip.rendition is not None:
-            from longtake.carried.detail import OWN_WORLD, fidelity_of  # only miniatures need its large library
+        if not sound.is_silent and clip.rendition is not None:
+            from longtake.carried.detail import is_of_own_world  # only miniatures need its large library
 
-            if fidelity_of(joint, _pictures(clip.rendition)) >= OWN_WORLD:
+            if is_of_own_world(joint, _pictures(clip.rendition)):
                 return None  # the model knows how the picture sounds
-        return steady_course(self.source_sound, self.steady, self.plan)
+        return steady_course(self.source_sound, sound, self.plan)
 
     def _sounding(self, clip: GeneratedClip, course: Samples | None, distance: int) -> GeneratedClip:
         """Returns a clip with the sound that the output gets. `distance` is its number of frames from the source."""
         if course is None:
-            return balanced(clip, self.balance, self.plan, distance)
+            return balanced(clip, self.carrying.balance, self.plan, distance)
         return steady(clip, course, self.plan, distance)
 
     def _detail(self, clip: GeneratedClip, nearest_first: RGBFrames) -> "CarriedPicture | None":
@@ -224,7 +219,7 @@ class Joiner:
         clip: the clip next to the source.
         nearest_first: the source's frames [T, H, W, 3] next to it, the nearest one first.
         """
-        if clip.rendition is None or not self.carries_detail:
+        if clip.rendition is None or not self.carrying.detail:
             return None
         from longtake.carried.picture import carried_picture  # only miniatures need its large library
 
