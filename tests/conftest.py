@@ -55,6 +55,10 @@ def pytest_collection() -> Generator[None, object, object]:
     return result
 
 
+def pytest_unconfigure() -> None:
+    gc.freeze()  # otherwise the end of the interpreter visits all objects of the modules that tests have imported
+
+
 def pytest_configure() -> None:
     # Hundreds of processes import the project: they read the compiled modules that the first ones store.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -1,6 +1,10 @@
-"""Garbage collection pauses for imports, and only for them."""
+"""Garbage collection pauses for imports, and only for them; at their end, programs visit no objects of libraries."""
 
 import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -71,3 +75,26 @@ def test_a_library_that_is_broken_is_told_with_the_reason(error: Exception, reas
 def test_own_errors_pass_unchanged() -> None:
     with pytest.raises(Cancelled), importing_models():
         raise Cancelled
+
+
+@pytest.mark.parametrize("program", ["longtake.__main__", "longtake.worker.main"])
+def test_the_end_of_a_program_visits_none_of_the_libraries_objects(tmp_path: Path, program: str) -> None:
+    """With torch they are half a million objects, and the end of the interpreter would collect garbage several times.
+
+    The worker process ends because its standard input does. It needs no torch for that.
+    """
+    (tmp_path / "torch.py").write_text("raise ImportError")
+    script = (
+        "import atexit, gc, sys\n"
+        f"from {program} import main\n"
+        "atexit.register(lambda: print(len(gc.get_objects()), gc.get_freeze_count(), file=sys.stderr))\n"
+        "main()"
+    )
+    command = [sys.executable, "-c", script, "--version"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(tmp_path), *sys.path))}
+    done = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    visited, frozen = map(int, done.stderr.splitlines()[-1].split())
+    assert visited < 1000 < frozen

@@ -1,5 +1,6 @@
 """The program `longtake`, also as `python -m longtake`: takes care of Ctrl-C, then runs the command line."""
 
+import gc
 import os
 import signal
 
@@ -14,7 +15,10 @@ def main() -> None:
         signal.signal(number, _end_at_once)
     from longtake.cli import main as command_line
 
-    command_line()
+    try:
+        command_line()
+    finally:
+        gc.freeze()  # otherwise the end of the interpreter visits all objects of torch, which takes two seconds
 
 
 def _end_at_once(number: int, frame: object) -> None:

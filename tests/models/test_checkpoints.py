@@ -1,6 +1,7 @@
 """Both layouts load exactly; whatever does not fit is named."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from longtake.errors import BadCheckpoint
+from longtake.errors import BadCheckpoint, NotSupported
 from longtake.models.checkpoints import Checkpoint, compare, empty_model, load, open_part
 from longtake.models.layout import Class
 from longtake.models.layout_ltxv import LTXV_LAYOUT, LTXV_UPSAMPLER_LAYOUT, TRANSFORMER_13B, VAE_13B
@@ -220,3 +221,20 @@ def test_the_classes_exist(cls: tuple[str, str]) -> None:
     import importlib
 
     assert getattr(importlib.import_module(cls[0]), cls[1]).__name__ == cls[1]
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_the_class_is_imported_without_garbage_collection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_broken: bool
+) -> None:
+    """Collections while half a million objects are created would find nothing. A broken library is told in words."""
+    name = f"library_that_is_{'broken' if is_broken else 'whole'}"
+    library = "import gc\nassert not gc.isenabled()\nfrom diffusers import AutoencoderKLLTXVideo as Model\n"
+    (tmp_path / f"{name}.py").write_text(library + "raise ImportError('no lib.so')\n" * is_broken)
+    monkeypatch.syspath_prepend(tmp_path)
+    opened = replace(open_part("vae", small.write_folder(tmp_path / "vae", small.vae())), cls=(name, "Model"))
+    if is_broken:
+        with pytest.raises(NotSupported, match=r"cannot be imported \(ImportError: no lib\.so\)"):
+            empty_model(opened)
+    else:
+        assert compare(opened, empty_model(opened)).are_none

@@ -1,15 +1,16 @@
 """Checkpoints on disk: reads the header of a model's part, such as its VAE, compares the tensors in it with the class
 that the part is loaded into, and loads the weights."""
 
-import importlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from longtake.errors import BadCheckpoint
+from longtake.imports import importing_models
 from longtake.models import layouts
 from longtake.models.layout import Class, Layout, PublishedConfig
 from longtake.models.part_settings import arguments, check_known, log_ignored, with_effect
@@ -275,9 +276,8 @@ def _renamed(keys: Sequence[str], rename: Callable[[str], str | None]) -> dict[s
 def empty_model(checkpoint: Checkpoint) -> "torch.nn.Module":
     """Returns the module of a model's part with its weights on the meta device, where they take no memory.
 
-    Tensors that no checkpoint stores, such as rotary frequencies, are on the CPU with their values. Raises
-    `BadCheckpoint` if the class cannot be built with the checkpoint's settings, or if a setting is so large that
-    building would take very long.
+    Tensors that no checkpoint stores, such as rotary frequencies, are on the CPU with their values. Raises NotSupported
+    if the class cannot be imported, and `BadCheckpoint` if it cannot be built with these settings or would take long.
     """
     import torch
     from torch.overrides import TorchFunctionMode
@@ -290,7 +290,8 @@ def empty_model(checkpoint: Checkpoint) -> "torch.nn.Module":
     settings = with_effect(checkpoint.config)
     _check_sizes(checkpoint, "", settings)
     module, name = checkpoint.cls
-    cls = getattr(importlib.import_module(module), name)
+    with importing_models():
+        cls = getattr(import_module(module), name)
     try:
         with Unallocated():
             if checkpoint.part == "text_encoder":

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 
 from longtake.errors import BadCheckpoint, ModelNotInstalled
+from longtake.imports import importing_models
 from longtake.models import checkpoints, fp8, memory
 from longtake.models.budget import TEXT_PARTS, Home, TextPlace, copies_home, may_pin, text_leaves, text_place
 from longtake.models.choice import not_installed
@@ -386,7 +387,8 @@ def tokenizer(folder: Path) -> Any:
 
     Raises `BadCheckpoint` if the folder holds no usable tokenizer.
     """
-    from transformers import AutoTokenizer
+    with importing_models():
+        from transformers import AutoTokenizer
 
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -73,6 +73,7 @@ def main() -> None:
     os.dup2(2, 1)  # all other code of this process now writes to standard error instead
     with _ending_the_process():
         serve(Channel(sys.stdin.buffer, outgoing), settings())
+    gc.freeze()  # otherwise the end of the interpreter visits all objects of torch, which takes two seconds
 
 
 def serve(channel: Channel, settings: Settings) -> None:
