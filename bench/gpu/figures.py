@@ -104,6 +104,11 @@ class Figures:
         """The names of the figures whose results are wrong."""
         return [name for name, figure in self._figures.items() if figure.is_right is False]
 
+    @property
+    def beside(self) -> Path | None:
+        """The file beside the figures in which a mode can keep what a continued run needs; None if nothing is saved."""
+        return None if self._path is None else self._path.with_suffix(".kept")
+
     def add(self, name: str, measure: Callable[[], Figure]) -> None:
         """Measures a figure, prints it and saves it. If the file has it already or no time is left, nothing is done.
 

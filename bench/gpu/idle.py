@@ -9,6 +9,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from bench.gpu.device import Machine, synchronise
+from bench.gpu.kernels import device_work
 
 Span = tuple[float, float]
 """The begin and the end of some time, in seconds."""
@@ -23,8 +24,7 @@ def busy_spans(machine: Machine, work: Callable[[], object]) -> tuple[list[Span]
     On a CPU the spans are those of torch's operations.
     """
     is_gpu = machine.device.type == "cuda"
-    activity, kind = (ProfilerActivity.CUDA, "CUDA") if is_gpu else (ProfilerActivity.CPU, "CPU")
-    with profile(activities=[activity]) as profiler:
+    with profile(activities=[ProfilerActivity.CUDA if is_gpu else ProfilerActivity.CPU]) as profiler:
         synchronise()
         begin = perf_counter()
         torch.ones(1, device=machine.device).add_(1)  # the first work, which relates both clocks
@@ -32,7 +32,10 @@ def busy_spans(machine: Machine, work: Callable[[], object]) -> tuple[list[Span]
         synchronise()
         end = perf_counter()
     events: Any = profiler.events()
-    found = [(one.time_range.start / 1e6, one.time_range.end / 1e6) for one in events if one.device_type.name == kind]
+    spans = [one.time_range for one in device_work(events, machine)]
+    found = [(span.start / 1e6, span.end / 1e6) for span in spans]
+    if not found:
+        raise RuntimeError("the profiler has seen no work of the device, so it cannot say when the device did nothing")
     offset = begin - min(start for start, _ in found)
     return merged((start + offset, stop + offset) for start, stop in found), (begin, end)
 

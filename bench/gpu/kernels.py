@@ -39,6 +39,23 @@ def shares(kernels: Iterable[tuple[str, float]]) -> dict[str, float]:
     return {kind: times[kind] / total for kind in sorted(times, key=lambda kind: -times[kind])}
 
 
+WAITS = re.compile(r".+ Sync|Stream Wait Event")
+"""The names of events on a GPU's time line at which a stream or the host waits, in which the GPU does nothing."""
+
+
+def device_work(events: Iterable[Any], machine: Machine) -> list[Any]:
+    """Returns the events of a profile in which the device works. On a CPU they are those of torch's operations.
+
+    A GPU's time line also has the regions that torch names, such as a call of compiled code with the gaps between its
+    kernels, and the times in which something waits. These are left out.
+    """
+    kind = "CUDA" if machine.device.type == "cuda" else "CPU"
+    of_device = [one for one in events if one.device_type.name == kind]
+    if kind == "CPU":
+        return of_device
+    return [one for one in of_device if not one.is_user_annotation and not WAITS.fullmatch(one.name)]
+
+
 def profiled(machine: Machine, work: Callable[[], object]) -> tuple[float, dict[str, float], int]:
     """Returns (seconds, shares, number) of the device's work in a call: the seconds in which it worked, the share of
     each kind, and the number of pieces of work.
@@ -49,9 +66,10 @@ def profiled(machine: Machine, work: Callable[[], object]) -> tuple[float, dict[
     with profile(activities=[ProfilerActivity.CUDA if is_gpu else ProfilerActivity.CPU]) as profiler:
         work()
         synchronise()
-    events: Any = profiler.events()
+    found: Any = profiler.events()
+    events = device_work(found, machine)
     if is_gpu:
-        kernels = [(one.name, one.time_range.elapsed_us() / 1e6) for one in events if one.device_type.name == "CUDA"]
+        kernels = [(one.name, one.time_range.elapsed_us() / 1e6) for one in events]
     else:
         kernels = [(one.name, one.self_cpu_time_total / 1e6) for one in events]
     return sum(seconds for _, seconds in kernels), shares(kernels), len(kernels)

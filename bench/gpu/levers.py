@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 
 from bench.gpu.device import empty_memory, flop, median_seconds, peak_gb, reset_peak, seconds_of, uncompiled
 from bench.gpu.figures import Figure, Figures
-from bench.gpu.jobs import CASES, PROMPT, Bench
+from bench.gpu.jobs import CASES, PROMPT, Bench, Case
 from bench.gpu.kernels import profiled
 from bench.gpu.subject import Subject
+from longtake.atomic import replacing
 from longtake.families.family import GeneratedClip
 from longtake.media.crf import compress
 from longtake.media.encode import Encoder
@@ -40,14 +42,31 @@ CRF = 29
 
 @dataclass(frozen=True)
 class Usual:
-    """An evaluation with the default settings.
+    """The evaluations of a case with the default settings, with which others are compared.
 
-    prediction: what it predicts, in host memory.
-    operations: its floating-point operations.
+    predictions: what the evaluation of each pass predicts, in host memory, by the pass's number.
+    operations: its floating-point operations, likewise.
+    file: the file in which both are kept for a run that continues this one; None to keep nothing.
     """
 
-    prediction: Tensor
-    operations: int
+    predictions: dict[int, Tensor]
+    operations: dict[int, int]
+    file: Path | None = None
+
+    @classmethod
+    def of(cls, case: Case, figures: Figures) -> "Usual":
+        """Returns those that a stopped run has kept, or else none."""
+        file = figures.beside and figures.beside.with_name(f"{figures.beside.name}-{case.name}")
+        if file is None or not file.exists():
+            return cls({}, {}, file)
+        return cls(*torch.load(file), file)
+
+    def add(self, number: int, prediction: Tensor, operations: int) -> None:
+        """Adds the evaluation of a pass."""
+        self.predictions[number], self.operations[number] = prediction, operations
+        if self.file is not None:
+            with replacing(self.file) as new:
+                torch.save((self.predictions, self.operations), new)
 
 
 def measure(bench: Bench, figures: Figures) -> None:
@@ -56,7 +75,8 @@ def measure(bench: Bench, figures: Figures) -> None:
         figures.add("device: 1 TFLOP of matrix products", lambda: _matrix_product(bench))
         figures.add("device: copies of 1 GB, one in each of three ways", lambda: _copies(bench))
     for name in ("0.9.8", "2.3"):
-        case, usual = CASES[name], dict[int, Usual]()
+        case = CASES[name]
+        usual = Usual.of(case, figures)
         with figures.attempt(name), Subject(bench, case) as subject, torch.inference_mode():
             _all_parts(subject, figures, usual)
         subject = Subject(bench, case, {"quantise": "fp8"})
@@ -65,7 +85,7 @@ def measure(bench: Bench, figures: Figures) -> None:
     _several_devices(bench, figures, usual)
 
 
-def _all_parts(subject: Subject, figures: Figures, usual: dict[int, Usual]) -> None:
+def _all_parts(subject: Subject, figures: Figures, usual: Usual) -> None:
     """Measures all parts of the work with a model. If one fails, the others are measured all the same.
 
     usual: gets the usual evaluations.
@@ -89,7 +109,7 @@ def _all_parts(subject: Subject, figures: Figures, usual: dict[int, Usual]) -> N
             measure_part()
 
 
-def _several_devices(bench: Bench, figures: Figures, usual: dict[int, Usual]) -> None:
+def _several_devices(bench: Bench, figures: Figures, usual: Usual) -> None:
     """Measures the evaluations of 2.3 on all devices together.
 
     usual: the usual evaluations. Their operations are counted, because those of other threads are not.
@@ -101,8 +121,8 @@ def _several_devices(bench: Bench, figures: Figures, usual: dict[int, Usual]) ->
     way = f" on {devices}"
     if not figures.lack(*(f"2.3: evaluation{way}, pass {number}" for number in (1, 2))):
         return
-    if not usual:
-        print("Several devices together are only measured after the usual evaluations of 2.3, in the same run.")
+    if not usual.predictions:
+        print("Several devices together are only measured after the usual evaluations of 2.3.")
         return
     subject = Subject(bench, CASES["2.3"], {"device": devices})
     with figures.attempt(f"2.3{way}"), subject, torch.inference_mode():
@@ -128,9 +148,10 @@ def timed(subject: Subject, work: Callable[[], object], operations: int | None =
     """
     machine = subject.bench.machine
     operations = flop(work) if operations is None else operations
+    rate = machine.rate  # measured here at the first use, with memory of its own
     reset_peak()
     seconds = median_seconds(work, machine.rounds)
-    return Figure(seconds, operations / machine.rate, peak_gb(), {**details, "TFLOP": operations / 1e12})
+    return Figure(seconds, operations / rate, peak_gb(), {**details, "TFLOP": operations / 1e12})
 
 
 def timed_once(work: Callable[[], object], **details: Any) -> Figure:
@@ -180,6 +201,7 @@ def _moves(text: Any, figures: Figures, to_host: str, to_device: str) -> None:
         stays = next(layers.parameters()).device.type == text.device.type
         copies = HostCopies(layers.to("cpu"), text.device, pinned=text.device.type == "cuda")
         figures.add(to_device, lambda: timed_once(copies.onload, **size))
+        copies.onload()  # if a stopped run has measured it
         figures.add(to_host, lambda: timed_once(copies.release, **size))
         if stays:
             copies.onload()
@@ -196,11 +218,11 @@ def some_layers(modules: Iterable[nn.Module], num_bytes: int) -> nn.ModuleList:
     return found
 
 
-def _evaluations(subject: Subject, figures: Figures, usual: dict[int, Usual], way: str = "") -> None:
+def _evaluations(subject: Subject, figures: Figures, usual: Usual, way: str = "") -> None:
     """Measures the evaluations of a step of each pass.
 
-    usual: the usual evaluations by the pass's number. If `way` is empty, they are added to it; otherwise the
-        predictions are compared with theirs.
+    usual: the usual evaluations. If `way` is empty, they are added to it; otherwise the predictions are compared with
+        theirs.
     way: how these evaluations differ from the usual ones, for the figures' names.
     """
     title = f"{subject.case.name}: evaluation{way}"
@@ -215,12 +237,13 @@ def _evaluations(subject: Subject, figures: Figures, usual: dict[int, Usual], wa
         details["first call, s"] = seconds_of(lambda: found.append(evaluation.work()))
         prediction = found[0].float().cpu()
         details["finite"] = bool(prediction.isfinite().all())
-        same = usual.get(number)
-        if way and same is not None:
-            details["relative difference"] = float((prediction - same.prediction).norm() / same.prediction.norm())
-        operations = flop(evaluation.work) if same is None else same.operations
+        exact, operations = usual.predictions.get(number), usual.operations.get(number)
+        if way and exact is not None:
+            details["relative difference"] = float((prediction - exact).norm() / exact.norm())
+        if operations is None:
+            operations = flop(evaluation.work)
         if not way:
-            usual[number] = Usual(prediction, operations)
+            usual.add(number, prediction, operations)
         return timed(subject, evaluation.work, operations, **details)
 
     passes = {"ltxv": 1, "ltx2": 2}[subject.case.endpoint.family.name]
@@ -230,7 +253,10 @@ def _evaluations(subject: Subject, figures: Figures, usual: dict[int, Usual], wa
 
 def _profile(subject: Subject) -> Figure:
     """Measures which kinds of work the device does in an evaluation of the first pass."""
-    seconds, shares, number = profiled(subject.bench.machine, subject.evaluations[0].work)
+    subject.model.text.release()
+    work = subject.evaluations[0].work
+    work()  # warms up, if a stopped run has measured the evaluations
+    seconds, shares, number = profiled(subject.bench.machine, work)
     return Figure(seconds, details={"pieces of work": number, "share": shares})
 
 
@@ -259,7 +285,10 @@ def _adapters(subject: Subject, figures: Figures) -> None:
 
     before = subject.evaluations[0].work()
     with ExitStack() as stack:
-        figures.add(first, lambda: timed_once(lambda: apply(stack), **size))
+        if figures.lack(first):
+            figures.add(first, lambda: timed_once(lambda: apply(stack), **size))
+        elif figures.lack(removed, again):  # a stopped run has measured it
+            apply(stack)
         figures.add(removed, lambda: remove(stack))
     with ExitStack() as stack:
         figures.add(again, lambda: timed_once(lambda: apply(stack)))
@@ -274,8 +303,8 @@ def _vae(subject: Subject, figures: Figures) -> None:
     name = subject.case.name
 
     def context() -> Figure:
-        plan = subject.job.plan
-        return timed_once(lambda: compress(subject.frames, CRF), frames=plan.context_frames)
+        frames = subject.frames
+        return timed_once(lambda: compress(frames, CRF), frames=len(frames))
 
     def encoded() -> Figure:
         vae, frames, canvas = subject.model.vae, subject.frames, subject.canvas
@@ -341,7 +370,7 @@ def _frames(subject: Subject, figures: Figures) -> None:
     name = subject.case.name
 
     def to_host() -> Figure:
-        plan = subject.job.plan
+        plan, seen = subject.job.plan, subject.frames
         pixels = torch.rand(plan.new_frames, 3, plan.height, plan.width, device=subject.device)
 
         def work() -> None:
@@ -350,8 +379,9 @@ def _frames(subject: Subject, figures: Figures) -> None:
             with Background() as background:
                 source = subject.job.source
                 joiner = Joiner(plan, source, None, NullWriter(), Carrying(), ignore_progress, background)
-                joiner.add(iter([clip]), subject.frames)
+                joiner.add(iter([clip]), seen)
 
+        work()  # warms up: in a server, earlier requests have made the memory that the host shares with the device
         return timed_once(work, frames=plan.new_frames, size=list(plan.size))
 
     def encode() -> Figure:

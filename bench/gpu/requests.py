@@ -20,6 +20,7 @@ from bench.gpu.idle import Span, busy_spans, by_stage, gaps
 from bench.gpu.jobs import CASES, Bench, Case
 from bench.gpu.pipelines import PIPELINES, task
 from bench.gpu.true_size import ADAPTER_RANK, write_adapter
+from longtake.models.registry import ModelCard
 from longtake.runner import Runner
 from longtake.threads import Pool
 from longtake.turn import Turn
@@ -57,7 +58,6 @@ def _first_and_warm(bench: Bench, figures: Figures, case: Case) -> None:
         }
     if not figures.lack(start, first, warm, *idle):
         return
-    is_continued = figures.seconds(first) is not None
     with _runner(bench, case) as runner:
         digests = list[str]()
 
@@ -67,8 +67,9 @@ def _first_and_warm(bench: Bench, figures: Figures, case: Case) -> None:
             return figure
 
         def second() -> Figure:
-            if is_continued:  # a stopped run made the first request
+            if not digests:  # a stopped run made the first request, or it failed
                 made()
+            forget_prompts(runner, bench.card(case))
             figure = made()
             return replace(figure, details={**figure.details, "same file as the first": len({*digests}) == 1})
 
@@ -144,6 +145,12 @@ def request(bench: Bench, case: Case, runner: Runner) -> Figure:
     return Figure(seconds, peak_gb=max(peaks.values()) if peaks else None, details=details)
 
 
+def forget_prompts(runner: Runner, card: ModelCard) -> None:
+    """Empties the cache of encoded prompts of a runner's model, because the prompts of users differ."""
+    text: Any = runner.load(card).text
+    text.cache.clear()
+
+
 def digest(bench: Bench, case: Case) -> str:
     """Returns a digest of the file that the last request of a case made. Requests with equal seeds make equal files."""
     return hashlib.sha256(output(bench, case).read_bytes()).hexdigest()
@@ -156,9 +163,12 @@ def output(bench: Bench, case: Case) -> Path:
 
 def _idle(bench: Bench, case: Case, runner: Runner) -> Figure:
     """Measures how long the device does nothing in a small request, which is what a second one could use meanwhile."""
+    path = bench.folder / "idle.mp4"
+    with bench.job(case) as job:
+        runner.run(job, path)  # the first one at this size, for which libraries prepare themselves
+    forget_prompts(runner, bench.card(case))
     clock = StageClock()
     with bench.job(case) as job:
-        path = bench.folder / "idle.mp4"
         busy, whole = busy_spans(bench.machine, lambda: runner.run(job, path, on_progress=clock))
     found, seconds = gaps(busy, whole), whole[1] - whole[0]
     idle_s = sum(stop - start for start, stop in found)

@@ -20,5 +20,4 @@ if [ ! -e "$here/env/ready" ]; then
 	touch "$here/env/ready"
 fi
 export HF_HUB_OFFLINE=1 # a machine whose network swallows packets would wait for each one
-export PYTORCH_CUDA_ALLOC_CONF=${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True}
 PYTHONPATH=$here/src:$here exec "$own" -P -m bench.gpu "$@"

@@ -5,19 +5,23 @@ import json
 import sys
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from bench.acceleration import LEVELS
-from bench.gpu import bundle, fp8, kernels, requests
+from bench.gpu import bundle, fp8, kernels, levers, requests
 from bench.gpu.__main__ import MODES, main
 from bench.gpu.device import Machine, flop
 from bench.gpu.figures import Figure, Figures, read_figures, table
 from bench.gpu.idle import by_stage, gaps, merged
-from bench.gpu.jobs import Bench, Case
+from bench.gpu.jobs import CASES, Bench, Case
+from bench.gpu.subject import Subject
 from bench.gpu.true_size import checkpoint
 from bench.oracle.case import oracle_folder
 from longtake.models.checkpoints import empty_model
@@ -58,15 +62,52 @@ def test_each_lever_is_measured_and_an_existing_file_is_continued(
     assert all(0.001 < difference < 0.2 for name, difference in differences.items() if "fp8" in name)
     assert all(difference == 0 for name, difference in differences.items() if "compile off" in name), "as on a CPU"
 
-    missing = "device: copies of 1 GB, one in each of three ways"
+    missing = ("device: copies of 1 GB, one in each of three ways", "0.9.8: evaluation with quantise fp8")
     document = json.loads(out.read_text())
-    del document["figures"][missing]
+    for name in missing:
+        del document["figures"][name]
     out.write_text(json.dumps(document))
     capsys.readouterr()
     main(["levers", "--quick", "--out", str(out)])
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.partition("] ")[2].startswith(missing)
-    assert set(read_figures(out)[1]) == set(figures)
+    lines = [line.partition("] ")[2] for line in capsys.readouterr().out.splitlines()]
+    assert [line.rpartition(": ")[0].startswith(name) for line, name in zip(lines, missing, strict=True)] == [True] * 2
+    continued = read_figures(out)[1]
+    assert set(continued) == set(figures)
+    name = missing[1]
+    assert continued[name].details["relative difference"] == figures[name].details["relative difference"]
+
+
+def test_what_a_stopped_run_has_measured_is_done_again_where_a_later_figure_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An adapter that is removed was applied before, and weights that go to the host were on the device."""
+    done: list[str] = []
+
+    @contextmanager
+    def applied(*_: Any, **__: Any) -> Iterator[Any]:
+        yield lambda number: done.append("applied")
+        done.append("removed")
+
+    class Copies:
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+        def onload(self) -> None:
+            done.append("to the device")
+
+        def release(self) -> None:
+            done.append("to the host")
+
+    monkeypatch.setattr(levers, "applied", applied)
+    monkeypatch.setattr(levers, "HostCopies", Copies)
+    figures = Figures(None, {})
+    for name in ("adapter applied the first time", "adapter applied again", "text encoder to the device"):
+        figures.add(f"2.3: {name}", lambda: Figure(1.0))
+    with Subject(Bench(Machine.here(quick=True), tmp_path), CASES["2.3"]) as subject, torch.inference_mode():
+        levers._adapters(subject, figures)
+        names = "2.3: text encoder to the host", "2.3: text encoder to the device"
+        levers._moves(subject.model.text, figures, *names)
+    assert done[:2] == ["applied", "removed"]
+    assert done[-3:] == ["to the device", "to the host", "to the device"]
+    assert figures.failed == {}
 
 
 def test_the_operations_of_a_compiled_function_are_counted() -> None:
@@ -85,6 +126,24 @@ def test_the_gaps_between_a_devices_work_are_those_of_the_stage_in_which_they_be
     assert found == [(0.5, 1.0), (4.0, 5.0)], "a gap of 5 ms is too short for other work"
     starts = [("prepare", 0.9), ("sampling", 1.0), ("frames", 3.0)]
     assert by_stage(found, starts) == {"prepare": 0.5, "frames": 1.0}
+
+
+def test_regions_with_names_and_waits_are_no_work_of_a_gpu() -> None:
+    def event(name: str, kind: str, start: float, stop: float, is_region: bool = False) -> Any:
+        time = SimpleNamespace(start=start, end=stop, elapsed_us=lambda: stop - start)
+        device = SimpleNamespace(name=kind)
+        return SimpleNamespace(name=name, device_type=device, time_range=time, is_user_annotation=is_region)
+
+    events = [
+        event("## Call CompiledFxGraph f3k ##", "CUDA", 0, 9e6, is_region=True),
+        event("cudaLaunchKernel", "CPU", 0, 10),
+        event("nvjet_tst_256x128", "CUDA", 10, 1e6),
+        event("Context Sync", "CUDA", 10, 8e6),
+        event("Stream Wait Event", "CUDA", 10, 8e6),
+        event("Memcpy DtoH (Device -> Pinned)", "CUDA", 7e6, 9e6),
+    ]
+    work = kernels.device_work(events, Machine(torch.device("cuda"), quick=True))
+    assert [one.name for one in work] == ["nvjet_tst_256x128", "Memcpy DtoH (Device -> Pinned)"]
 
 
 @pytest.mark.parametrize(
@@ -168,6 +227,7 @@ def test_a_warm_request_follows_another_one_also_after_a_stop(tmp_path: Path, mo
     monkeypatch.setattr(requests, "request", noted)
     monkeypatch.setattr(requests, "_start", noted)
     monkeypatch.setattr(requests, "digest", lambda bench, case: case.name)
+    monkeypatch.setattr(requests, "forget_prompts", lambda runner, card: made.append("other prompts"))
     monkeypatch.setattr(requests, "_pipeline", lambda bench, case: Figure(1.0))
     monkeypatch.setattr(requests, "_idle", lambda bench, case, runner: Figure(1.0))
     monkeypatch.setattr(requests, "_idle_in_a_row", lambda bench, case, runner: Figure(1.0))
@@ -175,8 +235,8 @@ def test_a_warm_request_follows_another_one_also_after_a_stop(tmp_path: Path, mo
     for figure in ("start, the model loaded and prepared", "first request after start"):
         figures.add(f"0.9.8: {figure}", lambda: Figure(1.0))
     requests.measure(Bench(Machine.here(quick=True), tmp_path), figures)
-    starts = ["0.9.8", "2.3", "0.9.7"]
-    assert made == sorted([*starts, "0.9.8", "0.9.8", "2.3", "2.3", "0.9.7"], key=starts.index)
+    both = [[name, name, "other prompts", name] for name in ("0.9.8", "2.3")]  # start, first request, warm request
+    assert made == [*both[0], *both[1], "0.9.7", "0.9.7"]
 
 
 def test_a_figure_that_fails_does_not_end_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
