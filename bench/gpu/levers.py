@@ -59,7 +59,8 @@ class Usual:
         file = figures.beside and figures.beside.with_name(f"{figures.beside.name}-{case.name}")
         if file is None or not file.exists():
             return cls({}, {}, file)
-        return cls(*torch.load(file), file)
+        predictions, operations = torch.load(file)
+        return cls(predictions, operations, file)
 
     def add(self, number: int, prediction: Tensor, operations: int) -> None:
         """Adds the evaluation of a pass."""

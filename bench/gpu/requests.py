@@ -147,8 +147,8 @@ def request(bench: Bench, case: Case, runner: Runner) -> Figure:
 
 def forget_prompts(runner: Runner, card: ModelCard) -> None:
     """Empties the cache of encoded prompts of a runner's model, because the prompts of users differ."""
-    text: Any = runner.load(card).text
-    text.cache.clear()
+    model: Any = runner.load(card)
+    model.text.cache.clear()
 
 
 def digest(bench: Bench, case: Case) -> str:
