@@ -2,7 +2,7 @@
 
 import pytest
 
-from longtake.device_setting import shared_gpus
+from longtake.device_setting import shared_gpus, slot_devices, slots_per_gpu
 from longtake.errors import InvalidRequest
 from longtake.settings import settings
 
@@ -59,3 +59,26 @@ def test_a_pool_has_a_name() -> None:
 )
 def test_gpus_of_several_devices_are_found(devices: list[str], shared: list[str]) -> None:
     assert shared_gpus(devices) == shared
+
+
+@pytest.mark.parametrize(
+    ("device", "slots", "count"),
+    [
+        ("cuda:0", ["cuda:0", "cuda:1"], 1),
+        ("cuda:1", ["auto", "cuda:1"], 1),
+        ("auto", ["auto"], 1),
+        ("auto", ["auto", "auto@ltx"], 2),
+        ("cuda", ["cuda:0@ltx", "cuda", "cuda:1"], 2),
+        ("cuda:0+cuda:1", ["cuda:0+cuda:1", "cuda:1", "cuda:1@ltx", "cuda:2"], 3),
+        ("cpu", ["cpu", "cpu"], 1),
+        ("mps", ["mps", "mps"], 1),
+        ("cuda:0", [], 1),
+    ],
+)
+def test_the_slots_of_a_gpu_are_counted(device: str, slots: list[str], count: int) -> None:
+    """On a machine with GPUs, `auto` is the first one."""
+    assert slots_per_gpu(device, slots) == count
+
+
+def test_a_slot_with_no_device_of_its_own_has_that_of_the_setting() -> None:
+    assert slot_devices(["auto", "cuda:1@ltx", "auto@ltx"], "cuda:0") == ["cuda:0", "cuda:1", "cuda:0"]

@@ -13,7 +13,7 @@ from longtake.endpoints import ltx23, ltxv097, ltxv098
 from longtake.endpoints.validation import parse
 from longtake.families.ltx2.plan import LTX2Plan
 from longtake.families.ltxv.plan import LTXVPlan
-from longtake.models import compiled, fp8
+from longtake.models import compiled, fp8, memory
 from longtake.models.checkpoints import Checkpoint
 from longtake.models.choice import ModelChoice, named_model
 from longtake.models.parts import INSTALLED, InstalledParts, load_parts, part_bytes
@@ -22,6 +22,7 @@ from longtake.planning import Overrides
 from longtake.plans import Plan
 from longtake.prepare import Fetcher, prepare
 from longtake.runner import LOW_MEMORY_NOTE, Result, Runner
+from longtake.sampling import tiling
 from longtake.sampling.preview import Preview
 from longtake.sampling.resume import Resume
 from longtake.settings import Settings, settings
@@ -200,6 +201,24 @@ def test_a_request_that_runs_out_of_memory_is_made_again(
         assert result.path.read_bytes() == expected
         assert gpus.used == used, "nothing of the failed attempt is left"
         runner.release()
+
+
+def test_a_slot_plans_for_its_share_of_the_gpu(clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sizes of tiles follow from the share, and the text that a resumed request compares names the slots."""
+    case = LTXV.but({}, slots=("cuda:0", "cuda:1", "cuda:1@ltx"))
+    here, planned = _settings(case, "cuda:1"), set[int | None]()
+    choose = tiling.choose
+
+    def noted(vae: Any, canvas: Any, num_frames: int, device: torch.device) -> Any:
+        planned.add(memory.device_bytes(device))
+        return choose(vae, canvas, num_frames, device)
+
+    monkeypatch.setattr(tiling, "choose", noted)
+    with simulated_gpus(monkeypatch, total=8 * 10**9):
+        runner = Runner(here)
+        _run(case, runner, here, clip, tmp_path)
+        assert planned == {4 * 10**9}
+        assert "Simulated GPU, which 2 slots share, " in runner.load(_chosen(case, here).card).arithmetic
 
 
 @pytest.mark.parametrize(("share", "place"), [(1.5, "cuda:1"), (0.99, "cpu")])

@@ -31,6 +31,33 @@ def check_device(text: str) -> str:
     return text
 
 
+def slot_devices(slots: Iterable[str], device: str) -> list[str]:
+    """Returns the device of each slot.
+
+    slots: the setting `slots`.
+    device: the setting `device`, which a slot `auto` has.
+    """
+    named = (slot.partition("@")[0] for slot in slots)
+    return [device if name == "auto" else name for name in named]
+
+
+def slots_per_gpu(device: str, slots: Iterable[str]) -> int:
+    """Returns how many slots use the same CUDA GPU as `device`, at least 1. Of several devices that work together, the
+    GPU that most slots use counts.
+
+    device: the setting `device` of a process.
+    slots: the setting `slots` of the machine's server, which the process may belong to. `auto` is the first GPU.
+    """
+    used = Counter(gpu for slot in slots for gpu in _gpu_numbers(slot.partition("@")[0]))
+    return max([1, *(used[gpu] for gpu in _gpu_numbers(device))])
+
+
+def _gpu_numbers(device: str) -> set[int]:
+    """Returns the numbers of the CUDA GPUs that a setting names."""
+    names = ["cuda:0" if name in ("auto", "cuda") else name for name in device.split("+")]
+    return {int(match[1]) for match in map(NUMBERED_GPU.fullmatch, names) if match}
+
+
 def shared_gpus(devices: Iterable[str]) -> list[str]:
     """Returns the names of the CUDA GPUs that several of the devices have, sorted. `cuda` is the GPU `cuda:0`."""
     names = [name for device in devices for name in device.split("+")]

@@ -26,7 +26,7 @@ from longtake.models.budget import may_pin_adapters
 from longtake.models.choice import ModelChoice
 from longtake.models.lora_files import NO_SOURCES, LoraSources
 from longtake.models.loras import LoraCache, OpenAdapter, open_adapters, read_adapters
-from longtake.models.memory import choose_device, current_gpu, low_memory, memories
+from longtake.models.memory import choose_device, current_gpu, low_memory, memories, sharing_gpu
 from longtake.models.registry import ModelCard
 from longtake.output.background import Background
 from longtake.output.carrying import Carrying
@@ -146,7 +146,7 @@ class Runner:
             self.release()
         if self._model is None:
             on_progress(Progress("load", 0, 1))
-            with current_gpu(choose_device(self._settings)):
+            with sharing_gpu(self._settings), current_gpu(choose_device(self._settings)):
                 self._model = self._load_model(card, self._settings, on_progress)
         return self._model
 
@@ -171,6 +171,7 @@ class Runner:
         adapters = read_adapters(opened, self._adapters, check, pinned=self.pins_adapters(model))
         replicas = [copy.transformer for copy in model.replicas.copies]
         with (
+            sharing_gpu(self._settings),
             current_gpu(model.device),
             applied(model.transformer, adapters, check, model.originals, self._settings.slots, replicas) as set_pass,
             torch.inference_mode(),

@@ -1,6 +1,7 @@
 """Device, dtype and offload are chosen well, and a model gives the same numbers however it is placed."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
@@ -12,7 +13,8 @@ from longtake.errors import NotSupported
 from longtake.host_memory import HostMemory
 from longtake.models import memory
 from longtake.models.registry import PartName
-from longtake.settings import Settings
+from longtake.sampling import tiling
+from longtake.settings import Settings, settings
 from tests.models import small
 from tests.simulated_gpu import Gpus, can_simulate, simulated_gpus
 
@@ -102,6 +104,27 @@ def test_the_slots_of_a_server_share_the_hosts_memory(monkeypatch: pytest.Monkey
     monkeypatch.setattr(memory, "host_memory", lambda: HostMemory(10 * GIB, 64 * GIB))
     found = [memory.memories(CPU, slots).host for slots in ((), ("auto",), ("cuda:0", "cuda:1@ltx"))]
     assert found == [64 * GIB, 64 * GIB, 32 * GIB]
+
+
+@pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone")
+def test_the_slots_on_a_gpu_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What else uses the GPU decides nothing: sizes of tiles and batches, and whether weights are streamed, follow from
+    the share."""
+    vae = SimpleNamespace(config=SimpleNamespace(block_out_channels=[128], patch_size=4), dtype=torch.bfloat16)
+    part = {"transformer": 30 * GIB}
+    with simulated_gpus(monkeypatch, total=48 * GIB) as gpus:
+        found = []
+        for slots in (("cuda:0", "cuda:1"), ("cuda:1", "cuda:1"), ("cuda:1", "cuda:1", "cuda:0+cuda:1")):
+            with memory.sharing_gpu(settings(device="cuda:1", slots=slots)):
+                total, free = memory.device_bytes(GPU), memory.free_bytes(GPU)
+                assert total == free == memory.memories(GPU, slots).device
+                tiles = tiling.choose(vae, (1280, 704), 33, GPU)
+                found.append((total, memory.choose_offload("auto", part, total, free), tiles is None))
+        assert found == [(48 * GIB, "none", True), (24 * GIB, "group", True), (16 * GIB, "group", False)]
+        gpus.used = 40 * GIB
+        with memory.sharing_gpu(settings(device="cuda:1", slots=("cuda:1", "cuda:1"))):
+            assert (memory.device_bytes(GPU), memory.free_bytes(GPU)) == (24 * GIB, 8 * GIB)
+        assert memory.device_bytes(GPU) == 48 * GIB, "outside, nothing is shared"
 
 
 def _velocity(transformer: nn.Module, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -357,13 +357,13 @@ def test_what_dead_processes_left_is_deleted_again_and_again(
 
 
 def test_a_worker_process_knows_its_device_and_all_slots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The processes of all slots share the host's memory."""
+    """The processes of all slots share the host's memory, and those on one GPU its memory."""
     started: list[dict[str, str]] = []
     monkeypatch.setattr(
         supervisor, "WorkerProcess", lambda command, environment, on_message: started.append(environment)
     )
-    of_server = settings(slots="cuda:0,cuda:1@ltx", device="cpu")
+    of_server = settings(slots="auto,cuda:1@ltx", device="cuda:0")
     supervisor.Supervisor("slot", "cuda:1", (), of_server).start_if_needed()
     for name, value in started[0].items():
         monkeypatch.setenv(name, value)
-    assert (settings().device, settings().slots) == ("cuda:1", of_server.slots)
+    assert (settings().device, settings().slots) == ("cuda:1", ("cuda:0", "cuda:1"))

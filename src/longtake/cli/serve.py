@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import typer
 
 from longtake.cli.console import DataDirOption, DebugOption, JsonOption, print_json, reporting
-from longtake.device_setting import shared_gpus
+from longtake.device_setting import shared_gpus, slot_devices
 from longtake.errors import NotSupported
 from longtake.imports import INSTALL_TORCH
 
@@ -140,11 +140,10 @@ def _print_addresses(address: "Address", settings: "Settings", tls: "Tls | None"
 
 def _shared_gpu_notes(settings: "Settings") -> list[str]:
     """Returns a sentence for each GPU that several slots (devices with worker processes) use."""
-    devices = [slot.partition("@")[0] for slot in settings.slots]
     return [
-        f"Several slots use {gpu}. Each loads a model of its own onto it and reckons with the whole of its memory, so "
-        "the memory may run out. One slot for each GPU already prepares a request while another one runs."
-        for gpu in shared_gpus(settings.device if device == "auto" else device for device in devices)
+        f"Several slots use {gpu}. Each loads a model of its own onto it and plans for an equal share of its memory. "
+        "One slot for each GPU already prepares a request while another one runs."
+        for gpu in shared_gpus(slot_devices(settings.slots, settings.device))
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module  # type: ignore[import-untyped]
 
+from longtake.device_setting import slots_per_gpu
 from longtake.errors import NotSupported
 from longtake.host_memory import host_memory
 from longtake.models.budget import Memories
@@ -108,11 +109,32 @@ def part_dtype(part: PartName, dtype: torch.dtype) -> torch.dtype:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Returns the free memory of a CUDA GPU in bytes, after emptying torch's cache. Returns None for other devices."""
+    """Returns the free memory of a CUDA GPU in bytes, after emptying torch's cache, but at most this process's share of
+    all of it. Returns None for other devices."""
     if device.type != "cuda":
         return None
     torch.cuda.empty_cache()
-    return int(torch.cuda.mem_get_info(device)[0])
+    return min(int(torch.cuda.mem_get_info(device)[0]), device_bytes(device) or 0)
+
+
+_slots_per_gpu: ContextVar[int] = ContextVar("slots_per_gpu", default=1)
+
+
+@contextmanager
+def sharing_gpu(settings: Settings) -> Iterator[None]:
+    """Context manager: inside its block, the memory of a GPU that several slots of the server use counts as an equal
+    share of it for this process. So the slots find room beside each other, and their work gives the same bits whatever
+    the others do."""
+    token = _slots_per_gpu.set(slots_per_gpu(settings.device, settings.slots))
+    try:
+        yield
+    finally:
+        _slots_per_gpu.reset(token)
+
+
+def num_sharing() -> int:
+    """Returns how many slots of the server share the GPU of this process (see `sharing_gpu`)."""
+    return _slots_per_gpu.get()
 
 
 low_memory: ContextVar[bool] = ContextVar("low_memory", default=False)
@@ -121,12 +143,15 @@ possible then."""
 
 
 def device_bytes(device: torch.device) -> int | None:
-    """Returns the total memory of a CUDA GPU in bytes. Returns None for other devices."""
-    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+    """Returns the total memory of a CUDA GPU in bytes, or this process's share of it if several slots of the server use
+    the GPU (see `sharing_gpu`). Returns None for other devices."""
+    if device.type != "cuda":
+        return None
+    return int(torch.cuda.get_device_properties(device).total_memory) // num_sharing()
 
 
 def memories(device: torch.device, slots: Sequence[str] = ()) -> Memories:
-    """Returns the memory of a CUDA GPU, if `device` is one, and this process's share of the host's memory.
+    """Returns this process's share of the memory of a CUDA GPU, if `device` is one, and of the host's memory.
 
     slots: the setting `slots` of the machine's server. It has a process for each slot, with weights of its own, so they
         share the host's memory evenly.

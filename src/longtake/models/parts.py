@@ -1,7 +1,7 @@
 """Loads all parts of a model, for any family, each in the dtype that suits it, and places them on the device."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,11 @@ import torch
 from longtake.errors import BadCheckpoint, ModelNotInstalled
 from longtake.imports import importing_models
 from longtake.models import checkpoints, fp8, memory
-from longtake.models.budget import TEXT_PARTS, Home, TextPlace, copies_home, may_pin, text_leaves, text_place
+from longtake.models.budget import TEXT_PARTS, TextPlace, copies_home, may_pin, text_leaves, text_place
 from longtake.models.choice import not_installed
 from longtake.models.compiled import BlockForward, CompiledBlocks, decide, warm_up
 from longtake.models.merging import Originals, mergeable_bytes
+from longtake.models.placement_text import described, shared
 from longtake.models.registry import ModelCard, PartName, adapters, located
 from longtake.models.replicas import Copy, Replicas, check_room
 from longtake.models.text import TextEncoder
@@ -56,6 +57,7 @@ class Loaded:
     blocks: the compiled blocks of the transformer; None if they are not compiled.
     eight_bits: how the transformer uses 8-bit floats. If its blocks cannot be compiled, "products" means "storage".
     vae_format: the memory format of the VAE.
+    sharing: how many slots of the server use the device.
     """
 
     parts: Mapping[PartName, Any]
@@ -69,6 +71,7 @@ class Loaded:
     blocks: CompiledBlocks | None
     eight_bits: fp8.Mode
     vae_format: Format
+    sharing: int
 
     @property
     def replicas(self) -> Replicas:
@@ -81,12 +84,13 @@ class Loaded:
         runs of a plan, their videos may differ slightly."""
         place = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
         count = f"{self.replicas.count} x " if self.copies else ""
+        among = f", which {self.sharing} slots share" if self.sharing > 1 else ""
         how = "compiled" if self.blocks is not None and self.blocks.is_on else "not compiled"
         stored = ", weights in fp8"
         products = ", products in fp8" if how == "compiled" else stored
         short = {"none": "", "storage": stored, "products": products}[self.eight_bits]
         vae = {"contiguous": "", "channels last": ", VAE channels last"}[self.vae_format]
-        return f"{str(self.dtype).removeprefix('torch.')} on {count}{place}, {how}{short}{vae}"
+        return f"{str(self.dtype).removeprefix('torch.')} on {count}{place}{among}, {how}{short}{vae}"
 
     def text_encoder(self, make: Callable[..., EncoderT], card: ModelCard, settings: Settings) -> EncoderT:
         """Returns the text encoder that `make` makes of those parts of the model that encode prompts.
@@ -245,6 +249,8 @@ def load_parts(
         home = "pinned" if pinned else "host"
     place = text_place(sizes, home, memories) if leaving else "device"
     log.info("%s: %s", card.name, described(offload, home, place, streamed, pinned=pinned))
+    if memory.num_sharing() > 1:
+        log.info("%s", shared(memory.num_sharing(), memories))
     if copies:
         log.info("%s compute together; each has a copy of the transformer.", " and ".join(map(str, (device, *others))))
     log.info("The transformer's blocks are %s (%s).", "compiled" if blocks else "not compiled", decision.reason)
@@ -268,6 +274,7 @@ def load_parts(
         blocks,
         mode,
         vae_format,
+        memory.num_sharing(),
     )
 
 
@@ -347,39 +354,6 @@ def without_streaming(mode: fp8.Mode, sizes: Callable[[fp8.Mode], Mapping[str, i
         return mode
     with_products, stored = (memory.choose_offload("auto", sizes(each), total, total) for each in (mode, "storage"))
     return "storage" if with_products == "group" != stored else mode
-
-
-def described(
-    offload: memory.Offload, home: Home, place: TextPlace, streamed: Sequence[PartName], *, pinned: bool
-) -> str:
-    """Returns a sentence for the log about where a model's weights and their copies are.
-
-    offload: where the weights are (see `memory.choose_offload`).
-    home: where the copies of the original weights are. Weights with merged adapters are restored from them.
-    place: where the text encoder is while nothing is encoded, if all other weights are on the device.
-    streamed: the parts whose layers are copied to the device one after the other.
-    pinned: True if weights that are copied to the device when their layer runs are in pinned host memory.
-    """
-    kind = "pinned" if pinned else "ordinary, so slower,"
-    names = " and ".join(f"the {part.replace('_', ' ')}" for part in streamed)
-    verb = "is" if len(streamed) == 1 else "are"
-    weights = {
-        "none": "all weights are on the device",
-        "model": "the part that runs is on the device",
-        "group": f"{names} {verb} streamed from {kind} host memory",
-    }
-    ways = {
-        "device": "adapters are merged into the weights, with copies beside them",
-        "pinned": "adapters are merged into the weights, with copies in pinned host memory",
-        "host": "adapters are merged into the weights, with copies in host memory",
-        "none": "adapters are computed beside the weights, which takes longer in each step",
-    }
-    text = {
-        "device": "",
-        "pinned": ", the text encoder only while it runs, from pinned host memory",
-        "host": ", the text encoder only while it runs, from ordinary, so slower, host memory",
-    }
-    return f"{weights[offload]}{text[place]}; {ways[home]}."
 
 
 def tokenizer(folder: Path) -> Any:

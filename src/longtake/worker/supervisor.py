@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from typing import Literal
 
+from longtake.device_setting import slot_devices
 from longtake.settings import Settings
 from longtake.worker.exchange import Exchange
 from longtake.worker.messages import (
@@ -68,7 +69,8 @@ class Supervisor:
         self._environment = {
             "LONGTAKE_DEVICE": device,
             "LONGTAKE_DATA_DIR": str(settings.data_dir),
-            "LONGTAKE_SLOTS": ",".join(settings.slots),  # the processes of all slots share the host's memory
+            # The processes of all slots share the host's memory, and those of one GPU its memory.
+            "LONGTAKE_SLOTS": ",".join(slot_devices(settings.slots, settings.device)),
         }
         self._command = command
         self._stall_s = settings.stall_s
