@@ -5,19 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from longtake.cli import app
-from longtake.cli.doctor import Finding, Report, _device, _fitting, _installed, _model, examine, masked
+from longtake.cli.doctor import Report, examine, masked
+from longtake.cli.findings import Finding
 from longtake.media import confinement
-from longtake.models import memory, parts
 from longtake.models.registry import CARDS, missing
-from longtake.models.vae_format import FormatKey
 from longtake.settings import Settings
-from tests.models import small_ltx2
-from tests.models.cards import ltx2_card
-from tests.simulated_gpu import can_simulate, simulated_gpus
 
 SECRET = "hf_0123456789"
 
@@ -119,67 +114,3 @@ def test_the_exit_status_is_0_if_the_embedded_model_runs_here(tmp_path: Path, mo
     assert (document["runs"], ran.exit_code) == (runs, 0 if runs else 1)
     text = CliRunner().invoke(app, ["doctor"]).stdout
     assert text.splitlines()[-1].startswith("The embedded model runs" if runs else "The embedded model cannot run")
-
-
-@pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone")
-def test_a_text_encoder_in_8_bits_counts_as_it_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise it has no room on the GPU, and is streamed. Here it has Gemma's size."""
-    card, gigabyte = ltx2_card("ltx-2.3"), 10**9
-    small_ltx2.write_model(tmp_path / card.name)
-
-    def large(*_: object, has_short_text: bool = False) -> dict[str, int]:
-        return {"transformer": 10 * gigabyte, "text_encoder": (14 if has_short_text else 24) * gigabyte}
-
-    monkeypatch.setattr(parts, "part_bytes", large)
-    with simulated_gpus(monkeypatch, total=30 * gigabyte):
-        settings = Settings(models_dir=tmp_path, model_sources={}, dtype="float32", device="cuda:1")
-        assert "offload=group" in _installed(card, settings).text
-        short = settings.model_copy(update={"quantise": "fp8"})
-        assert "needs 24.0 GB in float32; cuda:1 has 30.0 GB free: offload=model" in _installed(card, short).text
-
-
-@pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone")
-def test_the_memory_format_of_a_vae_on_a_gpu_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    card, name = ltx2_card("ltx-2.3"), "its VAE's memory format"
-    small_ltx2.write_model(tmp_path / card.name)
-    settings = Settings(models_dir=tmp_path, compiled_dir=tmp_path, model_sources={}, dtype="bfloat16", device="cpu")
-    assert name not in {found.name for found in _model(card, settings)}
-    with simulated_gpus(monkeypatch):
-        found = _model(card, settings.model_copy(update={"device": "cuda:1"}))[1]
-        assert (found.name, found.text) == (name, "measured when the model is loaded for the first time")
-        path = FormatKey.of(card, torch.bfloat16, torch.device("cuda:1")).path(tmp_path)
-        path.write_text('{"format": "channels last"}')
-        found = _model(card, settings.model_copy(update={"device": "cuda:1"}))[1]
-        assert (found.name, found.text) == (name, f"channels last, as {path} says")
-
-
-@pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone")
-def test_devices_that_work_together_are_explained_and_need_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    card, gigabyte = ltx2_card("ltx-2.3"), 10**9
-    small_ltx2.write_model(tmp_path / card.name)
-    monkeypatch.setattr(parts, "part_bytes", lambda *_, **__: {"transformer": 38 * gigabyte, "vae": gigabyte})
-    chosen = Settings(models_dir=tmp_path, model_sources={}, dtype="float32", device="cuda:0+cuda:1")
-    with simulated_gpus(monkeypatch, total=48 * gigabyte):
-        found = {one.name: one.text for one in _device(chosen)}
-        assert found["chosen"].startswith("cuda:0 and cuda:1 (LONGTAKE_DEVICE=cuda:0+cuda:1)")
-        assert "a distilled LTX-Video model needs 1, so only the first device works" in found["together"]
-        assert "everything stays on it" in _installed(card, chosen).text
-        monkeypatch.setattr(
-            torch.cuda, "mem_get_info", lambda device: ((48, 1)[device.index] * gigabyte, 48 * gigabyte)
-        )
-        (finding,) = _model(card, chosen)[:1]
-        assert (finding.state, "cuda:1 has no room for a copy of the transformer" in finding.text) == ("no", True)
-
-
-@pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone")
-def test_devices_that_work_together_stream_no_transformer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "host_memory", lambda: None)  # as where the system does not say it
-    with simulated_gpus(monkeypatch, total=24 * 10**9):
-        one, together = (
-            {each.name: each.text for each in _fitting(Settings(device=device))}["LTX-2.3"]
-            for device in ("cuda:0", "cuda:0+cuda:1")
-        )
-    assert "its transformer and its text encoder are streamed" in one
-    assert "must hold the whole transformer" in together

@@ -45,7 +45,7 @@ def test_a_gpu_is_measured_with_copies_from_both_kinds_of_host_memory(monkeypatc
 
 
 def test_the_command_prints_the_figures_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_codec", "_sandbox", "_model"):  # which take time
+    for name in ("_codec", "_sandbox", "model_findings"):  # which take time
         monkeypatch.setattr(sys.modules[Report.__module__], name, lambda *given: [])
     result = CliRunner().invoke(app, ["doctor", "--measure", "--json"])
     sections = json.loads(result.stdout)["sections"]

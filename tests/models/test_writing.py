@@ -157,4 +157,11 @@ def test_a_recorded_graph_writes_the_same_text(model: Any, device: str, monkeypa
             torch.manual_seed(seed)
             assert write(on_gpu, prompt, CHOICE, MOST, [END], on_token, is_fixed=True) == expected[seed]
             assert {later - earlier for earlier, later in itertools.pairwise(waits[UNRECORDED + 1 :])} <= {1}
+
+        def stop(number: int) -> None:
+            if number == UNRECORDED + 3:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):  # then no work is left that uses the memory
+            write(on_gpu, prompt, CHOICE, MOST, [END], stop, is_fixed=True)
         del on_gpu, prompt

@@ -94,8 +94,8 @@ def write(
     written: list[int] = []
     while True:
         token = choice.draw(logits)
+        number = int(token)  # the host waits for it, so that no work is left if the writing is ended here
         on_token(len(written) + 1)
-        number = int(token)
         if number in ends:
             return written
         written.append(number)
