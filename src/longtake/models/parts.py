@@ -110,25 +110,35 @@ class Loaded:
             place=self.text_place,
         )
 
-    def compile_blocks(self, settings: Settings, evaluate: Callable[[Any, torch.device, torch.dtype], None]) -> None:
+    def compile_blocks(
+        self, settings: Settings, evaluate: Callable[[Any, torch.device, torch.dtype], None], on_progress: OnProgress
+    ) -> None:
         """Compiles the transformer's blocks now instead of at the first request, if they are to be compiled at all. If
         that fails, the transformer does not multiply in 8 bits either, which would only take longer.
 
         evaluate: called with the transformer, its device and its dtype, and then with each copy. It evaluates it on a
             few small frames.
+        on_progress: receives the number of devices whose code is compiled as `step`, before each device and at the end.
         """
+        if self.blocks is None:
+            return
         transformer = self.parts["transformer"]
+        on_each: list[Callable[[], None]] = [partial(evaluate, transformer, self.device, self.dtype)]
+        for copy in self.copies:
+            on_each.append(partial(_evaluate_there, copy, evaluate, self.dtype))
+        for number, evaluate_one in enumerate(on_each):
+            on_progress(Progress("load compiled blocks", number, len(on_each)))
+            if self.blocks.is_on:
+                warm_up(self.blocks, settings, evaluate_one)
+        on_progress(Progress("load compiled blocks", len(on_each), len(on_each)))
+        if not self.blocks.is_on:
+            for one in (transformer, *(copy.transformer for copy in self.copies)):
+                fp8.only_store(one)
 
-        def evaluate_all() -> None:
-            evaluate(transformer, self.device, self.dtype)
-            for copy in self.copies:
-                copy.start(evaluate, copy.transformer, copy.device, self.dtype).result()
 
-        if self.blocks is not None:
-            warm_up(self.blocks, settings, evaluate_all)
-            if not self.blocks.is_on:
-                for one in (transformer, *(copy.transformer for copy in self.copies)):
-                    fp8.only_store(one)
+def _evaluate_there(copy: Copy, evaluate: Callable[[Any, torch.device, torch.dtype], None], dtype: torch.dtype) -> None:
+    """Evaluates a copy of the transformer in its thread, and waits for it."""
+    copy.start(evaluate, copy.transformer, copy.device, dtype).result()
 
 
 class PartSource(Protocol):

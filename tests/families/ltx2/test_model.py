@@ -51,7 +51,9 @@ def test_the_blocks_that_guidance_disturbs_are_compiled_at_load(whole: Path, mon
     """The first block, for one, can have weights in another dtype, and then needs other code."""
     disturbed: list[tuple[int, ...]] = []
 
-    def evaluated(loaded: Loaded, _: Settings, evaluate: Callable[[Any, torch.device, torch.dtype], None]) -> None:
+    def evaluated(
+        loaded: Loaded, _: Settings, evaluate: Callable[[Any, torch.device, torch.dtype], None], *__: Any
+    ) -> None:
         evaluate(loaded.parts["transformer"], loaded.device, loaded.dtype)
 
     monkeypatch.setattr(ltx2_model, "velocities", lambda *arguments: disturbed.append(arguments[-1]))

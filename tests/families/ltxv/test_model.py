@@ -62,7 +62,9 @@ def test_the_blocks_that_guidance_disturbs_are_compiled_at_load(
         processors = [block.attn1.processor for block in transformer.transformer_blocks]
         disturbed.append([number for number, one in enumerate(processors) if isinstance(one, ValueAttention)])
 
-    def evaluated(loaded: Loaded, _: Settings, evaluate: Callable[[Any, torch.device, torch.dtype], None]) -> None:
+    def evaluated(
+        loaded: Loaded, _: Settings, evaluate: Callable[[Any, torch.device, torch.dtype], None], *__: Any
+    ) -> None:
         evaluate(loaded.parts["transformer"], loaded.device, loaded.dtype)
 
     monkeypatch.setattr(ltxv_model, "velocity", noted)
@@ -224,6 +226,18 @@ def test_blocks_are_compiled_at_load(
     assert len(ran) == 2 * 2, "two blocks, plain and with the disturbed attention of the model's guidance"
     assert model.arithmetic == "float32 on cpu, compiled"
     assert "The transformer's blocks are compiled (LONGTAKE_COMPILE=on)." in caplog.text
+    reports: list[Progress] = []
+    several = settings.model_copy(update={"device": "cpu+cpu"})
+    load(ltxv_card(NAME), several, reports.append)
+    told = [(one.step, one.steps) for one in reports if one.stage == "load compiled blocks"]
+    assert told == [(0, 2), (1, 2), (2, 2)], "each device needs code of its own, which takes long"
+
+    def cancel(progress: Progress) -> None:
+        if progress.stage == "load compiled blocks" and progress.step == 1:
+            raise EOFError
+
+    with pytest.raises(EOFError):  # it is not taken for a failure of the compiler
+        load(ltxv_card(NAME), several, cancel)
     assert load(ltxv_card(NAME), _settings(tmp_path, small_model)).arithmetic == "float32 on cpu, not compiled"
 
 

@@ -72,7 +72,7 @@ def load(
     parts = loaded.parts
     _check_text_parts(card, parts["text_encoder"], parts["connectors"], parts["transformer"])
     text = loaded.text_encoder(GemmaTextEncoder, card, settings)
-    loaded.compile_blocks(settings, partial(_evaluate, card))
+    loaded.compile_blocks(settings, partial(_evaluate, card), on_progress)
     return LTX2Model(
         card,
         loaded.replicas,

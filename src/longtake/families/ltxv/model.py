@@ -67,7 +67,7 @@ def load(
     loaded = load_parts(card, settings, on_progress, source, BLOCK_FORWARD, prepare_transformer=attach)
     parts = loaded.parts
     text = loaded.text_encoder(T5TextEncoder, card, settings)
-    loaded.compile_blocks(settings, partial(_evaluate, card))
+    loaded.compile_blocks(settings, partial(_evaluate, card), on_progress)
     return LTXVModel(
         card,
         loaded.replicas,
