@@ -335,9 +335,12 @@ def test_a_copy_on_another_gpu_follows_a_transformer_that_shares_its_gpu(monkeyp
         originals = Originals("pinned")
         originals.use_weights(transformer)
         with applied(transformer, adapters, originals=originals, replicas=[copy]) as set_pass:
-            for number in (0, 1, 0):
+            for number, has_other_weights in ((0, True), (0, False), (1, True), (1, False), (0, True)):
+                before_pass = len(gpus.crossings)
                 set_pass(number)
                 found = small.velocity(transformer, "cuda:0")
+                between = sum(one.kind == "between devices" for one in gpus.crossings[before_pass:])
+                assert between == has_other_weights, "the copy's one weight is copied only if it has other bits"
                 assert torch.equal(found, plain) == (number == 1)
                 assert torch.equal(small.velocity(copy, "cuda:1"), found)
                 memory.bring(vae)

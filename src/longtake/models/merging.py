@@ -105,6 +105,8 @@ class MergedLayer:
         self._originals = originals
         self._strengths: tuple[float, ...] | None = self._base
         """The strengths with which the adapters are merged into the weight now; None if a merge was interrupted."""
+        self._elsewhere: tuple[float, ...] | None = self._base
+        """The strengths with which they are merged into the weights of the replicas; None if copying was interrupted."""
 
     @property
     def device(self) -> torch.device:
@@ -120,23 +122,22 @@ class MergedLayer:
         """Merges the adapters into the weight, with the strengths of pass `number` (from 0). A pass is a run through
         the sampling steps."""
         strengths = tuple(change.strength(number) for change in self._changes)
-        if strengths == self._strengths:
-            return
         if strengths == self._base:
             self.restore()
+            return
+        if strengths == self._strengths:
             return
         weight = self._layer.weight.data
         copy = self._originals.copy_of(self._name, weight)
         original = weight if self._strengths == self._base else copy
         self._strengths = None
         merge(weight, original, self._changes, strengths)
-        self._copy_to_replicas()
+        self._copy_to_replicas(strengths)
         self._strengths = strengths
 
     def weight_was_replaced(self) -> None:
-        """Must be called after the weight was replaced by a copy of the original one."""
-        if self._strengths != self._base:
-            self._copy_to_replicas()
+        """Must be called after the weight was replaced by a copy of the original one, and before `set_pass`, which gives
+        the replicas the bits of the pass. They were not replaced, and often have these bits."""
         self._strengths = self._base
 
     def restore(self) -> None:
@@ -144,18 +145,23 @@ class MergedLayer:
 
         From pinned memory it is copied in the background, but later work of the device uses the restored weight.
         """
-        if self._strengths == self._base:
-            return
-        weight = self._layer.weight.data
-        copy = self._originals.copy_of(self._name, weight)
-        if weight.data_ptr() != copy.data_ptr():  # they are the same if the changed weight has left the device
-            weight.copy_(copy, non_blocking=True)
-        self._copy_to_replicas()
+        if self._strengths != self._base:
+            weight = self._layer.weight.data
+            copy = self._originals.copy_of(self._name, weight)
+            if weight.data_ptr() != copy.data_ptr():  # they are the same if the changed weight has left the device
+                weight.copy_(copy, non_blocking=True)
+        self._copy_to_replicas(self._base)
         self._strengths = self._base
 
-    def _copy_to_replicas(self) -> None:
+    def _copy_to_replicas(self, strengths: tuple[float, ...]) -> None:
+        """Copies the weight, into which the adapters are merged with these strengths, to all replicas, if they do not
+        have it."""
+        if strengths == self._elsewhere:
+            return
+        self._elsewhere = None
         for replica in self._replicas:
             replica.weight.data.copy_(self._layer.weight.data, non_blocking=True)
+        self._elsewhere = strengths
 
 
 class Restoring:
