@@ -106,7 +106,7 @@ class MergedLayer:
         self._strengths: tuple[float, ...] | None = self._base
         """The strengths with which the adapters are merged into the weight now; None if a merge was interrupted."""
         self._elsewhere: tuple[float, ...] | None = self._base
-        """The strengths with which they are merged into the weights of the replicas; None if copying was interrupted."""
+        """The strengths that are merged into the weights of the replicas now; None if copying was interrupted."""
 
     @property
     def device(self) -> torch.device:
@@ -136,8 +136,10 @@ class MergedLayer:
         self._strengths = strengths
 
     def weight_was_replaced(self) -> None:
-        """Must be called after the weight was replaced by a copy of the original one, and before `set_pass`, which gives
-        the replicas the bits of the pass. They were not replaced, and often have these bits."""
+        """Must be called after the weight was replaced by a copy of the original one, and before `set_pass`.
+
+        The weights of the replicas were not replaced. `set_pass` copies to them only if they lack the bits of the pass.
+        """
         self._strengths = self._base
 
     def restore(self) -> None:
