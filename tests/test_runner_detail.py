@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import longtake
 from longtake.media.encode import Encoder
 from longtake.media.formats import output_format
-from longtake.output.carrying import BALANCE_NOTE, DETAIL_NOTE, ONE_FRAME_NOTE, SILENT_NOTE, STEADY_NOTE
+from longtake.output.carrying import BALANCE_NOTE, DETAIL_NOTE, NO_TRACK_NOTE, ONE_FRAME_NOTE, SILENT_NOTE, STEADY_NOTE
 from tests import raw
 from tests.carried.test_detail import codes, texture
 
@@ -114,6 +114,19 @@ def test_a_steady_tone_goes_on_and_silence_stays_silent(tmp_path: Path, directio
         assert levels == pytest.approx(loudness * np.array([0.212, 0.106]), rel=0.03)
 
 
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_a_source_without_a_sound_track_goes_on_silently(tmp_path: Path, direction: str) -> None:
+    path, most = tmp_path / "mute.mp4", output_format("X264 (.mp4)", "maximum", "fast")
+    with Encoder(path, most, *SIZE, Fraction(24), sound_rate=None) as video:
+        video.write(film()[:CONTEXT])
+    result = extended(path, tmp_path / "longer.mp4", direction, generate_audio=True)
+    assert NO_TRACK_NOTE in result.notes
+    assert result.has_sound
+    heard = raw.sound(result.path)
+    assert heard.shape[1] >= (CONTEXT + NEW) * 2000
+    assert not heard.any()
+
+
 def test_a_note_says_that_one_frame_shows_no_motion(source: Path, tmp_path: Path) -> None:
     picture = tmp_path / "picture.mp4"
     with Encoder(picture, output_format("X264 (.mp4)", "maximum", "fast"), *SIZE, Fraction(24)) as video:
@@ -127,5 +140,6 @@ def test_a_note_says_that_one_frame_shows_no_motion(source: Path, tmp_path: Path
 def test_a_miniature_that_was_asked_for_by_name_shows_its_own_frames(source: Path, tmp_path: Path) -> None:
     named = extended(source, tmp_path / "named.mp4", "forward", model="ltx2-tiny")
     assert DETAIL_NOTE not in named.notes
+    assert NO_TRACK_NOTE not in named.notes
     planes = raw.luma(named.path)
     assert sharpness(planes[-4:]).mean() < 0.6 * sharpness(planes[:CONTEXT]).mean()

@@ -11,6 +11,7 @@ from longtake.carried.steady_sound import SteadySound
 from longtake.output.carrying import (
     BALANCE_NOTE,
     DETAIL_NOTE,
+    NO_TRACK_NOTE,
     ONE_FRAME_NOTE,
     SILENT_NOTE,
     STEADY_NOTE,
@@ -21,6 +22,7 @@ from longtake.settings import Settings
 
 TONE = np.stack(2 * [0.2 * np.sin(np.arange(48_000) * 2 * np.pi * 440 / 48_000)]).astype(np.float32)
 STEADY = SteadySound.of(TONE)
+SILENCE = SteadySound(None, None)
 SETTINGS = Settings(carry_detail="stand-in")
 
 
@@ -50,7 +52,9 @@ def test_detail_is_carried_where_the_setting_says(
         (2, Carrying(True), False, (DETAIL_NOTE,)),
         (2, Carrying(True, Balance(0.3, 0.0), STEADY), False, (DETAIL_NOTE, BALANCE_NOTE)),
         (2, Carrying(True, Balance(0.3, 0.0), STEADY), True, (DETAIL_NOTE, STEADY_NOTE)),
-        (2, Carrying(True, None, SteadySound(None, None)), True, (DETAIL_NOTE, SILENT_NOTE)),
+        (2, Carrying(True, None, SILENCE), True, (DETAIL_NOTE, SILENT_NOTE)),
+        (2, Carrying(True, None, SILENCE, has_track=False), True, (DETAIL_NOTE, NO_TRACK_NOTE)),
+        (2, Carrying(True, None, SILENCE, has_track=False), False, (DETAIL_NOTE,)),
         (2, Carrying(), False, ()),
     ],
 )
@@ -83,7 +87,7 @@ def test_new_sound_of_a_miniature_gets_the_balance_next_to_it(
     )
     balance = Carrying.of(job, sided(0.1, 0.1), SETTINGS).balance
     assert (balance and balance.joint) == (joint and pytest.approx(joint, abs=0.05))
-    assert Carrying.of(job, None, SETTINGS) == Carrying(True)
+    assert Carrying.of(job, None, SETTINGS).balance is None
     assert Carrying.of(job, np.ones((2, 48_000), np.float32), SETTINGS).balance is None
 
 
@@ -106,4 +110,6 @@ def test_new_sound_of_a_miniature_is_the_steady_sound_next_to_it(
     assert (steady is not None) == carries
     if steady is not None and steady.tones is not None:
         assert steady.tones.hertz == pytest.approx([440], abs=0.1)
-    assert Carrying.of(job, None, SETTINGS).steady is None
+    without_track = Carrying.of(job, None, SETTINGS)
+    assert without_track.steady == (SILENCE if carries else None)
+    assert without_track.has_track != (makes_sound and embedded)

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, cast
 
@@ -11,8 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from longtake.carried.steady_sound import SteadySound
 from longtake.endpoints import ltx23
 from longtake.families.family import GeneratedClip
+from longtake.media.sound import Samples, num_samples
 from longtake.output.background import Background
 from longtake.output.carrying import Carrying
 from longtake.output.joining import COLOUR_FADE_FRAMES, NEAR_FRAMES, Joiner, corrected_frames, correction
@@ -66,10 +68,11 @@ def test_without_a_rendition_frames_are_unchanged() -> None:
 
 @dataclass
 class Frames:
-    """A source of grey frames, and a writer that records the brightness of each frame."""
+    """A source of grey frames, and a writer that records the brightness of each frame, and the sound."""
 
     levels: list[float] = field(default_factory=list)
     samples: int = 0
+    sounds: list[Samples] = field(default_factory=list)
 
     def frames(self, span: Span, size: tuple[int, int], pixel_format: str = "rgb24") -> Iterator[Any]:
         for number in range(span.start, span.stop):
@@ -83,6 +86,7 @@ class Frames:
 
     def write_sound(self, samples: Any) -> None:
         self.samples += samples.shape[1]
+        self.sounds.append(samples)
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
@@ -117,6 +121,31 @@ def test_detail_is_carried_from_more_frames_than_the_model_sees(direction: str) 
     backward = direction == "backward"
     assert near[:, 0, 0, 0].tolist() == (numbers[:NEAR_FRAMES] if backward else numbers[-NEAR_FRAMES:])
     assert seen[:, 0, 0, 0].tolist() == (numbers[:count] if backward else numbers[-count:])
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize(
+    ("knows", "has_track", "is_silent"), [(True, False, False), (False, False, True), (True, True, True)]
+)
+def test_the_model_s_sound_for_a_source_without_one_is_heard_where_it_knows_the_picture(
+    direction: str, knows: bool, has_track: bool, is_silent: bool
+) -> None:
+    chosen, recorder = plan(extend_direction=direction, generate_audio=True), Frames()
+    own, new = num_samples(SHOWN, RATE), num_samples(NEW, RATE)
+    source: Any = recorder
+    track = np.zeros((2, own), np.float32) if has_track else None
+    carrying = Carrying(steady=SteadySound(None, None), has_track=has_track)
+    rendition = torch.full((3, SIDE, SIDE), (0 if direction == "backward" else SHOWN - 1) / 255 + (0 if knows else 0.7))
+    parts = [GeneratedClip(chunks(count=NEW // 2), NEW // 2, 25, rendition) for _ in range(2)]
+    clips = [replace(part, sound=np.full((2, num_samples(25 + NEW // 2, RATE)), 0.1, np.float32)) for part in parts]
+    with Background() as background:
+        joiner = Joiner(chosen, source, track, recorder, carrying, ignore_progress, background)
+        assert joiner.add(iter(clips), joiner.start()) == is_silent
+        joiner.finish()
+    heard = np.concatenate(recorder.sounds, axis=1)
+    made = heard[:, :new] if direction == "backward" else heard[:, own:]
+    assert heard.shape == (2, own + new)
+    assert made.any() != is_silent
 
 
 @dataclass

@@ -151,6 +151,14 @@ def test_a_steady_tone_goes_on_in_all_clips_without_a_step(direction: str) -> No
     assert np.abs(track - whole).max() < 0.01
 
 
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_a_source_without_sound_has_a_silent_course(direction: str) -> None:
+    chosen = plan(extend_direction=direction)
+    course = steady_course(None, SteadySound(None, None), chosen)
+    assert course.shape == (2, num_samples(chosen.num_frames, RATE) + FADE_SAMPLES)
+    assert not course.any()
+
+
 def test_a_clip_without_sound_stays_without() -> None:
     mute = GeneratedClip(iter(()), NEW, CONTEXT)
     assert steady(mute, noise(SHOWN), plan(), 0) is mute

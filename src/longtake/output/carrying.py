@@ -30,6 +30,8 @@ STEADY_NOTE = (
 
 SILENT_NOTE = "The source's sound is silent where the new frames begin, so their sound is silent."
 
+NO_TRACK_NOTE = "The source has no sound, so the sound of the new frames is silent."
+
 
 @dataclass(frozen=True)
 class Carrying:
@@ -38,12 +40,14 @@ class Carrying:
     detail: True if the source's fine detail and its motion are added to the new frames that the model generates.
     balance: the stereo balance of the source's sound, with which the new sound goes on. None if it has its own.
     steady: the steady part of the source's sound. The new sound is made of it if the model does not know the source's
-        picture. None if there is no such part.
+        picture. None if there is no such part. It is silent if the source has no sound track.
+    has_track: False if the source has no sound track.
     """
 
     detail: bool = False
     balance: Balance | None = None
     steady: SteadySound | None = None
+    has_track: bool = True
 
     @classmethod
     def of(cls, job: Job, sound: Samples | None, settings: Settings) -> "Carrying":
@@ -54,12 +58,15 @@ class Carrying:
         plan = job.plan
         if not carries_detail(job, settings):
             return cls()
-        if sound is None or not (plan.makes_sound and job.card.embedded):
+        if not (plan.makes_sound and job.card.embedded):
             return cls(detail=True)
+        # With a lower strength, the new sound is to be the model's.
+        is_kept = plan.sound_strength == 1
+        if sound is None:
+            return cls(True, None, SteadySound(None, None) if is_kept else None, has_track=False)
         outwards = reverse(sound) if plan.source_last else sound
         balance = Balance.of(outwards[:, -round(HEARD_S * SOUND_RATE) :])
-        # With a lower strength, the model makes the source's sound anew.
-        steady = SteadySound.of(outwards) if plan.sound_strength == 1 else None
+        steady = SteadySound.of(outwards) if is_kept else None
         return cls(True, None if balance.is_central else balance, steady)
 
     def notes(self, plan: Plan, *, is_steady: bool) -> tuple[str, ...]:
@@ -71,7 +78,8 @@ class Carrying:
             return ()
         detail = ONE_FRAME_NOTE if plan.shown_frames == 1 else DETAIL_NOTE
         if is_steady and self.steady is not None:
-            return (detail, SILENT_NOTE if self.steady.is_silent else STEADY_NOTE)
+            silent_note = SILENT_NOTE if self.has_track else NO_TRACK_NOTE
+            return (detail, silent_note if self.steady.is_silent else STEADY_NOTE)
         return (detail,) if self.balance is None else (detail, BALANCE_NOTE)
 
 

@@ -197,15 +197,16 @@ class Joiner:
         clip: the clip next to the source.
         joint: the source's frame next to it, [H, W, 3].
         """
-        sound = self.carrying.steady
-        if sound is None or self.source_sound is None:
+        steady = self.carrying.steady
+        if steady is None:
             return None
-        if not sound.is_silent and clip.rendition is not None:
+        # The model may invent a sound for a source without a sound track, but not for one with a silent track.
+        if not (steady.is_silent and self.carrying.has_track) and clip.rendition is not None:
             from longtake.carried.detail import is_of_own_world  # only miniatures need its large library
 
             if is_of_own_world(joint, _pictures(clip.rendition)):
                 return None  # the model knows how the picture sounds
-        return steady_course(self.source_sound, sound, self.plan)
+        return steady_course(self.source_sound, steady, self.plan)
 
     def _sounding(self, clip: GeneratedClip, course: Samples | None, distance: int) -> GeneratedClip:
         """Returns a clip with the sound that the output gets. `distance` is its number of frames from the source."""

@@ -79,14 +79,16 @@ def balanced(clip: GeneratedClip, balance: Balance | None, plan: Plan, distance:
     return replace(clip, sound=balance.applied(clip.sound, start_s))
 
 
-def steady_course(source_sound: Samples, steady: SteadySound, plan: Plan) -> Samples:
+def steady_course(source_sound: Samples | None, steady: SteadySound, plan: Plan) -> Samples:
     """Returns the source's sound and, after it, its steady part for all new frames, [2, n].
 
     It is in the direction away from the source: if the source plays last, the sound is reversed. It is 15 ms longer
     than the output.
+
+    source_sound: the sound of the source frames that the output shows, which is silence if it is None.
     """
-    source = reverse(source_sound) if plan.source_last else source_sound
-    source = fit_length(source, num_samples(plan.shown_frames, plan.rate))
+    sound = silence(0) if source_sound is None else source_sound
+    source = fit_length(reverse(sound) if plan.source_last else sound, num_samples(plan.shown_frames, plan.rate))
     return steady.continued(source, num_samples(plan.num_frames, plan.rate) + FADE_SAMPLES - source.shape[1])
 
 
