@@ -34,14 +34,18 @@ def test_collections_that_were_off_stay_off() -> None:
         gc.enable()
 
 
-def test_objects_of_the_block_are_old_afterwards_unless_others_are_frozen() -> None:
-    def made_in_a_block() -> list[list[int]]:
+def test_many_objects_of_the_block_are_old_afterwards_unless_others_are_frozen() -> None:
+    def made_in_a_block(number: int = 20_000) -> list[list[int]]:
         with without_garbage_collection():
-            return [[]]
+            return [[] for _ in range(number)]
 
+    gc.collect()
     gc.unfreeze()
     old = made_in_a_block()
     assert any(one is old for one in gc.get_objects(generation=2))
+    gc.collect()
+    few = made_in_a_block(10)
+    assert not any(one is few for one in gc.get_objects(generation=2))
     gc.freeze()
     frozen, young = gc.get_freeze_count(), made_in_a_block()
     assert 0 < gc.get_freeze_count() <= frozen, "frozen objects can be freed meanwhile"

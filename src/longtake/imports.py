@@ -14,6 +14,10 @@ TORCH_MODULES = frozenset(("accelerate", "cv2", "diffusers", "google", "sentence
 """The modules of the packages that the extra `torch` installs."""
 
 
+_MANY = 10_000
+"""Number of new objects above which an import moves all objects into the oldest generation."""
+
+
 def import_sentence(error: Exception) -> str:
     """Returns a sentence for the user about an error of importing torch, or a library that the models need."""
     package = str(getattr(error, "name", "")).partition(".")[0]
@@ -46,7 +50,8 @@ def without_garbage_collection() -> Iterator[None]:
     Without the pause, a sixth of the time would go into collections that find nothing to free.
 
     The end of the block moves all objects into the oldest generation, which is collected least often. It does not do
-    this in a process that has frozen objects (`gc.freeze`), because it would unfreeze them.
+    this if the block created few objects (below `_MANY`), because a module was imported before, for example; nor in a
+    process that has frozen objects (`gc.freeze`), because it would unfreeze them.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -54,7 +59,7 @@ def without_garbage_collection() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
-            if not gc.get_freeze_count():
+            if gc.get_count()[0] > _MANY and not gc.get_freeze_count():  # the latter visits all frozen objects
                 gc.freeze()
                 gc.unfreeze()  # moves all objects into the oldest generation
             gc.enable()

@@ -12,7 +12,7 @@ import pytest
 
 from longtake.errors import StoppedBySignal
 
-HEAVY = ("torch", "diffusers", "transformers", "av", "numpy", "pydantic")
+HEAVY = ("torch", "diffusers", "transformers", "av", "numpy", "pydantic", "sqlalchemy")
 
 
 def loaded_after(code: str) -> list[str]:
@@ -37,8 +37,12 @@ def test_a_plan_imports_no_torch_and_no_codecs(clips: Path) -> None:
     assert not {"torch", "diffusers", "transformers", "av"} & set(loaded)
 
 
-def test_the_server_imports_nothing_heavy_but_pydantic() -> None:
-    assert loaded_after("import longtake.service.server, longtake.database.migrate") == ["pydantic"]
+def test_the_server_imports_nothing_heavy_but_pydantic_and_the_database() -> None:
+    assert loaded_after("import longtake.service.server, longtake.database.migrate") == ["pydantic", "sqlalchemy"]
+
+
+def test_a_worker_process_imports_no_libraries_of_the_models_or_the_database_before_it_needs_them() -> None:
+    assert loaded_after("import longtake.worker.main") == ["numpy", "pydantic"]
 
 
 @pytest.mark.parametrize("args", [["--help"], ["--version"]])

@@ -86,7 +86,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 @pytest.fixture(scope="package")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, str]]:
-    """A server that has keys, and one of its keys."""
+    """A server that has keys, and one of its keys. It has one slot: each worker process takes a second to start."""
     from longtake.access.keys import Keys
     from longtake.database.connection import connect, file_url
     from longtake.database.migrate import migrate
@@ -97,7 +97,8 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, 
     migrate(engine)
     key = Keys(engine).create("tests", "run")
     engine.dispose()
-    with started([sys.executable, "-m", "tests.contract.server", str(folder)], folder) as running:
+    one_slot = json.dumps({"slots": ["cpu"], "pools": {}})
+    with started([sys.executable, "-m", "tests.contract.server", str(folder), one_slot], folder) as running:
         yield running, key
 
 

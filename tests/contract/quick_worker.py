@@ -16,9 +16,8 @@ from longtake.errors import Cancelled
 from longtake.settings import settings
 from longtake.storage.local import LocalBlobs
 from longtake.worker.channel import Channel, RequestChannel
-from longtake.worker.main import read_input
 from longtake.worker.messages import Done, Failed, ProgressReport, Ready, Run
-from longtake.worker.stored_files import open_stored_file
+from longtake.worker.stored_files import open_stored_file, read_input
 
 CLIP = Path(__file__).parents[2] / "examples" / "clip.mp4"
 WRONG = {

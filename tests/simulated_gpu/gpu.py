@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import torch
@@ -249,6 +249,7 @@ _SET = torch.ops.aten.set_.source_Tensor
 _HOST_KERNELS = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 
 
+@cache
 def _is_view(op: Any) -> bool:
     """Returns True if an operation computes nothing: its results share the memory of an argument."""
     return op.name().startswith("aten::set_.") or any(
@@ -258,11 +259,15 @@ def _is_view(op: Any) -> bool:
 
 def written_by(op: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> list[Tensor]:
     """Returns the arguments that an operation writes, in their order."""
-    found: list[Any] = []
-    for number, argument in enumerate(op._schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            found.append(arguments[number] if number < len(arguments) else options.get(argument.name))
-    return list(tensors_in(found))
+    places = _written_places(op)
+    return list(tensors_in(arguments[at] if at < len(arguments) else options.get(name) for at, name in places))
+
+
+@cache
+def _written_places(op: Any) -> tuple[tuple[int, str], ...]:
+    """Returns the number and the name of each argument that an operation writes."""
+    every = enumerate(op._schema.arguments)
+    return tuple((at, one.name) for at, one in every if one.alias_info is not None and one.alias_info.is_write)
 
 
 def _written_result(op: Any, written: list[Tensor]) -> Any:

@@ -2,7 +2,6 @@
 
 import errno
 import gc
-import hashlib
 import os
 import socket
 import threading
@@ -36,7 +35,7 @@ from longtake.storage.local import LocalBlobs
 from longtake.video import ignore_progress
 from longtake.worker import main, outcomes
 from longtake.worker.channel import Channel
-from longtake.worker.main import answer, carry_out, first_model, make_runner, read_input, reporting_failures
+from longtake.worker.main import answer, carry_out, first_model, make_runner, reporting_failures
 from longtake.worker.messages import (
     Cancel,
     DeviceUse,
@@ -228,15 +227,6 @@ def test_previews_come_while_somebody_looks(one: Worker) -> None:
         assert picture.format == "WEBP"
         assert 1 < picture.width <= 320
     assert isinstance(one.end()[0], Done)
-
-
-def test_a_large_input_is_read_from_its_blob(tmp_path: Path) -> None:
-    blobs, content = LocalBlobs(tmp_path / "files"), tmp_path / "content"
-    content.write_text('{"prompt": "x"}')
-    key = f"payloads/r.{hashlib.sha256(content.read_bytes()).hexdigest()}"
-    blobs.put(key, content)
-    assert read_input(Run("r", "a/b", "", None, tmp_path, "k", key), blobs) == {"prompt": "x"}
-    assert read_input(Run("r", "a/b", '{"seed": 1}', None, tmp_path, "k"), blobs) == {"seed": 1}
 
 
 def test_a_cancellation_stops_its_request_alone_within_a_step(one: Worker) -> None:

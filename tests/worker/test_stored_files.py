@@ -1,5 +1,6 @@
-"""A worker process finds the files of its request among those of the server."""
+"""A worker process finds its request's input, and the files of its request among those of the server."""
 
+import hashlib
 import os
 from dataclasses import replace
 from io import BytesIO
@@ -13,9 +14,18 @@ from longtake.models.lora_names import Lora
 from longtake.settings import Settings
 from longtake.storage.local import LocalBlobs
 from longtake.worker.channel import Channel
-from longtake.worker.messages import FileFound, FileWanted, decode_to_server, encode_to_worker
-from longtake.worker.stored_files import hub_file
+from longtake.worker.messages import FileFound, FileWanted, Run, decode_to_server, encode_to_worker
+from longtake.worker.stored_files import hub_file, read_input
 from tests.worker.worker_process import CLIP
+
+
+def test_a_large_input_is_read_from_its_blob(tmp_path: Path) -> None:
+    blobs, content = LocalBlobs(tmp_path / "files"), tmp_path / "content"
+    content.write_text('{"prompt": "x"}')
+    key = f"payloads/r.{hashlib.sha256(content.read_bytes()).hexdigest()}"
+    blobs.put(key, content)
+    assert read_input(Run("r", "a/b", "", None, tmp_path, "k", key), blobs) == {"prompt": "x"}
+    assert read_input(Run("r", "a/b", '{"seed": 1}', None, tmp_path, "k"), blobs) == {"seed": 1}
 
 
 def test_a_lora_of_the_hub_is_where_the_server_has_downloaded_it(tmp_path: Path) -> None:

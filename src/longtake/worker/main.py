@@ -23,8 +23,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import from_json
-
 from longtake.endpoints import ENDPOINTS, endpoint
 from longtake.endpoints.validation import parse
 from longtake.errors import (
@@ -48,17 +46,15 @@ from longtake.models.registry import ModelCard
 from longtake.outbound import PublicTransport
 from longtake.plans import Plan
 from longtake.prepare import Fetcher, prepare, without_prompts
-from longtake.queue import payloads
 from longtake.settings import Settings, settings
 from longtake.storage import open_blobs
-from longtake.storage.blobs import Blobs
 from longtake.system import end_with_starter
 from longtake.threads import prepare_threads
 from longtake.turn import Turn
 from longtake.worker.channel import Channel, RequestChannel
 from longtake.worker.messages import DeviceUse, Done, Failed, MachineFailed, Planned, Ready, Run, Unusable
 from longtake.worker.progress import ProgressReporter
-from longtake.worker.stored_files import find_file, hub_file, linked, open_stored_file
+from longtake.worker.stored_files import find_file, hub_file, linked, open_stored_file, read_input
 
 if TYPE_CHECKING:
     from longtake.runner import Runner
@@ -282,14 +278,6 @@ def carry_out(
         notes=result.notes,
         stand_in=model.note if model.stands_in_for else None,
     )
-
-
-def read_input(run: Run, blobs: Blobs) -> Any:
-    """Returns the input of a request. It is in the server's message, or in one of `blobs` if it is large.
-
-    Raises FileLost if that blob is missing or damaged.
-    """
-    return from_json(run.body if run.body_blob is None else payloads.read(blobs, run.body_blob))
 
 
 def made_by(plan: Plan) -> str:

@@ -1,9 +1,12 @@
-"""The files that a request names, as its worker process gets them from the server."""
+"""A request's input and the files that it names, as its worker process gets them from the server."""
 
 import os
 import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
+
+from pydantic_core import from_json
 
 from longtake.errors import DownloadFailed
 from longtake.models.lora_downloads import delete_oldest, mark_used, public_folder, unfinished_folder
@@ -11,8 +14,21 @@ from longtake.models.lora_names import Lora, hub_url
 from longtake.outbound import is_http
 from longtake.settings import Settings
 from longtake.storage import open_blobs
+from longtake.storage.blobs import Blobs
 from longtake.worker.channel import RequestChannel
-from longtake.worker.messages import FileFound
+from longtake.worker.messages import FileFound, Run
+
+
+def read_input(run: Run, blobs: Blobs) -> Any:
+    """Returns the input of a request. It is in the server's message, or in one of `blobs` if it is large.
+
+    Raises FileLost if that blob is missing or damaged.
+    """
+    if run.body_blob is None:
+        return from_json(run.body)
+    from longtake.queue import payloads  # imports SQLAlchemy, which a worker process needs for nothing else
+
+    return from_json(payloads.read(blobs, run.body_blob))
 
 
 def open_stored_file(
