@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longtake.carried.cycle import Cycle
+from longtake.carried.difference import largest
 from longtake.carried.grain import Grain
 from longtake.carried.matting import unmixed
 from longtake.carried.optical_flow import Pictures, as_picture, pixel_places, sampled, shrunk
@@ -58,7 +59,7 @@ class Sprite:
         left, top, columns, rows = cv2.boundingRect(wide)
         box = np.s_[top : top + rows, left : left + columns]
         shown, behind = as_picture(frame[box]), as_picture(ground[box])
-        difference = np.abs(shown - behind).max(axis=-1) * np.float32(255 / SAME)
+        difference = largest(np.abs(shown - behind)) * np.float32(255 / SAME)
         inner = cv2.erode(mask[box], np.ones((3, 3), np.uint8))
         alpha = np.maximum(inner, np.clip(difference - 1, 0, 1)) * wide[box]
         edge = round(EDGE * max(1, len(mask) / 240))

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.carried.difference import SAME
+from longtake.carried.difference import SAME, largest
 from longtake.carried.optical_flow import Pictures, pixel_places, sampled
 
 Frames = Callable[[int], Pictures]
@@ -82,7 +82,7 @@ class Layers:
 
         Otherwise it is a part of something, for example the end of a bar that grows.
         """
-        contrast = cv2.morphologyEx(self.nearest, cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8)).max(axis=-1)
+        contrast = largest(cv2.morphologyEx(self.nearest, cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8)))
         places = pixel_places(*self.ground.shape[:2])
         for alpha, step in zip(self.alphas, self.steps, strict=True):
             mask = (alpha > 0.5).astype(np.uint8)

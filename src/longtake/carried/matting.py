@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from longtake.carried.difference import largest
 from longtake.carried.optical_flow import Pictures
 
 UNEXPLAINED = 0.15
@@ -57,8 +58,8 @@ def unmixed(
         share = ((shown - behind) * over).sum(-1) / np.maximum(np.square(over).sum(-1), 1e-6)
         share = np.clip(share, 0, 1)
         rest = shown - behind - share[..., None] * over
-        mixed = (alpha > 0) & (core == 0) & (near > LEAST_NEAR) & (np.abs(over).max(axis=-1) > LEAST_CONTRAST)
-        mixed &= np.abs(rest).max(axis=-1) < UNEXPLAINED
+        mixed = (alpha > 0) & (core == 0) & (near > LEAST_NEAR) & (largest(np.abs(over)) > LEAST_CONTRAST)
+        mixed &= largest(np.abs(rest)) < UNEXPLAINED
         own = np.where(share[..., None] > LEAST_SHARE, own + rest / np.maximum(share, LEAST_SHARE)[..., None], own)
         alpha[mixed] = share[mixed]
         colours[box][mixed] = own[mixed]

@@ -12,7 +12,7 @@ from longtake.carried.animated_layers import AnimatedLayers
 from longtake.carried.camera import Camera
 from longtake.carried.camera_motion import CameraMotion
 from longtake.carried.detail import Detail, is_of_own_world
-from longtake.carried.difference import SAME, smooth_size
+from longtake.carried.difference import SAME, largest, smooth_size
 from longtake.carried.moved_layers import MovedLayers
 from longtake.carried.optical_flow import Pictures, as_picture
 from longtake.carried.panned_layers import PannedLayers
@@ -106,7 +106,7 @@ def is_drawing(frames: NDArray[np.uint8]) -> bool:
     """
     nearest = frames[0]
     around = np.ones((FLAT_SIDE, FLAT_SIDE), np.uint8)
-    flat = (cv2.dilate(nearest, around) - cv2.erode(nearest, around)).max(axis=-1) <= round(FLAT * 255)
+    flat = largest(cv2.dilate(nearest, around) - cv2.erode(nearest, around)) <= round(FLAT * 255)
     if flat.mean() < LEAST_FLAT:
         return False
     lags = [lag for lag in LAGS if lag < len(frames)]

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.carried.difference import SAME, smooth_size, unlike
+from longtake.carried.difference import SAME, largest, smooth_size, unlike
 from longtake.carried.inpainting import Mask, inpainted
 from longtake.carried.layers import Frames, Layers, Step
 from longtake.carried.matting import connected, unmixed
@@ -202,7 +202,7 @@ def _layers(frames: Frames, count: int, masks: Sequence[Mask], steps: Sequence[S
     steps: the step of each object.
     """
     nearest, (ground, known) = frames(0), _ground(frames, count, masks, steps)
-    visible = np.clip(np.abs(nearest - ground).max(axis=-1) / np.float32(SAME) - 1, 0, 1)
+    visible = np.clip(largest(np.abs(nearest - ground)) / np.float32(SAME) - 1, 0, 1)
     edge = np.ones((3, 3), np.uint8)
     solid = cv2.morphologyEx((visible > 0).astype(np.uint8), cv2.MORPH_OPEN, edge)  # without lines of the ground
     alphas = np.stack(

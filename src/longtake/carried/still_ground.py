@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from longtake.carried.difference import largest
 from longtake.carried.inpainting import Mask
 
 SAME = 8.0
@@ -87,7 +88,7 @@ def stands_still(frames: NDArray[np.uint8]) -> bool:
     step = max(1, min(frames.shape[1] // rows, frames.shape[2] // columns))
     side = max(step, LEAST_BLUR)
     few = [cv2.blur(frame, (side, side))[::step, ::step].astype(np.int16) for frame in frames[:: 2 * COMPARED]]
-    changed = np.any([np.abs(few[0] - other).max(axis=-1) > SAME for other in few[1:]], axis=0)
+    changed = np.any([largest(np.abs(few[0] - other)) > SAME for other in few[1:]], axis=0)
     return bool(0 < changed.mean() < 1 - LEAST_STILL)
 
 
@@ -128,13 +129,13 @@ def _without_ghosts(ground: NDArray[np.uint8], frame: NDArray[np.uint8]) -> NDAr
 def _contrast(picture: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Returns how much the colours of a picture [H, W, 3] change around each pixel, [H, W]."""
     change = cv2.morphologyEx(picture, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
-    return np.asarray(change.max(axis=-1), np.float64)
+    return np.asarray(largest(change), np.float64)
 
 
 def differs(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> Mask:
     """Returns 1 where two pictures [H, W, 3] have different colours, else 0, [H, W]. Noise does not count."""
     change = np.subtract(one, other, dtype=np.int16).astype(np.float32)
-    smooth = np.abs(cv2.GaussianBlur(change, (0, 0), 1)).max(axis=-1)
+    smooth = largest(np.abs(cv2.GaussianBlur(change, (0, 0), 1)))
     different: Mask = (smooth > SAME).astype(np.uint8)
     return different
 
