@@ -24,9 +24,11 @@ from bench.gpu.jobs import CASES, Bench, Case
 from bench.gpu.subject import Subject
 from bench.gpu.true_size import checkpoint
 from bench.oracle.case import oracle_folder
+from longtake.models import vae_format
 from longtake.models.checkpoints import empty_model
 from longtake.models.registry import PartName
 from longtake.runner import Runner
+from tests.simulated_gpu import can_simulate, simulated_gpus
 
 BROUGHT = {"torch", "transformers", "numpy", "safetensors", "huggingface_hub", "typing_extensions"}
 """The packages that a machine with torch and transformers has."""
@@ -341,3 +343,18 @@ def imported_at_once(body: list[ast.stmt]) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone")
+def test_all_is_measured_on_a_gpu_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order of all work is right, and no figure fails. Only a true GPU has a profile."""
+    monkeypatch.setattr(levers, "profiled", lambda machine, work: (1.0, {}, 0))
+    monkeypatch.setattr(vae_format, "is_measured", lambda card, device: False)  # takes long on a CPU
+    bench, figures, case = Bench(Machine(torch.device("cuda"), quick=True), tmp_path), Figures(None, {}), CASES["2.3"]
+    with simulated_gpus(monkeypatch):
+        with Subject(bench, case) as subject, torch.inference_mode():
+            levers._all_parts(subject, figures, levers.Usual({}, {}))
+        requests._first_and_warm(bench, figures, case)
+    assert figures.failed == {}
+    assert figures.measured["2.3: warm request"].details["same file as the first"]

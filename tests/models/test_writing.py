@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from longtake.models import writing
 from longtake.models.checkpoints import load, open_part
 from longtake.models.memory import current_gpu
 from longtake.models.writing import MEMORY_STEP, UNRECORDED, Choice, FixedMemory, write
@@ -86,7 +87,7 @@ class Recording:
     def CUDAGraph(self) -> "Recording":
         return self
 
-    def graph(self, recording: "Recording", capture_error_mode: str) -> "Recording":
+    def graph(self, recording: "Recording", stream: None, capture_error_mode: str) -> "Recording":
         assert capture_error_mode == "thread_local"
         return recording
 
@@ -123,6 +124,7 @@ def test_the_work_for_a_token_is_recorded_once_and_repeated(
     recording = Recording(recorded, fails=fails)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", recording.CUDAGraph)
     monkeypatch.setattr(torch.cuda, "graph", recording.graph)
+    monkeypatch.setattr(writing, "_stream", lambda model, device: None)
     for number in (4, 9, 3, 12, 6):
         token = torch.tensor([number])
         assert torch.equal(recorded.logits(token), usual.logits(token))
@@ -136,6 +138,20 @@ def test_there_is_room_for_the_longest_text(model: Any) -> None:
     long = tuple(3 + number % 12 for number in range(MEMORY_STEP - MOST))
     never = write(model, _prompt(long), CHOICE, MOST, [], lambda number: None, is_fixed=True)
     assert len(never) == MOST
+
+
+@pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone")
+def test_models_on_several_gpus_write_in_one_process(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = _written(model, PROMPTS[0], 0, is_fixed=False)
+    assert len(expected) > UNRECORDED + 2
+    with simulated_gpus(monkeypatch), torch.no_grad():
+        for device in ("cuda:0", "cuda:1", "cuda:0"):
+            with current_gpu(torch.device(device)):
+                on_gpu = copy.deepcopy(model).to(device)
+                prompt = {name: tensor.to(device) for name, tensor in _prompt(PROMPTS[0]).items()}
+                torch.manual_seed(0)
+                assert write(on_gpu, prompt, CHOICE, MOST, [END], lambda number: None, is_fixed=True) == expected
+        del on_gpu, prompt
 
 
 @pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone")

@@ -66,6 +66,7 @@ class Gpus:
     device: the number of the present GPU.
     current: the number of each GPU's present stream.
     graph: the graph that is recorded now on the GPU with the number `recorded`.
+    capture_stream: the stream on which graphs are recorded by default.
     """
 
     total: int = 80 * 10**9
@@ -81,6 +82,7 @@ class Gpus:
     current: list[int] = field(default_factory=list)
     graph: Graph | None = None
     recorded: int | None = None
+    capture_stream: Any = None
 
     def __post_init__(self) -> None:
         self._sizes: dict[int, int] = {}

@@ -175,12 +175,16 @@ class CUDAGraph(Graph):
 
 
 @contextmanager
-def graph_context(graph: CUDAGraph, capture_error_mode: str = "global") -> Iterator[None]:
-    """Stands for `torch.cuda.graph`: records the work of the present GPU, on a stream of its own."""
+def graph_context(graph: CUDAGraph, stream: Stream | None = None, capture_error_mode: str = "global") -> Iterator[None]:
+    """Stands for `torch.cuda.graph`: records the work of the stream's GPU on that stream. As in torch, its default is
+    one stream for all, on the GPU that was the present one when it was first needed."""
     synchronize()
-    usual, gpus = current_stream(), _gpus()
-    graph.device = gpus.device
-    with stream_context(Stream()):
+    gpus = _gpus()
+    if stream is None:
+        stream = gpus.capture_stream = gpus.capture_stream or Stream()
+    with stream_context(stream):
+        usual = default_stream(stream.device)
+        graph.device = gpus.device
         gpus.graph, gpus.recorded = graph, gpus.device
         try:
             yield

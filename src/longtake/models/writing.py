@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -187,10 +188,10 @@ class FixedMemory:
     def _record(self) -> None:
         """Records the GPU work of `_compute` as a CUDA graph without carrying it out. The graph can then be replayed
         for each token. If the recording fails, the log says why, and there is no graph."""
-        graph = torch.cuda.CUDAGraph()
+        graph, device = torch.cuda.CUDAGraph(), self._token.device
         try:
             # Other threads of this process may use the GPU meanwhile.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, stream=_stream(self._model, device), capture_error_mode="thread_local"):
                 self._compute()
             self._graph = graph
         except RuntimeError as error:
@@ -198,6 +199,20 @@ class FixedMemory:
                 raise
             self._can_record = False
             log.warning("Prompts are written without a CUDA graph, which takes longer: %s", str(error)[:300])
+
+
+_streams = WeakKeyDictionary[Any, "torch.cuda.Stream"]()
+"""The stream on which the work of each language model is recorded. Libraries keep some memory for each stream."""
+
+
+def _stream(model: Any, device: torch.device) -> "torch.cuda.Stream":
+    """Returns the stream on which the work of a language model is recorded.
+
+    By default torch records on one stream for the whole process, also work of another GPU, which then is not recorded.
+    """
+    if model not in _streams:
+        _streams[model] = torch.cuda.Stream(device)
+    return _streams[model]
 
 
 def _extended(kept: Tensor, length: int, size: int) -> Tensor:
