@@ -1,5 +1,6 @@
 """The motion of a source where it meets the new frames, and how it goes on."""
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -73,6 +74,21 @@ def test_an_object_goes_on_farther_where_the_source_proves_its_motion() -> None:
     assert doubtful.doubt == 1
     at = HEIGHT // 2, 60
     assert doubtful.way(23)[at][0] < 0.5 * proven.way(23)[at][0]
+
+
+def leaning(count: int) -> NDArray[np.uint8]:
+    """Frames of a picture whose upper half leans to the right in the last five ones, the nearest one first."""
+    picture = film([40])[0]
+    down, across = np.indices((HEIGHT, WIDTH), np.float32)
+    leans = [np.float32(0.03 * max(5 - at, 0)) * np.maximum(HEIGHT / 2 - down, 0) for at in range(count)]
+    return np.stack([cv2.remap(picture, across - lean, down, cv2.INTER_LINEAR) for lean in leans])
+
+
+def test_a_body_of_which_a_part_leans_is_not_torn() -> None:
+    motion = SourceMotion.of(leaning(17), 0.6)
+    assert motion.doubt > 0.5
+    way = motion.way(95)[MIDDLE][..., 0]
+    assert 0.05 < np.abs(np.gradient(cv2.GaussianBlur(way, (0, 0), 3), axis=0)).max() < 0.3
 
 
 def test_motion_is_known_where_the_pixels_have_arrived() -> None:

@@ -47,9 +47,12 @@ camera slows down before the picture has left the frame."""
 OBJECT_FRAMES = 16
 """The same number for the motion of objects that the source does not prove, before it is reduced by bending."""
 
-MAX_BENDING = 0.7
+MAX_BENDING = 0.3
 """The continued motion may bend and stretch the picture by about this much: the displacements of two pixels may differ
 by this share of the distance between them. So a body of which only a part moves is not torn."""
+
+BENDING_DOUBT = 0.5
+"""The limit of bending holds in full from this doubt on. With less doubt, more bending is allowed."""
 
 PROOF = 8
 """The power of the proven share of an object's motion, as a factor for the frames that the motion lasts longer. So only
@@ -165,7 +168,8 @@ def _lasting(steady: SteadyMotion, proven: NDArray[np.float32], doubt: float) ->
     """
     unproven, ground = np.float32(doubt) * (1 - proven**PROOF), _ground_frames(steady, doubt)
     straight = ground + unproven * (OBJECT_FRAMES - ground)
-    lasting = 1 / (1 / straight + np.float32(doubt) * _bending(steady) / MAX_BENDING)
+    limited = np.float32(min(1, doubt / BENDING_DOUBT))
+    lasting = 1 / (1 / straight + limited * _bending(steady) / MAX_BENDING)
     return lasting.astype(np.float32)
 
 
