@@ -22,7 +22,7 @@ export function countSentence({ counted, new_frames: count, num_frames: all }, i
 function seen({ first, stop, counted }, all) {
   const count = stop - first;
   if (!count) return "none: the model sees no frame of the source";
-  const more = counted > count ? `; its window has no room for all ${counted}` : "";
+  const more = counted > count ? `. Of the ${counted} that the request counts, its window has room for ${count}` : "";
   return `${span(first, stop, all)}, bright above: the model sees ${count === 1 ? "it" : "them"}${more}`;
 }
 
