@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 import longtake
 from longtake.media.encode import Encoder
 from longtake.media.formats import output_format
-from longtake.output.carrying import BALANCE_NOTE, DETAIL_NOTE, NO_TRACK_NOTE, ONE_FRAME_NOTE, SILENT_NOTE, STEADY_NOTE
+from longtake.output.carrying import (
+    BALANCE_NOTE,
+    DETAIL_NOTE,
+    NO_TRACK_NOTE,
+    ONE_FRAME_NOTE,
+    REPEATED_NOTE,
+    SILENT_NOTE,
+    STEADY_NOTE,
+)
 from tests import raw
 from tests.carried.test_detail import codes, texture
 
@@ -112,6 +120,19 @@ def test_a_steady_tone_goes_on_and_silence_stays_silent(tmp_path: Path, directio
         if loudness:
             assert spectrum.argmax(axis=1) * 48_000 / (1 << 17) == pytest.approx([440, 440], abs=1)
         assert levels == pytest.approx(loudness * np.array([0.212, 0.106]), rel=0.03)
+
+
+def test_beeps_go_on(tmp_path: Path) -> None:
+    path, own, new = tmp_path / "beeps.mp4", 32 * 2000, 24 * 2000
+    since = np.arange(own + new) % 24_000 / 48_000
+    beeps = 0.126 * np.sin(2 * np.pi * 1000 * since) * (since < 0.03)
+    with Encoder(path, output_format("X264 (.mp4)", "maximum", "fast"), *SIZE, Fraction(24)) as video:
+        video.write_sound(np.stack([beeps[:own]] * 2).astype(np.float32))
+        video.write(np.concatenate([film()[:16], film()[:16]]))
+    result = extended(path, tmp_path / "longer.mp4", "forward", generate_audio=True, new_frames=24)
+    assert REPEATED_NOTE in result.notes
+    heard = raw.sound(result.path)[:, own : own + new]
+    assert np.square(heard - beeps[own:]).mean() < 0.02 * np.square(beeps[own:]).mean()
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])

@@ -325,8 +325,8 @@ class Runner:
             joint = frames[0 if plan.source_last else -1]
             progress(Progress("prompt", 0, 1))
             prompt, expansion_note = resume.prompt(lambda: family.expand(generation, joint))
-            is_steady = joiner.add(family.generate(generation, prompt, context), frames, checker)
-        carried = joiner.carrying.notes(plan, is_steady=is_steady)
+            is_sound_carried = joiner.add(family.generate(generation, prompt, context), frames, checker)
+        carried = joiner.carrying.notes(plan, is_sound_carried=is_sound_carried)
         return prompt, (*carried, expansion_note, other_note, safety_note)
 
 

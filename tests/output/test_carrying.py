@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 
 from longtake.carried.balance import Balance
+from longtake.carried.repeated_sound import RepeatedSound
 from longtake.carried.steady_sound import SteadySound
 from longtake.output.carrying import (
     BALANCE_NOTE,
     DETAIL_NOTE,
     NO_TRACK_NOTE,
     ONE_FRAME_NOTE,
+    REPEATED_NOTE,
     SILENT_NOTE,
     STEADY_NOTE,
     Carrying,
     carries_detail,
+    lasting_sound,
 )
 from longtake.settings import Settings
 
@@ -46,12 +49,13 @@ def test_detail_is_carried_where_the_setting_says(
 
 
 @pytest.mark.parametrize(
-    ("shown_frames", "carrying", "is_steady", "notes"),
+    ("shown_frames", "carrying", "is_sound_carried", "notes"),
     [
         (1, Carrying(True), False, (ONE_FRAME_NOTE,)),
         (2, Carrying(True), False, (DETAIL_NOTE,)),
         (2, Carrying(True, Balance(0.3, 0.0), STEADY), False, (DETAIL_NOTE, BALANCE_NOTE)),
         (2, Carrying(True, Balance(0.3, 0.0), STEADY), True, (DETAIL_NOTE, STEADY_NOTE)),
+        (2, Carrying(True, None, RepeatedSound(24_000, 1)), True, (DETAIL_NOTE, REPEATED_NOTE)),
         (2, Carrying(True, None, SILENCE), True, (DETAIL_NOTE, SILENT_NOTE)),
         (2, Carrying(True, None, SILENCE, has_track=False), True, (DETAIL_NOTE, NO_TRACK_NOTE)),
         (2, Carrying(True, None, SILENCE, has_track=False), False, (DETAIL_NOTE,)),
@@ -59,11 +63,11 @@ def test_detail_is_carried_where_the_setting_says(
     ],
 )
 def test_notes_say_what_is_carried(
-    shown_frames: int, carrying: Carrying, is_steady: bool, notes: tuple[str, ...]
+    shown_frames: int, carrying: Carrying, is_sound_carried: bool, notes: tuple[str, ...]
 ) -> None:
     # Motion is measured in all source frames next to the new ones, also if the model sees one of them.
     plan: Any = SimpleNamespace(context_frames=1, shown_frames=shown_frames)
-    assert carrying.notes(plan, is_steady=is_steady) == notes
+    assert carrying.notes(plan, is_sound_carried=is_sound_carried) == notes
 
 
 def sided(left: float, right: float) -> Any:
@@ -106,10 +110,36 @@ def test_new_sound_of_a_miniature_is_the_steady_sound_next_to_it(
     )
     noise = np.random.default_rng(1).normal(0, 0.2, (2, 48_000)).astype(np.float32)
     sides = [TONE, noise] if source_last else [noise, TONE]
-    steady = Carrying.of(job, np.concatenate(sides, axis=1), SETTINGS).steady
-    assert (steady is not None) == carries
-    if steady is not None and steady.tones is not None:
+    steady = Carrying.of(job, np.concatenate(sides, axis=1), SETTINGS).sound
+    assert isinstance(steady, SteadySound) == carries
+    if isinstance(steady, SteadySound) and steady.tones is not None:
         assert steady.tones.hertz == pytest.approx([440], abs=0.1)
     without_track = Carrying.of(job, None, SETTINGS)
-    assert without_track.steady == (SILENCE if carries else None)
+    assert without_track.sound == (SILENCE if carries else None)
     assert without_track.has_track != (makes_sound and embedded)
+
+
+SINCE = np.arange(3 * 48_000) % 4800 / 48_000
+CLICKS = 0.3 * np.exp(-SINCE * 250) * np.sin(2 * np.pi * 2500 * SINCE)
+SLOW = np.where(np.arange(6 * 48_000) % 96_000 < 4800, 0.1, 0) * np.sin(np.arange(6 * 48_000) * 2 * np.pi / 48)
+HUM = np.sin(2 * np.pi * 440.3 * np.arange(3 * 48_000) / 48_000)
+
+
+@pytest.mark.parametrize(
+    ("wave", "kind"),
+    [
+        (HUM, SteadySound),
+        (HUM + np.random.default_rng(1).normal(0, 0.1, len(HUM)), SteadySound),
+        (np.random.default_rng(1).normal(0, 0.1, len(HUM)), SteadySound),
+        (CLICKS, RepeatedSound),
+        (SLOW, RepeatedSound),
+        (np.zeros(len(HUM)), SteadySound),
+        (
+            np.sin(2 * np.pi * (300 + 40 * SINCE) * np.arange(len(HUM)) / 96_000 * np.linspace(1, 2, len(HUM))),
+            type(None),
+        ),
+    ],
+    ids=["tone", "tone over noise", "noise", "10 clicks a second", "a beep every 2 s", "silence", "neither"],
+)
+def test_what_repeats_itself_is_repeated_and_what_is_steady_goes_on(wave: Any, kind: type) -> None:
+    assert type(lasting_sound(np.stack([0.2 * wave, 0.1 * wave]).astype(np.float32))) is kind

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from longtake.carried.balance import Balance
+from longtake.carried.repeated_sound import RepeatedSound
 from longtake.carried.steady_sound import SteadySound
 from longtake.endpoints import ltx23
 from longtake.families.family import GeneratedClip
@@ -15,10 +16,10 @@ from longtake.output.soundtrack import (
     append_sound,
     balanced,
     context_sound,
+    lasting_course,
     prepend_sound,
     source_track,
-    steady,
-    steady_course,
+    with_course,
 )
 from longtake.video import VideoInfo
 from tests.endpoints.planning import plan_of
@@ -141,8 +142,29 @@ def test_a_steady_tone_goes_on_in_all_clips_without_a_step(direction: str) -> No
     source = (whole[:, -own:] if backward else whole[:, :own]).astype(np.float32)
     tone = SteadySound.of(source[:, ::-1] if backward else source)
     assert tone is not None
-    course = steady_course(source, tone, chosen)
-    clips = [steady(clip(noise(CONTEXT + NEW)), course, chosen, distance) for distance in (0, NEW)]
+    course = lasting_course(source, tone, chosen)
+    clips = [with_course(clip(noise(CONTEXT + NEW)), course, chosen, distance) for distance in (0, NEW)]
+    if backward:
+        track = prepend_sound(source, clips[::-1], chosen)
+    else:
+        track = append_sound(append_sound(source, clips[0], chosen, SHOWN + NEW), clips[1], chosen, SHOWN + 2 * NEW)
+    assert track.shape == whole.shape
+    assert np.abs(track - whole).max() < 0.01
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("start", [0, 3_000, 4_000, 4_010, 15_000])
+def test_beeps_go_on_in_all_clips(direction: str, start: int) -> None:
+    chosen, backward = plan(extend_direction=direction, num_frames=CONTEXT + 2 * NEW), direction == "backward"
+    own, new = num_samples(SHOWN, RATE), num_samples(2 * NEW, RATE)
+    since = (np.arange(own + new) - start) % 24_000 / 48_000
+    beeps = 0.126 * np.sin(2 * np.pi * 1000 * since) * (since < 0.03)
+    whole = np.stack([beeps, 0.3 * beeps]).astype(np.float32)
+    source = whole[:, new:] if backward else whole[:, :own]
+    repeated = RepeatedSound.of(source[:, ::-1] if backward else source)
+    assert repeated is not None
+    course = lasting_course(source, repeated, chosen)
+    clips = [with_course(clip(noise(CONTEXT + NEW)), course, chosen, distance) for distance in (0, NEW)]
     if backward:
         track = prepend_sound(source, clips[::-1], chosen)
     else:
@@ -154,11 +176,11 @@ def test_a_steady_tone_goes_on_in_all_clips_without_a_step(direction: str) -> No
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_a_source_without_sound_has_a_silent_course(direction: str) -> None:
     chosen = plan(extend_direction=direction)
-    course = steady_course(None, SteadySound(None, None), chosen)
+    course = lasting_course(None, SteadySound(None, None), chosen)
     assert course.shape == (2, num_samples(chosen.num_frames, RATE) + FADE_SAMPLES)
     assert not course.any()
 
 
 def test_a_clip_without_sound_stays_without() -> None:
     mute = GeneratedClip(iter(()), NEW, CONTEXT)
-    assert steady(mute, noise(SHOWN), plan(), 0) is mute
+    assert with_course(mute, noise(SHOWN), plan(), 0) is mute

@@ -34,10 +34,12 @@ class SteadySound:
 
     tones: its steady tones; None if it has none.
     noise: its noise; None if it has none.
+    tonal: how much of the sound's power the tones explain, wave by wave, up to 1.
     """
 
     tones: SteadyTones | None
     noise: SteadyNoise | None
+    tonal: float = 0.0
 
     @classmethod
     def of(cls, sound: Samples) -> "SteadySound | None":
@@ -54,9 +56,10 @@ class SteadySound:
         tones, peaks = SteadyTones.of(near)
         sure = tones.at(-near.shape[1], near.shape[1])
         noise = SteadyNoise.of(near - sure, peaks)
+        power = np.square(near).mean(axis=1).sum()
         steady = np.square(sure).mean(axis=1).sum() + noise.power
-        is_steady = steady >= LEAST_SHARE * np.square(near).mean(axis=1).sum()
-        return cls(tones, noise) if is_steady else None
+        tonal = 1 - np.square(near - sure).mean(axis=1).sum() / power
+        return cls(tones, noise, float(tonal)) if steady >= LEAST_SHARE * power else None
 
     @property
     def is_silent(self) -> bool:

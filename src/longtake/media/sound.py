@@ -116,7 +116,8 @@ def continue_sound(source: Samples, generated: Samples, lead: int) -> Samples:
        (GAIN_RETURN_S) after the end of `source`.
     3. The two sounds are cross-faded. Only the last 15 ms of `source` (CROSS_FADE_S) change.
 
-    If `lead` is 0 or the end of `source` is silent, there is no overlap: `source` fades out, then `generated` fades in.
+    If `lead` is 0, or the end of `source` is silent and `generated` is not silent there, there is no overlap: `source`
+    fades out, then `generated` fades in.
 
     The last 25 ms (MAX_LAG_S + CROSS_FADE_S) of the result may be disturbed: the shifted sound can be too short, and is
     then cross-faded to the unshifted sound. To avoid that, pass 25 ms more of generated sound, and cut them off the
@@ -127,7 +128,7 @@ def continue_sound(source: Samples, generated: Samples, lead: int) -> Samples:
     gain = matching_gain(end, generated[:, lead - audible : lead])
     lag, correlation = best_lag(source, generated, lead)
     levelled = _levelled(_shifted(generated, lag), lead, gain)
-    if not end.any():
+    if not end.any() and generated[:, lead - audible : lead].any():
         return cross_fade(source, levelled[:, lead:])
     return cross_fade(source, levelled, lead=lead, correlation=correlation)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from longtake.carried.balance import HEARD_S, Balance
+from longtake.carried.repeated_sound import RepeatedSound
 from longtake.carried.steady_sound import SteadySound
 from longtake.media.formats import SOUND_RATE
 from longtake.media.sound import Samples, reverse
@@ -28,9 +29,17 @@ STEADY_NOTE = (
     "noise that do not change. LONGTAKE_CARRY_DETAIL=never gives the model's own sound."
 )
 
+REPEATED_NOTE = (
+    "The source's sound repeats itself, and a small model does not know it, so the new sound repeats its last period. "
+    "LONGTAKE_CARRY_DETAIL=never gives the model's own sound."
+)
+
 SILENT_NOTE = "The source's sound is silent where the new frames begin, so their sound is silent."
 
 NO_TRACK_NOTE = "The source has no sound, so the sound of the new frames is silent."
+
+MORE = 0.01
+"""A sound that repeats itself and has steady tones is repeated if that explains this much more of it than the tones."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +48,15 @@ class Carrying:
 
     detail: True if the source's fine detail and its motion are added to the new frames that the model generates.
     balance: the stereo balance of the source's sound, with which the new sound goes on. None if it has its own.
-    steady: the steady part of the source's sound. The new sound is made of it if the model does not know the source's
-        picture. None if there is no such part. It is silent if the source has no sound track.
+    sound: what of the source's sound goes on: its steady part, or its last period. The new sound is made of it if the
+        model does not know the source's picture. None if there is nothing of this kind. It is silent if the source has
+        no sound track.
     has_track: False if the source has no sound track.
     """
 
     detail: bool = False
     balance: Balance | None = None
-    steady: SteadySound | None = None
+    sound: SteadySound | RepeatedSound | None = None
     has_track: bool = True
 
     @classmethod
@@ -66,21 +76,40 @@ class Carrying:
             return cls(True, None, SteadySound(None, None) if is_kept else None, has_track=False)
         outwards = reverse(sound) if plan.source_last else sound
         balance = Balance.of(outwards[:, -round(HEARD_S * SOUND_RATE) :])
-        steady = SteadySound.of(outwards) if is_kept else None
-        return cls(True, None if balance.is_central else balance, steady)
+        lasting = lasting_sound(outwards) if is_kept else None
+        return cls(True, None if balance.is_central else balance, lasting)
 
-    def notes(self, plan: Plan, *, is_steady: bool) -> tuple[str, ...]:
+    @property
+    def is_silent(self) -> bool:
+        """True if `sound` is silence."""
+        return isinstance(self.sound, SteadySound) and self.sound.is_silent
+
+    def notes(self, plan: Plan, *, is_sound_carried: bool) -> tuple[str, ...]:
         """Returns the notes for the user.
 
-        is_steady: True if the new sound is the steady part of the source's, and not the model's.
+        is_sound_carried: True if the new sound is made of the source's, and not the model's.
         """
         if not self.detail:
             return ()
         detail = ONE_FRAME_NOTE if plan.shown_frames == 1 else DETAIL_NOTE
-        if is_steady and self.steady is not None:
-            silent_note = SILENT_NOTE if self.has_track else NO_TRACK_NOTE
-            return (detail, silent_note if self.steady.is_silent else STEADY_NOTE)
+        if is_sound_carried and self.is_silent:
+            return (detail, SILENT_NOTE if self.has_track else NO_TRACK_NOTE)
+        if is_sound_carried:
+            return (detail, REPEATED_NOTE if isinstance(self.sound, RepeatedSound) else STEADY_NOTE)
         return (detail,) if self.balance is None else (detail, BALANCE_NOTE)
+
+
+def lasting_sound(sound: Samples) -> SteadySound | RepeatedSound | None:
+    """Returns what goes on at the end of a sound [2, n] at SOUND_RATE Hz; None if it is neither steady nor repeated.
+
+    Sound that repeats itself can also be taken for steady: a tone repeats itself, and ten clicks a second are like
+    noise. Steady tones go on more exactly, but all other sound is repeated, also beeps with silence of a second between
+    them.
+    """
+    steady, repeated = SteadySound.of(sound), RepeatedSound.of(sound)
+    if repeated is None or (steady is not None and steady.tonal + MORE >= repeated.likeness):
+        return steady
+    return repeated
 
 
 def carries_detail(job: Job, settings: Settings) -> bool:

@@ -20,7 +20,7 @@ from longtake.media.source import SourceReader
 from longtake.output.background import Background
 from longtake.output.carrying import Carrying
 from longtake.output.later_writer import LaterWriter
-from longtake.output.soundtrack import append_sound, balanced, prepend_sound, source_track, steady, steady_course
+from longtake.output.soundtrack import append_sound, balanced, lasting_course, prepend_sound, source_track, with_course
 from longtake.output.source_frames import (
     OnFrames,
     context_frames,
@@ -133,8 +133,8 @@ class Joiner:
         return near[:count] if self.plan.source_last else near[len(near) - count :]
 
     def add(self, clips: Iterator[GeneratedClip], near: RGBFrames, checker: SafetyChecker | None = None) -> bool:
-        """Writes the new clips, or holds their last frames back for `finish`. Returns True if their sound is the steady
-        part of the source's.
+        """Writes the new clips, or holds their last frames back for `finish`. Returns True if their sound is made
+        of the source's.
 
         `clips` are in playing order. `near` are the frames that `start` returned. `checker` checks the new frames for
         unsafe content; None for no check. Raises ContentPolicyViolation if it flags one.
@@ -192,27 +192,27 @@ class Joiner:
         return course is not None
 
     def _course(self, clip: GeneratedClip, joint: RGBFrames) -> Samples | None:
-        """Returns the course of the source's steady sound (see `steady_course`); None if the model's sound is taken.
+        """Returns the source's sound as it goes on (see `lasting_course`); None if the model's sound is taken.
 
         clip: the clip next to the source.
         joint: the source's frame next to it, [H, W, 3].
         """
-        steady = self.carrying.steady
-        if steady is None:
+        sound = self.carrying.sound
+        if sound is None:
             return None
         # The model may invent a sound for a source without a sound track, but not for one with a silent track.
-        if not (steady.is_silent and self.carrying.has_track) and clip.rendition is not None:
+        if not (self.carrying.is_silent and self.carrying.has_track) and clip.rendition is not None:
             from longtake.carried.detail import is_of_own_world  # only miniatures need its large library
 
             if is_of_own_world(joint, _pictures(clip.rendition)):
                 return None  # the model knows how the picture sounds
-        return steady_course(self.source_sound, steady, self.plan)
+        return lasting_course(self.source_sound, sound, self.plan)
 
     def _sounding(self, clip: GeneratedClip, course: Samples | None, distance: int) -> GeneratedClip:
         """Returns a clip with the sound that the output gets. `distance` is its number of frames from the source."""
         if course is None:
             return balanced(clip, self.carrying.balance, self.plan, distance)
-        return steady(clip, course, self.plan, distance)
+        return with_course(clip, course, self.plan, distance)
 
     def _detail(self, clip: GeneratedClip, nearest_first: RGBFrames) -> "CarriedPicture | None":
         """Returns what of the source's picture is carried into the new frames; None if nothing is.

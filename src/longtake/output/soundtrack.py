@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from longtake.carried.balance import Balance
+from longtake.carried.repeated_sound import RepeatedSound
 from longtake.carried.steady_sound import SteadySound
 from longtake.families.family import GeneratedClip
 from longtake.media.sound import (
@@ -79,23 +80,24 @@ def balanced(clip: GeneratedClip, balance: Balance | None, plan: Plan, distance:
     return replace(clip, sound=balance.applied(clip.sound, start_s))
 
 
-def steady_course(source_sound: Samples | None, steady: SteadySound, plan: Plan) -> Samples:
-    """Returns the source's sound and, after it, its steady part for all new frames, [2, n].
+def lasting_course(source_sound: Samples | None, sound: SteadySound | RepeatedSound, plan: Plan) -> Samples:
+    """Returns the source's sound and, after it, what goes on of it for all new frames, [2, n].
 
     It is in the direction away from the source: if the source plays last, the sound is reversed. It is 15 ms longer
     than the output.
 
     source_sound: the sound of the source frames that the output shows, which is silence if it is None.
+    sound: what goes on of it.
     """
-    sound = silence(0) if source_sound is None else source_sound
-    source = fit_length(reverse(sound) if plan.source_last else sound, num_samples(plan.shown_frames, plan.rate))
-    return steady.continued(source, num_samples(plan.num_frames, plan.rate) + FADE_SAMPLES - source.shape[1])
+    own = silence(0) if source_sound is None else source_sound
+    source = fit_length(reverse(own) if plan.source_last else own, num_samples(plan.shown_frames, plan.rate))
+    return sound.continued(source, num_samples(plan.num_frames, plan.rate) + FADE_SAMPLES - source.shape[1])
 
 
-def steady(clip: GeneratedClip, course: Samples, plan: Plan, distance: int) -> GeneratedClip:
-    """Returns a clip whose sound is the steady part of the source's sound.
+def with_course(clip: GeneratedClip, course: Samples, plan: Plan, distance: int) -> GeneratedClip:
+    """Returns a clip whose sound is what goes on of the source's sound.
 
-    course: what `steady_course` returned.
+    course: what `lasting_course` returned.
     distance: the number of new frames between the source and the clip.
     """
     if clip.sound is None:
