@@ -52,3 +52,11 @@ def test_beyond_an_edge_is_the_mirror_image() -> None:
     unknown[:, 8:] = True
     assert mirrored(picture, unknown)[0, :, 0] == pytest.approx([0, 1, 2, 3, 4, 5, 6, 7, 6, 5, 4, 3])
     assert (mirrored(picture, np.ones((1, 12), np.bool_)) == picture).all()
+
+
+def test_beyond_a_plain_edge_is_the_ground() -> None:
+    picture = np.full((40, 60, 3), 0.2, np.float32)
+    picture[20:24, 10:50] = 0.9
+    unknown = np.zeros((40, 60), np.bool_)
+    unknown[30:] = True
+    assert (mirrored(picture, unknown)[30:] == np.float32(0.2)).all()

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from longtake.carried.camera import Camera, explained
 from longtake.carried.camera_path import CameraPath, fitted, rest
 from longtake.carried.inpainting import Mask
-from longtake.carried.optical_flow import Pictures, as_picture, pixel_places, sampled
+from longtake.carried.optical_flow import Pictures, as_picture, pixel_places
+from longtake.carried.plain_ground import continued
 from longtake.carried.still_parts import behind, grown, still_parts
 
 STILL_LAGS = (3, 7, 13, 19, 24)
@@ -74,7 +75,7 @@ class CameraMotion:
     def drawn(self, steps: float) -> Pictures:
         """Returns a frame [H, W, 3] in 0..1 that is `steps` frames after the nearest one."""
         size = self.nearest.shape[:2]
-        picture = sampled(self.nearest, self.path.later(pixel_places(*size), size, steps))
+        picture = continued(self.nearest, self.path.later(pixel_places(*size), size, steps))
         return picture if self.cover is None else picture + self.cover * (self.front - picture)
 
 

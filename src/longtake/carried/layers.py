@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from longtake.carried.difference import SAME, largest
 from longtake.carried.optical_flow import Pictures, pixel_places, sampled
+from longtake.carried.plain_ground import continued
 
 Frames = Callable[[int], Pictures]
 """Returns a frame of a source by its number, [H, W, 3] in 0..1. The nearest frame has the number 0 and is complete. An
@@ -69,7 +70,7 @@ class Layers:
         """
         seen, picture = pixel_places(*self.ground.shape[:2]), self.ground
         if places is not None:
-            seen, picture = places, sampled(self.ground, places)
+            seen, picture = places, continued(self.ground, places)
         for alpha, step in zip(self.alphas, self.steps, strict=True):
             way = step * np.float32(-steps)
             there = seen - (bounced(alpha, way) if places is None and steps > 0 else way)

@@ -10,6 +10,7 @@ from longtake.carried.camera_path import CameraPath, inside, rest
 from longtake.carried.difference import SAME, smooth_size
 from longtake.carried.inpainting import Mask
 from longtake.carried.optical_flow import Pictures, as_picture, pixel_places, sampled
+from longtake.carried.plain_ground import plain_colour, strip_width
 
 LEAST_PART = 1 / 500
 """The still parts together are at least this share of the frame."""
@@ -104,7 +105,7 @@ def behind(frames: Sequence[NDArray[np.uint8]], path: CameraPath, still: Mask) -
     """Returns the nearest frame, [H, W, 3] in 0..1, without its still parts.
 
     Where an earlier frame shows what is behind them, that is taken. Elsewhere the picture is continued by its mirror
-    image.
+    image or by a plain ground.
     """
     size, wide = still.shape, grown(still)
     places = pixel_places(*size)
@@ -122,9 +123,17 @@ def behind(frames: Sequence[NDArray[np.uint8]], path: CameraPath, still: Mask) -
 
 
 def mirrored(picture: Pictures, unknown: NDArray[np.bool_]) -> Pictures:
-    """Returns a picture whose unknown pixels show the mirror image of the known ones beyond the nearest edge."""
+    """Returns a picture whose unknown pixels show the mirror image of the known ones beyond the nearest edge, or the
+    ground if that is plain at most of the edge."""
     if not unknown.any() or unknown.all():
         return picture
+    filled = picture.copy()
+    reach = 2 * strip_width(len(picture)) + 1
+    around = (cv2.dilate(unknown.astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0) & ~unknown
+    plain = plain_colour(picture[around])
+    if plain is not None:
+        filled[unknown] = plain
+        return filled
     _, labels = cv2.distanceTransformWithLabels(
         unknown.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
     )
@@ -135,6 +144,5 @@ def mirrored(picture: Pictures, unknown: NDArray[np.bool_]) -> Pictures:
     edge = edges[labels[unknown]]
     there = np.clip(2 * edge - here, 0, np.array(unknown.shape) - 1)
     there = np.where(unknown[tuple(there.T)][:, None], edge, there)
-    filled = picture.copy()
     filled[unknown] = picture[tuple(there.T)]
     return filled

@@ -1,0 +1,76 @@
+"""Continues a picture beyond its edges: with its ground if that is plain, or else with its mirror image."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from longtake.carried.optical_flow import Pictures, sampled
+
+NOISE = 12 / 255
+"""The colours of a plain ground differ by at most this (0..1). Most of it is the noise of the video's compression."""
+
+MOST = 0.6
+"""At least this share of an edge shows the ground."""
+
+FAINT = 1e-3
+"""Where less than this share of the surroundings is ground, it has the colour that it has at the edge."""
+
+STRIP = 1 / 30
+"""The edge of a picture is this wide, as a share of its height, but at least three pixels."""
+
+
+def strip_width(height: int) -> int:
+    """Returns how wide the edge of a picture of so many rows is, in pixels."""
+    return max(3, round(height * STRIP))
+
+
+def plain_colour(colours: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """Returns the colour that most of the colours [n, 3] have, or None if there is none."""
+    middle: NDArray[np.float32] = np.median(colours, axis=0)
+    return middle if (np.abs(colours - middle).max(axis=-1) <= NOISE).mean() >= MOST else None
+
+
+def continued(picture: Pictures, places: NDArray[np.float32]) -> Pictures:
+    """Returns the pixels [h, w, 3] of a picture [H, W, 3] at `places` [h, w, 2], which are (x, y) in pixels and may be
+    outside it.
+
+    Beyond an edge that mostly shows a plain ground, the ground goes on. Only what the edge cuts is continued by its
+    mirror image there. Beyond other edges all of the picture is.
+    """
+    found = sampled(picture, places)
+    (x, y), (height, width) = np.moveaxis(places, -1, 0), picture.shape[:2]
+    for turns, way in enumerate((-y, x - (width - 1), y - (height - 1), -x)):
+        beyond = np.clip(way, 0, 1)[..., None]
+        if not beyond.any():
+            continue
+        alone = _without_rest(np.rot90(picture, turns))  # turned so that the edge is the upper one
+        if alone is not None:
+            found = found + beyond * (sampled(np.ascontiguousarray(np.rot90(alone, -turns)), places) - found)
+    return found
+
+
+def _without_rest(picture: Pictures) -> Pictures | None:
+    """Returns a picture in which only the ground and what its upper edge cuts is left, or None if the ground is not
+    plain, or most of this edge does not show it."""
+    strip = picture[: strip_width(len(picture))]
+    colour = plain_colour(strip.reshape(-1, 3))
+    if colour is None:
+        return None
+    other = (np.abs(picture - colour).max(axis=-1) > NOISE).astype(np.uint8)
+    count, labels = cv2.connectedComponents(other, connectivity=8)
+    is_cut = np.zeros(count, np.uint8)
+    is_cut[labels[0]] = 1
+    is_cut[0] = 0
+    across = np.intersect1d(labels[:, 0], labels[:, -1])
+    if (~np.isin(across, [0, *labels[0], *labels[-1]])).any():
+        return None  # a stripe: the ground is a pattern, and more of them may come
+    # Colours at the outline of an object differ from the ground by less than the noise.
+    wide = cv2.dilate(other, np.ones((3, 3), np.uint8))
+    kept = cv2.dilate(is_cut[labels], np.ones((3, 3), np.uint8)) & (1 - (other & (1 - is_cut[labels])))
+    ground = (1 - wide).astype(np.float32)
+    sigma = len(picture) / 20
+    share = cv2.GaussianBlur(ground, (0, 0), sigma)[..., None]
+    mean = cv2.GaussianBlur(picture * ground[..., None], (0, 0), sigma)
+    filling = (mean + FAINT * colour) / (share + FAINT)
+    alone: Pictures = np.where(((1 - wide) | kept)[..., None] > 0, picture, filling)
+    return alone
