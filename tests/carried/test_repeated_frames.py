@@ -75,3 +75,12 @@ def test_other_sources_have_no_repeated_frames(new: Sequence[int]) -> None:
 def test_slow_motion_is_no_repetition() -> None:
     fading = np.repeat(np.arange(COUNT, dtype=np.uint8)[::-1] * 3, 40 * 80 * 3).reshape(COUNT, 40, 80, 3)
     assert RepeatedFrames.of(fading) is None
+
+
+def test_a_nearly_still_scene_has_no_repeated_frames() -> None:
+    """Something small moves slowly, and in each frame the light of another part changes a little."""
+    frames = np.full((COUNT, 40, 80, 3), 90, np.uint8)
+    for number in range(COUNT):
+        frames[number, 20:30, 10:20] += np.uint8(number % 2 * (5 if number % 3 else 2))
+    frames[COUNT // 2 :, 5:15, 40:50] = 120
+    assert RepeatedFrames.of(frames) is None

@@ -23,6 +23,10 @@ SAME = 8 / 255
 SAME_SHARE = 0.1
 """And if no place differs by more than this share of the greatest such difference. So slow motion is no repetition."""
 
+CLEARLY = 4
+"""Most frames with a new picture differ by more than this many times as much as any with the same one. In nearly still
+footage they do not: there is no such gap between motion and noise."""
+
 LEAST_INTERVALS = 3
 """Fewer intervals between new pictures do not tell how long a picture is usually shown."""
 
@@ -96,4 +100,6 @@ def _is_new(frames: NDArray[np.uint8]) -> NDArray[np.bool_]:
     lumas = [cv2.cvtColor(scaled_down(frame, *SIZE), cv2.COLOR_RGB2GRAY) for frame in map(as_picture, frames)]
     found = np.array([np.abs(cv2.GaussianBlur(one - other, (0, 0), 1)).max() for one, other in pairwise(lumas)])
     new: NDArray[np.bool_] = found > min(SAME, SAME_SHARE * float(found.max(initial=0)))
+    if new.any() and not new.all() and np.quantile(found[new], 0.25) < CLEARLY * found[~new].max():
+        return np.ones_like(new)
     return new
