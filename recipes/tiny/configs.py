@@ -45,9 +45,13 @@ TRANSFORMER: dict[str, Any] = {
     "num_attention_heads": 6,
     "attention_head_dim": 32,
     "cross_attention_dim": 192,
-    "num_layers": 6,
+    "num_layers": 8,
     "caption_channels": CAPTION,
 }
+SHALLOW_TRANSFORMER: dict[str, Any] = TRANSFORMER | {"num_layers": 6}
+"""The transformer before it gets two more layers."""
+KEPT_LAYERS = (0, 1, 3, 4, 6, 7)
+"""The numbers that the layers of the shallow transformer have in the one with more layers."""
 TEXT_ENCODER: dict[str, Any] = {
     "vocab_size": 128,
     "d_model": CAPTION,

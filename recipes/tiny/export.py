@@ -52,7 +52,7 @@ def export(work: Path, folder: Path) -> None:
     family = transformer.models()
     stages = [work / name for name in transformer.FILES.values()]
     latest = [path for path in stages if path.exists()][-1]
-    family.load_state_dict(torch.load(latest)["averaged"], strict=False)
+    transformer.load(family, latest)
     parts: dict[str, Any] = {"vae": trained_vae(work), **family}
     if (work / "upsampler.pt").exists():
         parts["latent_upsampler"] = LTXLatentUpsamplerModel(**configs.UPSAMPLER)

@@ -16,6 +16,8 @@ $pair recipes.tiny.latents --first 20000  # clips that no stage has seen
 for stage in fresh requests; do python -m recipes.tiny.transformer "$stage" --resume; done
 $pair recipes.tiny.latents --first 50000
 python -m recipes.tiny.transformer bounces --resume
+$pair recipes.tiny.latents --first 90000
+python -m recipes.tiny.transformer deeper --resume
 $pair recipes.tiny.latents  # those of which recipes/tiny_av/train.sh makes the sounds
 wait "$decoder"
 python -m recipes.tiny.upsampler --resume

@@ -3,13 +3,15 @@
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny.transformer main
     torchrun --standalone --nproc-per-node 2 -m recipes.tiny.transformer polish
 
-The stages are `main`, `polish`, `lasting`, `walls`, `together`, `again`, `fresh`, `requests` and `bounces`. Each
-continues from the averaged weights of the one before, with its own learning rates. The last seven need no `torchrun`:
-they run in one process.
+The stages are `main`, `polish`, `lasting`, `walls`, `together`, `again`, `fresh`, `requests`, `bounces` and `deeper`.
+Each continues from the averaged weights of the one before, with its own learning rates. In the last one the transformer
+has two more layers. The last eight need no `torchrun`: they run in one process.
 """
 
 import math
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,27 +37,61 @@ PLANS = {
     "fresh": Plan(((5000, 2900),), muon=3e-3, adam=1e-3, warmup=40, weight_decay=0.02, ema=0.995),
     "requests": Plan(((7400, 4200),), muon=3e-3, adam=1e-3, warmup=40, weight_decay=0.02, ema=0.995),
     "bounces": Plan(((6000, 3900),), muon=3e-3, adam=1e-3, warmup=40, weight_decay=0.02, ema=0.995),
+    "deeper": Plan(((6300, 4400),), muon=3e-3, adam=1e-3, warmup=40, weight_decay=0.02, ema=0.995),
 }
 """The stages in order. Each continues from the averaged weights of the one before."""
+DEEP = ("deeper",)
+"""The stages in which the transformer has all its layers. Before, it has those of `configs.SHALLOW_TRANSFORMER`."""
 FILES = {stage: f"transformer_{stage}.pt" for stage in PLANS}
+BLOCKS = "transformer.transformer_blocks."
 CHECKPOINT_EVERY = 100
 
 
-def models() -> nn.ModuleDict:
+def models(config: Mapping[str, Any] = configs.TRANSFORMER) -> nn.ModuleDict:
     """Returns a new transformer and a new text encoder.
 
     The transformer's residual branches start with small weights, and its output layer with zeros.
     """
     torch.manual_seed(SEED)
-    transformer: Any = LTXVideoTransformer3DModel(**configs.TRANSFORMER)
+    transformer: Any = LTXVideoTransformer3DModel(**config)
     with torch.no_grad():
         for block in transformer.transformer_blocks:
-            for layer in (block.attn1.to_out[0], block.attn2.to_out[0], block.ff.net[2]):
+            for layer in residual_layers(block):
                 layer.weight.mul_(0.3)
         transformer.time_embed.linear.weight.mul_(0.2)
         transformer.proj_out.weight.zero_()
         transformer.proj_out.bias.zero_()
     return nn.ModuleDict({"transformer": transformer, "text_encoder": text.text_encoder()})
+
+
+def residual_layers(block: Any) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+    """Returns the last linear layers of a block's three branches, whose outputs are added to the block's input."""
+    return block.attn1.to_out[0], block.attn2.to_out[0], block.ff.net[2]
+
+
+def load(family: nn.ModuleDict, path: Path) -> None:
+    """Copies a checkpoint's averaged weights into the models.
+
+    A checkpoint of the shallow transformer becomes one of the deep transformer: its layers get the numbers in
+    `configs.KEPT_LAYERS`, and the layers between them return their input.
+    """
+    state, blocks = torch.load(path)["averaged"], family["transformer"].transformer_blocks
+    saved = {int(name.split(".")[2]) for name in state if name.startswith(BLOCKS)}
+    if len(saved) < len(blocks):
+        state = {deep_name(name): value for name, value in state.items()}
+        for number in set(range(len(blocks))) - set(configs.KEPT_LAYERS):
+            for layer in residual_layers(blocks[number]):
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
+    family.load_state_dict(state, strict=False)
+
+
+def deep_name(name: str) -> str:
+    """Returns the name in the deep transformer of a weight of the shallow one."""
+    if not name.startswith(BLOCKS):
+        return name
+    number, rest = name.removeprefix(BLOCKS).split(".", 1)
+    return f"{BLOCKS}{configs.KEPT_LAYERS[int(number)]}.{rest}"
 
 
 def is_matrix(name: str, parameter: torch.Tensor) -> bool:
@@ -98,11 +134,11 @@ class Run:
 
     def __init__(self, rank: int, stage: str, device: torch.device) -> None:
         self.rank, self.device = rank, device
-        self.family = models()
+        self.family = models(configs.TRANSFORMER if stage in DEEP else configs.SHALLOW_TRANSFORMER)
         before = list(PLANS)[: list(PLANS).index(stage)]
         self.first = sum(PLANS[name].steps for name in before)
         if before:
-            self.family.load_state_dict(torch.load(configs.WORK / FILES[before[-1]])["averaged"], strict=False)
+            load(self.family, configs.WORK / FILES[before[-1]])
         self.family.to(device)
         self.trainer = Trainer(self.family, PLANS[stage], is_matrix)
         self.windows = Windows(SEED)

@@ -176,7 +176,7 @@ class Windows:
         pool = self.members[shape.group.name, chosen] or self.members[shape.group.name, not chosen]
         while True:
             i = rng.choice(pool)
-            if shape.layout == "plain" or i < shape.group.keyed:
+            if shape.layout == "plain" or i < len(self.tables[shape.group.name]["image"]):
                 return i
 
     def _tokens(self, values: torch.Tensor) -> torch.Tensor:
