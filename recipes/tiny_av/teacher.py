@@ -1,8 +1,8 @@
 """The embedded LTX-Video model as a teacher of the video stream.
 
 The video stream learns a mean of two velocities: the true one, and the one that the LTX-Video model computes for the
-same window. That model has seen many more clips, and the video stream has the same layers, so it can learn what the
-model computes almost exactly. The gradients have less noise than with the true velocities alone.
+same window. That model has seen many more clips, and the video stream has layers of the same kind, so it can learn
+much of what the model computes. The gradients have less noise than with the true velocities alone.
 """
 
 from dataclasses import replace

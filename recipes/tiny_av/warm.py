@@ -3,6 +3,8 @@
 The parts that only LTX-2 has start without effect: the heads' gates are 1, the text tokens are not modulated, and the
 attention from sound to video is 0. So the audio stream does not change the video.
 
+An LTX-Video transformer with more layers gives only those that it had when it was shallow; then the results differ.
+
 The order of a head's numbers changes: the two numbers of a rotary pair are adjacent in the old transformer, and half a
 head apart in the new one.
 """
@@ -13,6 +15,7 @@ from typing import Any
 import torch
 from diffusers import LTX2VideoTransformer3DModel
 
+from recipes.tiny import configs as first
 from recipes.tiny_av import configs
 
 SEED = 130_000_000
@@ -61,7 +64,9 @@ def transformer(old: Any, basis: torch.Tensor, centre: torch.Tensor) -> Any:
         known = 6 * configs.VIDEO_WIDTH
         new.time_embed.linear.weight.zero_()[:known] = old.time_embed.linear.weight
         new.time_embed.linear.bias.zero_()[:known] = old.time_embed.linear.bias
-        for was, now in zip(old.transformer_blocks, new.transformer_blocks, strict=True):
+        is_deeper = len(old.transformer_blocks) > len(new.transformer_blocks)
+        kept = [old.transformer_blocks[number] for number in first.KEPT_LAYERS] if is_deeper else old.transformer_blocks
+        for was, now in zip(kept, new.transformer_blocks, strict=True):
             _block(was.state_dict(), dict(now.named_parameters()), basis, centre)
     return new
 

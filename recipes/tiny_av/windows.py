@@ -240,7 +240,7 @@ class Windows(FirstWindows):
         pool = self.pools[name, fps, chosen] or self.pools[name, fps, not chosen]
         while True:
             i = rng.choice(pool)
-            if shape.layout != "image" or i < shape.group.keyed:
+            if shape.layout != "image" or i < len(self.tables[name]["image"]):
                 return i
 
     def _picture(
@@ -267,7 +267,7 @@ class Windows(FirstWindows):
             pairs = [rng.choices((1, 2, 3), (0.15, 0.6, 0.25))[0] for _ in members]
             known = at >= count - 2 * torch.tensor(pairs)[:, None]
             for row, i in enumerate(members):
-                if i < shape.group.keyed and pairs[row] == 2:
+                if i < len(table.get("suffix", ())) and pairs[row] == 2:
                     tokens[row, -SUFFIX_LATENTS:] = self._tokens(table["suffix"][i][None])[0, -SUFFIX_LATENTS:]
                 if rng.random() < 0.15:
                     known[row, 0] = True

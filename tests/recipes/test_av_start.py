@@ -23,7 +23,10 @@ def old() -> first_sampler.Family:
     if not (first.WEIGHTS / "model_index.json").exists():
         pytest.skip("the first family's weights are not here")
     torch.set_num_threads(1)
-    return first_sampler.load()
+    family = first_sampler.load()
+    blocks = family.transformer.transformer_blocks
+    family.transformer.transformer_blocks = torch.nn.ModuleList(blocks[number] for number in first.KEPT_LAYERS)
+    return family
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +54,14 @@ def test_the_picture_starts_as_the_first_family_left_it(old: first_sampler.Famil
     after, silent = Forward(new, compiled=False)(video, heard, torch.ones(2))
     assert (after - before).norm() < 0.02 * before.norm()
     assert not silent.any()
+
+
+def test_a_first_family_with_more_layers_gives_those_that_it_had_before(old: first_sampler.Family) -> None:
+    code = caption.code(old)
+    kept, whole = (
+        warm.transformer(each, code.basis, code.centre) for each in (old.transformer, first_sampler.load().transformer)
+    )
+    torch.testing.assert_close(whole.state_dict(), kept.state_dict())
 
 
 def test_old_captions_are_written_in_the_new_code(old: first_sampler.Family) -> None:
@@ -113,7 +124,7 @@ def test_prompts_of_any_length_fill_the_same_number_of_tokens() -> None:
 def test_the_video_follows_what_the_first_family_learns_later(old: first_sampler.Family) -> None:
     width = configs.VIDEO_WIDTH
     code = caption.Code(torch.randn(width), torch.randn(width, width))
-    later: Any = type(old.transformer)(**first.TRANSFORMER)
+    later: Any = type(old.transformer)(**first.SHALLOW_TRANSFORMER)
     for name, value in later.named_parameters():
         value.copy_(dict(old.transformer.named_parameters())[name] + 0.01 * torch.randn(value.shape))
     model = warm.transformer(old.transformer, code.basis, code.centre)
