@@ -75,7 +75,9 @@ def load(family: nn.ModuleDict, path: Path) -> None:
     A checkpoint of the shallow transformer becomes one of the deep transformer: its layers get the numbers in
     `configs.KEPT_LAYERS`, and the layers between them return their input.
     """
-    state, blocks = torch.load(path)["averaged"], family["transformer"].transformer_blocks
+    state = torch.load(path)["averaged"]
+    transformer: Any = family["transformer"]
+    blocks = transformer.transformer_blocks
     saved = {int(name.split(".")[2]) for name in state if name.startswith(BLOCKS)}
     if len(saved) < len(blocks):
         state = {deep_name(name): value for name, value in state.items()}

@@ -68,7 +68,7 @@ def test_a_decoder_with_more_layers_begins_as_the_one_with_fewer(tmp_path: Path)
 
 def test_a_transformer_with_more_layers_begins_as_the_one_with_fewer(tmp_path: Path) -> None:
     shallow, deep = transformer.models(configs.SHALLOW_TRANSFORMER), transformer.models()
-    nn.init.normal_(shallow["transformer"].proj_out.weight)  # in a new model it makes only zeros
+    nn.init.normal_(shallow.get_parameter("transformer.proj_out.weight"))  # in a new model it makes only zeros
     torch.save({"averaged": dict(shallow.named_parameters())}, tmp_path / "shallow.pt")
     transformer.load(deep, tmp_path / "shallow.pt")
     x, sigmas = torch.randn(1, 3, 4, configs.LATENT_CHANNELS), torch.rand(1, 3)
