@@ -18,14 +18,13 @@ from longtake.output.carrying import (
     SILENT_NOTE,
     STEADY_NOTE,
     Carrying,
+    LastingSound,
     carries_detail,
-    lasting_sound,
 )
 from longtake.settings import Settings
 
 TONE = np.stack(2 * [0.2 * np.sin(np.arange(48_000) * 2 * np.pi * 440 / 48_000)]).astype(np.float32)
-STEADY = SteadySound.of(TONE)
-SILENCE = SteadySound(None, None)
+STEADY, SILENCE, NO_TRACK = (LastingSound.of(sound) for sound in (TONE, 0 * TONE, None))
 SETTINGS = Settings(carry_detail="stand-in")
 
 
@@ -55,10 +54,15 @@ def test_detail_is_carried_where_the_setting_says(
         (2, Carrying(True), False, (DETAIL_NOTE,)),
         (2, Carrying(True, Balance(0.3, 0.0), STEADY), False, (DETAIL_NOTE, BALANCE_NOTE)),
         (2, Carrying(True, Balance(0.3, 0.0), STEADY), True, (DETAIL_NOTE, STEADY_NOTE)),
-        (2, Carrying(True, None, RepeatedSound(24_000, 1)), True, (DETAIL_NOTE, REPEATED_NOTE)),
+        (
+            2,
+            Carrying(True, None, LastingSound(RepeatedSound(24_000, 1), REPEATED_NOTE)),
+            True,
+            (DETAIL_NOTE, REPEATED_NOTE),
+        ),
         (2, Carrying(True, None, SILENCE), True, (DETAIL_NOTE, SILENT_NOTE)),
-        (2, Carrying(True, None, SILENCE, has_track=False), True, (DETAIL_NOTE, NO_TRACK_NOTE)),
-        (2, Carrying(True, None, SILENCE, has_track=False), False, (DETAIL_NOTE,)),
+        (2, Carrying(True, None, NO_TRACK), True, (DETAIL_NOTE, NO_TRACK_NOTE)),
+        (2, Carrying(True, None, NO_TRACK), False, (DETAIL_NOTE,)),
         (2, Carrying(), False, ()),
     ],
 )
@@ -111,12 +115,10 @@ def test_new_sound_of_a_miniature_is_the_steady_sound_next_to_it(
     noise = np.random.default_rng(1).normal(0, 0.2, (2, 48_000)).astype(np.float32)
     sides = [TONE, noise] if source_last else [noise, TONE]
     steady = Carrying.of(job, np.concatenate(sides, axis=1), SETTINGS).sound
-    assert isinstance(steady, SteadySound) == carries
-    if isinstance(steady, SteadySound) and steady.tones is not None:
-        assert steady.tones.hertz == pytest.approx([440], abs=0.1)
-    without_track = Carrying.of(job, None, SETTINGS)
-    assert without_track.sound == (SILENCE if carries else None)
-    assert without_track.has_track != (makes_sound and embedded)
+    assert (steady is not None) == carries
+    if steady and isinstance(steady.sound, SteadySound) and steady.sound.tones is not None:
+        assert steady.sound.tones.hertz == pytest.approx([440], abs=0.1)
+    assert Carrying.of(job, None, SETTINGS).sound == (NO_TRACK if carries else None)
 
 
 SINCE = np.arange(3 * 48_000) % 4800 / 48_000
@@ -142,4 +144,5 @@ HUM = np.sin(2 * np.pi * 440.3 * np.arange(3 * 48_000) / 48_000)
     ids=["tone", "tone over noise", "noise", "10 clicks a second", "a beep every 2 s", "silence", "neither"],
 )
 def test_what_repeats_itself_is_repeated_and_what_is_steady_goes_on(wave: Any, kind: type) -> None:
-    assert type(lasting_sound(np.stack([0.2 * wave, 0.1 * wave]).astype(np.float32))) is kind
+    found = LastingSound.of(np.stack([0.2 * wave, 0.1 * wave]).astype(np.float32))
+    assert type(found and found.sound) is kind

@@ -11,12 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.carried.steady_sound import SteadySound
 from longtake.endpoints import ltx23
 from longtake.families.family import GeneratedClip
 from longtake.media.sound import Samples, num_samples
 from longtake.output.background import Background
-from longtake.output.carrying import Carrying
+from longtake.output.carrying import Carrying, LastingSound
 from longtake.output.joining import COLOUR_FADE_FRAMES, NEAR_FRAMES, Joiner, corrected_frames, correction
 from longtake.video import Progress, Span, VideoInfo, ignore_progress
 from tests.endpoints.planning import plan_of
@@ -134,7 +133,7 @@ def test_the_model_s_sound_for_a_source_without_one_is_heard_where_it_knows_the_
     own, new = num_samples(SHOWN, RATE), num_samples(NEW, RATE)
     source: Any = recorder
     track = np.zeros((2, own), np.float32) if has_track else None
-    carrying = Carrying(sound=SteadySound(None, None), has_track=has_track)
+    carrying = Carrying(sound=LastingSound.of(track))
     rendition = torch.full((3, SIDE, SIDE), (0 if direction == "backward" else SHOWN - 1) / 255 + (0 if knows else 0.7))
     parts = [GeneratedClip(chunks(count=NEW // 2), NEW // 2, 25, rendition) for _ in range(2)]
     clips = [replace(part, sound=np.full((2, num_samples(25 + NEW // 2, RATE)), 0.1, np.float32)) for part in parts]

@@ -7,6 +7,7 @@ from longtake.carried.repeated_sound import RepeatedSound
 from longtake.carried.steady_sound import SteadySound
 from longtake.media.formats import SOUND_RATE
 from longtake.media.sound import Samples, reverse
+from longtake.output.soundtrack import Continued
 from longtake.plans import Plan
 from longtake.prepare import Job
 from longtake.settings import Settings
@@ -43,21 +44,51 @@ MORE = 0.01
 
 
 @dataclass(frozen=True)
+class LastingSound:
+    """What of a source's sound goes on in the new frames.
+
+    sound: how it goes on.
+    note: the note for the user.
+    is_sure: True if it goes on in any case; otherwise only if the model does not know the source's picture.
+    """
+
+    sound: Continued
+    note: str
+    is_sure: bool = False
+
+    @classmethod
+    def of(cls, sound: Samples | None) -> "LastingSound | None":
+        """Returns what goes on after a sound [2, n] at SOUND_RATE Hz; None if it is neither steady nor repeated.
+
+        Sound that repeats itself can also be taken for steady: a tone repeats itself, and ten clicks a second are like
+        noise. Steady tones go on more exactly, but all other sound is repeated, also beeps with silence of a second
+        between them.
+
+        sound: None if the source has no sound track. Then silence goes on, unless the model invents a sound for a
+            picture that it knows.
+        """
+        if sound is None:
+            return cls(SteadySound(None, None), NO_TRACK_NOTE)
+        steady, repeated = SteadySound.of(sound), RepeatedSound.of(sound)
+        if repeated and not (steady and steady.tonal + MORE >= repeated.likeness):
+            return cls(repeated, REPEATED_NOTE)
+        if steady is None:
+            return None
+        return cls(steady, SILENT_NOTE, is_sure=True) if steady.is_silent else cls(steady, STEADY_NOTE)
+
+
+@dataclass(frozen=True)
 class Carrying:
     """What of a job's source is carried into its new frames and their sound.
 
     detail: True if the source's fine detail and its motion are added to the new frames that the model generates.
     balance: the stereo balance of the source's sound, with which the new sound goes on. None if it has its own.
-    sound: what of the source's sound goes on: its steady part, or its last period. The new sound is made of it if the
-        model does not know the source's picture. None if there is nothing of this kind. It is silent if the source has
-        no sound track.
-    has_track: False if the source has no sound track.
+    sound: what of the source's sound goes on, of which the new sound is made. None if the new sound is the model's.
     """
 
     detail: bool = False
     balance: Balance | None = None
-    sound: SteadySound | RepeatedSound | None = None
-    has_track: bool = True
+    sound: LastingSound | None = None
 
     @classmethod
     def of(cls, job: Job, sound: Samples | None, settings: Settings) -> "Carrying":
@@ -70,19 +101,13 @@ class Carrying:
             return cls()
         if not (plan.makes_sound and job.card.embedded):
             return cls(detail=True)
+        outwards = reverse(sound) if sound is not None and plan.source_last else sound
         # With a lower strength, the new sound is to be the model's.
-        is_kept = plan.sound_strength == 1
-        if sound is None:
-            return cls(True, None, SteadySound(None, None) if is_kept else None, has_track=False)
-        outwards = reverse(sound) if plan.source_last else sound
+        lasting = LastingSound.of(outwards) if plan.sound_strength == 1 else None
+        if outwards is None:
+            return cls(True, None, lasting)
         balance = Balance.of(outwards[:, -round(HEARD_S * SOUND_RATE) :])
-        lasting = lasting_sound(outwards) if is_kept else None
         return cls(True, None if balance.is_central else balance, lasting)
-
-    @property
-    def is_silent(self) -> bool:
-        """True if `sound` is silence."""
-        return isinstance(self.sound, SteadySound) and self.sound.is_silent
 
     def notes(self, plan: Plan, *, is_sound_carried: bool) -> tuple[str, ...]:
         """Returns the notes for the user.
@@ -92,24 +117,9 @@ class Carrying:
         if not self.detail:
             return ()
         detail = ONE_FRAME_NOTE if plan.shown_frames == 1 else DETAIL_NOTE
-        if is_sound_carried and self.is_silent:
-            return (detail, SILENT_NOTE if self.has_track else NO_TRACK_NOTE)
-        if is_sound_carried:
-            return (detail, REPEATED_NOTE if isinstance(self.sound, RepeatedSound) else STEADY_NOTE)
+        if is_sound_carried and self.sound:
+            return (detail, self.sound.note)
         return (detail,) if self.balance is None else (detail, BALANCE_NOTE)
-
-
-def lasting_sound(sound: Samples) -> SteadySound | RepeatedSound | None:
-    """Returns what goes on at the end of a sound [2, n] at SOUND_RATE Hz; None if it is neither steady nor repeated.
-
-    Sound that repeats itself can also be taken for steady: a tone repeats itself, and ten clicks a second are like
-    noise. Steady tones go on more exactly, but all other sound is repeated, also beeps with silence of a second between
-    them.
-    """
-    steady, repeated = SteadySound.of(sound), RepeatedSound.of(sound)
-    if repeated is None or (steady is not None and steady.tonal + MORE >= repeated.likeness):
-        return steady
-    return repeated
 
 
 def carries_detail(job: Job, settings: Settings) -> bool:

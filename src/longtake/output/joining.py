@@ -197,16 +197,15 @@ class Joiner:
         clip: the clip next to the source.
         joint: the source's frame next to it, [H, W, 3].
         """
-        sound = self.carrying.sound
-        if sound is None:
+        lasting = self.carrying.sound
+        if lasting is None:
             return None
-        # The model may invent a sound for a source without a sound track, but not for one with a silent track.
-        if not (self.carrying.is_silent and self.carrying.has_track) and clip.rendition is not None:
+        if not lasting.is_sure and clip.rendition is not None:
             from longtake.carried.detail import is_of_own_world  # only miniatures need its large library
 
             if is_of_own_world(joint, _pictures(clip.rendition)):
                 return None  # the model knows how the picture sounds
-        return lasting_course(self.source_sound, sound, self.plan)
+        return lasting_course(self.source_sound, lasting.sound, self.plan)
 
     def _sounding(self, clip: GeneratedClip, course: Samples | None, distance: int) -> GeneratedClip:
         """Returns a clip with the sound that the output gets. `distance` is its number of frames from the source."""

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from longtake.carried.balance import Balance
-from longtake.carried.repeated_sound import RepeatedSound
-from longtake.carried.steady_sound import SteadySound
 from longtake.families.family import GeneratedClip
 from longtake.media.sound import (
     FADE_SAMPLES,
@@ -80,7 +79,14 @@ def balanced(clip: GeneratedClip, balance: Balance | None, plan: Plan, distance:
     return replace(clip, sound=balance.applied(clip.sound, start_s))
 
 
-def lasting_course(source_sound: Samples | None, sound: SteadySound | RepeatedSound, plan: Plan) -> Samples:
+class Continued(Protocol):
+    """A sound that goes on."""
+
+    def continued(self, source: Samples, length: int) -> Samples:
+        """Returns the source's sound [2, n] followed by `length` samples of the sound that goes on."""
+
+
+def lasting_course(source_sound: Samples | None, sound: Continued, plan: Plan) -> Samples:
     """Returns the source's sound and, after it, what goes on of it for all new frames, [2, n].
 
     It is in the direction away from the source: if the source plays last, the sound is reversed. It is 15 ms longer
