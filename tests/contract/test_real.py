@@ -75,7 +75,7 @@ import fal_client
 print(fal_client.upload_file(sys.argv[1]))
 """
 
-LORA_LAYER = "transformer_blocks.2.attn1.to_out.0"
+LORA_LAYER = "transformer_blocks.3.attn1.to_out.0"
 """A layer of the embedded model, 192 x 192."""
 
 
