@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from longtake.carried.optical_flow import pixel_places, sampled
-from longtake.carried.plain_ground import continued, plain_colour, strip_width
+from longtake.carried.plain_ground import WidePicture, plain_colour, strip_width
 
 HEIGHT, WIDTH = 60, 90
 GROUND, TEXT = 0.1, 0.9
@@ -25,7 +25,7 @@ def below(picture: NDArray[np.float32], way: float, turns: int = 0) -> NDArray[n
     axis, sign = ((1, 1), (0, 1), (1, -1), (0, -1))[turns]
     step = np.zeros(2, np.float32)
     step[axis] = sign * way
-    seen = continued(turned, pixel_places(*turned.shape[:2]) + step)
+    seen = WidePicture.of(turned).at(pixel_places(*turned.shape[:2]) + step)
     return np.rot90(seen, -turns)
 
 
@@ -40,20 +40,20 @@ def test_text_does_not_come_back_as_its_mirror_image(turns: int) -> None:
 
 def test_nothing_changes_within_the_picture() -> None:
     places = pixel_places(HEIGHT, WIDTH)
-    assert np.array_equal(continued(page(), places), sampled(page(), places))
+    assert np.array_equal(WidePicture.of(page()).at(places), sampled(page(), places))
 
 
 def test_beyond_an_edge_without_a_plain_ground_is_the_mirror_image() -> None:
     picture = np.random.default_rng(0).random((HEIGHT, WIDTH, 3)).astype(np.float32)
     places = pixel_places(HEIGHT, WIDTH) + np.array([30, 20], np.float32)
-    assert np.array_equal(continued(picture, places), sampled(picture, places))
+    assert np.array_equal(WidePicture.of(picture).at(places), sampled(picture, places))
 
 
 def test_stripes_are_no_plain_ground() -> None:
     picture = page()
     picture[20:30] = TEXT
     places = pixel_places(HEIGHT, WIDTH) + np.array([0, 20], np.float32)
-    assert np.array_equal(continued(picture, places), sampled(picture, places))
+    assert np.array_equal(WidePicture.of(picture).at(places), sampled(picture, places))
 
 
 def test_a_ground_is_plain_if_most_of_it_has_one_colour() -> None:
@@ -67,4 +67,4 @@ def test_a_ground_is_plain_if_most_of_it_has_one_colour() -> None:
 def test_a_small_picture_has_edges_too() -> None:
     assert [strip_width(height) for height in (1, 60, 240)] == [3, 3, 8]
     one = np.zeros((2, 2, 3), np.float32)
-    assert not continued(one, pixel_places(2, 2) + np.float32(4)).any()
+    assert not WidePicture.of(one).at(pixel_places(2, 2) + np.float32(4)).any()

@@ -6,6 +6,7 @@ which a program lets a camera move: what a camera films is never so exactly the 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from longtake.carried.camera import Camera, explained
 from longtake.carried.camera_path import CameraPath, fitted, rest
 from longtake.carried.inpainting import Mask
 from longtake.carried.optical_flow import Pictures, as_picture, pixel_places
-from longtake.carried.plain_ground import continued
+from longtake.carried.plain_ground import WidePicture
 from longtake.carried.still_parts import behind, grown, still_parts
 
 STILL_LAGS = (3, 7, 13, 19, 24)
@@ -72,10 +73,14 @@ class CameraMotion:
         cover = cv2.GaussianBlur(parts.astype(np.float32), (0, 0), 0.7)[..., None]
         return cls(behind(list(frames), path, parts), path, nearest, cover)
 
+    @cached_property
+    def _wide(self) -> WidePicture:
+        return WidePicture.of(self.nearest)
+
     def drawn(self, steps: float) -> Pictures:
         """Returns a frame [H, W, 3] in 0..1 that is `steps` frames after the nearest one."""
         size = self.nearest.shape[:2]
-        picture = continued(self.nearest, self.path.later(pixel_places(*size), size, steps))
+        picture = self._wide.at(self.path.later(pixel_places(*size), size, steps))
         return picture if self.cover is None else picture + self.cover * (self.front - picture)
 
 

@@ -16,7 +16,7 @@ NumberT = TypeVar("NumberT", bound=np.number[Any])
 
 
 def largest(colours: NDArray[NumberT]) -> NDArray[NumberT]:
-    """Returns the largest of the three values of each pixel of an array [H, W, 3], [H, W]. NaN counts as the largest.
+    """Returns the largest of the three values of each pixel of an array [..., 3], [...]. NaN counts as the largest.
 
     NumPy's own `max` of the last axis takes ten times as long.
     """

@@ -8,6 +8,7 @@ Adelson 1994, "Representing moving images with layers"). `longtake.carried.separ
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from longtake.carried.difference import SAME, largest
 from longtake.carried.optical_flow import Pictures, pixel_places, sampled
-from longtake.carried.plain_ground import continued
+from longtake.carried.plain_ground import WidePicture
 
 Frames = Callable[[int], Pictures]
 """Returns a frame of a source by its number, [H, W, 3] in 0..1. The nearest frame has the number 0 and is complete. An
@@ -62,6 +63,10 @@ class Layers:
         """True if they explain the source's motion so well that it surely goes on in this way."""
         return self.unexplained < MOST_LEFT
 
+    @cached_property
+    def _wide_ground(self) -> WidePicture:
+        return WidePicture.of(self.ground)
+
     def drawn(self, steps: float, places: NDArray[np.float32] | None = None) -> Pictures:
         """Returns a frame [H, W, 3] in 0..1 that is `steps` frames after the nearest one, or before it if negative.
 
@@ -70,7 +75,7 @@ class Layers:
         """
         seen, picture = pixel_places(*self.ground.shape[:2]), self.ground
         if places is not None:
-            seen, picture = places, continued(self.ground, places)
+            seen, picture = places, self._wide_ground.at(places)
         for alpha, step in zip(self.alphas, self.steps, strict=True):
             way = step * np.float32(-steps)
             there = seen - (bounced(alpha, way) if places is None and steps > 0 else way)

@@ -1,9 +1,12 @@
 """Continues a picture beyond its edges: with its ground if that is plain, or else with its mirror image."""
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from longtake.carried.difference import largest
 from longtake.carried.optical_flow import Pictures, sampled
 
 NOISE = 12 / 255
@@ -27,26 +30,42 @@ def strip_width(height: int) -> int:
 def plain_colour(colours: NDArray[np.float32]) -> NDArray[np.float32] | None:
     """Returns the colour that most of the colours [n, 3] have, or None if there is none."""
     middle: NDArray[np.float32] = np.median(colours, axis=0)
-    return middle if (np.abs(colours - middle).max(axis=-1) <= NOISE).mean() >= MOST else None
+    return middle if (largest(np.abs(colours - middle)) <= NOISE).mean() >= MOST else None
 
 
-def continued(picture: Pictures, places: NDArray[np.float32]) -> Pictures:
-    """Returns the pixels [h, w, 3] of a picture [H, W, 3] at `places` [h, w, 2], which are (x, y) in pixels and may be
-    outside it.
+@dataclass(frozen=True)
+class WidePicture:
+    """A picture that goes on beyond its edges.
 
     Beyond an edge that mostly shows a plain ground, the ground goes on. Only what the edge cuts is continued by its
     mirror image there. Beyond other edges all of the picture is.
+
+    picture: the picture, [H, W, 3].
+    grounds: for each edge, the picture with nothing but its ground and what this edge cuts; None if the ground is not
+        plain there. The edges are the upper, the right, the lower and the left one.
     """
-    found = sampled(picture, places)
-    (x, y), (height, width) = np.moveaxis(places, -1, 0), picture.shape[:2]
-    for turns, way in enumerate((-y, x - (width - 1), y - (height - 1), -x)):
-        beyond = np.clip(way, 0, 1)[..., None]
-        if not beyond.any():
-            continue
-        alone = _without_rest(np.rot90(picture, turns))  # turned so that the edge is the upper one
-        if alone is not None:
-            found = found + beyond * (sampled(np.ascontiguousarray(np.rot90(alone, -turns)), places) - found)
-    return found
+
+    picture: Pictures
+    grounds: tuple[Pictures | None, ...]
+
+    @classmethod
+    def of(cls, picture: Pictures) -> "WidePicture":
+        """Returns a picture [H, W, 3] with its grounds."""
+        grounds = []
+        for turns in range(4):
+            ground = _without_rest(np.rot90(picture, turns))  # turned so that the edge is the upper one
+            grounds.append(None if ground is None else np.ascontiguousarray(np.rot90(ground, -turns)))
+        return cls(picture, tuple(grounds))
+
+    def at(self, places: NDArray[np.float32]) -> Pictures:
+        """Returns the pixels [h, w, 3] at `places` [h, w, 2], which are (x, y) in pixels and may be outside."""
+        found = sampled(self.picture, places)
+        (x, y), (height, width) = np.moveaxis(places, -1, 0), self.picture.shape[:2]
+        for ground, way in zip(self.grounds, (-y, x - (width - 1), y - (height - 1), -x), strict=True):
+            beyond = np.clip(way, 0, 1)[..., None]
+            if ground is not None and beyond.any():
+                found = found + beyond * (sampled(ground, places) - found)
+        return found
 
 
 def _without_rest(picture: Pictures) -> Pictures | None:
@@ -56,7 +75,7 @@ def _without_rest(picture: Pictures) -> Pictures | None:
     colour = plain_colour(strip.reshape(-1, 3))
     if colour is None:
         return None
-    other = (np.abs(picture - colour).max(axis=-1) > NOISE).astype(np.uint8)
+    other = (largest(np.abs(picture - colour)) > NOISE).astype(np.uint8)
     count, labels = cv2.connectedComponents(other, connectivity=8)
     is_cut = np.zeros(count, np.uint8)
     is_cut[labels[0]] = 1

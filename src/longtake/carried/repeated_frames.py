@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from longtake.carried.optical_flow import as_picture, scaled_down
+from longtake.carried.optical_flow import scaled_down
 
 SIZE = (420, 240)
 """Frames are compared at this many columns and rows, if they have more."""
@@ -97,7 +97,7 @@ class RepeatedFrames:
 
 def _is_new(frames: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Returns for each frame but the last one of [T, H, W, 3] if it shows another picture than the following one."""
-    lumas = [cv2.cvtColor(scaled_down(frame, *SIZE), cv2.COLOR_RGB2GRAY) for frame in map(as_picture, frames)]
+    lumas = [cv2.cvtColor(scaled_down(frame, *SIZE), cv2.COLOR_RGB2GRAY) for frame in frames]
     found = np.array([np.abs(cv2.GaussianBlur(one - other, (0, 0), 1)).max() for one, other in pairwise(lumas)])
     new: NDArray[np.bool_] = found > min(SAME, SAME_SHARE * float(found.max(initial=0)))
     if new.any() and not new.all() and np.quantile(found[new], 0.25) < CLEARLY * found[~new].max():
