@@ -1,8 +1,7 @@
 """Measures how much 8-bit floats change a video: its new frames with `quantise=fp8` and without, from the same seed.
 
 The weights are random, so the figures say how far the error grows through all steps, and not how a viewer sees it.
-Prompt expansion and adapters are left out. The seconds with fp8
-are those of a first run, which also compiles code.
+Prompt expansion and adapters are left out. The seconds with fp8 are those of a first run, which also compiles code.
 """
 
 from dataclasses import replace

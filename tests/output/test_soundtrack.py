@@ -21,6 +21,7 @@ from longtake.output.soundtrack import (
     source_track,
     with_course,
 )
+from longtake.plans import Plan
 from longtake.video import VideoInfo
 from tests.endpoints.planning import plan_of
 
@@ -133,6 +134,15 @@ def test_a_clip_gets_the_balance_of_its_own_time(direction: str) -> None:
     assert balanced(mono, None, chosen, distance) is mono
 
 
+def carried_on(source: Samples, sound: SteadySound | RepeatedSound, chosen: Plan) -> Samples:
+    """The track of the output if the sound goes on in two clips, of which the model has made other sound."""
+    course = lasting_course(source, sound, chosen)
+    near, far = (with_course(clip(noise(CONTEXT + NEW)), course, chosen, distance) for distance in (0, NEW))
+    if chosen.source_last:
+        return prepend_sound(source, [far, near], chosen)
+    return append_sound(append_sound(source, near, chosen, SHOWN + NEW), far, chosen, SHOWN + 2 * NEW)
+
+
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_a_steady_tone_goes_on_in_all_clips_without_a_step(direction: str) -> None:
     chosen, backward = plan(extend_direction=direction, num_frames=CONTEXT + 2 * NEW), direction == "backward"
@@ -142,12 +152,7 @@ def test_a_steady_tone_goes_on_in_all_clips_without_a_step(direction: str) -> No
     source = (whole[:, -own:] if backward else whole[:, :own]).astype(np.float32)
     tone = SteadySound.of(source[:, ::-1] if backward else source)
     assert tone is not None
-    course = lasting_course(source, tone, chosen)
-    clips = [with_course(clip(noise(CONTEXT + NEW)), course, chosen, distance) for distance in (0, NEW)]
-    if backward:
-        track = prepend_sound(source, clips[::-1], chosen)
-    else:
-        track = append_sound(append_sound(source, clips[0], chosen, SHOWN + NEW), clips[1], chosen, SHOWN + 2 * NEW)
+    track = carried_on(source, tone, chosen)
     assert track.shape == whole.shape
     assert np.abs(track - whole).max() < 0.01
 
@@ -163,12 +168,7 @@ def test_beeps_go_on_in_all_clips(direction: str, start: int) -> None:
     source = whole[:, new:] if backward else whole[:, :own]
     repeated = RepeatedSound.of(source[:, ::-1] if backward else source)
     assert repeated is not None
-    course = lasting_course(source, repeated, chosen)
-    clips = [with_course(clip(noise(CONTEXT + NEW)), course, chosen, distance) for distance in (0, NEW)]
-    if backward:
-        track = prepend_sound(source, clips[::-1], chosen)
-    else:
-        track = append_sound(append_sound(source, clips[0], chosen, SHOWN + NEW), clips[1], chosen, SHOWN + 2 * NEW)
+    track = carried_on(source, repeated, chosen)
     assert track.shape == whole.shape
     assert np.abs(track - whole).max() < 0.01
 

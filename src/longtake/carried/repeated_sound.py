@@ -25,7 +25,8 @@ LEAST_GAIN = 0.02
 """A longer period is taken instead of a shorter one if the sound is more like itself by more than this."""
 
 BESIDE = 1.25
-"""Of the periods up to so many times the shortest, the best is taken: a beep is also like itself a few waves off."""
+"""The best period is taken of those that are up to this many times as long as the shortest: a beep is also like itself
+if it is shifted by a few of its waves, which gives several periods."""
 
 NOTHING = 1e-9
 """A period whose mean power is smaller than this is silent."""

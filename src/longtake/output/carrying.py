@@ -45,7 +45,7 @@ MORE = 0.01
 
 @dataclass(frozen=True)
 class LastingSound:
-    """What of a source's sound goes on in the new frames.
+    """The part of a source's sound that goes on in the new frames, such as its tones or its beeps.
 
     sound: how it goes on.
     note: the note for the user.
@@ -79,11 +79,11 @@ class LastingSound:
 
 @dataclass(frozen=True)
 class Carrying:
-    """What of a job's source is carried into its new frames and their sound.
+    """The parts of a job's source that are carried into its new frames and their sound.
 
     detail: True if the source's fine detail and its motion are added to the new frames that the model generates.
     balance: the stereo balance of the source's sound, with which the new sound goes on. None if it has its own.
-    sound: what of the source's sound goes on, of which the new sound is made. None if the new sound is the model's.
+    sound: the part of the source's sound of which the new sound is made. None if the new sound is the model's.
     """
 
     detail: bool = False
