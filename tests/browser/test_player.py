@@ -57,14 +57,14 @@ def test_the_result_is_shown_while_its_copy_is_made(served: Served, tab: "Page")
     assert len(asked) <= count + 1, "the one that was on its way already"
 
 
-def with_source(served: Served, tab: "Page", endpoint: str) -> None:
-    """Opens the page of a result whose source is stored, which ends at the joint."""
+def with_source(served: Served, tab: "Page", endpoint: str, *, joint: float = JOINT_S) -> None:
+    """Opens the page of a result whose source is stored. The page is told that the joint is at `joint` seconds."""
     with served.client() as client:
         source = client.post("/cdn/files/upload", content=SOURCE.read_bytes()).json()["access_url"]
         given = {"video": {"video_url": source}} if endpoint == LTXV else {"video_url": source}
         request_id = submit_input(client, {"prompt": "a cat", **given}, endpoint=endpoint)["request_id"]
     finished(served, served.claim())
-    place = {"seconds": JOINT_S, "sound_seconds": JOINT_S, "new_first": False, "fps": 24.0}
+    place = {"seconds": joint, "sound_seconds": joint, "new_first": False, "fps": 24.0}
     tab.route("**/joint?figures=0", lambda route: route.fulfill(json=place))
     tab.goto(f"{served.url}/models/{endpoint}?request={request_id}")
     tab.get_by_role("button", name="Loop the joint").wait_for()
@@ -85,6 +85,15 @@ COLOURS = """() => {
   return Math.max(...pen.getImageData(0, 0, 16, 16).data.filter((value, index) => index % 4 < 3));
 }"""
 SEEK = "(film, at) => { film.pause(); film.currentTime = at; }"
+
+
+def test_a_result_opens_just_before_its_joint(served: Served, tab: "Page") -> None:
+    with_source(served, tab, LTXV, joint=2.0)
+    tab.locator(".player .clock").get_by_text("0.50 of").wait_for()
+    tab.wait_for_function(
+        "() => { const [film] = document.querySelectorAll('.player video');"
+        " return film.readyState >= 2 && film.currentTime === 0.5; }"
+    )
 
 
 @pytest.mark.parametrize("endpoint", [LTXV, LTX2])

@@ -20,8 +20,8 @@ const PRESSED = "input, button, a, summary, video, [role=tab], [role=slider]";
 // more: further keys, each {key, text, act, isThere}; `text` says what the key does.
 // signal: ends the keys.
 //
-// setJoints(joints) marks the joints, each {seconds, name}. `nameKeys` must be called when `isThere` of a key has
-// changed, and `tick` once when the player is complete.
+// setJoints(joints) marks the joints, each {seconds, name}, and moves a film that is still at its start to just before the
+// first joint. `nameKeys` must be called when `isThere` of a key has changed, and `tick` once when the player is complete.
 export function transport(node, film, video, { onTick, more, signal }) {
   const { duration, num_frames: count } = video;
   const line = timeline(duration, (at) => (film.currentTime = at));
@@ -54,6 +54,8 @@ export function transport(node, film, video, { onTick, more, signal }) {
     line.mark(joints);
     loop.hidden = false;
     nameKeys();
+    if (film.paused && film.currentTime === 0) film.currentTime = first(); // nobody has played it or moved it yet
+    tick();
   }
   function step(frames) {
     film.pause();
