@@ -367,3 +367,15 @@ def test_a_worker_process_knows_its_device_and_all_slots(monkeypatch: pytest.Mon
     for name, value in started[0].items():
         monkeypatch.setenv(name, value)
     assert (settings().device, settings().slots) == ("cuda:1", ("cuda:0", "cuda:1"))
+
+
+def test_a_worker_process_that_has_failed_for_a_day_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[object] = []
+    monkeypatch.setattr(supervisor, "WorkerProcess", lambda *_: started.append(None))
+    failing = supervisor.Supervisor("slot", "cpu", (), settings())
+    failing._starts = 24 * 60 * 2
+    failing.start_if_needed()
+    failing._starts = 0
+    failing._next_start_at = 0.0
+    failing.start_if_needed()
+    assert len(started) == 2

@@ -144,7 +144,8 @@ class Supervisor:
         now = time.monotonic()
         if self._process is not None or now < self._next_start_at:
             return
-        self._next_start_at = now + min(FIRST_RESTART_PAUSE_S * 2**self._starts, MAX_RESTART_PAUSE_S)
+        doublings = min(self._starts, 30)  # With many more the result would be too large for a float.
+        self._next_start_at = now + min(FIRST_RESTART_PAUSE_S * 2.0**doublings, MAX_RESTART_PAUSE_S)
         self._starts += 1
         environment = os.environ | self._environment
         with self._lock:  # so that a message of the new process is not delivered before it is known
