@@ -66,6 +66,16 @@ def end_with_starter() -> None:
         control(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def ignore_stop_signals() -> None:
+    """Makes this process ignore SIGTERM and Ctrl-C (SIGINT), as well as each process that it starts.
+
+    For a process whose starter decides when it ends. A service manager such as systemd sends SIGTERM to all processes
+    of a service, so without this the process would end at once while its starter still finishes its work.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def control(option: int, value: int) -> None:
     """Sets an attribute of this process by Linux's system call `prctl(option, value)`."""
     ctypes.CDLL(None).prctl(*(ctypes.c_ulong(number) for number in (option, value, 0, 0, 0)))

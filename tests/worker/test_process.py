@@ -176,3 +176,29 @@ def test_a_process_without_its_threads_does_not_stay(
         start(mail, "input()")
     assert [process.returncode for process in begun] == [-signal.SIGKILL]
     assert mail.empty()
+
+
+STOPPING = """
+from longtake.worker import main
+from longtake.worker.messages import Ready
+def serve(channel, settings):
+    channel.send(Ready())
+    print(list(channel.runs()))
+main.serve = serve
+main.main()
+"""
+"""The worker process, with a loop that waits until its input is closed."""
+
+
+def test_only_its_server_stops_a_worker_process(mail: Mail) -> None:
+    """systemd sends SIGTERM to all processes of a service. The server then finishes its running requests."""
+    process = start(mail, STOPPING)
+    try:
+        assert isinstance(receive(mail), Ready)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(process.pid, number)
+        assert not process.has_ended(within_s=0.1)
+        process.close()
+        assert receive(mail) == Died("exit status 0")
+    finally:
+        process.kill()

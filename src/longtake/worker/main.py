@@ -48,7 +48,7 @@ from longtake.plans import Plan
 from longtake.prepare import Fetcher, prepare, without_prompts
 from longtake.settings import Settings, settings
 from longtake.storage import open_blobs
-from longtake.system import end_with_starter
+from longtake.system import end_with_starter, ignore_stop_signals
 from longtake.threads import prepare_threads
 from longtake.turn import Turn
 from longtake.worker.channel import Channel, RequestChannel
@@ -65,6 +65,7 @@ def main() -> None:
     # While a library holds the interpreter, nothing reads standard input. A server that ended before this line sends no
     # request, and then the end of standard input is enough.
     end_with_starter()
+    ignore_stop_signals()
     outgoing = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # all other code of this process now writes to standard error instead
     with _ending_the_process():
