@@ -18,6 +18,7 @@ from longtake.database.connection import (
     retry_until_stopped,
 )
 from longtake.errors import DiskFull, InvalidRequest
+from tests.database.fixtures import Postgres
 
 
 def test_sqlite_is_durable_and_readers_do_not_wait_for_writers(tmp_path: Path) -> None:
@@ -56,6 +57,15 @@ def test_another_kind_of_database_is_refused_by_name() -> None:
 
 def test_postgresql_is_connected_to_with_psycopg_3() -> None:
     assert connect("postgresql://somewhere/longtake").dialect.driver == "psycopg"
+
+
+def test_the_loss_of_postgresql_s_machine_is_noticed_while_a_statement_runs(postgres: Postgres) -> None:
+    """By default the system looks only after two hours whether the other end of a silent connection is still there."""
+    made = connect(postgres.url("emptied"))
+    with made.connect() as connection:
+        used = connection.connection.driver_connection.info.get_parameters()  # type: ignore[union-attr]
+    made.dispose()
+    assert int(used["keepalives_idle"]) + int(used["keepalives_interval"]) + int(used["tcp_user_timeout"]) / 1000 <= 30
 
 
 def test_temporary_errors_are_told_from_others() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from longtake.service import http_protocol
 from longtake.service.connections import Connection, Connections
-from longtake.service.ports import Ports
+from longtake.service.ports import Ports, listening
 from longtake.service.tls import Tls, prepare
 from longtake.service.tls_server import _Opening
 from tests.service.small_server import GET, LARGE, PATIENT, QUICK, asks, connected, drip, gone, rest, served
@@ -367,3 +367,15 @@ def test_each_client_of_a_proxy_has_its_own_bound() -> None:
             time.sleep(0.03)
         statuses = [rest(line).partition(b" ")[2][:3] for line in answers]
     assert statuses == [b"200", b"200", b"200", b"503"]
+
+
+# Clients that vanish
+
+
+def test_the_system_looks_whether_a_silent_client_is_still_there() -> None:
+    with listening("127.0.0.1", 0) as bound, socket.create_connection(bound.getsockname()):
+        accepted, _ = bound.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            if hasattr(socket, "TCP_KEEPIDLE"):
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60

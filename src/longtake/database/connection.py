@@ -25,6 +25,14 @@ IDLE_MS = 60_000
 Such a transaction belongs to a client that hangs, and it may hold locks for which other clients wait.
 """
 
+NOTICING_LOSS = {"connect_timeout": 10, "tcp_user_timeout": 15_000, "keepalives_idle": 10, "keepalives_interval": 5}
+"""Settings of PostgreSQL connections (times in seconds, `tcp_user_timeout` in milliseconds), with which the loss of the
+database's machine is noticed within about 25 seconds.
+
+`tcp_user_timeout` limits how long sent bytes may stay unconfirmed. The keepalives send some while a statement waits for
+its answer: without them, its thread would wait for two hours, because the system's default is so long.
+"""
+
 
 def connect(url: str, *, pool_size: int = 8) -> sa.Engine:
     """Returns the engine for a database URL: `sqlite:///path` or `postgresql://...` (with psycopg 3).
@@ -53,7 +61,7 @@ def connect(url: str, *, pool_size: int = 8) -> sa.Engine:
                 pool_size=pool_size,
                 max_overflow=2 * pool_size,
                 pool_pre_ping=True,
-                connect_args={"connect_timeout": 10, "tcp_user_timeout": 15_000},
+                connect_args=NOTICING_LOSS,
             )
             event.listen(engine, "connect", _configure_postgresql)
             return engine

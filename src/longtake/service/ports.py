@@ -87,4 +87,17 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
     except OSError as error:
         raise InvalidRequest(f"Nothing can listen at {host}, port {port}: {error.strerror or error}.") from None
     with bound:
+        _keep_alive(bound)
         yield bound
+
+
+def _keep_alive(listener: socket.socket) -> None:
+    """Makes the system notice within about two minutes that the other end of an accepted connection has vanished.
+
+    If a connection is silent for a minute, the system asks the other end whether it is still there. So a connection on
+    which a client waits for long also stays known to firewalls and load balancers, which forget silent ones.
+    """
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}.items():
+        if hasattr(socket, name):  # Not every system has all of these; without one its own time holds.
+            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
