@@ -105,6 +105,32 @@ def test_a_disconnect_cancels_the_request(served: Served, path: str, claimed: bo
         wait_for(lambda: state(served) == "CANCELLED")
 
 
+@pytest.mark.parametrize("path", ["", "/stream"])
+@pytest.mark.parametrize("key", [None, "once"])
+def test_a_server_that_stops_gives_up_what_has_not_ended(served: Served, path: str, key: str | None) -> None:
+    """Nobody would wait for the result. With an idempotency key the client can ask for it again."""
+
+    def stop() -> None:
+        wait_for(lambda: state(served) == "IN_QUEUE")
+        time.sleep(0.1)
+        served.state.stopping.set()
+        served.state.statuses.wake_all()
+
+    headers = {} if key is None else {"idempotency-key": key}
+    threading.Thread(target=stop).start()
+    with served.client() as client:
+        answer = client.post(f"/run/{LTXV}{path}", json=INPUT, headers=headers)
+    error = {"detail": "The server stops. Send the request again.", "error_type": "runner_disconnected"}
+    if path:
+        kind, data = answer.text.split("\n")[:2]
+        assert (answer.status_code, kind) == (200, "event: error")
+        assert json.loads(data[6:]) == {"type": "error", "status": 503, **error}
+    else:
+        assert (answer.status_code, answer.json()) == (503, error)
+        assert (answer.headers["x-fal-retryable"], answer.headers["connection"]) == ("true", "close")
+    assert state(served) == ("CANCELLED" if key is None else "IN_QUEUE")
+
+
 def test_the_stream_sends_progress_and_then_the_result(served: Served, client: httpx.Client) -> None:
     with working(served, steps):
         answer = client.post(f"/run/{LTXV}/stream", json=INPUT, headers={"accept": "application/json"})

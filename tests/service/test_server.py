@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from longtake.cli import app
 from longtake.database.migrate import open_database
 from longtake.errors import InvalidRequest
 from longtake.media import confinement
-from longtake.service.server import Address, run
+from longtake.service.server import Address, StopLimit, run
 from longtake.settings import settings
 from tests.waiting import pause
 
@@ -330,3 +331,16 @@ def test_without_torch_only_a_server_without_slots_starts(monkeypatch: pytest.Mo
     assert ended.exit_code == 2
     assert "LONGTAKE_SLOTZ: no such setting, so it has no effect; perhaps LONGTAKE_SLOTS is meant." in ended.output
     assert "torch is not installed, and the workers need it: pip install '.[torch]'" in ended.output
+
+
+def test_a_process_that_does_not_stop_in_time_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr("os._exit", lambda status: ended.set())
+    with StopLimit() as limit:
+        limit.begin(PATIENCE_S)
+        limit.begin(0.01)
+        assert ended.wait(PATIENCE_S)
+    ended.clear()
+    with StopLimit() as limit:
+        limit.begin(0.1)
+    assert not ended.wait(0.15)

@@ -120,6 +120,12 @@ class StatusCache:
         """Ends the thread that `start` has started, and waits until it has ended."""
         self._refresher.stop()
 
+    def wake_all(self) -> None:
+        """Makes all calls of `wait_for_change` return."""
+        with self._lock:
+            for request_id in self._watchers:
+                self._wake_watchers(request_id)
+
     def peek(self, request_id: str) -> RequestStatus | None:
         """Returns a request's status if it is cached and up to date, otherwise None. Never queries the database."""
         with self._lock:

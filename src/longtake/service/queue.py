@@ -222,13 +222,14 @@ def wants_logs(query: str) -> bool:
 async def follow(state: ServerState, status: RequestStatus, caller: Caller) -> AsyncIterator[RequestStatus | None]:
     """Yields the status of a request whenever it changes, beginning with `status`.
 
-    Ends when the request has ended, after its last status, or when its row is deleted. Also ends when the key of
-    `caller`, who follows the request, is revoked: that is looked up every 5 seconds (CHECK_EVERY_S). Yields None after
-    each `settings.ping_s` seconds without a change, so that the caller can send something to keep its connection open.
+    Ends when the request has ended, after its last status, when its row is deleted, or when the server stops. Also ends
+    when the key of `caller`, who follows the request, is revoked: that is looked up every 5 seconds (CHECK_EVERY_S).
+    Yields None after each `settings.ping_s` seconds without a change, so that the caller can send something to keep its
+    connection open.
     """
     yield status
     yielded_at = checked_at = time.monotonic()
-    while not status.row.has_ended:
+    while not (status.row.has_ended or state.stopping.is_set()):
         now = time.monotonic()
         left_s = min(yielded_at + state.settings.ping_s, checked_at + CHECK_EVERY_S) - now
         await state.statuses.wait_for_change(status.row.id, status.row.version, max(0.05, left_s))

@@ -1,7 +1,7 @@
 """The routes of the service `run`. They submit a request, and then wait for its result or stream its progress.
 
-These requests wait in the same queue as all others. A request is cancelled if its client disconnects or
-the client's key is revoked.
+These requests wait in the same queue as all others. A request is cancelled if its client disconnects, the client's key
+is revoked, or the server stops before the request has ended: nobody would wait for its result any longer.
 """
 
 import asyncio
@@ -18,11 +18,11 @@ from starlette.routing import BaseRoute, Route
 from longtake.access.keys import Caller
 from longtake.endpoints import ENDPOINTS
 from longtake.endpoints.validation import problems
-from longtake.queue.requests import StoredLogLine
+from longtake.queue.requests import RequestRow, StoredLogLine
 from longtake.queue.status_cache import RequestStatus
 from longtake.service.auth import UNKNOWN, caller_of, is_revoked
 from longtake.service.queue import cancel, follow, result_response
-from longtake.service.responses import ModelFailed, RequestFailed, body_of
+from longtake.service.responses import CLOSE, ModelFailed, RequestFailed, body_of
 from longtake.service.state import ServerState
 from longtake.service.streams import PING, EventStream, event, json_event, result_for
 from longtake.service.submit import existing_endpoint, submit
@@ -43,8 +43,10 @@ def routes(state: ServerState) -> list[BaseRoute]:
         last = await _unless_disconnected(state, request, status, _wait_for_end(state, status, caller))
         if last is None:
             return Response(status_code=499)
-        if not last.row.has_ended:  # the caller's key was revoked, or the row was deleted
-            await cancel(state, last.row)
+        if not last.row.has_ended:  # the server stops, the caller's key was revoked, or the row was deleted
+            await _give_up(state, last.row)
+            if state.stopping.is_set():
+                raise _stops()
             if await is_revoked(state, caller.key_id):
                 raise RequestFailed(401, UNKNOWN)
         return await result_response(state, last.row)
@@ -91,9 +93,23 @@ async def _unless_disconnected(
         waiting.cancel()
 
 
+async def _give_up(state: ServerState, row: RequestRow) -> None:
+    """Cancels a request whose client waits for it no longer.
+
+    If the server stops, a request with an idempotency key is not cancelled: a client that repeats it gets its result.
+    """
+    if not (state.stopping.is_set() and row.idempotency_key is not None):
+        await cancel(state, row)
+
+
+def _stops() -> RequestFailed:
+    """Returns the error (HTTP status 503) for a client whose request has not ended when the server stops."""
+    return RequestFailed(503, "The server stops. Send the request again.", "runner_disconnected", CLOSE)
+
+
 async def _wait_for_end(state: ServerState, status: RequestStatus, caller: Caller) -> RequestStatus:
-    """Waits until the queued request has ended, its row is deleted or the key of `caller`, who waits for it, is
-    revoked. Returns the last known status of the request.
+    """Waits until the queued request has ended, its row is deleted, the server stops, or the key of `caller`, who waits
+    for it, is revoked. Returns the last known status of the request.
 
     `status` is the status that is known before the wait.
     """
@@ -124,8 +140,8 @@ async def _progress_events(state: ServerState, status: RequestStatus, caller: Ca
     result.
 
     After each `settings.ping_s` seconds without a change, a comment that keeps the connection open is yielded (PING).
-    If the client disconnects, or the key of `caller`, to whom the events are sent, is revoked, the request is
-    cancelled. `status` is the first known status of the request.
+    If the client disconnects, the server stops, or the key of `caller`, to whom the events are sent, is revoked, the
+    request is cancelled. `status` is the first known status of the request.
     """
     lines_sent, sent, last = 0, None, status
     try:
@@ -142,10 +158,13 @@ async def _progress_events(state: ServerState, status: RequestStatus, caller: Ca
             lines_sent, sent, last = len(current.log_lines), now, current
         if last.row.has_ended:
             yield await _result_event(state, last)
+        elif state.stopping.is_set():
+            error = _stops()
+            yield _error_event(error.status, {"detail": error.detail, "error_type": error.error_type})
     finally:
         if not last.row.has_ended:
             with CancelScope(shield=True):  # A disconnect also cancels this task. The shield lets the next call finish.
-                await cancel(state, last.row)
+                await _give_up(state, last.row)
 
 
 def progress(line: StoredLogLine) -> dict[str, Any]:
@@ -169,5 +188,9 @@ async def _result_event(state: ServerState, status: RequestStatus) -> bytes:
     content = await body_of(result)
     if result.status_code == 200:
         return json_event(content)  # It can have a video in it; parsing that would delay other clients.
-    body = from_json(content)
-    return b"event: error\n" + event({"type": "error", "status": result.status_code, **body})
+    return _error_event(result.status_code, from_json(content))
+
+
+def _error_event(status: int, body: dict[str, Any]) -> bytes:
+    """Returns the encoded event for an error with this HTTP status and the JSON object of its answer."""
+    return b"event: error\n" + event({"type": "error", "status": status, **body})

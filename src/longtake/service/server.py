@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import gc
 import ipaddress
+import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import ExitStack
@@ -39,6 +41,12 @@ from longtake.worker.messages import Done
 from longtake.worker.metrics import Metrics
 from longtake.worker.slots import Slots
 
+LATE_S = 5.0
+"""Seconds that a server waits for the end of its running requests beyond `settings.drain_s`."""
+STOP_S, INTERRUPTED_S = 30.0, 10.0
+"""Seconds in which a server stops after its running requests have ended, beyond the time for a webhook; and after a
+second signal."""
+
 _log = structlog.get_logger("longtake.server")
 
 
@@ -53,6 +61,38 @@ class Address:
     port: int
     tls_port: int = 0
     tunnel_port: int = 0
+
+
+class StopLimit:
+    """A limit for the time in which this process ends. A context manager: at its end the limit no longer holds.
+
+    Without it, a thread that waits for a database which hangs would keep the process from ending.
+    """
+
+    def __init__(self) -> None:
+        self._timers: list[threading.Timer] = []
+
+    def begin(self, seconds: float) -> None:
+        """Ends this process at once after `seconds` seconds, unless the context manager has ended by then.
+
+        A later call can only make the time shorter.
+        """
+        timer = threading.Timer(seconds, self._end_process, (seconds,))
+        timer.daemon = True
+        self._timers.append(timer)
+        timer.start()
+
+    def __enter__(self) -> "StopLimit":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for timer in self._timers:
+            timer.cancel()
+
+    @staticmethod
+    def _end_process(seconds: float) -> None:
+        _log.error("The server ends at once, because something, such as the database, does not answer", after_s=seconds)
+        os._exit(1)
 
 
 class BackgroundService(Protocol):
@@ -119,6 +159,8 @@ def run(
     sweeping = [*sweepers(store), eraser(store, settings, statuses.mark_changed), lora_sweeper(settings)]
     services: list[BackgroundService] = [statuses, slots, watch, deliverer, *sweeping]
     with ExitStack() as stack:
+        limit = stack.enter_context(StopLimit())
+        stack.callback(state.shut_down_executors)
         stack.callback(state.pulls.stop)
         http = stack.enter_context(listening(address.host, address.port))
         servers = [(ports.http(), http)]
@@ -132,7 +174,7 @@ def run(
         # 100 ms each time.
         gc.freeze()
         with asyncio.Runner(loop_factory=system.event_loop_factory()) as runner:
-            runner.run(_serve(servers, services, state, slots, lambda: on_listening(actual), unusable))
+            runner.run(_serve(servers, services, state, slots, lambda: on_listening(actual), unusable, limit))
     if unusable.done():
         raise NotSupported(unusable.result())
 
@@ -169,6 +211,7 @@ async def _serve(
     slots: Slots,
     on_listening: Callable[[], None],
     unusable: "Future[str]",
+    limit: "StopLimit",
 ) -> None:
     """Runs the servers and services until a signal comes or `unusable` has a result. Then stops them and the slots.
 
@@ -179,11 +222,15 @@ async def _serve(
         finish the running requests; a second signal ends this wait.
     on_listening: called when all servers listen.
     unusable: gets a result, the reason, if worker processes cannot work on this machine.
+    limit: begins when the running requests have ended or a second signal has come.
     """
     loop, first_signal, second_signal = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
-        (second_signal if first_signal.is_set() else first_signal).set()
+        if first_signal.is_set():
+            limit.begin(INTERRUPTED_S)
+            second_signal.set()
+        first_signal.set()
 
     with _handling_signals(lambda: loop.call_soon_threadsafe(on_signal)):
         serving = [asyncio.create_task(server.serve(sockets=[bound])) for server, bound in servers]
@@ -198,8 +245,12 @@ async def _serve(
         _log.info("Draining: no more requests are claimed", at_most_s=state.settings.drain_s)
         drained = asyncio.create_task(asyncio.to_thread(slots.drain, state.settings.drain_s))
         interrupted = asyncio.create_task(second_signal.wait())
-        await asyncio.wait([drained, interrupted], return_when=asyncio.FIRST_COMPLETED)
+        drain_s = state.settings.drain_s + LATE_S
+        await asyncio.wait([drained, interrupted], timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
         interrupted.cancel()
+        limit.begin(STOP_S + state.settings.webhook_timeout_s)
+        state.stopping.set()
+        state.statuses.wake_all()
         for service in reversed(services):
             await asyncio.to_thread(service.stop)
         await drained

@@ -81,6 +81,8 @@ class ServerState:
     streams: the open event streams of each key.
     reports: the open reports of each key.
     draining: set when the server begins to shut down.
+    stopping: set when its running requests have ended or went back to the queue, so that nobody follows a request here
+        any longer.
     short_executor: the threads in which the method `call` runs blocking functions.
     executor: the threads in which the method `call_long` runs blocking functions that may take long.
     read_executor: the threads in which stored files are read while they are sent.
@@ -104,6 +106,7 @@ class ServerState:
     streams: OpenAnswers = field(default_factory=lambda: OpenAnswers("event streams"))
     reports: OpenAnswers = field(default_factory=lambda: OpenAnswers("reports"))
     draining: threading.Event = field(default_factory=threading.Event)
+    stopping: threading.Event = field(default_factory=threading.Event)
     short_executor: ThreadPoolExecutor = field(default_factory=_short_executor)
     executor: ThreadPoolExecutor = field(default_factory=_executor)
     read_executor: ThreadPoolExecutor = field(default_factory=_read_executor)
@@ -203,6 +206,11 @@ class ServerState:
         """
         async with self.body_threads.permit(key_id):
             return await self.repeated(lambda: self.call_long(work, *args, **kwargs))
+
+    def shut_down_executors(self) -> None:
+        """Ends the threads in which functions are called, and waits until they have ended."""
+        for executor in (self.short_executor, self.executor, self.read_executor):
+            executor.shutdown(cancel_futures=True)
 
     @staticmethod
     async def repeated(attempt: Callable[[], Awaitable[T]]) -> T:
