@@ -107,7 +107,7 @@ def load_installed(card: ModelCard, settings: Settings, on_progress: OnProgress)
     Raises BadCheckpoint if parts of the model are missing or do not fit. Raises NotSupported if the device is not
     available.
     """
-    model: LoadedModel = FAMILIES[card.family].load(card, settings, on_progress)
+    model: LoadedModel = FAMILIES[card.family].recipe.load(card, settings, on_progress)
     return model
 
 
@@ -304,7 +304,7 @@ class Runner:
         Returns the prompt that the model used, and notes for the user. When it returns, nothing refers to tensors of
         the job any more.
         """
-        job, plan, family, progress = run.job, run.job.plan, run.job.endpoint.family, run.progress
+        job, plan, recipe, progress = run.job, run.job.plan, run.job.endpoint.family.recipe, run.progress
         # The source is written while the model works. If that fails, the work ends at its next report.
         watched = run.turn.watched(joiner.background.watched(progress))
         has_waited = run.turn.begin(watched)
@@ -324,8 +324,8 @@ class Runner:
             )
             joint = frames[0 if plan.source_last else -1]
             progress(Progress("prompt", 0, 1))
-            prompt, expansion_note = resume.prompt(lambda: family.expand(generation, joint))
-            is_sound_carried = joiner.add(family.generate(generation, prompt, context), frames, checker)
+            prompt, expansion_note = resume.prompt(lambda: recipe.expand(generation, joint))
+            is_sound_carried = joiner.add(recipe.generate(generation, prompt, context), frames, checker)
         carried = joiner.carrying.notes(plan, is_sound_carried=is_sound_carried)
         return prompt, (*carried, expansion_note, other_note, safety_note)
 

@@ -126,7 +126,7 @@ def _evaluate(runner: Runner, model: LoadedModel, plan: Plan, kept: Collection[s
         open_adapters(adapters, model.card, settings) as opened,
         runner.adapted(model, opened, no_check) as set_pass,
     ):
-        FAMILIES[model.card.family].warm_up(PlanRun(plan, model, settings, NO_RESUME, ignore_progress, set_pass))
+        FAMILIES[model.card.family].recipe.warm_up(PlanRun(plan, model, settings, NO_RESUME, ignore_progress, set_pass))
 
 
 def _reason(error: Exception) -> str:

@@ -235,8 +235,7 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
     `make_plan`: a function of (options, facts of the source video, model card, seed of the noise) that returns the
         plan. It raises InvalidRequest, which names the request's field, if the options cannot be served.
     `describe`: a function of (plan, facts of the source video) that returns the plan's description.
-    `recipe`: the name of the module that is the family's `Recipe`. It imports torch, so it is imported only when one of
-        the recipe's functions is called.
+    `module`: the name of the module that is the family's `Recipe`.
     """
 
     name: str
@@ -244,57 +243,13 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
     Plan: type[PlanT]
     make_plan: Callable[[OptionsT, VideoInfo, CardT, int], PlanT]
     describe: Callable[[PlanT, VideoInfo], Description]
-    recipe: str
+    module: str
 
     @cached_property
-    def _recipe(self) -> Recipe[CardT, PlanT, ModelT]:
+    def recipe(self) -> Recipe[CardT, PlanT, ModelT]:
+        """The functions that load and run the family's models. The first access imports torch."""
         with importing_models():
-            return cast("Recipe[CardT, PlanT, ModelT]", import_module(self.recipe))
-
-    def load(self, card: CardT, settings: Settings, on_progress: OnProgress) -> ModelT:
-        """Loads the model that a model card describes onto the device that the setting `device` names.
-
-        `on_progress`: the callback that receives the progress of loading.
-
-        Raises BadCheckpoint if parts of the model are missing or do not fit each other. Raises NotSupported if the
-        device is not available.
-        """
-        return self._recipe.load(card, settings, on_progress)
-
-    def expand(self, run: PlanRun[PlanT, ModelT], frame: "RGBFrames") -> tuple[str, str | None]:
-        """Returns (prompt, note): the prompt to generate with, and a note for the user or None.
-
-        The prompt is the plan's. If the plan asks for prompt expansion, it is the one that a language model wrote in
-        its place; if none could be written, the note says why.
-
-        `run`: the plan with the loaded model.
-        `frame`: the source's frame next to the new frames, [H, W, 3]. The language model may look at it.
-
-        Raises ExpansionFailed if the language model's server cannot be reached or sends an unusable answer.
-        """
-        return self._recipe.expand(run, frame)
-
-    def generate(self, run: PlanRun[PlanT, ModelT], prompt: str, context: Context) -> Iterator[GeneratedClip]:
-        """Yields the new frames as clips in playing order. A clip has the new frames of one window (frames that the
-        model samples together) or, for LTX-Video, of all windows.
-
-        `run`: the plan with the loaded model.
-        `prompt`: the prompt to generate with, as `expand` returned it.
-        `context`: the source frames that the new frames continue, their sound, and the end image.
-
-        The caller must read all frames of a clip before it takes the next clip, because the next clip may continue
-        these frames.
-        """
-        return self._recipe.generate(run, prompt, context)
-
-    def warm_up(self, run: PlanRun[PlanT, ModelT]) -> None:
-        """Compiles all code that requests with such a plan need, and lets each part of the model work once: encodes its
-        prompts, evaluates the model for a few tokens in each way that the plan needs, and encodes and decodes a few
-        frames.
-
-        `run`: the plan with the loaded model and its adapters.
-        """
-        self._recipe.warm_up(run)
+            return cast("Recipe[CardT, PlanT, ModelT]", import_module(self.module))
 
     @cached_property
     def _json(self) -> TypeAdapter[PlanT]:

@@ -20,5 +20,5 @@ FAMILY: "Family[LTX2Options, LTX2Card, LTX2Plan, LTX2Model]" = Family(
     Plan=LTX2Plan,
     make_plan=make_plan,
     describe=describe,
-    recipe="longtake.families.ltx2.generate",
+    module="longtake.families.ltx2.generate",
 )

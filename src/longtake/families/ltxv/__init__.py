@@ -17,5 +17,5 @@ FAMILY: "Family[LTXVOptions, LTXVCard, LTXVPlan, LTXVModel]" = Family(
     Plan=LTXVPlan,
     make_plan=make_plan,
     describe=describe,
-    recipe="longtake.families.ltxv.generate",
+    module="longtake.families.ltxv.generate",
 )
