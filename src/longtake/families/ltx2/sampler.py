@@ -18,8 +18,8 @@ from longtake.families.ltx2.conditioning import WindowConditioning
 from longtake.families.ltx2.guidance import Guide, predict
 from longtake.families.ltx2.tracks import Track, draw_noise
 from longtake.models.audiovisual import Stream, Tokens
-from longtake.sampling.caching import Predict, with_step_cache
-from longtake.sampling.levels import Acceleration
+from longtake.sampling.caching import extrapolated
+from longtake.sampling.levels import Acceleration, evaluates_model
 from longtake.sampling.noise import Noise
 from longtake.sampling.positions import to_tokens
 from longtake.sampling.vae import Statistics, upsample
@@ -67,10 +67,14 @@ def renoised(tokens: Tensor, velocity: Tensor, noise: Tensor, sigma: float, lowe
     return stepped(tokens, velocity, lower, down) * scale + noise * fresh
 
 
+PredictClean = Callable[[Tokens, int, float], Tokens]
+"""A function of (noisy tokens, the step's number from 0, noise level) that predicts the clean tokens."""
+
+
 def trajectory(
     tracks: Mapping[Stream, Track],
     sampler: Sampler,
-    predict_clean: Predict[Stream],
+    predict_clean: PredictClean,
     noise: Noise,
     init: Tokens | None = None,
     on_step: OnStep = ignore_step,
@@ -80,7 +84,7 @@ def trajectory(
 
     `tracks`: the conditioning, the mask and the positions of the tokens, for each modality.
     `sampler`: the noise levels and the other settings of the steps.
-    `predict_clean`: a function of (noisy tokens, the step's number from 0, noise level) that predicts the clean tokens.
+    `predict_clean`: predicts the clean tokens in each step.
     `noise`: a function of (name, shape) that returns noise. Equal names give equal noise. At the start it is called
         with the names `video.init` and `audio.init`. If `sampler.eta` is not 0, each step except the last calls it
         twice more, with the names `video.step.000`, `audio.step.000` and so on. Without sound there are no calls for
@@ -167,20 +171,21 @@ def sample(
     `on_clean`: a callback in each step, after the model has predicted. It gets the step's number, the number of steps,
         and the predicted clean tokens of each modality.
     """
-    positioned = setup.guide.positioned(tracks)
+    sampler, positioned = setup.sampler, setup.guide.positioned(tracks)
+    steps = len(sampler.sigmas) - 1
+    known: dict[Stream, list[tuple[float, Tensor]]] = {stream: [] for stream in tracks}
 
-    def predict_clean(tokens: Tokens, step: int, sigma: float) -> dict[Stream, Tensor]:
-        return predict(setup.guide, tracks, positioned, tokens, sigma)
-
-    sampler = setup.sampler
-    cached = with_step_cache(predict_clean, sampler.sigmas, setup.acceleration)
-
-    def watched(tokens: Tokens, step: int, sigma: float) -> Tokens:
-        clean = cached(tokens, step, sigma)
-        on_clean(step, len(sampler.sigmas) - 1, clean)
+    def predict_clean(tokens: Tokens, step: int, sigma: float) -> Tokens:
+        if evaluates_model(step, steps, setup.acceleration):
+            clean = predict(setup.guide, tracks, positioned, tokens, sigma)
+            for stream, prediction in clean.items():
+                known[stream] = [*known[stream][-1:], (sigma, prediction)]
+        else:
+            clean = {stream: extrapolated(known[stream], sigma) for stream in tracks}
+        on_clean(step, steps, clean)
         return clean
 
-    return deque(trajectory(tracks, sampler, watched, noise, init, on_step), maxlen=1).pop()
+    return deque(trajectory(tracks, sampler, predict_clean, noise, init, on_step), maxlen=1).pop()
 
 
 @dataclass(frozen=True)
