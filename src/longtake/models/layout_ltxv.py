@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from longtake.models.layout import Config, Layout, PublishedConfig, Shapes, refuse
+from longtake.models.layout import Config, Layout, PublishedConfig, Shapes, refuse, require
 from longtake.models.registry import PartName
 from longtake.models.transformer_keys import transformer_key
 
@@ -76,7 +76,7 @@ _STATISTICS: Mapping[str, str | None] = {
 }
 """Published name -> diffusers' name of each statistic of the latents; None for one that sampling does not use."""
 
-_BLOCK = re.compile(r"^(encoder\.down_blocks|decoder\.up_blocks)\.(\d+)\.(.*)$")
+_BLOCK = re.compile(r"^(encoder|decoder)\.(?:down|up)_blocks\.(\d+)\.(.*)$")
 _DOWNSAMPLE = {
     "compress_space_res": "spatial",
     "compress_time_res": "temporal",
@@ -135,7 +135,7 @@ def vae_key(key: str, levels: int = 4) -> str | None:
     match = _BLOCK.match(key)
     if match:
         side, index, rest = match[1], int(match[2]), match[3]
-        key = (_encoder_block if side.startswith("encoder") else _decoder_block)(side, index, rest, levels)
+        key = _encoder_block(index, rest, levels) if side == "encoder" else _decoder_block(index, rest)
     for published, ours in _VAE_WORDS:
         key = _translated(key, published, ours)
     return key
@@ -166,30 +166,27 @@ def _translated(key: str, published: str, ours: str) -> str:
     return re.sub(rf"(^|\.){re.escape(bare)}", lambda match: match[1] + ours.lstrip("."), key)
 
 
-def _encoder_block(side: str, index: int, rest: str, levels: int) -> str:
-    """Returns the name that diffusers gives to a weight of the encoder.
+def _encoder_block(index: int, rest: str, levels: int) -> str:
+    """Returns diffusers' name of a weight in one of the encoder's published blocks.
 
-    side: the beginning of that name, `encoder.down_blocks`.
-    index: the number of the weight's block in the published file.
+    index: the published number of the block.
     rest: the weight's name in the block.
     levels: the number of resampling blocks of the encoder.
     """
     if index == 2 * levels:
         return f"encoder.mid_block.{rest}"
-    return f"{side}.{index // 2}." + (f"downsamplers.0.{rest}" if index % 2 else rest)
+    return f"encoder.down_blocks.{index // 2}." + (f"downsamplers.0.{rest}" if index % 2 else rest)
 
 
-def _decoder_block(side: str, index: int, rest: str, _: int) -> str:
+def _decoder_block(index: int, rest: str) -> str:
     """Returns diffusers' name of a weight in one of the decoder's published blocks.
 
-    side: the beginning of the name, `decoder.up_blocks`.
     index: the published number of the block.
     rest: the weight's name in the block.
-    _: not used; `_encoder_block` has the same arguments.
     """
     if index == 0:
         return f"decoder.mid_block.{rest}"
-    return f"{side}.{(index - 1) // 2}." + (f"upsamplers.0.{rest}" if index % 2 else rest)
+    return f"decoder.up_blocks.{(index - 1) // 2}." + (f"upsamplers.0.{rest}" if index % 2 else rest)
 
 
 def config_of(part: PartName, published: PublishedConfig, shapes: Shapes) -> Config:
@@ -222,9 +219,7 @@ def transformer_config(published: Mapping[str, Any]) -> Config:
         "double_self_attention": False,
         "only_cross_attention": False,
     }
-    for name, needed in fixed.items():
-        if name in published and published[name] != needed:
-            refuse("transformer", name, published[name], needed)
+    require("transformer", published, fixed)
     names = (*TRANSFORMER_13B, "activation_fn", "attention_bias", "norm_elementwise_affine", "norm_eps")
     return TRANSFORMER_13B | {name: published[name] for name in names if name in published}
 
@@ -241,10 +236,7 @@ def vae_config(published: Mapping[str, Any]) -> Config:
     if "encoder_blocks" not in published or "decoder_blocks" not in published:
         return dict(VAE_13B)
     needed = {"dims": 3, "norm_layer": "pixel_norm", "latent_log_var": "uniform", "use_quant_conv": False}
-    needed |= {"spatial_padding_mode": "zeros"}
-    for name, value in needed.items():
-        if name in published and published[name] != value:
-            refuse("vae", name, published[name], value)
+    require("vae", published, needed | {"spatial_padding_mode": "zeros"})
     encoder, decoder = residual_pairs("encoder", published), residual_pairs("decoder", published)
     widths = [published.get("encoder_base_channels", 128)]
     for kind, options in encoder[1::2]:

@@ -96,11 +96,6 @@ class TextEncoder(ABC, Generic[EncodedT]):
                 copies.onload()
         memory.bring(module)
 
-    def onload(self) -> None:
-        """Moves all weights to the device if they are not there."""
-        for copies in self._copies:
-            copies.onload()
-
     def release(self) -> None:
         """Frees device memory for the sampling: removes the encoder's weights from it, unless they always stay there.
 
