@@ -348,4 +348,5 @@ def unseen_source_note(plan: Plan, field: str) -> str:
     """
     made = plan.num_frames - plan.source_frames
     cut = ", after a cut" if plan.source_frames else ""
-    return f"{field} is 0: the model sees nothing of the source and makes {made} frames of its own{cut}."
+    frames = "1 frame" if made == 1 else f"{made} frames"
+    return f"{field} is 0: the model sees nothing of the source and makes {frames} of its own{cut}."

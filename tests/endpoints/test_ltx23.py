@@ -310,7 +310,7 @@ def test_a_long_extension_is_made_in_several_windows() -> None:
         ({"num_context_frames": 1, "extend_direction": "backward"}, 8, 113, "the context has 8"),
         ({"num_context_frames": 0, "extend_direction": "backward"}, 0, 121, "num_context_frames is 0"),
         ({"num_context_frames": 24, "num_frames": 26}, 25, 1, "the context has 25"),
-        ({"num_frames": 30}, 17, 13, "num_frames is 30: 17 of them are context, so that 13 are new."),
+        ({"num_frames": 30}, 17, 13, "num_frames is 30, of which the context has 17, so that 13 are new."),
         ({"num_frames": 9, "extend_direction": "backward"}, 8, 8, "num_frames is 9; 8 frames of context"),
     ],
 )

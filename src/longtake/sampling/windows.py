@@ -50,8 +50,7 @@ def ignore_estimate(step: int, steps: int, estimate: Estimate) -> None:
 
 
 def ignore_estimates(number: int) -> OnEstimate:
-    """Returns the default callback for estimates of the clean latents, `ignore_estimate`. `number` is the number of the
-    window (frames that are sampled together), and is not used."""
+    """Returns the default callback for estimates of the clean latents, `ignore_estimate`. `number` is not used."""
     return ignore_estimate
 
 

@@ -35,6 +35,10 @@ def test_a_slow_source_has_a_note() -> None:
             {"context_frames": 0, "strength": 0.0, "audio_strength": 0.0},
             (f"num_context_frames is 0: {UNSEEN} 121 frames of its own, after a cut.",),
         ),
+        (
+            {"context_frames": 0, "new_frames": 1},
+            (f"num_context_frames is 0: {UNSEEN} 1 frame of its own, after a cut.",),
+        ),
     ],
 )
 def test_what_is_switched_off_is_named(changes: dict[str, Any], notes: tuple[str, ...]) -> None:

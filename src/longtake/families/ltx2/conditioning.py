@@ -75,7 +75,6 @@ class WindowConditioning:
         through the sampling steps.
 
         The tokens of the end image are left out. They are extra tokens at the end of `tokens`, and belong to no frame.
-        A pass is a run through the sampling steps.
         """
         return to_latent(self.video[pass_number].result(tokens), tuple(self.shapes[pass_number]))
 

@@ -138,7 +138,7 @@ def context_notes(options: LTX2Options, counts: FrameCounts, available: int, fir
         notes.append(f"num_frames is {counts.billed_frames}; {both} are the least that there can be.")
     elif field is None and counts.context_frames < fitting:
         notes.append(
-            f"num_frames is {counts.billed_frames}: {counts.context_frames} of them are context, so that "
+            f"num_frames is {counts.billed_frames}, of which the context has {counts.context_frames}, so that "
             f"{counts.new_frames} are new."
         )
     if field is not None and counts.context_frames != requested:
