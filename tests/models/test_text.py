@@ -64,7 +64,6 @@ def test_encodings_are_computed_without_gradients() -> None:
 def test_weights_stay_where_they_are_unless_told_otherwise() -> None:
     text = Recorder()
     text.encode("a")
-    text.onload()
     text.release()
     assert text.brought == [(False, False)] * 2
     assert text.places == (False, False)
@@ -80,5 +79,3 @@ def test_weights_are_on_the_device_only_for_a_new_prompt_and_one_module_at_a_tim
     assert text.places == (False, False)
     text.encode("b")
     assert text.brought[2:] == [(True, False), (False, True)]
-    text.onload()
-    assert text.places == (True, True)
