@@ -57,7 +57,7 @@ class Example:
 
     def load(self, **changes: Any) -> LoadedModel:
         """Returns the loaded model. `changes` are settings that differ from the present ones."""
-        model: LoadedModel = self.endpoint.family.load(self.card, settings(**changes), ignore_progress)
+        model: LoadedModel = self.endpoint.family.recipe.load(self.card, settings(**changes), ignore_progress)
         return model
 
     def new_frames(self, model: LoadedModel, plan: Plan, on_progress: OnProgress = ignore_progress) -> Tensor:
@@ -70,7 +70,7 @@ class Example:
             adapters = list(read_adapters(opened, LoraCache(10**9)))
         with applied(model.transformer, adapters) as set_pass:
             run: PlanRun[Any, Any] = PlanRun(plan, model, here, NO_RESUME, on_progress, set_pass)
-            pieces = self.endpoint.family.generate(run, plan.prompt, self.context)
+            pieces = self.endpoint.family.recipe.generate(run, plan.prompt, self.context)
             return torch.cat([chunk for piece in pieces for chunk in piece.frames])
 
 

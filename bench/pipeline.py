@@ -71,7 +71,7 @@ def random_frames() -> Any:
 
 def main() -> None:
     torch.set_grad_enabled(False)
-    models: Any = FAMILIES["ltxv"].load(card("ltxv-tiny"), settings(), ignore_progress)
+    models: Any = FAMILIES["ltxv"].recipe.load(card("ltxv-tiny"), settings(), ignore_progress)
     pipeline, frames = make_pipeline(), random_frames()
     plan, loops = make_plan(), {"ours": [0.0], "diffusers": [0.0]}
 

@@ -35,7 +35,7 @@ NEW_FRAMES = 200
 def main() -> None:
     torch.set_grad_enabled(False)
     torch.set_num_threads(1)
-    models = FAMILIES["ltxv"].load(card("ltxv-tiny"), settings(), ignore_progress)
+    models = FAMILIES["ltxv"].recipe.load(card("ltxv-tiny"), settings(), ignore_progress)
     source = VideoInfo("mp4", "h264", 832, 480, Fraction(24), 17)
     request = parse(ENDPOINT.Request, {"prompt": "a pan", "resolution": "480p", "video": {"video_url": "x"}})
     options = replace(ENDPOINT.options(request, source), new_frames=NEW_FRAMES, constant_rate_factor=0)

@@ -58,5 +58,5 @@ def _change(bench: Bench, figures: Figures, case: Case) -> None:
 def new_frames(subject: Subject, seed: int) -> Tensor:
     """Returns the new frames of the request from this seed, [t, 3, H, W] in 0..1 in host memory."""
     run = replace(subject.run, plan=replace(subject.job.plan, seed=seed))
-    pieces = subject.case.endpoint.family.generate(run, PROMPT, Context(subject.frames))
+    pieces = subject.case.endpoint.family.recipe.generate(run, PROMPT, Context(subject.frames))
     return torch.cat([chunk.cpu() for piece in pieces for chunk in piece.frames])

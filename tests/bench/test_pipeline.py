@@ -13,7 +13,7 @@ from tests import raw
 
 
 def test_both_ways_make_a_video_of_the_same_size(tmp_path: Path) -> None:
-    frames, model = random_frames(), FAMILIES["ltxv"].load(card("ltxv-tiny"), settings(), ignore_progress)
+    frames, model = random_frames(), FAMILIES["ltxv"].recipe.load(card("ltxv-tiny"), settings(), ignore_progress)
     with torch.no_grad():
         assert by_longtake(model, make_plan(), frames, tmp_path / "here.mp4") > 0
         assert by_diffusers(make_pipeline(), frames, tmp_path / "there.mp4") > 0
