@@ -55,6 +55,15 @@ def test_tls_is_told_if_the_data_folder_has_certificates(tmp_path: Path) -> None
     assert run(*args, "--no-tls").document["https"] is None
 
 
+def test_the_key_is_left_to_the_user_of_a_server_with_keys(tmp_path: Path) -> None:
+    args = ("client-env", "--data-dir", tmp_path)
+    assert "FAL_KEY=any:thing" in run(*args).out
+    assert list(tmp_path.iterdir()) == []
+    run("keys", "create", "--alias", "laptop", "--data-dir", tmp_path)
+    assert "FAL_KEY='<id>:<secret>'" in run(*args).out
+    assert run(*args, "--json").document["environment"]["python"]["FAL_KEY"] == "<id>:<secret>"
+
+
 def test_the_variables_are_json_too() -> None:
     document = run("client-env", "--url", "http://10.0.0.1:9", "--json").document
     assert document["url"] == "http://10.0.0.1:9"

@@ -32,7 +32,7 @@ def create(
 ) -> None:
     """Create a key and print it. It cannot be printed again later. As soon as a key exists, the server refuses callers
     without a key."""
-    with reporting(as_json=json, debug=debug), _keys() as keys:
+    with reporting(as_json=json, debug=debug), open_keys() as keys:
         key = keys.create(alias, scope, max_in_flight)
         if json:
             made = {"id": key.partition(":")[0], "key": key, "alias": alias, "scope": scope}
@@ -45,7 +45,7 @@ def create(
 @app.command("list")
 def list_keys(data_dir: DataDirOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
     """List all keys, without their secrets."""
-    with reporting(as_json=json, debug=debug), _keys() as keys:
+    with reporting(as_json=json, debug=debug), open_keys() as keys:
         found = keys.list()
         if json:
             print_json([vars(key) for key in found])
@@ -61,7 +61,7 @@ def revoke(
     debug: DebugOption = False,
 ) -> None:
     """Revoke a key. Running servers may accept it for up to 6 more seconds."""
-    with reporting(as_json=json, debug=debug), _keys() as keys:
+    with reporting(as_json=json, debug=debug), open_keys() as keys:
         if not keys.revoke(key_id.partition(":")[0]):
             raise InvalidRequest(
                 f"There is no key {key_id.partition(':')[0]!r} that still works; `longtake keys list` shows them."
@@ -92,7 +92,7 @@ def rotate_webhooks(data_dir: DataDirOption = None, json: JsonOption = False, de
 
 
 @contextmanager
-def _keys() -> "Iterator[Keys]":
+def open_keys() -> "Iterator[Keys]":
     """Yields the API keys in the database that the settings name. The database is closed after the block."""
     from longtake.access.keys import Keys
     from longtake.database.migrate import database_errors, open_database

@@ -1,6 +1,7 @@
 """The commands `longtake serve` (runs the HTTP server) and `longtake client-env` (prints how clients connect to it)."""
 
 import re
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
@@ -8,6 +9,7 @@ from urllib.parse import urlsplit
 import typer
 
 from longtake.cli.console import DataDirOption, DebugOption, JsonOption, print_json, reporting
+from longtake.cli.keys import open_keys
 from longtake.device_setting import shared_gpus, slot_devices
 from longtake.errors import NotSupported
 from longtake.imports import INSTALL_TORCH
@@ -199,12 +201,22 @@ def client_env(
         configured = settings()
         url = url or configured.public_url or "http://localhost:8000"
         host = urlsplit(url).hostname or "localhost"
-        reach = Reach(http=url.rstrip("/"))
+        reach = Reach(http=url.rstrip("/"), has_keys=_has_keys(configured))
         files = tls_files(configured.data_dir / "tls")
         if files.certificate.exists() if tls is None else tls:
             https, tunnel = f"https://{host}:{tls_port}", f"http://{host}:{tunnel_port}"
-            reach = Reach(http=reach.http, https=https, tunnel=tunnel, tls=files)
+            reach = replace(reach, https=https, tunnel=tunnel, tls=files)
         if json:
             print_json({"url": reach.http, "https": reach.https, "environment": environments(reach)})
         else:
             typer.echo(instructions(reach))
+
+
+def _has_keys(settings: "Settings") -> bool:
+    """Returns True if the server with these settings needs keys: if its database is there and has an API key."""
+    from longtake.database.migrate import DATABASE
+
+    if settings.database_url is None and not (settings.data_dir / DATABASE).exists():
+        return False
+    with open_keys() as keys:
+        return keys.any_exist()
