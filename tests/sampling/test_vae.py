@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from longtake.errors import Cancelled
+from longtake.plans import Size
 from longtake.sampling.noise import seeded
 from longtake.sampling.vae import (
+    FRAMES_AT_ONCE,
     Latents,
     Statistics,
     decode,
@@ -43,10 +45,11 @@ def arriving(latent: Tensor, *cuts: int) -> Iterator[Latents]:
 @pytest.mark.parametrize(("first", "last"), [(0, 41), (16, 41), (16, 38), (40, 41)])
 def test_a_short_video_is_decoded_at_once(vae: Any, first: int, last: int) -> None:
     latent = video(11)
-    (chunk,) = decode_frames(vae, arriving(latent), first, last, timestep=0.05)
+    chunks = list(decode_frames(vae, arriving(latent), first, last, timestep=0.05))
     origin = max(0, first // 4 - 6)
     whole = decode(vae, latent[:, :, origin:], 0.05)
-    assert torch.equal(chunk, whole[first - origin * 4 : last - origin * 4])
+    assert torch.equal(torch.cat(chunks), whole[first - origin * 4 : last - origin * 4])
+    assert max(map(len, chunks)) <= FRAMES_AT_ONCE, "a caller resizes each chunk to the output's size"
 
 
 @pytest.mark.parametrize("cuts", [(), (11,), (3, 7, 30), (1, 2, 40, 57), (20,), (50,)])
@@ -131,3 +134,17 @@ def test_pixels_are_in_range_and_of_the_asked_size() -> None:
     assert pixels.min() >= 0
     assert pixels.max() <= 1
     assert resize(frames, (12, 8)) is frames
+
+
+def test_few_frames_at_a_time_are_resized_before_they_are_encoded(vae: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, resized = np.random.default_rng(0).integers(0, 256, (21, 48, 64, 3), np.uint8), list[int]()
+
+    def counted(pieces: Tensor, size: Size) -> Tensor:
+        resized.append(len(pieces))
+        return resize(pieces, size)
+
+    monkeypatch.setattr("longtake.sampling.vae.resize", counted)
+    latent = encode_clip(vae, frames, (64, 32))
+    assert resized == [8, 8, 5]
+    monkeypatch.setattr("longtake.sampling.vae.FRAMES_AT_ONCE", 100)
+    assert torch.equal(latent, encode_clip(vae, frames, (64, 32)))

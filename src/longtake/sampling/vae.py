@@ -28,6 +28,10 @@ BLEND_FRAMES = 24
 """The number of frames that neighbouring tiles of time share. Over these frames the first tile fades into the
 second."""
 
+FRAMES_AT_ONCE = 8
+"""The largest number of frames at a time that are resized before they are encoded, and that `decode_frames` yields. It
+limits the memory: a frame of 3840x2160 has 100 MB in float32."""
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -65,10 +69,10 @@ def encode_clip(vae: Any, frames: NDArray[np.uint8], canvas: Size, device: torch
 
     The mode of the VAE's distribution is used, so that the same frames always give the same latents.
     """
-    pixels = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2)
-    pixels = resize(pixels.float().div_(127.5).sub_(1), canvas)
+    pieces = (piece.to(device).permute(0, 3, 1, 2) for piece in torch.from_numpy(frames).split(FRAMES_AT_ONCE))
+    pixels = torch.cat([resize(piece.float().div_(127.5).sub_(1), canvas).to(vae.dtype) for piece in pieces])
     _set_tiling(vae, canvas, len(frames), pixels.device)
-    latent = vae.encode(pixels.transpose(0, 1)[None].to(vae.dtype)).latent_dist.mode()
+    latent = vae.encode(pixels.transpose(0, 1)[None]).latent_dist.mode()
     return Statistics.of(vae, device).normalise(latent.float())
 
 
@@ -140,9 +144,10 @@ def decode_frames(
 ) -> Iterator[Tensor]:
     """Yields the frames from `first_frame` to before `last_frame` of a video, each as soon as its latents have arrived.
 
-    The frames come in chunks [t, 3, H, W] float32 in about -1..1. A long video is decoded in parts of 80 (TILE_FRAMES)
-    frames, called tiles. A tile shares 24 (BLEND_FRAMES) frames with the next tile, and fades into it linearly. Latents
-    far before `first_frame` are not decoded.
+    The frames come in chunks [t, 3, H, W] float32 in about -1..1 of at most 8 (FRAMES_AT_ONCE) frames, so that a caller
+    can resize them in little memory. A long video is decoded in parts of 80 (TILE_FRAMES) frames, called tiles. A tile
+    shares 24 (BLEND_FRAMES) frames with the next tile, and fades into it linearly. Latents far before `first_frame` are
+    not decoded.
 
     vae: diffusers' video autoencoder of LTX-Video or LTX-2.
     latents: all latents of the video, from its first frame on.
@@ -176,7 +181,7 @@ def decode_frames(
             fading = frames[len(final) :]
             chunk = final[max(first_frame - start, 0) : max(last_frame - start, 0)]
             if len(chunk):
-                yield chunk
+                yield from chunk.split(FRAMES_AT_ONCE)
             if ends:
                 return
             waiting, position = waiting[:, :, tile - shared :], position + tile - shared

@@ -44,9 +44,6 @@ __all__ = ["expand", "generate", "load", "warm_up"]
 
 LTXVRun = PlanRun[LTXVPlan, LTXVModel]
 
-FRAMES_AT_ONCE = 8
-"""The number of decoded frames that are resized to the output's size together. It limits the memory."""
-
 
 def expand(run: LTXVRun, frame: RGBFrames) -> tuple[str, str | None]:
     """Returns (prompt, note): the prompt to generate with, and a note for the user or None.
@@ -230,8 +227,7 @@ def decoded_frames(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator
         run.model.vae, latents, first_frame, last_frame, timestep=timestep, on_progress=run.on_progress
     )
     for chunk in chunks:
-        for start in range(0, len(chunk), FRAMES_AT_ONCE):
-            yield to_pixels(chunk[start : start + FRAMES_AT_ONCE], plan.size)
+        yield to_pixels(chunk, plan.size)
 
 
 def final_latents(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator[Latents]:
