@@ -122,11 +122,12 @@ def test_an_idempotency_key_stores_one_request(engine: sa.Engine) -> None:
 
 
 def test_a_repeated_submission_returns_the_current_row(engine: sa.Engine) -> None:
-    once = replace(submission(), idempotency_key="k")
+    once, again = (replace(submission(), idempotency_key="k") for _ in range(2))
     row, _ = queue.submit(engine, once, max_in_flight=1)
-    assert queue.submit(engine, once, max_in_flight=1) == (row, False)
+    assert queue.submit(engine, again, max_in_flight=1) == (row, False)
+    assert queue.submit(engine, once, max_in_flight=1) == (row, True)  # the repetition of a call whose reply was lost
     queue.finish(engine, claimed(engine), DONE)
-    assert queue.submit(engine, once)[0].state == "COMPLETED"
+    assert queue.submit(engine, again)[0].state == "COMPLETED"
 
 
 def test_a_key_cannot_exceed_its_quota(engine: sa.Engine) -> None:

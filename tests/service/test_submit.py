@@ -1,9 +1,11 @@
 """Submissions to the queue: repeated ones, limits, and the addresses of webhooks."""
 
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from longtake.queue import engine as queue
 from longtake.queue import fetches
@@ -51,6 +53,27 @@ def test_an_exceeded_quota_is_a_429_until_a_request_ends(served: Served, client:
     assert refused.headers["x-fal-needs-retry"] == "1"
     client.put(submitted["cancel_url"], headers=headers)
     submit(client, headers=headers)
+
+
+@pytest.mark.parametrize("more", [{}, {"Idempotency-Key": "mine"}])
+def test_a_request_whose_storing_is_not_confirmed_is_stored_once_and_within_its_quota(
+    served: Served, client: httpx.Client, monkeypatch: pytest.MonkeyPatch, more: dict[str, str]
+) -> None:
+    """The database may store a request and be gone before it says so. The server then stores it again."""
+    calls, original = list[object](), queue.submit
+
+    def losing(*args: Any, **options: Any) -> Any:
+        calls.append(original(*args, **options))
+        if len(calls) == 1:
+            raise sa.exc.OperationalError("insert", {}, Exception("the connection was lost"))
+        return calls[-1]
+
+    monkeypatch.setattr(queue, "submit", losing)
+    key = served.state.keys.create("limited", "run", max_in_flight=1)
+    answer = client.post(f"/queue/{LTXV}", json=INPUT, headers={"Authorization": f"Key {key}", **more})
+    assert (answer.status_code, answer.json().get("status")) == (200, "IN_QUEUE")
+    assert "idempotency-replayed" not in answer.headers
+    assert list(queue.waiting(served.engine, "default")) == [answer.json()["request_id"]]
 
 
 def test_a_large_input_is_a_blob_that_a_refused_request_does_not_leave(served: Served, client: httpx.Client) -> None:

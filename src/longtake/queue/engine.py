@@ -50,6 +50,9 @@ class QuotaReached(Exception):
 def submit(engine: sa.Engine, submission: Submission, *, max_in_flight: int | None = None) -> tuple[RequestRow, bool]:
     """Stores a new request in one transaction. Returns (its row, True).
 
+    The call can be repeated if its reply is lost. It then raises sqlalchemy.exc.IntegrityError if the request is
+    stored, or returns its row if it has an idempotency key.
+
     If an earlier request has the same API key and the same idempotency key, stores nothing: returns (the earlier
     request's row, False), or raises IdempotencyMismatch if the two differ in their endpoint or input.
     Raises QuotaReached if the API key already has `max_in_flight` requests waiting or running. None means no limit.
@@ -63,11 +66,11 @@ def submit(engine: sa.Engine, submission: Submission, *, max_in_flight: int | No
             lock(connection, f"quota:{submission.key_id}")
         earlier = None if submission.idempotency_key is None else _find_earlier(connection, submission)
         if earlier is not None:
-            return earlier, False
+            return earlier, earlier.id == submission.id
         if (
             max_in_flight is not None
             and submission.outcome is None
-            and _count_in_flight(connection, submission.key_id) >= max_in_flight
+            and _count_others_in_flight(connection, submission) >= max_in_flight
         ):
             raise QuotaReached
         values = new_values(submission, now)
@@ -93,9 +96,14 @@ def _find_earlier(connection: sa.Connection, submission: Submission) -> RequestR
     return row_with_payloads(found)
 
 
-def _count_in_flight(connection: sa.Connection, key_id: str) -> int:
+def _count_others_in_flight(connection: sa.Connection, submission: Submission) -> int:
+    """Returns the number of other requests of the submission's API key that wait or run.
+
+    The request itself may be stored already: by an earlier call whose reply was lost.
+    """
+    others = (requests.c.key_id == submission.key_id, requests.c.id != submission.id)
     return connection.execute(
-        sa.select(sa.func.count()).where(requests.c.key_id == key_id, requests.c.state.in_(("IN_QUEUE", "IN_PROGRESS")))
+        sa.select(sa.func.count()).where(*others, requests.c.state.in_(("IN_QUEUE", "IN_PROGRESS")))
     ).scalar_one()
 
 
