@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from longtake.endpoints import ENDPOINTS
 from longtake.queue import engine as queue
 from longtake.queue.requests import Outcome, Submission
 from longtake.service.readiness import CACHE_S
@@ -51,15 +52,33 @@ def test_metrics_of_the_queue_and_of_outcomes(served: Served) -> None:
     assert seen['longtake_queue_depth{pool="default"}'] == 1
     assert seen['longtake_running{pool="default"}'] == 1
     assert seen['longtake_queue_oldest_seconds{pool="default"}'] >= 0.1
-    assert {name: count for name, count in seen.items() if name.startswith("longtake_requests_total")} == {
+    assert {name: count for name, count in seen.items() if name.startswith("longtake_requests_total") and count} == {
         f'longtake_requests_total{{endpoint="{LTXV}",outcome="done"}}': 1,
         f'longtake_requests_total{{endpoint="{LTXV}",outcome="cancelled"}}': 1,
         f'longtake_requests_total{{endpoint="{LTX2}",outcome="refused"}}': 1,
         f'longtake_requests_total{{endpoint="{LTX2}",outcome="failed"}}': 1,
     }
     assert seen['longtake_webhooks{state="waiting"}'] == 2
+    assert seen['longtake_webhooks{state="given_up"}'] == 0
     assert seen["longtake_database_up"] == 1
     assert seen["process_resident_memory_bytes"] > 1e6
+
+
+def test_what_has_not_happened_yet_is_a_zero(served: Served) -> None:
+    """Prometheus sees no increase where a series begins with 1, and an autoscaler no queue where there is no series."""
+    served.state.metrics.pools = {"default", "small"}
+    seen = scraped(served)
+    kinds = ("done", "refused", "failed", "cancelled")
+    expected = {
+        f'longtake_requests_total{{endpoint="{name}",outcome="{kind}"}}' for name in ENDPOINTS for kind in kinds
+    }
+    expected |= {f'longtake_webhooks{{state="{state}"}}' for state in ("waiting", "delivered", "given_up")}
+    expected |= {
+        f'longtake_{name}{{pool="{pool}"}}'
+        for name in ("queue_depth", "queue_oldest_seconds", "running")
+        for pool in ("default", "small")
+    }
+    assert {name for name, value in seen.items() if value == 0} >= expected
 
 
 def done(**facts: Any) -> Done:
@@ -84,6 +103,9 @@ def test_metrics_of_slots_and_videos(served: Served) -> None:
     seen = scraped(served)
     assert seen['longtake_slots{pool="default",state="busy"}'] == 1
     assert seen['longtake_slots{pool="ltx",state="idle"}'] == 1
+    assert (
+        seen['longtake_slots{pool="ltx",state="busy"}'] == seen['longtake_slots{pool="default",state="failing"}'] == 0
+    )
     assert seen['longtake_queue_depth{pool="ltx"}'] == 0
     assert seen['longtake_stage_seconds_total{stage="sampling"}'] == 8
     assert 'longtake_stage_seconds_total{stage="inference_time"}' not in seen

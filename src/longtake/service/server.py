@@ -33,7 +33,7 @@ from longtake.service.ports import Ports, listening
 from longtake.service.state import ServerState
 from longtake.service.tls import Tls
 from longtake.service.tls_server import PortServer
-from longtake.settings import Settings
+from longtake.settings import DEFAULT_POOL, Settings
 from longtake.storage.files import open_store
 from longtake.storage.sweeper import sweepers
 from longtake.worker.leases import LeaseWatch
@@ -145,7 +145,7 @@ def run(
             unusable.set_result(reason)
 
     slots = Slots(settings, store, statuses.mark_changed, on_done=on_done, on_unusable=on_unusable)
-    metrics.slots = slots.states
+    metrics.slots, metrics.pools = slots.states, {DEFAULT_POOL, *settings.pools.values()}
     watch = LeaseWatch(engine, settings, statuses.mark_changed, slots.wake)
     state = ServerState(
         settings, engine, statuses, store, Keys(engine), slots.cancel, slots.wake, slots.wake_fetches, metrics

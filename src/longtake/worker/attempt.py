@@ -285,14 +285,17 @@ class Attempt:
                 return self._finish(CANCELLED)
             case Died(reason) if is_last_attempt(row, self._context.settings):
                 return self._finish(outcomes.worker_died(row.attempt, reason))
-            case Died():
+            case Died(reason):
+                log.warning("Request %s goes back to the queue, because its worker process ended: %s.", row.id, reason)
                 self._retries.until_done(lambda: queue.return_to_queue(self._engine, row, attempt_failed=True))
             case MachineFailed() as failure:
                 return self._wait_for_machine(failure)
             case "stopped":
                 self.exchange.kill()
+                log.info("Request %s goes back to the queue, because this server stops.", row.id)
                 self._retries.until_done(lambda: queue.return_to_queue(self._engine, row, attempt_failed=False))
             case Interrupted() | "not begun":
+                log.info("Request %s goes back to the queue; this attempt does not count.", row.id)
                 self._retries.until_done(lambda: queue.return_to_queue(self._engine, row, attempt_failed=False))
             case "missing":
                 return self._send_back()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cachetools import LRUCache
+from structlog.contextvars import bound_contextvars
 
 from longtake.access.files import find_own
 from longtake.database.connection import RetriesStopped, is_temporary, retry_until_stopped
@@ -57,8 +58,6 @@ each time longer. If there are more requests, the count of the one that paused t
 HEAR_S = 1.0
 """Seconds after which a stopped download has usually ended. If one has not, another download may be stopped, so that a
 waiting one can start."""
-
-FAILED = LongtakeError("Something failed while the files were downloaded; the server's log has the traceback.")
 
 Result = TypeVar("Result")
 
@@ -196,7 +195,8 @@ class FetchPlaces:
 
     def _run(self, place: Place) -> None:
         try:
-            self._settle(place, self._follow(place))
+            with bound_contextvars(request_id=place.fetch.request_id):
+                self._settle(place, self._follow(place))
         except RetriesStopped:
             pass  # the database fails; `_stop_lost` puts the download back, or others do after the end of the lease
         finally:
@@ -228,7 +228,7 @@ class FetchPlaces:
             if is_temporary(error):
                 return self._wait_for_machine(place, error)
             log.exception("The files of request %s could not be fetched: internal error.", place.fetch.request_id)
-            return outcomes.not_fetched(FAILED)
+            return outcomes.FETCH_BROKE
 
     def _wait_for_machine(self, place: Place, error: Exception) -> DownloadEnding:
         """Waits some seconds after a temporary error in a download (`place`). Returns how the download ended:

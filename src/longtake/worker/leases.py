@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+from structlog.contextvars import bound_contextvars
 
 from longtake import clock
 from longtake.database.connection import is_temporary, reading
@@ -200,9 +201,11 @@ class LeaseWatch:
             if row in expired or self._is_process_gone(row):
                 self._remove(row)
         for orphan in queue.orphans(self._engine):
-            self._recover(orphan)
+            with bound_contextvars(request_id=orphan.id):
+                self._recover(orphan)
         for download in fetches.orphans(self._engine):
-            self._recover_download(download)
+            with bound_contextvars(request_id=download.request_id):
+                self._recover_download(download)
         if clock.is_steady():
             for request_id in queue.expire(self._engine, NOT_STARTED_IN_TIME):
                 self._on_change(request_id)

@@ -315,7 +315,7 @@ def reporting_failures(channel: Channel | RequestChannel) -> Iterator[None]:
     except ModelNotInstalled as error:  # a BadCheckpoint whose sentence is for clients
         channel.send(Failed.of(error))
     except BadCheckpoint as error:
-        print(error.message, file=sys.stderr)  # not for clients, because it names paths of this machine
+        _print(channel, error.message)  # not for clients, because it names paths of this machine
         sentence = "The model's files on the server are damaged or do not fit; the server's log says which."
         channel.send(Failed.of(LongtakeError(sentence)))
     except (InvalidRequest, Cancelled) as error:
@@ -323,18 +323,24 @@ def reporting_failures(channel: Channel | RequestChannel) -> Iterator[None]:
     except Exception as error:
         ours = machine_error(error)
         if ours is not None:
-            print(f"This machine failed: {ours}", file=sys.stderr)
+            _print(channel, f"this machine failed: {ours}")
             channel.send(MachineFailed(ours.strerror or type(ours).__name__))
             return
         if isinstance(error, LongtakeError):
             channel.send(Failed.of(error))
             return
-        traceback.print_exc()
+        _print(channel, traceback.format_exc())
         if is_out_of_memory(error):
             sentence = "The memory ran out; a lower resolution or fewer frames need less."
         else:
             sentence = "Something failed while the video was made; the server's log has the traceback."
         channel.send(Failed.of(LongtakeError(sentence)))
+
+
+def _print(channel: Channel | RequestChannel, text: str) -> None:
+    """Prints a text for the server's log, after the id of the request that it is about."""
+    about = f"Request {channel.request_id}: " if isinstance(channel, RequestChannel) else ""
+    print(about + text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Metrics of the queue and of this server's slots (devices with their worker processes) in Prometheus' text format."""
 
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
+from typing import Literal, get_args
 
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
@@ -11,8 +12,10 @@ from prometheus_client.registry import Collector
 from longtake import clock
 from longtake.database.connection import reading
 from longtake.database.tables import deleted_requests, deliveries, requests
+from longtake.endpoints import ENDPOINTS
+from longtake.settings import DEFAULT_POOL
 from longtake.worker.messages import Done
-from longtake.worker.slot import SlotStatus
+from longtake.worker.slot import SLOT_STATES, SlotStatus
 
 SlotStates = Callable[[], Sequence[SlotStatus]]
 """A function that returns the current status of each slot of this server. A slot is a device with its worker
@@ -20,6 +23,12 @@ process."""
 
 INFERENCE = "inference_time"
 """The key of `Done.timings` that is not a stage: its value is the seconds of the whole request."""
+
+
+OutcomeKind = Literal["done", "refused", "failed", "cancelled"]
+"""The kind of an ended request's outcome (see `outcome_kind`)."""
+WEBHOOK_STATES = ("waiting", "delivered", "given_up")
+"""The states of webhooks (see `database.tables.deliveries`)."""
 
 
 class Metrics:
@@ -32,6 +41,8 @@ class Metrics:
         self.slots: SlotStates = tuple
         """A function that returns the status of each slot (a device with its worker process) of this server. A server
         that has slots sets it; otherwise it returns an empty tuple."""
+        self.pools: Set[str] = {DEFAULT_POOL}
+        """The pools (groups of devices) that have a value for each metric of the queue, also without requests."""
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._stages = Counter(
@@ -66,7 +77,7 @@ class Metrics:
             are missing and `longtake_database_up` is 0.
         """
         queue = CollectorRegistry()
-        queue.register(_QueueCollector(engine, self.slots))
+        queue.register(_QueueCollector(engine, self.slots, self.pools))
         return generate_latest(self._registry) + generate_latest(queue)
 
 
@@ -75,11 +86,16 @@ class _QueueCollector(Collector):
 
     `engine`: the engine of the database.
     `slots`: returns the status of each slot, which is a device with its worker process.
+    `pools`: the pools that the settings name.
+
+    A metric with labels has a value for each combination of labels that is known beforehand, also if it is 0. Otherwise
+    Prometheus would not see the first failure as an increase.
     """
 
-    def __init__(self, engine: sa.Engine, slots: SlotStates) -> None:
+    def __init__(self, engine: sa.Engine, slots: SlotStates, pools: Set[str]) -> None:
         self._engine = engine
         self._slots = slots
+        self._pools = pools
 
     def describe(self) -> Iterator[Metric]:
         """Yields nothing, so that registering this collector does not query the database."""
@@ -88,14 +104,16 @@ class _QueueCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         statuses = self._slots()
         slots = GaugeMetricFamily("longtake_slots", "Slots of this server.", labels=["pool", "state"])
-        for (pool, state), count in Tally((slot.pool, slot.state) for slot in statuses).items():
-            slots.add_metric([pool, state], count)
+        pools, counts = {slot.pool for slot in statuses}, Tally((slot.pool, slot.state) for slot in statuses)
+        for pool in sorted(pools):
+            for state in SLOT_STATES:
+                slots.add_metric([pool, state], counts[pool, state])
         yield slots
         up = GaugeMetricFamily("longtake_database_up", "Whether the database answers.")
         try:
             with reading(self._engine) as connection:
                 families = [
-                    *open_requests(connection, {slot.pool for slot in statuses}),
+                    *open_requests(connection, pools | self._pools),
                     ended_requests(connection),
                     webhooks(connection),
                 ]
@@ -107,14 +125,14 @@ class _QueueCollector(Collector):
         yield from families
 
 
-def open_requests(connection: sa.Connection, slot_pools: set[str]) -> list[Metric]:
+def open_requests(connection: sa.Connection, pools: Set[str]) -> list[Metric]:
     """Returns three metrics of the requests that have not ended, each with a value for every pool (group of devices).
 
     - The number of waiting requests.
     - The seconds that the oldest waiting request has waited; 0 if none waits.
     - The number of running requests.
 
-    `slot_pools` are the pools whose requests this server carries out. They are included even if they have no requests.
+    `pools` are pools that are included even if they have no requests.
     """
     now = clock.now()
     waiting: dict[str, tuple[int, float]] = {}
@@ -131,7 +149,7 @@ def open_requests(connection: sa.Connection, slot_pools: set[str]) -> list[Metri
     depth = GaugeMetricFamily("longtake_queue_depth", "Requests that wait.", labels=["pool"])
     oldest = GaugeMetricFamily("longtake_queue_oldest_seconds", "How long the first has waited.", labels=["pool"])
     busy = GaugeMetricFamily("longtake_running", "Requests that are worked on.", labels=["pool"])
-    for pool in {*waiting, *running, *slot_pools}:
+    for pool in sorted({*waiting, *running, *pools}):
         count, oldest_at = waiting.get(pool, (0, now))
         depth.add_metric([pool], count)
         oldest.add_metric([pool], max(now - oldest_at, 0.0))
@@ -144,9 +162,10 @@ def ended_requests(connection: sa.Connection) -> Metric:
 
     Requests whose rows were deleted because they were old are counted, too.
     """
-    kind = (requests.c.endpoint, requests.c.state, requests.c.status_code)
-    stored = sa.select(*kind, sa.func.count().label("count")).where(requests.c.status_code.is_not(None)).group_by(*kind)
-    counts: Tally[tuple[str, str]] = Tally()
+    facts = (requests.c.endpoint, requests.c.state, requests.c.status_code)
+    number = sa.func.count().label("count")
+    stored = sa.select(*facts, number).where(requests.c.status_code.is_not(None)).group_by(*facts)
+    counts = Tally({(endpoint, kind): 0 for endpoint in ENDPOINTS for kind in get_args(OutcomeKind)})
     for endpoint, state, status, count in connection.execute(sa.union_all(stored, sa.select(deleted_requests))):
         counts[endpoint, outcome_kind(state, status)] += count
     ended = CounterMetricFamily("longtake_requests", "Requests that ended.", labels=["endpoint", "outcome"])
@@ -158,12 +177,13 @@ def ended_requests(connection: sa.Connection) -> Metric:
 def webhooks(connection: sa.Connection) -> Metric:
     """Returns the metric that counts the webhooks by state (waiting, delivered or given_up)."""
     family = GaugeMetricFamily("longtake_webhooks", "Webhooks by state.", labels=["state"])
-    for state, count in connection.execute(sa.select(deliveries.c.state, sa.func.count()).group_by(deliveries.c.state)):
+    stored = connection.execute(sa.select(deliveries.c.state, sa.func.count()).group_by(deliveries.c.state)).all()
+    for state, count in {**dict.fromkeys(WEBHOOK_STATES, 0), **{row[0]: row[1] for row in stored}}.items():
         family.add_metric([state], count)
     return family
 
 
-def outcome_kind(state: str, status: int) -> str:
+def outcome_kind(state: str, status: int) -> OutcomeKind:
     """Returns the kind of an ended request's outcome.
 
     "done": the request succeeded.

@@ -122,3 +122,9 @@ def failed(message: Failed) -> Outcome:
     return Outcome(
         message.status, message.body, error=message.error, error_type=message.error_type, headers=NOT_RETRIED
     )
+
+
+FETCH_BROKE = not_fetched(
+    LongtakeError("Something failed while the files were downloaded; the server's log has the traceback.")
+)
+"""The outcome of a request whose files could not be downloaded because of an error in this program."""

@@ -6,6 +6,8 @@ import threading
 from queue import SimpleQueue
 from typing import Literal, NamedTuple
 
+from structlog.contextvars import bound_contextvars
+
 from longtake.database.connection import RetriesStopped, is_temporary
 from longtake.queue.requests import RequestRow
 from longtake.settings import Settings
@@ -32,6 +34,10 @@ State = ProcessState | Literal["busy", "stopped"]
 "starting": no worker process is ready, and fewer than three were started since one was last ready.
 "failing": none is ready, and at least three were started since one was last ready.
 """
+
+
+SLOT_STATES: tuple[State, ...] = ("starting", "failing", "idle", "busy", "stopped")
+"""All values of `State`."""
 
 
 class SlotStatus(NamedTuple):
@@ -176,16 +182,21 @@ class Slot:
     def _carry_out_claimed(self) -> None:
         """Carries out claimed requests, one after the other, until the slot's thread ends."""
         while (attempt := self._claimed.get()) is not None:
-            try:
-                attempt.run()
-            except Exception as error:
-                self._report(error)
-                self._stopping.wait(POLL_S)
-            finally:
-                self._worker.close(attempt.exchange)
-                self._context.claims.release(attempt.row.id)
-                attempt.has_ended = True
-                self._worker.wake()
+            with bound_contextvars(request_id=attempt.row.id):
+                self._carry_out(attempt)
+
+    def _carry_out(self, attempt: Attempt) -> None:
+        log.info("Request %s begins in %s, attempt %d.", attempt.row.id, self.status.name, attempt.row.attempt)
+        try:
+            attempt.run()
+        except Exception as error:
+            self._report(error)
+            self._stopping.wait(POLL_S)
+        finally:
+            self._worker.close(attempt.exchange)
+            self._context.claims.release(attempt.row.id)
+            attempt.has_ended = True
+            self._worker.wake()
 
     def _report(self, error: Exception) -> None:
         if isinstance(error, RetriesStopped):
