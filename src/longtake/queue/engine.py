@@ -48,10 +48,7 @@ class QuotaReached(Exception):
 
 
 def submit(engine: sa.Engine, submission: Submission, *, max_in_flight: int | None = None) -> tuple[RequestRow, bool]:
-    """Stores a new request in one transaction. Returns (its row, True).
-
-    The call can be repeated if its reply is lost. It then raises sqlalchemy.exc.IntegrityError if the request is
-    stored, or returns its row if it has an idempotency key.
+    """Stores a new request in one transaction. Returns (its row, True). Raises IntegrityError if it is stored already.
 
     If an earlier request has the same API key and the same idempotency key, stores nothing: returns (the earlier
     request's row, False), or raises IdempotencyMismatch if the two differ in their endpoint or input.
@@ -97,14 +94,10 @@ def _find_earlier(connection: sa.Connection, submission: Submission) -> RequestR
 
 
 def _count_others_in_flight(connection: sa.Connection, submission: Submission) -> int:
-    """Returns the number of other requests of the submission's API key that wait or run.
-
-    The request itself may be stored already: by an earlier call whose reply was lost.
-    """
+    # The request itself may be stored already, by an earlier call whose reply was lost.
     others = (requests.c.key_id == submission.key_id, requests.c.id != submission.id)
-    return connection.execute(
-        sa.select(sa.func.count()).where(*others, requests.c.state.in_(("IN_QUEUE", "IN_PROGRESS")))
-    ).scalar_one()
+    is_open = requests.c.state.in_(("IN_QUEUE", "IN_PROGRESS"))
+    return connection.execute(sa.select(sa.func.count()).where(*others, is_open)).scalar_one()
 
 
 def get_without_payloads(engine: sa.Engine, request_id: str) -> RequestRow | None:
