@@ -13,6 +13,7 @@ import structlog
 import torch
 from hypothesis import HealthCheck, settings
 
+from longtake.deferred_modules import deferred_modules
 from longtake.imports import without_garbage_collection
 from tests.torch_state import torch_state
 
@@ -48,8 +49,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Leaves the modules and the collected tests, which live to the end, out of garbage collections."""
-    with without_garbage_collection():
+    """Leaves the modules and the collected tests, which live to the end, out of garbage collections.
+
+    As in a process that loads a model, large modules of libraries do not run before something uses them.
+    """
+    with without_garbage_collection(), deferred_modules():
         result = yield
         gc.freeze()
     return result

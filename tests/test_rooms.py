@@ -54,7 +54,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "processes",
         "threads",
     ),
-    ("errors", "host_memory", "system", "version"),
+    ("deferred_modules", "errors", "host_memory", "system", "version"),
     ("printable",),
 )
 """The rooms (folders and single modules) from the top floor down. A room imports only rooms of lower floors."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 
+from longtake.deferred_modules import deferred_modules
 from longtake.errors import LongtakeError, NotSupported
 
 INSTALL_TORCH = "pip install '.[torch]' in a clone of longtake"
@@ -29,12 +30,13 @@ def import_sentence(error: Exception) -> str:
 
 @contextmanager
 def importing_models() -> Iterator[None]:
-    """Context manager for imports of torch and of modules that import it. Garbage collection is paused meanwhile.
+    """Context manager for imports of torch and of modules that import it.
 
+    In its block garbage collection is paused, and large modules that are seldom used do not run (`deferred_modules`).
     Raises NotSupported with a sentence for the user if an import fails.
     """
     try:
-        with without_garbage_collection():
+        with without_garbage_collection(), deferred_modules():
             yield
     except LongtakeError:
         raise
