@@ -1,4 +1,7 @@
-"""Fixtures of all rooms: the shared reference folder, the numeric oracle, and its cases."""
+"""Fixtures of all rooms: the shared reference folder, the numeric oracle, and its cases.
+
+Torch is imported where it is needed, because the process that starts the workers of a parallel run needs none.
+"""
 
 import gc
 import logging
@@ -10,12 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
-import torch
 from hypothesis import HealthCheck, settings
 
 from longtake.deferred_modules import deferred_modules
 from longtake.imports import without_garbage_collection
-from tests.torch_state import torch_state
 
 if TYPE_CHECKING:
     from bench.oracle.case import Case
@@ -70,18 +71,24 @@ def pytest_configure() -> None:
     # Tests look at the models' own frames, except tests/test_runner_detail.py.
     os.environ.setdefault("LONGTAKE_CARRY_DETAIL", "never")
     if "PYTEST_XDIST_WORKER" in os.environ:  # one core for each, and for the processes that it starts
+        import torch
+
         os.environ["OMP_NUM_THREADS"] = "1"
         torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _quiet_machine() -> None:
+    import torch
+
     torch.set_grad_enabled(False)
 
 
 @pytest.fixture(autouse=True)
 def _same_torch_state() -> Iterator[None]:
     """Fails a test that leaves torch in another state than before, because later tests would compute with it."""
+    from tests.torch_state import torch_state
+
     before = torch_state()
     yield
     assert torch_state() == before, "torch is not as it was before the test"
@@ -116,6 +123,17 @@ def _own_log_handlers() -> Iterator[None]:
     root.setLevel(level)
 
 
+@pytest.fixture(scope="module")
+def forked_decoders() -> Iterator[None]:
+    """Starts the decode processes of a module's tests in a fiftieth of the time (see `tests.decode_processes`)."""
+    from longtake.media import sandbox
+    from tests.decode_processes import SUBPROCESS
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sandbox, "subprocess", SUBPROCESS)
+        yield
+
+
 @pytest.fixture
 def log() -> Iterator[list[dict[str, object]]]:
     """The lines that the server logs during a test."""
@@ -128,6 +146,8 @@ def log() -> Iterator[list[dict[str, object]]]:
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Lets torch compute with one thread in a module's tests: more lose much where other work runs beside them."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -137,6 +157,8 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def two_threads() -> Iterator[None]:
     """Lets torch compute with two threads during a test."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield

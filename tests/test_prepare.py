@@ -25,6 +25,8 @@ from longtake.settings import Settings
 from longtake.video import VideoInfo
 from tests.media.clips import FASTSTART, X264_SHORT_GOP, Clip, write_gif
 
+pytestmark = pytest.mark.usefixtures("forked_decoders")
+
 PUBLISHED = card("ltx-2.3")
 
 

@@ -137,11 +137,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def first(folder: Path) -> Iterator[Running]:
-    """A server that does not kill its worker process for a cancellation."""
+    """A server with a slot of two devices, which does not kill its worker process for a cancellation."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LONGTAKE_CANCEL_GRACE_S", "3600")
-        with serving(folder) as server:
+        with serving(folder, "--slots", "cpu+cpu") as server:
             yield server
+
+
+def test_a_slot_of_two_devices_carries_out_a_request(first: Running) -> None:
+    """The endpoint guides its model, so that a step has several predictions: this request has 8 in 4 steps."""
+    steps = {"first_pass_num_inference_steps": 6, "second_pass_num_inference_steps": 2}
+    body = TWO_WINDOWS | {"num_frames": 17} | steps | first.upload()
+    submitted = first.client.post("/queue/fal-ai/ltx-video-13b-dev/extend", json=body).json()
+
+    def status() -> dict[str, Any]:
+        found: dict[str, Any] = first.client.get(submitted["status_url"]).json()
+        return found
+
+    eventually(lambda: is_completed(status()))
+    result = first.client.get(submitted["response_url"])
+    assert result.status_code == 200, result.text
+    assert result.json()["video"]["url"]
+    (slot,) = first.client.get("/page/requests").json()["slots"]
+    assert slot["name"] == "slot 0 (cpu+cpu)"
 
 
 def test_a_cancelled_request_stops_and_frees_its_slot(first: Running) -> None:
@@ -218,25 +236,6 @@ def test_a_terminated_server_finishes_its_running_request_and_leaves_the_others(
     with serving(folder, "--slots", "none") as third:
         assert third.video(killed.waiting) == third.video(killed.running)
         assert third.status(left)["status"] == "IN_QUEUE"
-
-
-def test_a_slot_of_two_devices_carries_out_a_request(tmp_path: Path) -> None:
-    """The endpoint guides its model, so that a step has several predictions: this request has 8 in 4 steps."""
-    steps = {"first_pass_num_inference_steps": 6, "second_pass_num_inference_steps": 2}
-    with serving(tmp_path, "--slots", "cpu+cpu") as server:
-        body = TWO_WINDOWS | {"num_frames": 17} | steps | server.upload()
-        submitted = server.client.post("/queue/fal-ai/ltx-video-13b-dev/extend", json=body).json()
-
-        def status() -> dict[str, Any]:
-            found: dict[str, Any] = server.client.get(submitted["status_url"]).json()
-            return found
-
-        eventually(lambda: is_completed(status()))
-        result = server.client.get(submitted["response_url"])
-        assert result.status_code == 200, result.text
-        assert result.json()["video"]["url"]
-        (slot,) = server.client.get("/page/requests").json()["slots"]
-        assert slot["name"] == "slot 0 (cpu+cpu)"
 
 
 def test_with_keys_only_their_holders_are_served(tmp_path: Path) -> None:
