@@ -9,20 +9,27 @@ from typing import Any
 
 import pytest
 
-from longtake.errors import ExpansionFailed
+from longtake.errors import Cancelled, ExpansionFailed
 from longtake.prompts import expand
 from longtake.settings import settings
 
 
 @contextmanager
-def server(status: int, answer: Any) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Yields the base URL of a chat server with one fixed answer, and the list of requests it received."""
+def server(
+    status: int, answer: Any, may_answer: threading.Event | None = None
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yields the base URL of a chat server with one fixed answer, and the list of requests it received.
+
+    may_answer: the server answers when it is set; None answers at once.
+    """
     received: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             received.append(body | {"path": self.path, "key": self.headers.get("Authorization")})
+            if may_answer is not None:
+                may_answer.wait()
             self.send_response(status)
             self.end_headers()
             self.wfile.write(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
@@ -56,6 +63,18 @@ def test_the_prompt_is_replaced_by_the_answer_of_the_model() -> None:
     assert request["messages"][-1] == {"role": "user", "content": "a cat"}
 
 
+def test_a_cancellation_does_not_wait_for_the_answer() -> None:
+    may_answer = threading.Event()
+
+    def cancel() -> None:
+        raise Cancelled
+
+    with server(200, answer_with("x"), may_answer) as (url, _):
+        with pytest.raises(Cancelled):
+            expand("a cat", settings(expansion_url=url, expansion_model="m"), cancel)
+        may_answer.set()
+
+
 def test_a_long_prompt_is_not_sent() -> None:
     long = "word " * 120
     with server(200, answer_with("x")) as (url, received):
@@ -71,6 +90,7 @@ def test_a_failing_server_is_an_error_that_does_not_tell_its_address(status: int
         configured = settings(expansion_url=url.replace("//", "//me:secret@"), expansion_model="m")
         with pytest.raises(ExpansionFailed, match=r"LONGTAKE_EXPANSION_URL answered (500|in another)") as caught:
             expand("a cat", configured)
+    assert caught.value.loc == ("body", "prompt"), "a field of every endpoint"
     assert "secret" not in caught.value.message
     assert "127.0.0.1" not in caught.value.message
 

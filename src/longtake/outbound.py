@@ -13,7 +13,6 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +22,7 @@ import httpx
 
 from longtake.errors import InvalidRequest, machine_error
 from longtake.network_streams import CheckedStream
-from longtake.threads import start
+from longtake.threads import in_thread
 from longtake.video import Check, no_check
 
 Resolve = Callable[[str, int], Sequence[str]]
@@ -300,7 +299,9 @@ class _PublicNetwork(httpcore.NetworkBackend):
         if _is_ip(host):
             return [host]
         try:
-            addresses = _in_thread(lambda: self.resolve(host, port), deadline - time.monotonic())
+            # After a timeout the thread continues to run, because the system's resolver cannot be interrupted.
+            resolved = in_thread(lambda: self.resolve(host, port), "resolve")
+            addresses = resolved.result(max(deadline - time.monotonic(), 0))
         except TimeoutError:
             raise httpcore.ConnectTimeout(f"the name {host} was not resolved in time") from None
         except (OSError, ValueError) as failure:
@@ -359,21 +360,3 @@ def _is_ip(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _in_thread(work: Callable[[], Sequence[str]], timeout_s: float) -> Sequence[str]:
-    """Calls `work` in a thread and returns its result or raises its error. Raises TimeoutError after `timeout_s`.
-
-    After a timeout the thread continues to run, because the system's resolver cannot be interrupted. It ends when the
-    resolver gives up.
-    """
-    result: Future[Sequence[str]] = Future()
-
-    def run() -> None:
-        try:
-            result.set_result(work())
-        except Exception as error:
-            result.set_exception(error)
-
-    start(threading.Thread(target=run, daemon=True, name="resolve"))
-    return result.result(max(timeout_s, 0))

@@ -1,9 +1,13 @@
 """Prompt expansion: a language model rewrites a short prompt as a detailed scene for the video model."""
 
+from functools import partial
+
 import httpx
 
 from longtake.errors import ExpansionFailed
 from longtake.settings import Settings
+from longtake.threads import awaited, in_thread
+from longtake.video import Check, no_check
 
 MAX_WORDS = 120
 """Prompts of this many words or more are not expanded."""
@@ -25,12 +29,14 @@ INSTRUCTION = (
 """The system message for the language model."""
 
 
-def expand(prompt: str, settings: Settings) -> tuple[str, str | None]:
+def expand(prompt: str, settings: Settings, check: Check = no_check) -> tuple[str, str | None]:
     """Returns (the expanded prompt, None), or (`prompt` unchanged, a sentence for the user that says why).
 
     The OpenAI-compatible server at `settings.expansion_url` expands the prompt. The prompt stays unchanged if no server
     is configured, if it already has 120 or more words or 10,000 or more characters, or if the server returns an empty
     text.
+
+    `check` is called again and again while the server works. It may raise an exception to end the wait.
 
     Raises ExpansionFailed if the server cannot be reached, answers with an error status, or sends an answer in another
     format.
@@ -40,6 +46,12 @@ def expand(prompt: str, settings: Settings) -> tuple[str, str | None]:
     if len(prompt) >= MAX_CHARACTERS or len(prompt.split()) >= MAX_WORDS:
         long = f"{MAX_WORDS} words or {MAX_CHARACTERS} characters or more"
         return prompt, f"The prompt was not expanded: it already has {long}."
+    expanded = awaited(in_thread(partial(_answer, prompt, settings), "expand prompt"), check)
+    return (expanded, None) if expanded else (prompt, "The prompt was not expanded: the language model said nothing.")
+
+
+def _answer(prompt: str, settings: Settings) -> str:
+    """Returns the text that the language model answers. Raises ExpansionFailed if there is none."""
     key = settings.expansion_key
     try:
         answer = httpx.post(
@@ -53,13 +65,12 @@ def expand(prompt: str, settings: Settings) -> tuple[str, str | None]:
             timeout=TIMEOUT_S,
         )
         answer.raise_for_status()
-        expanded = str(answer.json()["choices"][0]["message"]["content"]).strip()
+        return str(answer.json()["choices"][0]["message"]["content"]).strip()
     except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
         raise ExpansionFailed(
             f"The prompt could not be expanded: the language model at LONGTAKE_EXPANSION_URL {_failure(error)}.",
-            loc=("body", "expand_prompt"),
+            loc=("body", "prompt"),
         ) from error
-    return (expanded, None) if expanded else (prompt, "The prompt was not expanded: the language model said nothing.")
 
 
 def _failure(error: Exception) -> str:

@@ -4,8 +4,10 @@ import errno
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import ParamSpec, TypeVar
+
+from longtake.video import CHECK_EVERY_S, Check
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,6 +39,35 @@ class Pool(ThreadPoolExecutor):
             return super().submit(fn, *args, **kwargs)
         except RuntimeError as error:
             raise _no_more_threads() from error
+
+
+def in_thread(work: Callable[[], T], name: str) -> Future[T]:
+    """Calls `work` in a daemon thread of this name, and returns at once. The future gets its result or its error.
+
+    A caller that waits no longer leaves the thread to itself. It ends with `work`, or with the process.
+
+    Raises OSError if the system allows no more threads.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    start(threading.Thread(target=run, daemon=True, name=name))
+    return future
+
+
+def awaited(future: Future[T], check: Check) -> T:
+    """Waits for a future. Returns its result, or raises its error.
+
+    `check` is called again and again meanwhile. It may raise an exception to end the wait.
+    """
+    while not wait([future], CHECK_EVERY_S).done:
+        check()
+    return future.result()
 
 
 def _no_more_threads() -> OSError:

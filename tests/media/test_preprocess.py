@@ -15,15 +15,23 @@ from transformers import (
     VitPoseImageProcessor,
 )
 
-from longtake.errors import NotSupported
+from longtake.errors import Cancelled, NotSupported
 from longtake.media.preprocess import canny, preprocess
-from longtake.settings import settings
+from longtake.settings import Settings, settings
 
 
 def square() -> NDArray[np.uint8]:
     frames = np.zeros((3, 64, 80, 3), np.uint8)
     frames[:, 16:48, 20:60] = 200
     return frames
+
+
+def assert_can_be_cancelled(kind: str, configured: Settings) -> None:
+    def cancel() -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        preprocess(square(), kind, configured, cancel)
 
 
 def test_rgb_is_unchanged() -> None:
@@ -37,6 +45,7 @@ def test_canny_draws_the_outline() -> None:
     assert set(np.unique(edges)) == {0, 255}
     assert edges[0, 15:17, 30:50].any()
     assert not edges[0, 25:40, 30:50].any(), "nothing inside the square"
+    assert_can_be_cancelled("canny", settings())
 
 
 @pytest.mark.parametrize("kind", ["depth", "pose"])
@@ -69,6 +78,7 @@ def test_depth_is_grey_and_uses_the_whole_range(tmp_path: Path) -> None:
     assert (depth[..., 0] == depth[..., 1]).all()
     assert depth.min() == 0
     assert depth.max() == 255
+    assert_can_be_cancelled("depth", settings(depth_checkpoint=tmp_path))
 
 
 def test_pose_draws_bones_on_black(tmp_path: Path) -> None:
@@ -81,3 +91,4 @@ def test_pose_draws_bones_on_black(tmp_path: Path) -> None:
     drawn = preprocess(square(), "pose", settings(pose_checkpoint=tmp_path))
     assert drawn.shape == (3, 64, 80, 3)
     assert set(np.unique(drawn)) <= {0, 255}
+    assert_can_be_cancelled("pose", settings(pose_checkpoint=tmp_path))

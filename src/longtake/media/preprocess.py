@@ -1,5 +1,6 @@
 """Turns a video into a video of edges, depth or poses, which LoRAs for guided generation take as their guide."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from longtake.errors import NotSupported
 from longtake.settings import Settings
+from longtake.video import Check, no_check
 
 Frames = NDArray[np.uint8]
 """RGB frames [T, H, W, 3]."""
@@ -26,20 +28,22 @@ MIN_CONFIDENCE = 0.3
 """Lowest score (0..1) of a key point of a body that is drawn. The score says how sure the detector is."""
 
 
-def preprocess(frames: Frames, kind: str, settings: Settings) -> Frames:
+def preprocess(frames: Frames, kind: str, settings: Settings, check: Check = no_check) -> Frames:
     """Returns the edges, depth or poses of `frames` as a video of the same shape [T, H, W, 3].
 
     `kind` is canny (edges), depth or pose. For any other kind, such as rgb, the frames are returned unchanged. Depth
     and pose need a model, whose folder is in `settings`. If no folder is set, raises NotSupported, which names the
     missing setting.
+
+    `check` is called for each frame, which takes seconds on a CPU. It may raise an exception to end the work.
     """
     match kind:
         case "canny":
-            return canny(frames)
+            return canny(frames, check)
         case "depth":
-            return depth(frames, _configured(settings.depth_checkpoint, "depth"))
+            return depth(frames, _configured(settings.depth_checkpoint, "depth"), check)
         case "pose":
-            return pose(frames, _configured(settings.pose_checkpoint, "pose"))
+            return pose(frames, _configured(settings.pose_checkpoint, "pose"), check)
         case _:
             return frames
 
@@ -55,15 +59,23 @@ def _configured(checkpoint: Path | None, kind: str) -> Path:
     return checkpoint
 
 
-def canny(frames: Frames) -> Frames:
+def _each(frames: Frames, check: Check) -> Iterator[Frames]:
+    for frame in frames:
+        check()
+        yield frame
+
+
+def canny(frames: Frames, check: Check = no_check) -> Frames:
     """Returns frames [T, H, W, 3] with the edges of `frames` in white on black, found by OpenCV's Canny detector."""
     import cv2
 
-    edges = [cv2.Canny(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), CANNY_LOW, CANNY_HIGH) for frame in frames]
+    edges = [
+        cv2.Canny(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), CANNY_LOW, CANNY_HIGH) for frame in _each(frames, check)
+    ]
     return np.repeat(np.stack(edges)[..., None], 3, axis=3)
 
 
-def depth(frames: Frames, checkpoint: Path) -> Frames:
+def depth(frames: Frames, checkpoint: Path, check: Check = no_check) -> Frames:
     """Returns frames [T, H, W, 3] with the depth of `frames` in grey. White is the nearest point of the whole clip.
 
     `checkpoint` is the folder of a depth estimation model for the transformers library.
@@ -72,14 +84,15 @@ def depth(frames: Frames, checkpoint: Path) -> Frames:
     from PIL import Image
 
     estimate = _pipeline("depth-estimation", checkpoint)
-    maps = torch.stack([estimate(Image.fromarray(frame))["predicted_depth"].squeeze() for frame in frames]).float()
+    pictures = (Image.fromarray(frame) for frame in _each(frames, check))
+    maps = torch.stack([estimate(picture)["predicted_depth"].squeeze() for picture in pictures]).float()
     maps = torch.nn.functional.interpolate(maps[:, None], frames.shape[1:3], mode="bilinear")[:, 0]
     low, high = maps.min(), maps.max()
     grey = ((maps - low) / (high - low).clamp(min=1e-6) * 255).round().byte().numpy()
     return np.repeat(grey[..., None], 3, axis=3)
 
 
-def pose(frames: Frames, checkpoint: Path) -> Frames:
+def pose(frames: Frames, checkpoint: Path, check: Check = no_check) -> Frames:
     """Returns frames [T, H, W, 3] with the skeleton of the person in `frames`, in white on black.
 
     Each frame is assumed to show one person.
@@ -91,7 +104,7 @@ def pose(frames: Frames, checkpoint: Path) -> Frames:
     model, processor = _pose_model(checkpoint)
     drawn = np.zeros_like(frames)
     height, width = frames.shape[1:3]
-    for canvas, frame in zip(drawn, frames, strict=True):
+    for canvas, frame in zip(drawn, _each(frames, check), strict=True):
         box = [[[0.0, 0.0, float(width), float(height)]]]
         inputs = processor(frame, boxes=box, return_tensors="pt")
         found = processor.post_process_pose_estimation(model(**inputs), boxes=box)[0][0]

@@ -8,6 +8,7 @@ decoding in `decoding.py`.
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from math import prod
 
@@ -72,7 +73,7 @@ def expand(run: LTX2Run, frame: RGBFrames) -> tuple[str, str | None]:
         return "", "There is no prompt, and no language model here that sees: the new part follows the source alone."
     if run.settings.expansion_url is None and text.can_write:
         return text.expand(plan.prompt, frame, plan.seed, run.on_progress), None
-    return expand_prompt(plan.prompt, run.settings)
+    return expand_prompt(plan.prompt, run.settings, partial(run.on_progress, Progress("prompt", 0, 1)))
 
 
 def generate(run: LTX2Run, prompt: str, context: Context) -> Iterator[GeneratedClip]:

@@ -5,6 +5,7 @@ Read from the top: `generate` decodes the latents that `sampler.py` samples.
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 
 import torch
@@ -37,7 +38,7 @@ from longtake.sampling.vae import (
     to_pixels,
 )
 from longtake.sampling.windows import Loop, OnEstimate, ignore_estimate
-from longtake.threads import Pool
+from longtake.threads import awaited
 from longtake.video import Progress
 
 __all__ = ["expand", "generate", "load", "warm_up"]
@@ -59,7 +60,9 @@ def expand(run: LTXVRun, frame: RGBFrames) -> tuple[str, str | None]:
 
     Raises ExpansionFailed if the language model's server cannot be reached or sends an unusable answer.
     """
-    return expand_prompt(run.plan.prompt, run.settings) if run.plan.expand_prompt else (run.plan.prompt, None)
+    if not run.plan.expand_prompt:
+        return run.plan.prompt, None
+    return expand_prompt(run.plan.prompt, run.settings, partial(run.on_progress, Progress("prompt", 0, 1)))
 
 
 def generate(run: LTXVRun, prompt: str, context: Context) -> Iterator[GeneratedClip]:
@@ -82,13 +85,13 @@ def generate(run: LTXVRun, prompt: str, context: Context) -> Iterator[GeneratedC
     """
     plan = run.plan
     run.model.replicas.log_idle(max(pass_.guidance.most_evaluations for pass_ in plan.passes))
-    # The compression runs on the CPU, so the device encodes the prompt meanwhile.
-    with Pool(1) as pool:
-        compressed = context.compressed or pool.submit(compress, context.frames, plan.context_crf)
-        setup = make_setup(run, prompt)
-        frames = compressed.result()
+    setup = make_setup(run, prompt)
+    check = partial(run.on_progress, Progress("encode", 0, 1))
+    # A thread may have compressed the context while the device encoded the prompt.
+    compressed = context.compressed
+    frames = compress(context.frames, plan.context_crf) if compressed is None else awaited(compressed, check)
     if plan.preprocess:
-        frames = preprocess(frames, plan.guide, run.settings)
+        frames = preprocess(frames, plan.guide, run.settings, check)
     items = context_items(run, frames)
     setup = replace(setup, on_estimate=preview_callbacks(run, frames, items))
     decoded = decoded_frames(run, setup, items)
