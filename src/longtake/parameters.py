@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 
 from longtake.endpoints import ENDPOINTS, Endpoint
 from longtake.endpoints.fields import LoRAWeight, Seed, planned_loras
-from longtake.endpoints.validation import dotted, parse
+from longtake.endpoints.validation import dotted, parse, value_at
 from longtake.errors import InvalidRequest
 from longtake.media.formats import OutputType, Quality, WriteMode
 from longtake.models.choice import ModelChoice, named_model
@@ -252,7 +252,7 @@ def request_data(
             place[parent] = place = dict(inner)
         place[name] = value
     *parents, last = endpoint.source_field
-    holder = _at(data, tuple(parents))
+    holder = value_at(data, parents)
     # A holder of another type is a mistake that the validation reports.
     if holder is None or (isinstance(holder, Mapping) and holder.get(last) is None):
         name = dotted(endpoint.source_field)
@@ -278,12 +278,6 @@ def _unknown(name: str, value: Any, endpoint: Endpoint[Any, Any]) -> InvalidRequ
     near = get_close_matches(name, [one.name for one in parameters(endpoint.id)], 1)
     hint = f"; perhaps {near[0]} is meant" if near else ""
     return InvalidRequest(f"{name} is not an option of {endpoint.name}{hint}.", loc=("body", name), value=value)
-
-
-def _at(data: Any, loc: FieldPath) -> Any:
-    for name in loc:
-        data = data.get(name) if isinstance(data, Mapping) else None
-    return data
 
 
 @dataclass(frozen=True)

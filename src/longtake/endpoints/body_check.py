@@ -16,7 +16,7 @@ from typing import IO, Any
 from pydantic_core import from_json, to_json
 
 from longtake.endpoints import ENDPOINTS, Endpoint
-from longtake.endpoints.validation import problem, problems
+from longtake.endpoints.validation import problem, problems, value_at
 from longtake.errors import Loc
 from longtake.media.data_uri import address_error, is_address
 from longtake.models.lora_names import Lora, hub_url, is_hub_url, may_be_repository
@@ -120,13 +120,9 @@ def named_files(endpoint: Endpoint[Any, Any], value: Mapping[str, Any]) -> list[
 
 
 def _text_at(value: Any, path: Loc) -> str:
-    """Returns the text at a path of names and indices in a JSON value, or an empty one if there is none."""
-    try:
-        for name in path:
-            value = value[name]
-    except (KeyError, IndexError, TypeError):
-        return ""
-    return value if isinstance(value, str) else ""
+    """Returns the text at a path of field names in a JSON value, or an empty one if there is none."""
+    found = value_at(value, path)
+    return found if isinstance(found, str) else ""
 
 
 def write(checked: CheckedBody, file: IO[bytes]) -> None:

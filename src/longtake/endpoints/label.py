@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import BaseModel
 
 from longtake.endpoints import Endpoint
+from longtake.endpoints.validation import value_at
 from longtake.media.tags import MOST_COMMENT_BYTES
 from longtake.models.lora_names import may_be_repository
 from longtake.outbound import is_http
@@ -33,7 +34,7 @@ def label(endpoint: Endpoint[Any, Any], request: BaseModel, replaced: Mapping[st
     Returns an empty text if the label would have more than 60,000 bytes (MOST_COMMENT_BYTES).
     """
     input = request.model_dump(mode="json")
-    _at(input, endpoint.source_field[:-1]).pop(endpoint.source_field[-1], None)
+    value_at(input, endpoint.source_field[:-1]).pop(endpoint.source_field[-1], None)
     input |= {name: value for name, value in replaced.items() if name in type(request).model_fields}
     if endpoint.end_image_field is not None and input[endpoint.end_image_field] is not None:
         input[endpoint.end_image_field] = public_address(input[endpoint.end_image_field]) or None
@@ -71,12 +72,6 @@ def _public_lora(path: str) -> str:
     """
     is_name = may_be_repository(path) or not any(mark in path for mark in "/\\:")
     return path if is_name else public_address(path)
-
-
-def _at(value: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
-    for name in path:
-        value = value[name]
-    return value
 
 
 def _without_nulls(value: Any) -> Any:

@@ -114,6 +114,13 @@ def problem(
     return entry([place, *_path(loc)], msg, type, input, ctx)
 
 
+def value_at(value: Any, path: Iterable[str | int]) -> Any:
+    """Returns the value at a path of field names in a JSON value; None if there is none."""
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
 def dotted(loc: Iterable[str | int]) -> str:
     """Returns a field's path as text with dots, without the leading `body`: `video.strength`."""
     return ".".join(str(part) for part in loc if part != "body")

@@ -12,8 +12,9 @@ POSITION_RANGE_S = 20
 """The largest number of seconds that are sampled together. The model's position embedding has no later positions."""
 
 LATENT_FRAMES = 8
-"""The number of frames that one latent covers. The first latent of a window (frames that are sampled together) is an
-exception: it covers one frame."""
+"""The number of frames that one latent of the published models covers. The first latent of a window (frames that are
+sampled together) is an exception: it covers one frame. A latent of the small model in the package covers 4 frames, so
+that all lengths in whole latents of 8 frames suit it, too."""
 
 
 @dataclass(frozen=True)
