@@ -24,11 +24,11 @@ def scales_of(cfg: float = 1, stg: float = 0, modality: float = 1, rescale: floa
 @pytest.mark.parametrize(
     ("scales", "names"),
     [
-        (OFF, ["conditional"]),
-        (scales_of(cfg=3), ["conditional", "negative"]),
-        (scales_of(stg=1), ["conditional", "disturbed"]),
-        (scales_of(modality=3), ["conditional", "isolated"]),
-        (scales_of(3, 1, 3, 0.85), ["conditional", "negative", "disturbed", "isolated"]),
+        (OFF, ["prompt"]),
+        (scales_of(cfg=3), ["prompt", "negative"]),
+        (scales_of(stg=1), ["prompt", "disturbed"]),
+        (scales_of(modality=3), ["prompt", "isolated"]),
+        (scales_of(3, 1, 3, 0.85), ["prompt", "negative", "disturbed", "isolated"]),
     ],
 )
 def test_only_needed_predictions_are_made(scales: GuidanceScales, names: list[str]) -> None:
@@ -47,7 +47,7 @@ def test_each_modality_is_disturbed_for_itself() -> None:
 
 
 def test_without_sound_nothing_is_isolated() -> None:
-    assert list(guide(scales_of(modality=3)).predictions(["video"])) == ["conditional"]
+    assert list(guide(scales_of(modality=3)).predictions(["video"])) == ["prompt"]
 
 
 def test_a_classifier_free_scale_needs_a_negative_prompt() -> None:
@@ -92,7 +92,7 @@ def test_a_flat_prediction_is_rescaled_to_a_number() -> None:
 
 
 def test_predictions_are_shared_out_and_stay_in_their_order() -> None:
-    four = ["conditional", "negative", "disturbed", "isolated"]
+    four = ["prompt", "negative", "disturbed", "isolated"]
     numbers = {
         (devices, at_once): [[four.index(name) for name in batch] for batch in shared_out(four, devices, at_once)]
         for devices in (1, 2, 3, 4, 5)
@@ -110,4 +110,4 @@ def test_predictions_are_shared_out_and_stay_in_their_order() -> None:
         (3, 4): [[0, 3], [1], [2]],
         **{(devices, at_once): [[0], [1], [2], [3]] for devices in (4, 5) for at_once in (1, 3, 4)},
     }
-    assert shared_out(four[:1], 4, 4) == [["conditional"]]
+    assert shared_out(four[:1], 4, 4) == [["prompt"]]

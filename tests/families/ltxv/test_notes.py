@@ -48,6 +48,8 @@ def test_another_speed_is_named(rate: str, changes: dict[str, Any], note: str | 
         (200, {"max_frames": 20, "reverse_source": True}, "17 source frames are used, from frame 0 on: the first 8k+1 "
          "that video.max_num_frames = 20 allows."),
         (200, {"max_frames": 17}, None),
+        (200, {"max_frames": 8}, "1 source frame is used, from frame 199 on: the last 8k+1 that "
+         "video.max_num_frames = 8 allows."),
         (60, {"max_frames": 200}, None),
         (60, {}, None),
     ],

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from longtake.families.ltx2.options import GuidanceScales
+from longtake.families.ltx2.options import GuidanceScales, needed_predictions
 from longtake.families.ltx2.tracks import Track
 from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Prediction, Stream, Tokens, velocities
 from longtake.models.replicas import Replicas
 from longtake.sampling.deviation import divisor
 
-UNGUIDED = GuidanceScales(cfg=1, stg=0, modality=1, rescale=0)
+UNGUIDED = GuidanceScales()
 """The scales that switch all guidance off."""
 
 
@@ -44,31 +44,23 @@ class Guide:
         return self.replicas.everywhere(PositionedTracks.of(self.replicas.transformer, tracks))
 
     def predictions(self, streams: Sequence[Stream]) -> dict[str, Prediction]:
-        """Returns what the transformer must predict for the guidance of the modalities `streams` (video, audio or
-        both).
-
-        The keys are the predictions' names, and the values say under which conditions each one is made:
-        - `conditional`: for the positive prompt. It is always present.
-        - `negative`: for the negative prompt. It is present if the `cfg` scale of a modality is not 1.
-        - `disturbed`: for the positive prompt, with disturbed self-attention in the modalities whose `stg` scale is not
-          0. It is present if there is such a modality.
-        - `isolated`: for the positive prompt, without attention between the modalities. It is present if there are two
-          modalities and the `modality` scale of one is not 1.
+        """Returns the predictions that the guidance of the modalities `streams` (video, audio or both) needs, by name
+        (see `needed_predictions`), with the conditions under which the transformer makes each one.
 
         Raises ValueError if the negative prompt is needed and there is none.
         """
-        scales = [self.scales[stream] for stream in streams]
-        needed = {"conditional": Prediction(self.positive)}
-        if any(scale.cfg != 1 for scale in scales):
-            if self.negative is None:
-                raise ValueError("a classifier-free scale other than 1 needs a negative prompt")
-            needed["negative"] = Prediction(self.negative)
         disturbed = frozenset(stream for stream in streams if self.scales[stream].stg)
-        if disturbed:
-            needed["disturbed"] = Prediction(self.positive, disturbed)
-        if len(streams) > 1 and any(scale.modality != 1 for scale in scales):
-            needed["isolated"] = Prediction(self.positive, isolated=True)
-        return needed
+        conditions = {
+            "prompt": Prediction(self.positive),
+            "disturbed": Prediction(self.positive, disturbed),
+            "isolated": Prediction(self.positive, isolated=True),
+        }
+        if self.negative is not None:
+            conditions["negative"] = Prediction(self.negative)
+        names = needed_predictions([self.scales[stream] for stream in streams])
+        if not set(names) <= conditions.keys():
+            raise ValueError("a classifier-free scale other than 1 needs a negative prompt")
+        return {name: conditions[name] for name in names}
 
 
 def guided(
@@ -145,9 +137,7 @@ def predict(
     for stream, track in tracks.items():
         own = x0[stream]
         others = own.get("negative"), own.get("disturbed"), own.get("isolated")
-        followed[stream] = torch.lerp(
-            track.clean, guided(own["conditional"], *others, guide.scales[stream]), track.mask
-        )
+        followed[stream] = torch.lerp(track.clean, guided(own["prompt"], *others, guide.scales[stream]), track.mask)
     return followed
 
 

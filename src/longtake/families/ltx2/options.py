@@ -1,5 +1,6 @@
 """The options of a request to LTX-2.3. An endpoint makes them from the fields of its request."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +33,24 @@ class GuidanceScales:
     stg: float = 0.0
     modality: float = 1.0
     rescale: float = 0.0
+
+
+def needed_predictions(scales: Sequence[GuidanceScales]) -> tuple[str, ...]:
+    """Returns the names of the predictions that guidance combines in each step. `scales` are those of each modality
+    that is sampled: of video and audio, or of video alone.
+
+    - `prompt`: for the prompt. It is always needed.
+    - `negative`: for the negative prompt. It is needed if `cfg` is on for a modality.
+    - `disturbed`: with self-attention switched off in some blocks. It is needed if `stg` is on for a modality.
+    - `isolated`: without attention between video and audio. It is needed if there are both, and `modality` is on for
+      one of them.
+    """
+    compared = {
+        "negative": any(each.cfg != 1 for each in scales),
+        "disturbed": any(each.stg != 0 for each in scales),
+        "isolated": len(scales) > 1 and any(each.modality != 1 for each in scales),
+    }
+    return ("prompt", *(name for name, is_needed in compared.items() if is_needed))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from longtake.families.ltx2.frame_counts import context_notes, frame_counts, window_context
 from longtake.families.ltx2.notes import plan_notes
-from longtake.families.ltx2.options import GuidanceScales, LTX2Options, LTX2PlanOptions
+from longtake.families.ltx2.options import GuidanceScales, LTX2Options, LTX2PlanOptions, needed_predictions
 from longtake.families.ltx2.windows import Window, plan_windows, window_limit
 from longtake.models.registry import LTX2Card
 from longtake.plans import (
@@ -72,22 +72,9 @@ class LTX2Plan(LTX2PlanOptions, Plan):
 
     @property
     def predictions(self) -> tuple[str, ...]:
-        """The names of the predictions that each step of the first pass (run through the sampling steps) makes.
-
-        - `prompt`: for the prompt. It is always made.
-        - `negative`: for the negative prompt. It is made if classifier-free guidance is on.
-        - `disturbed`: with self-attention switched off in some blocks. It is made if spatio-temporal guidance (STG) is
-          on.
-        - `isolated`: without attention between picture and sound. It is made if the plan has sound and modality
-          guidance is on.
-        """
-        guided = (self.video, self.audio) if self.sound else (self.video,)
-        compared = {
-            "negative": any(scales.cfg != 1 for scales in guided),
-            "disturbed": any(scales.stg != 0 for scales in guided),
-            "isolated": self.sound and any(scales.modality != 1 for scales in guided),
-        }
-        return ("prompt", *(name for name, needed in compared.items() if needed))
+        """The names of the predictions that each step of the first pass (run through the sampling steps) makes (see
+        `needed_predictions`)."""
+        return needed_predictions((self.video, self.audio) if self.sound else (self.video,))
 
     @property
     def evaluations(self) -> int:

@@ -47,18 +47,9 @@ LTXVRun = PlanRun[LTXVPlan, LTXVModel]
 
 
 def expand(run: LTXVRun, frame: RGBFrames) -> tuple[str, str | None]:
-    """Returns (prompt, note): the prompt to generate with, and a note for the user or None.
+    """Returns (prompt, note), as `Recipe.expand` says. The language model that the settings name rewrites the prompt.
 
-    - If the plan does not ask for expansion, its prompt is returned unchanged, without a note.
-    - If it does, the language model that the settings name rewrites the prompt, and the new prompt is returned, without
-      a note.
-    - If the prompt cannot be rewritten, for example because the settings name no language model, it is returned
-      unchanged, and the note says why.
-
-    `run`: the plan with the loaded model and the settings.
-    `frame`: not used. It is an argument because other families show it to the language model (see `Recipe.expand`).
-
-    Raises ExpansionFailed if the language model's server cannot be reached or sends an unusable answer.
+    `frame`: not used; other families show it to their language model.
     """
     if not run.plan.expand_prompt:
         return run.plan.prompt, None

@@ -69,7 +69,8 @@ def trim_note(options: LTXVOptions, source: VideoInfo, span: Span, plan: Plan) -
     first = int(used.start * source.rate / clock)
     which = f"the {'first' if span.reverse else 'last'} {'8k+1' if len(used) < len(span) else 'ones'}"
     allow = "allow" if len(fields) > 1 else "allows"
-    return f"{len(used)} source frames are used, from frame {first} on: {which} that {' and '.join(fields)} {allow}."
+    count = "1 source frame is" if len(used) == 1 else f"{len(used)} source frames are"
+    return f"{count} used, from frame {first} on: {which} that {' and '.join(fields)} {allow}."
 
 
 def guide_note(options: LTXVOptions, plan: Plan) -> str | None:
