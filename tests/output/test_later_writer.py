@@ -21,6 +21,7 @@ class Written:
 
     def __init__(self) -> None:
         self.kinds: list[str] = []
+        self.sounds: list[Any] = []
 
     def write(self, frames: Any) -> None:
         self.kinds.append("frames")
@@ -30,6 +31,7 @@ class Written:
 
     def write_sound(self, samples: Any) -> None:
         self.kinds.append("sound")
+        self.sounds.append(samples)
 
 
 def test_frames_are_held_back_until_the_source_is_written_and_keep_their_order() -> None:
@@ -69,6 +71,23 @@ def test_with_more_bytes_the_caller_waits_for_the_source(most: int) -> None:
             assert written.kinds == []
         later.write(FRAMES)
         assert written.kinds == ["source", *["frames"] * (2 if most else 1)]
+
+
+def test_sound_that_is_held_back_does_not_keep_the_sound_of_the_source_in_memory() -> None:
+    written, may_end, track = Written(), threading.Event(), np.ones((2, 100), np.float32)
+
+    def source(_: OnProgress) -> None:
+        may_end.wait()
+
+    with Background() as background:
+        background.start(source)
+        later = LaterWriter(written, background, 10_000, ignore_progress)
+        later.write_sound(track[:, 90:])
+        may_end.set()
+        later.flush()
+    (sound,) = written.sounds
+    assert np.array_equal(sound, track[:, 90:])
+    assert not np.shares_memory(sound, track)
 
 
 def test_an_error_of_the_source_reaches_the_caller() -> None:

@@ -48,7 +48,8 @@ class LaterWriter:
 
     def write_sound(self, samples: Samples) -> None:
         """Adds samples [2, n] in -1..1 at SOUND_RATE Hz."""
-        self._add(partial(self._writer.write_sound, samples), samples.nbytes)
+        # They may be a part of the sound of the whole source, which would stay in memory with them.
+        self._add(partial(self._writer.write_sound, samples.copy()), samples.nbytes)
 
     def flush(self) -> None:
         """Waits until the source is written, and then writes all that was held back. Raises the error of the thread
