@@ -46,16 +46,16 @@ def expand(prompt: str, settings: Settings, check: Check = no_check) -> tuple[st
     if len(prompt) >= MAX_CHARACTERS or len(prompt.split()) >= MAX_WORDS:
         long = f"{MAX_WORDS} words or {MAX_CHARACTERS} characters or more"
         return prompt, f"The prompt was not expanded: it already has {long}."
-    expanded = awaited(in_thread(partial(_answer, prompt, settings), "expand prompt"), check)
+    expanded = awaited(in_thread(partial(_answer, settings.expansion_url, prompt, settings), "expand prompt"), check)
     return (expanded, None) if expanded else (prompt, "The prompt was not expanded: the language model said nothing.")
 
 
-def _answer(prompt: str, settings: Settings) -> str:
-    """Returns the text that the language model answers. Raises ExpansionFailed if there is none."""
+def _answer(url: str, prompt: str, settings: Settings) -> str:
+    """Returns the text that the language model at `url` answers. Raises ExpansionFailed if there is none."""
     key = settings.expansion_key
     try:
         answer = httpx.post(
-            settings.expansion_url.rstrip("/") + "/chat/completions",
+            url.rstrip("/") + "/chat/completions",
             headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
             json={
                 "model": settings.expansion_model,
