@@ -1,6 +1,8 @@
 """The loop of steps on a transformer that knows the answer: x0 = 0, so the velocity is x / t."""
 
+import re
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -97,3 +99,14 @@ def test_acceleration_leaves_evaluations_out_where_the_velocity_keeps_its_course
     *_, got = run(1.0, model, conditioning_noise=0.0, acceleration=acceleration)
     assert torch.allclose(got, wanted, atol=1e-4)
     assert len(model.times) == sum(evaluates_model(step, 8, acceleration) for step in range(8)) < len(exact.times)
+
+
+def test_the_snippet_of_the_page_runs() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "sampling.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    values: dict[str, Any] = {"transformer": Known(), "embeddings": TEXT.embeddings, "mask": TEXT.mask}
+    values |= {"negative": TEXT.embeddings, "negative_mask": TEXT.mask}
+    values |= {"context": torch.ones(1, 128, 3, 2, 4), "last_image": torch.ones(1, 128, 1, 2, 4)}
+    exec(snippet.replace("22, 40", "2, 4"), values)
+    assert values["latents"].shape == (1, 128, 16, 2, 4)
+    assert torch.allclose(values["latents"][:, :, :3], values["context"], atol=0.2), "its strength is 1"
