@@ -41,7 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("database",),
     ("prompts", "safety", "outbound", "private", "temporary"),
     ("network_streams",),
-    ("settings", "shim", "turn"),
+    ("settings", "shim", "threads", "turn"),
     (
         "video",
         "atomic",
@@ -52,7 +52,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "device_setting",
         "price_setting",
         "processes",
-        "threads",
     ),
     ("deferred_modules", "errors", "host_memory", "system", "version"),
     ("printable",),

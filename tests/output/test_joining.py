@@ -13,10 +13,11 @@ from torch import Tensor
 
 from longtake.endpoints import ltx23
 from longtake.families.family import GeneratedClip
-from longtake.media.sound import Samples, num_samples
+from longtake.media.sound import FADE_SAMPLES, Samples, num_samples
 from longtake.output.background import Background
 from longtake.output.carrying import Carrying, LastingSound
 from longtake.output.joining import COLOUR_FADE_FRAMES, NEAR_FRAMES, Joiner, corrected_frames, correction
+from longtake.output.soundtrack import append_sound
 from longtake.video import Progress, Span, VideoInfo, ignore_progress
 from tests.endpoints.planning import plan_of
 
@@ -145,6 +146,30 @@ def test_the_model_s_sound_for_a_source_without_one_is_heard_where_it_knows_the_
     made = heard[:, :new] if direction == "backward" else heard[:, own:]
     assert heard.shape == (2, own + new)
     assert made.any() != is_silent
+
+
+def test_new_sound_is_joined_to_the_end_of_the_source_s_sound_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen, recorder, lengths = plan(generate_audio=True), Frames(), list[int]()
+    source: Any = recorder
+
+    def noise(frames: int, seed: int) -> Samples:
+        return np.random.default_rng(seed).normal(0, 0.1, (2, num_samples(frames, RATE))).astype(np.float32)
+
+    def counted(end: Samples, *arguments: Any) -> Samples:
+        lengths.append(end.shape[1])
+        return append_sound(end, *arguments)
+
+    monkeypatch.setattr("longtake.output.joining.append_sound", counted)
+    part = NEW // 2
+    clips = [GeneratedClip(chunks(count=part), part, 25, sound=noise(25 + part, seed)) for seed in (1, 2)]
+    with Background() as background:
+        joiner = Joiner(chosen, source, noise(SHOWN, 0), recorder, Carrying(), ignore_progress, background)
+        joiner.add(iter(clips), joiner.start())
+        joiner.finish()
+    whole = append_sound(noise(SHOWN, 0), clips[0], chosen, SHOWN + part)
+    whole = append_sound(whole, clips[1], chosen, SHOWN + NEW)
+    assert np.array_equal(np.concatenate(recorder.sounds, axis=1), whole)
+    assert lengths == [num_samples(25, RATE) + FADE_SAMPLES] * 2, "the work does not grow with the source"
 
 
 @dataclass

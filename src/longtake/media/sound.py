@@ -60,8 +60,9 @@ def silence(length: int) -> Samples:
 
 
 def fit_length(samples: Samples, length: int) -> Samples:
-    """Returns the first `length` samples. If there are fewer, silence is appended."""
-    return np.concatenate([samples[:, :length], silence(max(0, length - samples.shape[1]))], axis=1)
+    """Returns the first `length` samples, as a view of `samples`. If there are fewer, silence is appended to a copy."""
+    missing = length - samples.shape[1]
+    return samples[:, :length] if missing <= 0 else np.concatenate([samples, silence(missing)], axis=1)
 
 
 def reverse(samples: Samples) -> Samples:

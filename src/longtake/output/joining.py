@@ -15,7 +15,7 @@ from longtake.families.family import GeneratedClip
 from longtake.media.colour_match import match_colour
 from longtake.media.pixels import as_integers
 from longtake.media.planes import RGBFrames, RGBPicture
-from longtake.media.sound import FADE_SAMPLES, Samples
+from longtake.media.sound import FADE_SAMPLES, Samples, num_samples
 from longtake.media.source import SourceReader
 from longtake.output.background import Background
 from longtake.output.carrying import Carrying
@@ -176,14 +176,18 @@ class Joiner:
         The end of a clip's sound is written with the next clip, because it is cross-faded with that clip's sound.
         `nearest_first` [T, H, W, 3] are the last frames of the source, in reverse order.
         """
-        plan, track, written, num_frames = self.plan, self.track, self.final_samples, self.plan.shown_frames
-        detail, course, distance = None, None, 0
+        plan, end, first, num_frames = self.plan, self.track, 0, self.plan.shown_frames
+        detail, course, distance, written = None, None, 0, self.final_samples
         for clip in clips:
             course = self._course(clip, nearest_first[0]) if distance == 0 else course
             num_frames += clip.new_frames
-            track = append_sound(track, self._sounding(clip, course, distance), plan, num_frames)
-            final = track.shape[1] - (0 if num_frames == plan.num_frames else FADE_SAMPLES)
-            self._later.write_sound(track[:, written:final])
+            # Only the end of the sound is compared and changed, so that the work does not grow with the source.
+            used = num_samples(clip.context_frames, plan.rate) + FADE_SAMPLES
+            done = max(0, min(written - first, end.shape[1] - used))
+            end, first = end[:, done:], first + done
+            end = append_sound(end, self._sounding(clip, course, distance), plan, num_frames, first)
+            final = first + end.shape[1] - (0 if num_frames == plan.num_frames else FADE_SAMPLES)
+            self._later.write_sound(end[:, written - first : final - first])
             written = final
             detail = self._detail(clip, nearest_first) if distance == 0 else detail
             frames = self._corrected(clip, correction(clip, nearest_first[0], detail, distance), checker)

@@ -115,18 +115,19 @@ def with_course(clip: GeneratedClip, course: Samples, plan: Plan, distance: int)
     return replace(clip, sound=reverse(sound) if plan.source_last else sound)
 
 
-def append_sound(track: Samples, clip: GeneratedClip, plan: Plan, num_frames: int) -> Samples:
-    """Returns the source's sound, `track` [2, n], followed by the sound of `clip`, cross-faded. If the clip has no
-    sound, returns `track`.
+def append_sound(end: Samples, clip: GeneratedClip, plan: Plan, num_frames: int, first: int = 0) -> Samples:
+    """Returns the end of the output's sound, `end` [2, n], followed by the sound of `clip`, cross-faded. If the clip
+    has no sound, returns `end`.
 
-    `track` is the output's sound up to the clip. `num_frames` is the number of the output's frames from its start to
-    the clip's end; the result lasts as long as these frames.
+    end: the output's sound up to the clip, or as much of it as the clip's sound is for, and 15 ms more (FADE_SAMPLES).
+    num_frames: the number of the output's frames from its start to the clip's end. The result ends with these frames.
+    first: the number of samples of the output before `end`.
     """
     if clip.sound is None:
-        return track
+        return end
     at_source = num_frames - clip.new_frames == plan.shown_frames
-    longer = continue_sound(track, clip.sound, _overlap(clip, plan, at_source=at_source))
-    return fit_length(longer, num_samples(num_frames, plan.rate))
+    longer = continue_sound(end, clip.sound, _overlap(clip, plan, at_source=at_source))
+    return fit_length(longer, num_samples(num_frames, plan.rate) - first)
 
 
 def prepend_sound(track: Samples, clips: Sequence[GeneratedClip], plan: Plan) -> Samples:
