@@ -6,6 +6,7 @@ from longtake.database.connection import is_temporary
 from longtake.periodic import Repeating
 from longtake.storage import uploads
 from longtake.storage.files import FileStore
+from longtake.storage.shared import warn_of_differences
 
 SWEEP_S = 5.0
 """Seconds between two searches for expired files. An expired file cannot be read, but uses disk space until then."""
@@ -18,7 +19,8 @@ def sweepers(store: FileStore, *, sweep_s: float = SWEEP_S, strays_s: float = ST
 
     `sweep_s`: the seconds between two deletions of expired files and uploads. Many are deleted in batches, with a short
         pause after each.
-    `strays_s`: the seconds between two deletions of files that crashed processes left.
+    `strays_s`: the seconds between two deletions of files that crashed processes left. Each time it is also checked
+        whether files are missing (see `shared`).
 
     Several servers may run such threads for the same store. After a jump of the system's clock the threads delete
     nothing until the clock can be trusted again (see `clock.is_steady`).
@@ -34,6 +36,7 @@ def sweepers(store: FileStore, *, sweep_s: float = SWEEP_S, strays_s: float = ST
         if not clock.is_steady():
             return sweep_s
         store.sweep_strays()
+        warn_of_differences(store)
         return strays_s
 
     return [
