@@ -18,6 +18,7 @@ from longtake.periodic import Repeating
 from longtake.queue.requests import ENDED
 from longtake.queue.rows import NEXT_VERSION
 from longtake.settings import Settings
+from longtake.storage.deletion import delete_blob
 from longtake.storage.files import FileStore
 
 UNSTORED_S = 45 * 60
@@ -110,7 +111,7 @@ def _erase(store: FileStore, condition: sa.ColumnElement[bool], limit: int) -> l
     for row in found:
         for key in (row.body_blob, row.output_blob):
             if key is not None:
-                store.blobs.delete(key)
+                delete_blob(store.blobs, key)
     ids = [row.id for row in found]
     if ids:
         with store.engine.begin() as connection:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from longtake import clock
 from longtake.database.connection import reading
 from longtake.database.tables import derived_files
+from longtake.storage.deletion import delete_blob
 from longtake.storage.files import DERIVED, FileStore, disk_full_errors
 
 MOST_FORMS = 8
@@ -83,7 +84,7 @@ def add(store: FileStore, made: Derivation, facts: Mapping[str, Any], path: Path
                 store.blobs.delete(blob)
             return find(store, made)
     for key in unused:
-        store.blobs.delete(key)
+        delete_blob(store.blobs, key)
     return stored
 
 

@@ -28,6 +28,7 @@ from longtake.errors import DiskFull, FileLost
 from longtake.settings import Settings
 from longtake.storage import legacy, lifecycle, open_blobs
 from longtake.storage.blobs import Blobs
+from longtake.storage.deletion import delete_blob
 from longtake.storage.keys import KEY, suffix
 from longtake.storage.local import SCRATCH
 from longtake.storage.lost import report_lost
@@ -255,7 +256,7 @@ class FileStore:
                 if since is None or blob.modified_at < since:
                     left += 1
                 else:
-                    self.blobs.delete(blob.key)
+                    delete_blob(self.blobs, blob.key)
         if left:
             log.warning(
                 "%d stored files are older than all that the database knows; they are kept. Does LONGTAKE_DATABASE_URL "
@@ -340,9 +341,8 @@ class FileStore:
             derived = connection.scalars(of_files.returning(derived_files.c.blob)).all()
             deleted = sa.delete(files).where(files.c.key.in_(keys), condition).returning(files.c.key, files.c.blob)
             rows = connection.execute(deleted).all()
-        for blob in (*derived, *(row.blob for row in rows)):
-            if blob is not None:
-                self.blobs.delete(blob)
+        for blob in filter(None, (*derived, *(row.blob for row in rows))):
+            delete_blob(self.blobs, blob)
         return [row.key for row in rows]
 
     @cached_property

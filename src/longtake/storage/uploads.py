@@ -14,6 +14,7 @@ from longtake.database.batches import CHANGED_BATCH
 from longtake.database.connection import reading
 from longtake.database.tables import files, upload_parts, uploads
 from longtake.errors import FileTooLarge, InvalidRequest
+from longtake.storage.deletion import delete_blob
 from longtake.storage.files import PARTS, FileStore, NewFile, disk_full_errors
 from longtake.storage.keys import new_key
 
@@ -258,7 +259,7 @@ def _delete_parts(store: FileStore, token: str) -> None:
     with reading(store.engine) as connection:
         parts = connection.execute(sa.select(upload_parts.c.number, upload_parts.c.etag).where(mine)).all()
     for part in parts:
-        store.blobs.delete(_part_key(token, part.number, part.etag))
+        delete_blob(store.blobs, _part_key(token, part.number, part.etag))
     if parts:
         with store.engine.begin() as connection:
             connection.execute(sa.delete(upload_parts).where(mine))

@@ -34,6 +34,7 @@ from longtake.queue import fetches
 from longtake.queue.fetches import Fetch, Group
 from longtake.queue.requests import Outcome, RemoteFile
 from longtake.storage import imports
+from longtake.storage.deletion import delete_blob
 from longtake.temporary import temporary_folder
 from longtake.threads import start
 from longtake.worker import outcomes
@@ -45,8 +46,7 @@ from longtake.worker.places import DownloadEnding, Place
 log = logging.getLogger(__name__)
 
 POLL_S = 0.25
-"""Seconds between two looks into the database for waiting downloads. Other servers add requests without waking this
-one."""
+"""Seconds between two looks into the database for waiting downloads, which other servers may have added."""
 
 STOP_S = 2.0
 """Seconds that a stopping server waits for its downloads to stop. After that it goes on without them."""
@@ -378,7 +378,7 @@ class FetchPlaces:
         """
         ended = fetches.ended(self._engine)
         for key in (key for keys in ended.values() for key in keys):
-            self._context.store.blobs.delete(key)
+            delete_blob(self._context.store.blobs, key)
         if ended:
             fetches.delete(self._engine, list(ended))
 
