@@ -105,6 +105,22 @@ def test_a_disconnect_cancels_the_request(served: Served, path: str, claimed: bo
         wait_for(lambda: state(served) == "CANCELLED")
 
 
+def test_a_client_whose_connection_breaks_gets_its_result_with_its_idempotency_key(
+    served: Served, client: httpx.Client
+) -> None:
+    client.headers["idempotency-key"] = "once"
+    for path in ("", "/stream"):
+        with (
+            pytest.raises(httpx.ReadTimeout),
+            client.stream("POST", f"/run/{LTXV}{path}", json=INPUT, timeout=0.2) as one,
+        ):
+            one.read()
+    time.sleep(0.2)
+    with working(served, lambda server, row: server.finish(row)):
+        answer = client.post(f"/run/{LTXV}", json=INPUT)
+    assert (answer.status_code, answer.json()) == (200, RESULT)
+
+
 @pytest.mark.parametrize("path", ["", "/stream"])
 @pytest.mark.parametrize("key", [None, "once"])
 def test_a_server_that_stops_gives_up_what_has_not_ended(served: Served, path: str, key: str | None) -> None:

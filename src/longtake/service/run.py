@@ -1,7 +1,8 @@
 """The routes of the service `run`. They submit a request, and then wait for its result or stream its progress.
 
-These requests wait in the same queue as all others. A request is cancelled if its client disconnects, the client's key
-is revoked, or the server stops before the request has ended: nobody would wait for its result any longer.
+These requests wait in the same queue as all others. A request is cancelled if its client's key is revoked. It is also
+cancelled if its client disconnects or the server stops before the request has ended, unless it has an idempotency key:
+such a client can repeat the request to get its result.
 """
 
 import asyncio
@@ -43,10 +44,11 @@ def routes(state: ServerState) -> list[BaseRoute]:
         last = await _unless_disconnected(state, request, status, _wait_for_end(state, status, caller))
         if last is None:
             return Response(status_code=499)
-        if not last.row.has_ended:  # the server stops, the caller's key was revoked, or the row was deleted
+        if not last.row.has_ended and state.stopping.is_set():
             await _give_up(state, last.row)
-            if state.stopping.is_set():
-                raise _stops()
+            raise _stops()
+        if not last.row.has_ended:  # the caller's key was revoked, or the row was deleted
+            await cancel(state, last.row)
             if await is_revoked(state, caller.key_id):
                 raise RequestFailed(401, UNKNOWN)
         return await result_response(state, last.row)
@@ -77,7 +79,7 @@ def routes(state: ServerState) -> list[BaseRoute]:
 async def _unless_disconnected(
     state: ServerState, request: Request, status: RequestStatus, wait: Awaitable[RequestStatus]
 ) -> RequestStatus | None:
-    """Returns the result of `wait`. If the client disconnects first, cancels the queued request and returns None.
+    """Returns the result of `wait`. If the client disconnects first, gives the queued request up and returns None.
 
     request: the client's HTTP request.
     status: any status of the queued request; only the request's row in it is used.
@@ -87,18 +89,18 @@ async def _unless_disconnected(
     try:
         return await result_for(request, waiting)
     except ClientDisconnect:
-        await cancel(state, status.row)
+        await _give_up(state, status.row)
         return None
     finally:
         waiting.cancel()
 
 
 async def _give_up(state: ServerState, row: RequestRow) -> None:
-    """Cancels a request whose client waits for it no longer.
+    """Cancels a request whose client waits for it no longer, unless it has an idempotency key.
 
-    If the server stops, a request with an idempotency key is not cancelled: a client that repeats it gets its result.
+    With the key, a client whose connection broke can repeat the request, and other connections may wait for it.
     """
-    if not (state.stopping.is_set() and row.idempotency_key is not None):
+    if row.idempotency_key is None:
         await cancel(state, row)
 
 
@@ -140,8 +142,8 @@ async def _progress_events(state: ServerState, status: RequestStatus, caller: Ca
     result.
 
     After each `settings.ping_s` seconds without a change, a comment that keeps the connection open is yielded (PING).
-    If the client disconnects, the server stops, or the key of `caller`, to whom the events are sent, is revoked, the
-    request is cancelled. `status` is the first known status of the request.
+    If the client disconnects or the server stops, the request is given up (see `_give_up`). If the key of `caller`, to
+    whom the events are sent, is revoked, it is cancelled. `status` is the first known status of the request.
     """
     lines_sent, sent, last = 0, None, status
     try:
@@ -161,6 +163,8 @@ async def _progress_events(state: ServerState, status: RequestStatus, caller: Ca
         elif state.stopping.is_set():
             error = _stops()
             yield _error_event(error.status, {"detail": error.detail, "error_type": error.error_type})
+        else:  # the key was revoked, or the row was deleted
+            await cancel(state, last.row)
     finally:
         if not last.row.has_ended:
             with CancelScope(shield=True):  # A disconnect also cancels this task. The shield lets the next call finish.
