@@ -26,6 +26,8 @@ from longtake.settings import settings
 from tests import raw
 from tests.media.clips import number_of, numbered
 
+pytestmark = pytest.mark.usefixtures("forked_decoders")
+
 RATE, FRAMES, WIDTH, HEIGHT = Fraction(24000, 1001), 25, 112, 64
 NEW, LONG = 8, 32
 """Numbers of new frames that need one window and two."""

@@ -38,6 +38,8 @@ from longtake.video import Progress, Span
 from tests import raw
 from tests.media.clips import number_of, numbered
 
+pytestmark = pytest.mark.usefixtures("forked_decoders")
+
 RATE = Fraction(24000, 1001)
 FRAMES, SIDE = 17, 480
 NEW = 8

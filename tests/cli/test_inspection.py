@@ -17,6 +17,8 @@ from longtake.media.source import open_source
 from longtake.video import Span
 from tests.media.files_out import moving
 
+pytestmark = pytest.mark.usefixtures("forked_decoders")
+
 RATE = Fraction(24)
 SHOWN, NEW = 36, 48
 SECOND = 48_000

@@ -12,6 +12,8 @@ from longtake.media.source import open_source
 from tests.media.clips import Clip, Tone, number_of
 from tests.media.files_out import read
 
+pytestmark = pytest.mark.usefixtures("forked_decoders")
+
 
 def test_a_copy_of_prores_has_its_frames_and_its_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(copies, "_SOUND_BLOCK_S", Fraction(1, 3))

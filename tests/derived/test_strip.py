@@ -13,6 +13,8 @@ from longtake.media.source import open_source
 from longtake.video import VideoInfo
 from tests.media.clips import X264_SHORT_GOP, Clip, number_of
 
+pytestmark = pytest.mark.usefixtures("forked_decoders")
+
 
 @pytest.mark.parametrize("in_order", [strip._IN_ORDER, 0])
 def test_the_frames_are_evenly_spaced(tmp_path: Path, in_order: int, monkeypatch: pytest.MonkeyPatch) -> None:

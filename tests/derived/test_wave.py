@@ -9,6 +9,8 @@ from longtake.derived.wave import waveform
 from longtake.media.source import open_source
 from tests.media.clips import Clip, Tone
 
+pytestmark = pytest.mark.usefixtures("forked_decoders")
+
 
 def test_the_peaks_are_those_of_the_sound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wave, "_BLOCK_S", 1)

@@ -27,6 +27,8 @@ from tests.cli.running import run
 from tests.endpoints.conftest import LENGTH, NEW, Make, frames_of
 from tests.endpoints.planning import SEED, options_of, plan_of, request_of, schema_of
 
+pytestmark = pytest.mark.usefixtures("forked_decoders")
+
 SOURCE = VideoInfo("mp4", "h264", 1280, 720, Fraction(25), 100, sound=SoundInfo(48_000, 2, "stereo"))
 
 EVERY = pytest.mark.parametrize("one", ENDPOINTS.values(), ids=lambda one: one.name)

@@ -15,6 +15,8 @@ from tests.endpoints.conftest import LENGTH, Make, frames_of
 from tests.endpoints.planning import CLIP, REQUIRED, Effect, check_ranges, options_of, plan_of, request_of, schema_of
 from tests.endpoints.test_ltx23 import DISTILL, REACHES
 
+pytestmark = pytest.mark.usefixtures("forked_decoders")
+
 ENDPOINT = ltx23_lora.ENDPOINT
 NONE: dict[str, Any] = {"loras": []}
 

@@ -12,6 +12,8 @@ from longtake.video import VideoInfo
 from tests.endpoints.conftest import LENGTH, NEW, Make, frames_of, sound_of
 from tests.endpoints.planning import REQUIRED, Effect, check_ranges, plan_of, request_of, schema_of
 
+pytestmark = pytest.mark.usefixtures("forked_decoders")
+
 ENDPOINT = ltx23_quality.ENDPOINT
 
 PUBLISHED = {

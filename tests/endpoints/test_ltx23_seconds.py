@@ -22,6 +22,8 @@ from tests.endpoints.planning import (
     schema_of,
 )
 
+pytestmark = pytest.mark.usefixtures("forked_decoders")
+
 ENDPOINT = ltx23_seconds.ENDPOINT
 LONG = VideoInfo("mp4", "h264", 1280, 720, Fraction(24), 1000)
 

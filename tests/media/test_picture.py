@@ -18,6 +18,8 @@ from longtake.media.source import open_source
 from longtake.video import Span
 from tests.media.clips import X264_INTERLACED, Clip, corners, flat, number_of, numbered
 
+pytestmark = pytest.mark.usefixtures("forked_decoders")
+
 BT709 = (1, 1, 1, 1)
 BT601 = (6, 1, 6, 6)
 

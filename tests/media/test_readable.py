@@ -15,6 +15,8 @@ from longtake.media.source import open_source
 from longtake.video import Span
 from tests.media.clips import FASTSTART, STEADY, X264_SHORT_GOP, X265_QUIET, Clip, Tone, cut, number_of
 
+pytestmark = pytest.mark.usefixtures("forked_decoders")
+
 CLIPS = (
     Clip("h264.mp4", frames=48, options=X264_SHORT_GOP, muxer_options=FASTSTART),
     Clip("fragments.mp4", 48, options=X264_SHORT_GOP, muxer_options=(("movflags", "frag_keyframe+empty_moov"),)),

@@ -16,6 +16,8 @@ from longtake.media.tags import MOST_COMMENT_BYTES, checked_tags
 from tests.media.clips import Clip
 from tests.media.files_out import moving, read
 
+pytestmark = pytest.mark.usefixtures("forked_decoders")
+
 COMMENT = "\u65e5\u672c \u200b \U0001f600 \u00e9 " * 100
 
 
