@@ -52,6 +52,11 @@ def test_a_mean_rate_is_found(period: float) -> None:
         assert abs(repeated.steps(distance) - true) <= 1
 
 
+@pytest.mark.parametrize("repeated", [(42,), (35, 36), (30, 44)])
+def test_frames_that_are_repeated_now_and_then_do_not_tell_when_the_next_one_is(repeated: Sequence[int]) -> None:
+    assert RepeatedFrames.of(film([number for number in range(COUNT) if number not in repeated])) is None
+
+
 def test_pictures_that_come_irregularly() -> None:
     repeated = RepeatedFrames.of(film([5, 9, 17, 19, 25, 26, 34, 40, 45, 46]))
     assert repeated is not None

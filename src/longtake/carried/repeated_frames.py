@@ -42,6 +42,10 @@ LEAST_IRREGULAR_PERIOD = 1.3
 REGULAR = 0.75
 """The pictures come regularly if none comes more than this many frames too early or too late."""
 
+LEAST_REPEATS = 3
+"""They come regularly only if at least this many of the last ones have been shown in more than one frame. Footage that
+repeats a frame now and then does not tell when it repeats the next one."""
+
 IDLE = 6
 """A picture that has been shown for this many frames, and for twice as long as usual, stays."""
 
@@ -83,7 +87,8 @@ class RepeatedFrames:
             return None
         steps = np.arange(len(recent))
         period, first = (float(each) for each in np.polyfit(steps, recent, 1))
-        if np.abs(recent - first - period * steps).max() <= REGULAR:
+        repeats = int((np.diff(recent) > 1).sum())
+        if repeats >= LEAST_REPEATS and np.abs(recent - first - period * steps).max() <= REGULAR:
             return cls(numbers, period, first + 1, is_regular=True) if period >= LEAST_PERIOD else None
         return cls(numbers, usual, shown) if usual >= LEAST_IRREGULAR_PERIOD else None
 
