@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from longtake.carried.source_motion import FARTHEST, GROUND_FRAMES, SWING_STEPS, SourceMotion
+from longtake.carried.source_motion import FARTHEST, DOUBTFUL_FRAMES, SWING_STEPS, SourceMotion
 from tests.carried.film import HEIGHT, WIDTH, film
 
 MIDDLE = np.s_[20:-20, 40:-40]
@@ -20,7 +20,7 @@ def test_a_steady_pan_goes_on_and_slows_down_before_the_picture_has_left_the_fra
     motion = SourceMotion.of(film(range(20, 54, 2)), 1)
     assert np.median(motion.steady.steadiness[MIDDLE]) > 0.9
     assert right(motion, 0) == pytest.approx(2, rel=0.1)
-    sure, doubtful = (2 * frames * (1 - np.exp(-24 / frames)) for frames in (FARTHEST * HEIGHT / 2, GROUND_FRAMES))
+    sure, doubtful = (2 * frames * (1 - np.exp(-24 / frames)) for frames in (FARTHEST * HEIGHT / 2, DOUBTFUL_FRAMES))
     assert doubtful + 1 < right(motion, 23) == pytest.approx(sure, rel=0.05)
     assert right(motion, 1000) == pytest.approx(FARTHEST * HEIGHT, rel=0.05)
 
@@ -42,9 +42,18 @@ def test_a_repeated_frame_at_the_joint_is_left_out() -> None:
     assert SourceMotion.of(np.concatenate([frames[:1], frames]), 1).swing == (0, 2, 3, 4, 5)
 
 
+def test_a_repeated_frame_among_the_others_is_left_out() -> None:
+    frames = shaking(17)
+    assert SourceMotion.of(np.concatenate([frames[:2], frames[1:]]), 1).swing == (0, 1, 3, 4, 5)
+
+
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_a_short_shot_swings_through_all_its_frames(count: int) -> None:
     assert SourceMotion.of(shaking(count), 1).swing == tuple(range(min(count, SWING_STEPS + 1)))
+
+
+def test_where_little_is_doubtful_motion_swings_as_far_as_elsewhere() -> None:
+    assert len(SourceMotion.of(shaking(17), 0.1).swing) == SWING_STEPS + 1
 
 
 def test_in_the_model_s_own_world_nothing_swings() -> None:
@@ -56,6 +65,11 @@ def test_motion_that_its_past_does_not_prove_hardly_goes_on() -> None:
     steady, doubtful = (SourceMotion.of(film(places), 1).steady for places in (range(10, 78, 4), turned))
     assert np.median(steady.steadiness[MIDDLE]) > 0.9
     assert np.median(doubtful.steadiness[MIDDLE]) < 0.4
+
+
+def test_a_camera_that_has_become_slower_soon_stops() -> None:
+    motion = SourceMotion.of(film([*range(10, 46, 4), *range(48, 64, 2)]), 1)
+    assert 0 <= right(motion, 47) < 24
 
 
 def crossing(count: int) -> NDArray[np.uint8]:

@@ -25,12 +25,17 @@ def test_a_steady_motion_is_known_well_at_any_speed(step: float) -> None:
     found, left = speed(places)
     assert found == pytest.approx(step, rel=0.05)
     assert left < 0.1
-    assert speed(places, noise=8)[0] == pytest.approx(step, rel=0.05), "noise does not look like motion"
+    assert speed(places, noise=8)[0] == pytest.approx(step, rel=0.05, abs=0.01), "noise does not look like motion"
 
 
 def test_a_motion_that_began_a_moment_ago_is_measured_as_it_is_now() -> None:
     begun = [20.0] * 12 + [20.0 + at for at in range(13)]
     assert speed(begun)[0] == pytest.approx(1, rel=0.1)
+
+
+def test_a_motion_that_has_become_slower_is_measured_as_it_is_now() -> None:
+    slower = [20.0 + 3 * at for at in range(17)] + [68.0 + at for at in range(1, 9)]
+    assert speed(slower)[0] == pytest.approx(1, rel=0.2)
 
 
 @pytest.mark.parametrize(("count", "error"), [(2, 0.2), (7, 0.1), (9, 0.1), (17, 0.05)])

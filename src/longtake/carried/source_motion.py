@@ -2,10 +2,10 @@
 
 Each pixel of the source moves in two ways:
 
-- Its steady motion (`longtake.carried.steady_motion`) goes on. That of the ground slows down slowly, or hardly at all
-  where there is no doubt, that of objects sooner, because people and animals soon do something else, and because a body
-  that moves in parts would be torn. It counts only as far as the source itself proves it: the motion of earlier frames,
-  continued in the same way, must predict the source's later frames.
+- Its steady motion (`longtake.carried.steady_motion`) goes on. It slows down within a second, or hardly at all where
+  there is no doubt; sooner where it bends the picture, because a body that moves in parts would be torn. It counts only
+  as far as the source itself proves it: the motion of earlier frames, continued in the same way, must predict the
+  source's later frames.
 - The rest of its motion, such as the shake of a camera, the sway of a leaf or a gesture, swings: it goes back the way
   that it has come, and forth again. For this the new frames show the source's last frames one after the other, each
   with its steady motion continued up to the new frame. The first swing shows one frame besides the last one, and each
@@ -26,6 +26,9 @@ from longtake.carried.steady_motion import FAR_STEPS, TEST_STEPS, SteadyMotion, 
 SWING_STEPS = 4
 """Motion that is not steady goes back over at most this many steps of the source, and then as many forth."""
 
+SWING_DOUBT = 0.05
+"""Nothing swings with less doubt than this that all motion is steady."""
+
 REPEATED = 0.25
 """A frame that differs from the one before it by less than this share of the usual difference is a repeated frame."""
 
@@ -36,16 +39,13 @@ SURE = (0.25, 0.75)
 """If the tested motion leaves at most the first share of the error of a picture that stands still, there is no doubt
 that it goes on; if it leaves the second share or more, the doubt is not less than without the test."""
 
-GROUND_FRAMES = 60
-"""The number of new frames after which the continued motion of the ground has 1/e of its speed if it is doubtful that
-it goes on."""
+DOUBTFUL_FRAMES = 16
+"""The number of new frames after which the continued motion has 1/e of its speed if it is doubtful that it goes on.
+People and animals soon do something else, and so does whoever holds a camera."""
 
 FARTHEST = 2.0
 """Where there is no doubt, the ground slows down so that it goes this many times the frame's height at most. So a fast
 camera slows down before the picture has left the frame."""
-
-OBJECT_FRAMES = 16
-"""The same number for the motion of objects that the source does not prove, before it is reduced by bending."""
 
 MAX_BENDING = 0.3
 """The continued motion may bend and stretch the picture by about this much: the displacements of two pixels may differ
@@ -54,9 +54,9 @@ by this share of the distance between them. So a body of which only a part moves
 BENDING_DOUBT = 0.5
 """The limit of bending holds in full from this doubt on. With less doubt, more bending is allowed."""
 
-PROOF = 8
-"""The power of the proven share of an object's motion, as a factor for the frames that the motion lasts longer. So only
-motion that is proven almost wholly lasts as long as that of the ground."""
+PROOF = 4
+"""The power of the proven share of a doubtful motion, as a factor for the motion. So only what is proven almost wholly
+goes on: motion that has become slower in the frames that are tested does not."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,10 @@ class SourceMotion:
             return cls(steady, np.ones_like(steady.steadiness), (0,), doubt, known=False)
         steady, proof = measured(lumas)
         doubt *= float(np.interp(proof.left, SURE, (0, 1)))
-        steady = replace(steady, steadiness=steady.steadiness * (1 - np.float32(doubt) * (1 - proof.share)))
+        proven = 1 - np.float32(doubt) * (1 - proof.share**PROOF)
+        steady = replace(steady, steadiness=steady.steadiness * proven)
         swing = _swing(frames[:USUAL_FRAMES], doubt)
-        return cls(steady, _lasting(steady, proof.share, doubt), swing, doubt, known=True)
+        return cls(steady, _lasting(steady, doubt), swing, doubt, known=True)
 
     def way(self, distance: int) -> Field:
         """Returns the displacement [h, w, 2] from the place of each pixel of the source in a new frame to its own.
@@ -158,18 +159,14 @@ class SourceMotion:
         return frames * (1 - math.exp(-(distance + 1) / frames))
 
 
-def _lasting(steady: SteadyMotion, proven: NDArray[np.float32], doubt: float) -> NDArray[np.float32]:
+def _lasting(steady: SteadyMotion, doubt: float) -> NDArray[np.float32]:
     """Returns the number of new frames after which each pixel's motion relative to the ground has 1/e of its speed.
 
-    The result is [h, w], at most that of the ground. It is less where the motion bends the picture.
-
-    proven: the share of each pixel's motion that the source proves, [h, w].
-    doubt: 0..1. With 0, the result is that of the ground everywhere.
+    The result is [h, w]: that of the ground, and less where the motion bends the picture. With a `doubt` of 0 (0..1),
+    it is that of the ground everywhere.
     """
-    unproven, ground = np.float32(doubt) * (1 - proven**PROOF), _ground_frames(steady, doubt)
-    straight = ground + unproven * (OBJECT_FRAMES - ground)
     limited = np.float32(min(1, doubt / BENDING_DOUBT))
-    lasting = 1 / (1 / straight + limited * _bending(steady) / MAX_BENDING)
+    lasting = 1 / (1 / _ground_frames(steady, doubt) + limited * _bending(steady) / MAX_BENDING)
     return lasting.astype(np.float32)
 
 
@@ -190,18 +187,18 @@ def _bending(steady: SteadyMotion) -> NDArray[np.float32]:
 def _ground_frames(steady: SteadyMotion, doubt: float) -> float:
     """Returns the number of new frames after which the ground has 1/e of its speed. `doubt` is 0..1."""
     slowing = float(length(steady.mean).mean()) / (FARTHEST * len(steady.mean))
-    return 1 / max((1 - doubt) * slowing + doubt / GROUND_FRAMES, 1e-6)
+    return 1 / max((1 - doubt) * slowing + doubt / DOUBTFUL_FRAMES, 1e-6)
 
 
 def _swing(frames: NDArray[np.uint8], doubt: float) -> tuple[int, ...]:
     """Returns the numbers of the frames that the new frames show one after the other, as in `SourceMotion`.
 
-    The less doubt, the fewer. Frames that only repeat the one next to the new frames are left out, because the picture
-    would stand still at the joint.
+    Without doubt it is one frame. Frames that only repeat the frame before them in this list are left out, because the
+    picture would stand still.
 
     frames: the source's frames [T, H, W, 3], at least two, the nearest one first.
     """
     found = changes(frames)
-    repeated = int(np.logical_and.accumulate(found < REPEATED * np.median(found)).sum())
-    steps = min(SWING_STEPS, int(doubt * (SWING_STEPS + 1)))
-    return (0, *range(1 + repeated, len(frames))[:steps])
+    new = 1 + np.flatnonzero(found >= REPEATED * np.median(found))
+    steps = SWING_STEPS if doubt >= SWING_DOUBT else 0
+    return (0, *(int(number) for number in new[:steps]))

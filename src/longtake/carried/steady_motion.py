@@ -2,13 +2,13 @@
 
 It is measured in two ways. Over the last few steps, each pixel is followed from frame to frame: this is true at any
 time, but displacements of less than a pixel are known badly. Over many frames the displacement is large and known well,
-but only motion that stays the same for so long is measured rightly, such as that of a camera. The test says which one
+but only motion that stays nearly the same for so long is measured rightly, such as that of a camera. The test says which one
 to use: the motion of earlier frames, continued, must predict the source's last frames.
 """
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -143,18 +143,18 @@ def _step_by_step(lumas: Sequence[Luma]) -> SteadyMotion:
 
 
 def _at_once(lumas: Sequence[Luma]) -> SteadyMotion:
-    """Measures the motion of the first frame's pixels over all the frames, 17 at most, and over the nearer half of
-    them.
+    """Measures the motion of the first frame's pixels over the nearer half of the frames, 17 at most.
 
-    Each flow starts from the one to the frame before, so that large displacements are found, too.
+    Whether it is steady is measured in both halves. What has become slower goes on as slowly as it is now. Each flow
+    starts from the one to the frame before, so that large displacements are found, too.
     """
     last = min(FAR_STEPS, len(lumas) - 1)
     half, flows = last // 2, list[Field]()
     for luma in lumas[1 : last + 1]:
         flows.append(rough_flow(lumas[0], luma, flows[-1] if flows else None))
-    near, far = flows[half - 1], flows[-1] - flows[half - 1]
-    steps: NDArray[np.float32] = np.stack([near / np.float32(half), far / np.float32(last - half)])
-    return SteadyMotion.of(lumas[0], steps)
+    near, far = flows[half - 1] / np.float32(half), (flows[-1] - flows[half - 1]) / np.float32(last - half)
+    both = SteadyMotion.of(lumas[0], np.stack([near, far]))
+    return replace(SteadyMotion.of(lumas[0], near[None]), steadiness=both.steadiness)
 
 
 def _proof(lumas: Sequence[Luma], earlier: SteadyMotion) -> Proof:
