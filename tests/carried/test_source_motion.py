@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from longtake.carried.source_motion import FARTHEST, DOUBTFUL_FRAMES, SWING_STEPS, SourceMotion
+from longtake.carried.source_motion import DOUBTFUL_FRAMES, FARTHEST, SWING_STEPS, SourceMotion
 from tests.carried.film import HEIGHT, WIDTH, film
 
 MIDDLE = np.s_[20:-20, 40:-40]

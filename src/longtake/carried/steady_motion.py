@@ -2,8 +2,8 @@
 
 It is measured in two ways. Over the last few steps, each pixel is followed from frame to frame: this is true at any
 time, but displacements of less than a pixel are known badly. Over many frames the displacement is large and known well,
-but only motion that stays nearly the same for so long is measured rightly, such as that of a camera. The test says which one
-to use: the motion of earlier frames, continued, must predict the source's last frames.
+but only motion that stays nearly the same for so long is measured rightly, such as that of a camera. The test says
+which one to use: the motion of earlier frames, continued, must predict the source's last frames.
 """
 
 import itertools
