@@ -183,6 +183,14 @@ def test_broken_files_of_a_model_are_told_without_their_paths(
     assert str(tmp_path) in capsys.readouterr().err
 
 
+def test_what_is_printed_for_the_server_s_log_names_the_request(capsys: pytest.CaptureFixture[str]) -> None:
+    channel = Channel(BytesIO(), BytesIO()).request("the-id")
+    for error in (ValueError("no"), OSError(errno.EIO, "no"), BadCheckpoint("no")):
+        with reporting_failures(channel):
+            raise error
+        assert capsys.readouterr().err.startswith("Request the-id: ")
+
+
 def test_a_model_that_is_not_installed_is_a_503_before_any_file_is_fetched(tmp_path: Path) -> None:
     current = Settings(models_dir=tmp_path, stand_in="refuse")
     sent = BytesIO()
