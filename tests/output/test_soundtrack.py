@@ -1,5 +1,6 @@
 """The output's sound: the source's part, and new sound appended or prepended to it."""
 
+import tracemalloc
 from fractions import Fraction
 from typing import Any
 
@@ -179,6 +180,17 @@ def test_a_source_without_sound_has_a_silent_course(direction: str) -> None:
     course = lasting_course(None, SteadySound(None, None), chosen)
     assert course.shape == (2, num_samples(chosen.num_frames, RATE) + FADE_SAMPLES)
     assert not course.any()
+
+
+@pytest.mark.parametrize("sound", [SteadySound(None, None), RepeatedSound(4800.0, 1.0)])
+def test_a_long_source_is_copied_once(sound: SteadySound | RepeatedSound) -> None:
+    source = np.ones((2, 1_000_000), np.float32)
+    tracemalloc.start()
+    whole = sound.continued(source, 1000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert whole.dtype == np.float32
+    assert peak < 1.1 * whole.nbytes, "in 64 bits it would need three times as much"
 
 
 def test_a_clip_without_sound_stays_without() -> None:

@@ -91,8 +91,8 @@ class RepeatedSound:
         here = source[:, np.minimum(begin + times - starts, source.shape[1] - 1)]
         new = here * (1 - rise) + source[:, begin - np.minimum(left, fade)] * rise
         before = source[:, : source.shape[1] - fade]
-        whole: Samples = np.concatenate([before, new], axis=1).astype(np.float32)
-        return whole
+        # The source may be hours long, so it stays in 32 bits.
+        return np.concatenate([before, new.astype(np.float32)], axis=1)
 
 
 def _likeness(sound: NDArray[np.float64]) -> NDArray[np.float64]:

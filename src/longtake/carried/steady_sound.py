@@ -7,7 +7,6 @@ too quietly.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from longtake.carried.steady_noise import SteadyNoise
 from longtake.carried.steady_tones import SteadyTones
@@ -82,5 +81,5 @@ class SteadySound:
             new[:, :fade] = new[:, :fade] * np.sin(angle) + rest * np.cos(angle)
             new += tones
         before = source[:, : source.shape[1] - fade]
-        whole: NDArray[np.float32] = np.concatenate([before, np.clip(new, -1, 1)], axis=1).astype(np.float32)
-        return whole
+        # The source may be hours long, so it stays in 32 bits.
+        return np.concatenate([before, np.clip(new, -1, 1).astype(np.float32)], axis=1)
