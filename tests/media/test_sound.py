@@ -24,7 +24,6 @@ from longtake.media.sound import (
     loudness,
     matching_gain,
     num_samples,
-    precede_sound,
     reverse,
     silence,
 )
@@ -175,7 +174,7 @@ def test_a_continuation_changes_only_the_cross_fade_of_the_source(
     assert forward.dtype == np.float32
     untouched = max(0, source - FADE)
     assert (forward[:, :untouched] == old[:, :untouched]).all()
-    backward = precede_sound(generated, old, lead)
+    backward = reverse(continue_sound(reverse(old), reverse(generated), lead))
     assert backward.shape == (2, source + new)
     assert (backward[:, new + source - untouched :] == old[:, source - untouched :]).all()
 
@@ -301,6 +300,6 @@ def test_channels_keep_their_sides() -> None:
 
 def test_a_tone_before_the_source_leads_into_it() -> None:
     old = tone(SOURCE, 440, start=NEW, level=0.3)
-    joined = precede_sound(tone(NEW + LEAD, 440, start=31, level=0.1), old, LEAD)
+    joined = reverse(continue_sound(reverse(old), reverse(tone(NEW + LEAD, 440, start=31, level=0.1)), LEAD))
     assert phase_jump(joined, 440, NEW + FADE + 1440) < 4
     np.testing.assert_array_equal(joined[:, NEW + FADE :], old[:, FADE:])

@@ -1,6 +1,7 @@
 """The output's sound: the source's part, and new sound appended or prepended to it."""
 
 import tracemalloc
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -12,7 +13,7 @@ from longtake.carried.repeated_sound import RepeatedSound
 from longtake.carried.steady_sound import SteadySound
 from longtake.endpoints import ltx23
 from longtake.families.family import GeneratedClip
-from longtake.media.sound import FADE_SAMPLES, Samples, num_samples
+from longtake.media.sound import FADE_SAMPLES, Samples, continue_sound, num_samples, reverse
 from longtake.output.soundtrack import (
     append_sound,
     balanced,
@@ -196,3 +197,22 @@ def test_a_long_source_is_copied_once(sound: SteadySound | RepeatedSound) -> Non
 def test_a_clip_without_sound_stays_without() -> None:
     mute = GeneratedClip(iter(()), NEW, CONTEXT)
     assert with_course(mute, noise(SHOWN), plan(), 0) is mute
+
+
+def test_only_the_beginning_of_a_source_is_changed_by_the_sound_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen, source, lengths = plan(extend_direction="backward"), noise(4 * SHOWN), list[int]()
+    clips = [clip(noise(CONTEXT + NEW, seed=seed)) for seed in (1, 2)]
+
+    def counted(end: Samples, *arguments: Any) -> Samples:
+        lengths.append(end.shape[1])
+        return append_sound(end, *arguments)
+
+    monkeypatch.setattr("longtake.output.soundtrack.append_sound", counted)
+    track = prepend_sound(source, clips, replace(chosen, shown_frames=4 * SHOWN))
+    whole = source
+    for number, part in enumerate(reversed(clips)):
+        assert part.sound is not None
+        longer = reverse(continue_sound(reverse(whole), reverse(part.sound), num_samples(CONTEXT, RATE)))
+        whole = longer[:, -num_samples(4 * SHOWN + (number + 1) * NEW, RATE) :]
+    assert np.array_equal(track, whole)
+    assert lengths[0] == num_samples(CONTEXT, RATE) + FADE_SAMPLES

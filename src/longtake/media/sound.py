@@ -134,21 +134,6 @@ def continue_sound(source: Samples, generated: Samples, lead: int) -> Samples:
     return cross_fade(source, levelled, lead=lead, correlation=correlation)
 
 
-def precede_sound(generated: Samples, source: Samples, lead: int) -> Samples:
-    """Returns `generated` followed by `source`, so that the transition is inaudible.
-
-    The last `lead` samples of `generated` are the model's version of the first `lead` samples of `source`, which has
-    another phase and loudness. So `generated` is shifted by at most 10 ms to match the phase of `source`, scaled to its
-    loudness, and cross-faded with it. `continue_sound` does the same forward in time. The result is `lead` samples
-    shorter than the two sounds together.
-
-    At the beginning of the result, samples that are missing because of the shift are filled in, which can be heard in
-    the first 25 ms (MAX_LAG_S + CROSS_FADE_S). To avoid that, pass 25 ms more of generated sound, and cut them off the
-    result.
-    """
-    return reverse(continue_sound(reverse(source), reverse(generated), lead))
-
-
 def matching_gain(source: Samples, generated: Samples) -> NDArray[np.float64]:
     """Returns for each channel the factor that makes `generated` as loud as `source`, as an array [2].
 

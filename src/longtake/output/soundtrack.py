@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
+import numpy as np
+
 from longtake.carried.balance import Balance
 from longtake.families.family import GeneratedClip
 from longtake.media.sound import (
@@ -13,7 +15,6 @@ from longtake.media.sound import (
     cross_fade,
     fit_length,
     num_samples,
-    precede_sound,
     reverse,
     silence,
 )
@@ -133,16 +134,17 @@ def append_sound(end: Samples, clip: GeneratedClip, plan: Plan, num_frames: int,
 def prepend_sound(track: Samples, clips: Sequence[GeneratedClip], plan: Plan) -> Samples:
     """Returns the sound of all `clips`, which are in playing order, followed by the source's sound, `track` [2, n].
 
-    They are cross-faded. Clips without sound are left out.
+    They are cross-faded, as those of clips that play after a source, but reversed. Clips without sound are left out.
     """
-    num_frames = plan.shown_frames
+    # Only the beginning of the track is compared and changed, so that the work does not grow with the source.
+    used = num_samples(max(clip.context_frames for clip in clips), plan.rate) + FADE_SAMPLES
+    first, num_frames = max(0, track.shape[1] - used), plan.shown_frames
+    end = reverse(track[:, :used])
     for clip in reversed(clips):
         num_frames += clip.new_frames
-        if clip.sound is not None:
-            at_source = num_frames - clip.new_frames == plan.shown_frames
-            longer = precede_sound(clip.sound, track, _overlap(clip, plan, at_source=at_source))
-            track = reverse(fit_length(reverse(longer), num_samples(num_frames, plan.rate)))
-    return track
+        outwards = clip if clip.sound is None else replace(clip, sound=reverse(clip.sound))
+        end = append_sound(end, outwards, plan, num_frames, first)
+    return np.concatenate([reverse(end), track[:, used:]], axis=1)
 
 
 def _overlap(clip: GeneratedClip, plan: Plan, *, at_source: bool) -> int:
