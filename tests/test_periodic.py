@@ -6,7 +6,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from longtake.periodic import Repeating
+from longtake.periodic import Failures, Repeating
 
 BOUND_S = 60.0
 """Seconds that a test waits for a call before it fails."""
@@ -69,3 +69,31 @@ def test_an_error_is_logged_and_the_next_call_follows(
 
 def test_stopping_before_the_start_does_nothing() -> None:
     Repeating("test", lambda: 1.0, failure="The test failed", is_temporary=is_os_error).stop()
+
+
+def test_a_long_outage_is_logged_once_a_minute_and_its_end(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: SimpleQueue[int] = SimpleQueue()
+    reasons = iter(["it is away\nand more"] * 50 + ["it starts", "it starts"])
+
+    def work() -> float:
+        calls.put(1)
+        reason = next(reasons, None)
+        if reason is not None:
+            raise OSError(reason)
+        return 3600.0
+
+    repeating = Repeating("test", work, failure="The work failed", is_temporary=is_os_error, retry_s=0.0001)
+    repeating.start()
+    for _ in range(53):
+        calls.get(timeout=BOUND_S)
+    repeating.stop()
+    assert caplog.messages == [
+        "The work failed: it is away",
+        "The work failed: it starts",
+        "This is over: The work failed.",
+    ]
+    failures, now = Failures(), [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    assert [failures.is_news("away") for now[0] in range(0, 150, 20)] == [at % 60 == 0 for at in range(0, 150, 20)]

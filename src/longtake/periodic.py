@@ -1,10 +1,38 @@
-"""A background thread that calls one function repeatedly until the thread is stopped."""
+"""A background thread that calls one function again and again until it is stopped, and logs its failures sparingly."""
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 log = logging.getLogger(__name__)
+
+
+LOG_EVERY_S = 60.0
+"""Seconds after which a failure is logged again while something fails again and again for the same reason."""
+
+
+class Failures:
+    """The failures of something that is tried again and again. Says which are logged, so that a long outage of the
+    database does not fill the log. Not safe to use from several threads.
+    """
+
+    def __init__(self) -> None:
+        self._reason: str | None = None
+        self._log_again_at = 0.0
+
+    def is_news(self, reason: str) -> bool:
+        """Returns True if a failure must be logged: it has another reason than the last one, or a minute has passed."""
+        now = time.monotonic()
+        if reason == self._reason and now < self._log_again_at:
+            return False
+        self._reason, self._log_again_at = reason, now + LOG_EVERY_S
+        return True
+
+    def have_ended(self) -> bool:
+        """Returns True if there was a failure since the last call. Call it after each success."""
+        had_one, self._reason = self._reason is not None, None
+        return had_one
 
 
 class Repeating:
@@ -12,7 +40,8 @@ class Repeating:
 
     name: name of the thread.
     work: the function. It returns the number of seconds until its next call.
-    failure: start of the line that is logged if a call raises an error.
+    failure: start of the line that is logged if a call raises an error. While calls fail for the same reason, it is
+        logged once a minute, and when a call succeeds again, a line says so.
     is_temporary: returns True for an error that is logged without its traceback.
     retry_s: number of seconds from a call that raised an error to the next call.
     """
@@ -30,6 +59,7 @@ class Repeating:
         self._failure = failure
         self._is_temporary = is_temporary
         self._retry_s = retry_s
+        self._failures = Failures()
         self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.stopping = threading.Event()
@@ -56,11 +86,19 @@ class Repeating:
             try:
                 delay_s = self._work()
             except Exception as error:
-                reason = str(error).partition("\n")[0]
-                if self._is_temporary(error):
-                    log.warning("%s: %s", self._failure, reason)
-                else:
-                    log.exception("%s: %s", self._failure, reason)
+                self._log(error)
                 delay_s = self._retry_s
+            else:
+                if self._failures.have_ended():
+                    log.warning("This is over: %s.", self._failure)
             if not self.stopping.is_set():
                 self._woken.wait(delay_s)
+
+    def _log(self, error: Exception) -> None:
+        reason = str(error).partition("\n")[0]
+        if not self._failures.is_news(reason):
+            return
+        if self._is_temporary(error):
+            log.warning("%s: %s", self._failure, reason)
+        else:
+            log.exception("%s: %s", self._failure, reason)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 
 from longtake.errors import TEMPORARY, DiskFull, InvalidRequest
+from longtake.periodic import Failures
 
 log = logging.getLogger(__name__)
 
@@ -241,14 +242,16 @@ def retry_until_stopped(work: Callable[[], Result], stopping: threading.Event, *
 
     Errors that are not temporary are raised at once.
     """
-    wait_s = 0.02
+    wait_s, failures = 0.02, Failures()
     while True:
         try:
             return work()
         except Exception as error:
             if not is_temporary(error):
                 raise
-            log.warning("The database or a disk failed; trying again: %s", str(error).partition("\n")[0])
+            reason = str(error).partition("\n")[0]
+            if failures.is_news(reason):
+                log.warning("The database or a disk failed; trying again: %s", reason)
             if stopping.wait(wait_s):
                 raise RetriesStopped from error
             wait_s = min(2 * wait_s, max_wait_s)

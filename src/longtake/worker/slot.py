@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 from structlog.contextvars import bound_contextvars
 
 from longtake.database.connection import RetriesStopped, is_temporary
+from longtake.periodic import Failures
 from longtake.queue.requests import RequestRow
 from longtake.settings import Settings
 from longtake.worker.attempt import Attempt
@@ -68,6 +69,7 @@ class Slot:
         self._context = context
         self._worker = Supervisor(name, device, context.command, context.settings)
         self._last_progress = ""
+        self._failures = Failures()
         self._draining = threading.Event()
         self._stopping = threading.Event()
         self._attempts: list[Attempt] = []
@@ -121,8 +123,12 @@ class Slot:
             try:
                 self._turn()
             except Exception as error:
-                self._report(error)
+                if self._failures.is_news(str(error).partition("\n")[0]):
+                    self._report(error)
                 self._stopping.wait(POLL_S)
+            else:
+                if self._failures.have_ended():
+                    log.warning("%s goes on.", self.status.name)
         for _ in self._carriers:
             self._claimed.put(None)
         for carrier in self._carriers:
