@@ -98,6 +98,14 @@ def test_what_the_model_draws_close_to_a_steadily_moving_object_is_not_shown() -
     assert np.abs(carried[ahead] - truth[ahead]).max() < 0.1
 
 
+def test_in_footage_that_the_model_draws_badly_nothing_of_its_frames_is_seen() -> None:
+    source = moving(9)
+    detail = Detail.of(codes(source[::-1]), blurred(source[-1:])[0])
+    assert detail.fidelity > 0
+    one, other = (detail.carried(blurred(moving(2, first=first)), range(2)) for first in (9, 30))
+    assert (one == other).all()
+
+
 def test_without_known_motion_the_model_s_own_is_followed() -> None:
     source, new = moving(1), moving(4, first=1)
     detail = Detail.of(codes(source), blurred(source)[0])

@@ -12,7 +12,7 @@ The new frame becomes S(x + f_t) + p * (M_t - R(x + f_t)), and the grain of the 
 
 - p is near 1 if R looks like S and nothing has moved steadily at this place. The result is the model's frame with the
   lost detail, and f_t is the optical flow of the model's frames.
-- p is near 0 if R is blurred, or close to a place where something moved steadily in the source, or to which it has
+- p is 0 if R is blurred, and near 0 close to a place where something moved steadily in the source, or to which it has
   moved on since. There the motion measured in the source, continued, predicts the place of a pixel better than the new
   frame does (`longtake.carried.source_motion`). The result is the source's frame, moved. If the source has only one
   frame, it is moved by the optical flow of the model's frames.
@@ -45,7 +45,7 @@ from longtake.carried.optical_flow import (
     smoothed,
     stiffened,
 )
-from longtake.carried.source_motion import SourceMotion
+from longtake.carried.source_motion import Arrived, SourceMotion
 
 OWN_WORLD = 0.5
 """The fidelity from which on a picture counts as one of the model's own world, in which objects keep moving."""
@@ -104,23 +104,40 @@ class Detail:
         for index, (frame, distance) in enumerate(zip(new_frames, distances, strict=True)):
             here, number = self.motion.arrived(distance), self.motion.number(distance)
             steady = _around(np.maximum(here.steadiness, self.motion.steady.steadiness))
-            trust = (self.fidelity * (1 - steady)).astype(np.float32)
-            flow = _model_flow(small_luma(frame), rendition)
-            if not self.motion.known:
-                # Between a picture that the model cannot draw and another one, the flow is torn. Its mean is not.
-                stiff = stiffened(flow, contrast(rendition))
-                flow = (stiff + np.float32(self.fidelity) * (flow - stiff)).astype(np.float32)
-            near = np.minimum(1, here.reach / np.maximum(length(flow), 1e-6))
-            way = here.way + ((1 - self.motion.doubt) * (1 - here.steadiness) * near)[..., None] * flow
-            share = trust[..., None] if self.motion.known else np.float32(1)
-            way = (share * flow + (1 - share) * way).astype(np.float32)
+            trust = (self.trusted * (1 - steady)).astype(np.float32)
+            way = self._way(small_luma(frame), rendition, here, trust[..., None])
             places = _places(way, size)
             shown = as_picture(self.frames[number])
             drawn = sampled(shown, _places(way + np.float32(number) * here.step, size) if number else places)
-            added = cv2.resize(trust, size)[..., None] * (frame - sampled(self.rendition, places))
             grain = self.grain.at(drawn, places, distance) if self.grain else np.float32(0)
-            carried[index] = np.clip(drawn + added + grain, 0, 1)
+            if self.trusted:
+                drawn += cv2.resize(trust, size)[..., None] * (frame - sampled(self.rendition, places))
+            carried[index] = np.clip(drawn + grain, 0, 1)
         return carried
+
+    @property
+    def trusted(self) -> float:
+        """The greatest share of the model's own frames in the new frames. It is 0 for footage, which the model draws
+        badly: what moves in its frames would only shake the source's."""
+        return self.fidelity if self.fidelity >= OWN_WORLD else 0.0
+
+    def _way(self, luma: Luma, rendition: Luma, here: Arrived, trust: NDArray[np.float32]) -> Field:
+        """Returns the displacement [h, w, 2] from each pixel of a new frame to its place in the source.
+
+        luma: the luma of the new frame, as the model has drawn it. rendition: as in `_model_flow`.
+        here: the source's motion that has arrived in the new frame.
+        trust: the share of the model's own frame, [h, w, 1].
+        """
+        if self.motion.known and not self.trusted:
+            return here.way
+        flow = _model_flow(luma, rendition)
+        if not self.motion.known:
+            # Between a picture that the model cannot draw and another one, the flow is torn. Its mean is not.
+            stiff = stiffened(flow, contrast(rendition))
+            return (stiff + np.float32(self.fidelity) * (flow - stiff)).astype(np.float32)
+        near = np.minimum(1, here.reach / np.maximum(length(flow), 1e-6))
+        way = here.way + ((1 - here.steadiness) * near)[..., None] * flow
+        return (trust * flow + (1 - trust) * way).astype(np.float32)
 
 
 def fidelity_of(frame: NDArray[np.uint8], rendition: Pictures) -> float:
