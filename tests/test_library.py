@@ -16,6 +16,8 @@ from longtake.models.registry import CARDS
 from longtake.video import Progress
 from tests.media.clips import Clip
 
+pytestmark = pytest.mark.usefixtures("forked_decoders")
+
 ROOT = Path(__file__).parents[1]
 CLIP = ROOT / "examples" / "clip.mp4"
 SNIPPETS = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "library.md").read_text(), re.S)

@@ -6,6 +6,8 @@ import pytest
 
 from tests.cli.running import run
 
+pytestmark = pytest.mark.usefixtures("forked_decoders")
+
 V23 = ("--endpoint", "2.3")
 
 REFUSED: dict[str, tuple[list[str], int, str]] = {

@@ -23,6 +23,8 @@ from longtake.video import SoundInfo, Span, VideoInfo
 from tests.media.clips import X264_SHORT_GOP, Clip, Tone, number_of, write_webp
 from tests.media.sound_files import Track, write
 
+pytestmark = pytest.mark.usefixtures("forked_decoders")
+
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -15,6 +15,8 @@ from longtake.media.limits import Limits
 from longtake.media.still import open_still
 from tests.media.clips import Clip
 
+pytestmark = pytest.mark.usefixtures("forked_decoders")
+
 WIDTH, HEIGHT = 48, 32
 
 
