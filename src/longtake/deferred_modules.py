@@ -1,6 +1,7 @@
 """Defers the code of large modules that the models' libraries import and seldom use, until a module is used.
 
 Without this, a process that loads a model spends a third of its start's processor time on modules that it never uses.
+`importlib.util.LazyLoader` does not help: it runs a package as soon as one of its submodules is imported.
 """
 
 import sys
