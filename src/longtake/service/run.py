@@ -6,7 +6,7 @@ such a client can repeat the request to get its result.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -146,6 +146,7 @@ async def _progress_events(state: ServerState, status: RequestStatus, caller: Ca
     whom the events are sent, is revoked, it is cancelled. `status` is the first known status of the request.
     """
     lines_sent, sent, last = 0, None, status
+    leave: Callable[[ServerState, RequestRow], Awaitable[object]] = _give_up
     try:
         async for current in follow(state, status, caller):
             if current is None:
@@ -164,11 +165,11 @@ async def _progress_events(state: ServerState, status: RequestStatus, caller: Ca
             error = _stops()
             yield _error_event(error.status, {"detail": error.detail, "error_type": error.error_type})
         else:  # the key was revoked, or the row was deleted
-            await cancel(state, last.row)
+            leave = cancel
     finally:
         if not last.row.has_ended:
             with CancelScope(shield=True):  # A disconnect also cancels this task. The shield lets the next call finish.
-                await _give_up(state, last.row)
+                await leave(state, last.row)
 
 
 def progress(line: StoredLogLine) -> dict[str, Any]:
