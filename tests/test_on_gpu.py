@@ -32,7 +32,7 @@ from tests.test_runner_ltx2 import NEW, QUICK, film
 
 pytestmark = [
     pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone"),
-    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.usefixtures("one_thread", "forked_decoders"),
 ]
 
 

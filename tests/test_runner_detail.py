@@ -23,6 +23,8 @@ from longtake.output.carrying import (
 from tests import raw
 from tests.carried.test_detail import codes, texture
 
+pytestmark = pytest.mark.usefixtures("forked_decoders", "one_thread")
+
 CONTEXT, NEW, STEP, SIZE = 9, 8, 2, (160, 96)
 
 
