@@ -12,7 +12,7 @@ from longtake.carried.camera_motion import CameraMotion
 from longtake.carried.detail import Detail
 from longtake.carried.optical_flow import as_picture
 from longtake.carried.panned_layers import PannedLayers
-from longtake.carried.picture import carried_picture, is_drawing, rule_of
+from longtake.carried.picture import RuledPicture, carried_picture, is_drawing, rule_of
 from longtake.carried.slowing_layers import SlowingLayers
 from tests.carried.test_panned_layers import zoomed
 from tests.carried.test_slowing_layers import COUNT, film
@@ -25,7 +25,6 @@ def test_each_kind_of_source_goes_on_in_its_way() -> None:
     kinds = (
         (page(bar=True), CameraMotion),
         (panned, PannedLayers),
-        (walk(2), AnimatedLayers),
         (film(), SlowingLayers),
         (jumping, type(None)),
     )
@@ -39,10 +38,11 @@ def test_each_kind_of_source_goes_on_in_its_way() -> None:
 def test_a_rule_replaces_the_model_s_frames() -> None:
     frames = walk(2)
     made = np.zeros((2, *frames.shape[1:]), np.float32)
-    rule = rule_of(frames, made[0])
-    assert rule is not None
-    carried = carried_picture(frames, made[0]).carried(made, [0, 5])
-    assert np.array_equal(carried, np.clip([rule.drawn(1), rule.drawn(6)], 0, 1))
+    picture = carried_picture(frames, made[0])
+    assert isinstance(picture, RuledPicture)
+    rule = picture.rule
+    assert isinstance(rule, AnimatedLayers)
+    assert np.array_equal(picture.carried(made, [0, 5]), np.clip([rule.drawn(1), rule.drawn(6)], 0, 1))
 
 
 def test_pictures_that_are_shown_twice_go_on_so() -> None:
