@@ -96,4 +96,6 @@ def test_a_long_outage_is_logged_once_a_minute_and_its_end(
     ]
     failures, now = Failures(), [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    assert [failures.is_news("away") for now[0] in range(0, 150, 20)] == [at % 60 == 0 for at in range(0, 150, 20)]
+    assert [failures.news(OSError("away")) for now[0] in range(0, 150, 20)] == [
+        None if at % 60 else "away" for at in range(0, 150, 20)
+    ]

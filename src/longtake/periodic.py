@@ -21,13 +21,14 @@ class Failures:
         self._reason: str | None = None
         self._log_again_at = 0.0
 
-    def is_news(self, reason: str) -> bool:
-        """Returns True if a failure must be logged: it has another reason than the last one, or a minute has passed."""
-        now = time.monotonic()
+    def news(self, error: Exception) -> str | None:
+        """Returns the first line of an error that must be logged, because it differs from that of the last failure or a
+        minute has passed; otherwise None."""
+        reason, now = str(error).partition("\n")[0], time.monotonic()
         if reason == self._reason and now < self._log_again_at:
-            return False
+            return None
         self._reason, self._log_again_at = reason, now + LOG_EVERY_S
-        return True
+        return reason
 
     def have_ended(self) -> bool:
         """Returns True if there was a failure since the last call. Call it after each success."""
@@ -95,8 +96,8 @@ class Repeating:
                 self._woken.wait(delay_s)
 
     def _log(self, error: Exception) -> None:
-        reason = str(error).partition("\n")[0]
-        if not self._failures.is_news(reason):
+        reason = self._failures.news(error)
+        if reason is None:
             return
         if self._is_temporary(error):
             log.warning("%s: %s", self._failure, reason)

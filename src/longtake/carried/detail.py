@@ -105,7 +105,7 @@ class Detail:
             here, number = self.motion.arrived(distance), self.motion.number(distance)
             steady = _around(np.maximum(here.steadiness, self.motion.steady.steadiness))
             trust = (self.trusted * (1 - steady)).astype(np.float32)
-            way = self._way(small_luma(frame), rendition, here, trust[..., None])
+            way = self._way(frame, rendition, here, trust[..., None])
             places = _places(way, size)
             shown = as_picture(self.frames[number])
             drawn = sampled(shown, _places(way + np.float32(number) * here.step, size) if number else places)
@@ -121,16 +121,16 @@ class Detail:
         badly: what moves in its frames would only shake the source's."""
         return self.fidelity if self.fidelity >= OWN_WORLD else 0.0
 
-    def _way(self, luma: Luma, rendition: Luma, here: Arrived, trust: NDArray[np.float32]) -> Field:
+    def _way(self, frame: Pictures, rendition: Luma, here: Arrived, trust: NDArray[np.float32]) -> Field:
         """Returns the displacement [h, w, 2] from each pixel of a new frame to its place in the source.
 
-        luma: the luma of the new frame, as the model has drawn it. rendition: as in `_model_flow`.
+        frame: the new frame [H, W, 3] in 0..1, as the model has drawn it. rendition: as in `_model_flow`.
         here: the source's motion that has arrived in the new frame.
         trust: the share of the model's own frame, [h, w, 1].
         """
         if self.motion.known and not self.trusted:
             return here.way
-        flow = _model_flow(luma, rendition)
+        flow = _model_flow(small_luma(frame), rendition)
         if not self.motion.known:
             # Between a picture that the model cannot draw and another one, the flow is torn. Its mean is not.
             stiff = stiffened(flow, contrast(rendition))

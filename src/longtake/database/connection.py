@@ -249,8 +249,8 @@ def retry_until_stopped(work: Callable[[], Result], stopping: threading.Event, *
         except Exception as error:
             if not is_temporary(error):
                 raise
-            reason = str(error).partition("\n")[0]
-            if failures.is_news(reason):
+            reason = failures.news(error)
+            if reason is not None:
                 log.warning("The database or a disk failed; trying again: %s", reason)
             if stopping.wait(wait_s):
                 raise RetriesStopped from error

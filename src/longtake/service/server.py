@@ -211,7 +211,7 @@ async def _serve(
     slots: Slots,
     on_listening: Callable[[], None],
     unusable: "Future[str]",
-    limit: "StopLimit",
+    limit: StopLimit,
 ) -> None:
     """Runs the servers and services until a signal comes or `unusable` has a result. Then stops them and the slots.
 

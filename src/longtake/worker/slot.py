@@ -4,7 +4,7 @@ group of devices)."""
 import logging
 import threading
 from queue import SimpleQueue
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from structlog.contextvars import bound_contextvars
 
@@ -36,8 +36,7 @@ State = ProcessState | Literal["busy", "stopped"]
 "failing": none is ready, and at least three were started since one was last ready.
 """
 
-
-SLOT_STATES: tuple[State, ...] = ("starting", "failing", "idle", "busy", "stopped")
+SLOT_STATES: tuple[State, ...] = tuple(state for part in get_args(State) for state in get_args(part))
 """All values of `State`."""
 
 
@@ -123,7 +122,7 @@ class Slot:
             try:
                 self._turn()
             except Exception as error:
-                if self._failures.is_news(str(error).partition("\n")[0]):
+                if self._failures.news(error) is not None:
                     self._report(error)
                 self._stopping.wait(POLL_S)
             else:
