@@ -1,5 +1,6 @@
 """Beyond an edge with a plain ground, the ground goes on; beyond others, the mirror image does."""
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -46,6 +47,38 @@ def test_nothing_changes_within_the_picture() -> None:
 def test_beyond_an_edge_without_a_plain_ground_is_the_mirror_image() -> None:
     picture = np.random.default_rng(0).random((HEIGHT, WIDTH, 3)).astype(np.float32)
     places = pixel_places(HEIGHT, WIDTH) + np.array([30, 20], np.float32)
+    assert np.array_equal(WidePicture.of(picture).at(places), sampled(picture, places))
+
+
+def clouds(*discs: tuple[int, int]) -> NDArray[np.float32]:
+    """A ground of softly changing colour, and red discs with their centres at `discs` (x, y)."""
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    picture = np.repeat((0.5 + 0.2 * np.sin((x + y) / 20))[..., None], 3, axis=2).astype(np.float32)
+    for centre in discs:
+        cv2.circle(picture, centre, 8, (0.9, 0.1, 0.1), cv2.FILLED)
+    return picture
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_an_object_on_a_soft_ground_does_not_come_back_as_its_mirror_image(turns: int) -> None:
+    ground, seen = below(clouds(), 25, turns), below(clouds((30, 48)), 25, turns)
+    assert np.abs(seen[36:] - ground[36:]).max() < 0.1
+    assert seen[23, 30, 0] == pytest.approx(0.9, abs=0.02)  # the object itself
+
+
+def test_an_object_that_the_edge_cuts_is_completed_by_its_mirror_image() -> None:
+    picture = clouds((30, 57), (70, 48))
+    seen = below(picture, 25)
+    assert seen[34:38, 30, 1].max() < 0.15  # the lower half of the one that is cut
+    assert seen[46, 70, 1] > 0.2
+
+
+def test_a_picture_with_many_objects_is_mirrored_as_a_whole() -> None:
+    picture = clouds(*((x, 48) for x in range(9, 90, 12)), (45, 20))
+    cv2.circle(picture, (45, 20), 5, (0.1, 0.1, 0.9), cv2.FILLED)
+    for x in range(9, 90, 20):
+        cv2.circle(picture, (x, 30), 4, (0.1, 0.1, 0.9), cv2.FILLED)
+    places = pixel_places(HEIGHT, WIDTH) + np.array([0, 20], np.float32)
     assert np.array_equal(WidePicture.of(picture).at(places), sampled(picture, places))
 
 

@@ -1,4 +1,8 @@
-"""Continues a picture beyond its edges: with its ground if that is plain, or else with its mirror image."""
+"""Continues a picture beyond its edges: with its ground if that is plain, or else with its mirror image.
+
+A mirror image would show objects a second time. So where a picture shows a few objects on a ground, only those that the
+edge cuts are mirrored.
+"""
 
 from dataclasses import dataclass
 
@@ -7,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from longtake.carried.difference import largest
+from longtake.carried.inpainting import inpainted
 from longtake.carried.optical_flow import Pictures, sampled
 
 NOISE = 12 / 255
@@ -17,6 +22,12 @@ MOST = 0.6
 
 FAINT = 1e-3
 """Where less than this share of the surroundings is ground, it has the colour that it has at the edge."""
+
+MOST_OBJECTS = 6
+"""A picture with more objects than this has a pattern or a texture: all of it is mirrored."""
+
+OUTLINE = 1 / 200
+"""At its outline, an object's colours mix with those of the ground within about this share of the picture's height."""
 
 STRIP = 1 / 30
 """The edge of a picture is this wide, as a share of its height, but at least three pixels."""
@@ -38,11 +49,11 @@ class WidePicture:
     """A picture that goes on beyond its edges.
 
     Beyond an edge that mostly shows a plain ground, the ground goes on. Only what the edge cuts is continued by its
-    mirror image there. Beyond other edges all of the picture is.
+    mirror image there. Beyond other edges all of the picture is, except for objects that the edge does not cut.
 
     picture: the picture, [H, W, 3].
-    grounds: for each edge, the picture with nothing but its ground and what this edge cuts; None if the ground is not
-        plain there. The edges are the upper, the right, the lower and the left one.
+    grounds: for each edge, the picture whose mirror image is beyond it: with nothing but its ground and what this edge
+        cuts. None if that is all of the picture. The edges are the upper, the right, the lower and the left one.
     """
 
     picture: Pictures
@@ -53,7 +64,10 @@ class WidePicture:
         """Returns a picture [H, W, 3] with its grounds."""
         grounds = []
         for turns in range(4):
-            ground = _without_rest(np.rot90(picture, turns))  # turned so that the edge is the upper one
+            turned = np.ascontiguousarray(np.rot90(picture, turns))  # so that the edge is the upper one
+            alone = _without_whole_objects(turned)
+            ground = _without_rest(turned if alone is None else alone)
+            ground = alone if ground is None else ground
             grounds.append(None if ground is None else np.ascontiguousarray(np.rot90(ground, -turns)))
         return cls(picture, tuple(grounds))
 
@@ -93,3 +107,20 @@ def _without_rest(picture: Pictures) -> Pictures | None:
     filling = (mean + FAINT * colour) / (share + FAINT)
     alone: Pictures = np.where(((1 - wide) | kept)[..., None] > 0, picture, filling)
     return alone
+
+
+def _without_whole_objects(picture: Pictures) -> Pictures | None:
+    """Returns a picture without those of its objects that its upper edge does not cut.
+
+    An object is a connected contour with all that it encloses. The result is None if no object is left out, if there
+    are more than MOST_OBJECTS, or if one reaches from side to side: that is a stripe, and more of them may come.
+    """
+    height, width = picture.shape[:2]
+    contours = largest(cv2.morphologyEx(picture, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))) > NOISE
+    objects, _ = cv2.findContours(contours.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    whole = [outline for outline in objects if outline[..., 1].min() > 0]
+    if not whole or len(objects) > MOST_OBJECTS or any(np.ptp(outline[..., 0]) == width - 1 for outline in whole):
+        return None
+    mask = cv2.drawContours(np.zeros((height, width), np.uint8), whole, -1, 1, cv2.FILLED)
+    side = 2 * round(height * OUTLINE) + 3
+    return inpainted(picture, cv2.dilate(mask, np.ones((side, side), np.uint8)))[0]
