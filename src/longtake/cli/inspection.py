@@ -25,12 +25,14 @@ class InspectedJoint:
     frame: index in the file of the first frame after the joint.
     figures: how much the picture changes at the joint.
     tone: how much the sound changes there.
+    has_sound: True if the file has sound.
     sheet: path of the picture of the joint, a PNG file.
     """
 
     frame: int
     figures: JointFigures
     tone: ToneFigures
+    has_sound: bool
     sheet: Path
 
     def to_json(self) -> dict[str, Any]:
@@ -43,7 +45,7 @@ class InspectedJoint:
         (name, value) for a terminal."""
         return [
             ("joint", f"before frame {self.frame}"),
-            *figure_rows(self.figures, self.tone),
+            *figure_rows(self.figures, self.tone, has_sound=self.has_sound),
             ("sheet", str(self.sheet)),
         ]
 
@@ -90,4 +92,4 @@ def inspect_joint(file: SourceReader, plan: Plan, sheet: Path) -> InspectedJoint
     if report is None:
         return None
     report.picture.save(sheet, "PNG")
-    return InspectedJoint(position.frame, report.figures, report.tone, sheet)
+    return InspectedJoint(position.frame, report.figures, report.tone, report.has_sound, sheet)

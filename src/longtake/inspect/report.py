@@ -50,33 +50,33 @@ class JointReport:
 
     figures: changes of colour, sharpness, motion and loudness.
     tone: changes of the pitch and the phase of the sound.
+    has_sound: True if the video has sound.
     picture: the frames around the joint and, if there is sound, its spectrogram below them.
     """
 
     figures: JointFigures
     tone: ToneFigures
+    has_sound: bool
     picture: Image.Image
 
     def rows(self) -> list[tuple[str, str]]:
         """Returns the figures as text for people, in rows (name, value)."""
-        return figure_rows(self.figures, self.tone)
+        return figure_rows(self.figures, self.tone, has_sound=self.has_sound)
 
 
-def figure_rows(figures: JointFigures, tone: ToneFigures) -> list[tuple[str, str]]:
+def figure_rows(figures: JointFigures, tone: ToneFigures, *, has_sound: bool) -> list[tuple[str, str]]:
     """Returns the figures of a joint (where source and new frames meet) as text for people, in rows (name, value).
 
-    The rows of pitch and phase are left out if these are None in `tone`.
+    The rows of pitch and phase are left out if these are None in `tone`, that of loudness if the video has no sound.
     """
-    pitch, phase = tone.pitch_step_cents, tone.phase_jump_degrees
-    loudness = "no sound on one side"
-    if figures.loudness_step_db is not None:
-        loudness = f"{figures.loudness_step_db:+.1f} dB"
+    pitch, phase, step = tone.pitch_step_cents, tone.phase_jump_degrees, figures.loudness_step_db
+    loudness = "silence on one side or both" if step is None else f"{step:+.1f} dB"
     return [
         ("colour shift", f"{figures.colour_shift:.2f} of 255 (between neighbours {figures.usual_colour_shift:.2f})"),
         ("sharpness", f"{figures.sharpness_ratio:.2f} of what it was before"),
         ("frame difference", f"{figures.difference_ratio:.2f} of that between neighbours"),
         ("motion", f"{figures.motion_ratio:.2f} of what it was before"),
-        ("loudness step", loudness),
+        *([("loudness step", loudness)] if has_sound else []),
         *([("pitch step", f"{round(pitch):+d} cents")] if pitch is not None else []),
         *([("phase jump", f"{phase:.0f} degrees")] if phase is not None else []),
     ]
@@ -103,6 +103,7 @@ def joint_report(file: SourceReader, joint: JointPosition, caption: str = "") ->
     sample = round((joint.sound_s - sound_start_s) * SOUND_RATE)
     figures = joint_figures(frames[:before], frames[before:], sound, SOUND_RATE, sample / SOUND_RATE)
     if sound is None:
-        return JointReport(figures, ToneFigures(None, None), sheet)
+        return JointReport(figures, ToneFigures(None, None), has_sound=False, picture=sheet)
     drawn_sound = spectrogram(sound, sample, sheet.width, first_s=float(sound_start_s), new_first=joint.new_first)
-    return JointReport(figures, tone_figures(sound, sample), stacked([sheet, drawn_sound]))
+    picture = stacked([sheet, drawn_sound])
+    return JointReport(figures, tone_figures(sound, sample), has_sound=True, picture=picture)
