@@ -67,7 +67,7 @@ def test_by_default_the_whole_source_is_kept_and_96_frames_are_added(short: Path
 
 @pytest.mark.parametrize("name", [one.name for one in ENDPOINTS.values()])
 def test_plan_needs_no_model_and_adds_96_frames_on_every_endpoint(name: str) -> None:
-    plan = longtake.plan(CLIP, prompt="x", endpoint=name, lora="x.safetensors")
+    plan = longtake.plan(CLIP, prompt="x", endpoint=name, lora="owner/x")
     assert (plan.new_frames, plan.shown_frames) == (96, 33)
 
 
@@ -79,11 +79,11 @@ def test_num_frames_counts_as_the_api_does() -> None:
 
 def test_parameters_have_the_names_of_the_options(tmp_path: Path) -> None:
     plan = longtake.plan(
-        CLIP, prompt="x", start_frame_num=8, video_reverse_video=True, lora="a.safetensors,scale=0.5", seed=2**64 - 1
+        CLIP, prompt="x", start_frame_num=8, video_reverse_video=True, lora="owner/a,scale=0.5", seed=2**64 - 1
     )
     assert plan.context.reverse
     assert plan.seed == 2**64 - 1
-    assert [(one.source, one.scales) for one in plan.adapters] == [("a.safetensors", (0.5,))]
+    assert [(one.source, one.scales) for one in plan.adapters] == [("owner/a", (0.5,))]
     sized = longtake.plan(CLIP, prompt="x", endpoint="2.3", video_size=(200, 100))
     assert sized.size == longtake.plan(CLIP, prompt="x", endpoint="2.3", video_size="200x100").size == (200, 100)
 
@@ -101,6 +101,9 @@ def test_parameters_have_the_names_of_the_options(tmp_path: Path) -> None:
         ({"seed": 2**64}, "seed is 18446744073709551616"),
         ({"seed": -(2**63) - 1}, "seed is -9223372036854775809"),
         ({"prompt": ""}, "prompt is missing"),
+        ({"lora": "none.safetensors"}, "There is no LoRA file 'none.safetensors' on this machine."),
+        ({"lora": {"path": "owner/a", "scal": 1}}, "loras.0.scal is not a field of this endpoint; perhaps scale is"),
+        ({"endpoint": "2.3", "end_image_url": Path("none.png")}, "There is no file 'none.png'."),
     ],
 )
 def test_errors_are_sentences(arguments: dict[str, Any], sentence: str) -> None:

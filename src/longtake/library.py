@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 
 from longtake import endpoints
 from longtake.endpoints import ENDPOINTS, Endpoint
+from longtake.endpoints.validation import errors_at
 from longtake.errors import InvalidRequest
 from longtake.imports import importing_models
 from longtake.media.fetch import fetch_file, local_file, pace_of
 from longtake.media.formats import OutputType, output_format
+from longtake.models.lora_check import check_local_lora
 from longtake.models.lora_files import LoraSources
+from longtake.models.lora_names import Lora
 from longtake.models.registry import ModelCard, card
 from longtake.parameters import LocalRequest, UserInput, local_request
 from longtake.plans import Plan
@@ -193,10 +196,15 @@ def open_job(call: LocalRequest, settings: Settings) -> Iterator[Job]:
     `call`: the request, its endpoint, its model, and the values that replace some of the request's options. The source
         may be a local path.
 
-    Raises a subclass of LongtakeError if the source cannot be read or the request cannot be planned.
+    Raises a subclass of LongtakeError if the source cannot be read, the request cannot be planned, or a LoRA that
+    should be on this machine is not there or is no LoRA.
     """
     fetcher = Fetcher(allow_local=True)
     with prepare(call.endpoint, call.request, call.model, settings, overrides=call.overrides, fetcher=fetcher) as job:
+        for adapter in job.adapters:
+            if adapter.field[:2] == ("body", "loras"):
+                with errors_at(adapter.field[1:], adapter.source):
+                    check_local_lora(Lora(adapter.source, adapter.weight_name), settings)
         yield job
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
+from os import PathLike, fspath
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field
@@ -128,6 +129,8 @@ class Parameter:
             return [list_item(one, self.items, self.name) for one in _as_list(value)]
         if self.is_list:
             return list(_as_list(value))
+        if isinstance(value, PathLike):
+            return fspath(value)
         return _size(value, self) if self.is_size else value
 
 

@@ -18,6 +18,7 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
     "picture": (["extend", "{clips}/still.png"], 2, "a PNG picture"),
     "sound only": (["extend", "{clips}/sound.mp4"], 2, "video"),
     "truncated": (["extend", "{clips}/no_end.mp4"], 2, ""),
+    "other address": (["plan", "s3://host/a.mp4"], 2, "is no address that can be read; give a path, an http, https or"),
     "no source": (["extend"], 2, "No source is named"),
     "start beyond the end": (["extend", "{clip}", "--start-frame-num", "48"], 2, "has only 24 frames"),
     "no room": (
@@ -47,6 +48,7 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
     "no JSON": (["extend", "{clip}", "--json-input", "{clips}/nothing.json"], 2, "cannot be read"),
     "unknown JSON": (["extend", "{clip}", "--json-input", "{clips}/unknown.json"], 2, "promt is not a field"),
     "no LoRA": (["extend", "{clip}", "--lora", "nothing.safetensors"], 2, "There is no LoRA file"),
+    "no LoRA, planned": (["plan", "{clip}", "--lora", "nothing.safetensors"], 2, "--lora: There is no LoRA file"),
     "LoRA of text": (["extend", "{clip}", "--lora", "{clips}/text.safetensors"], 2, "text.safetensors"),
     "LoRA keys": (["extend", "{clip}", "--lora", "{clips}/other.safetensors"], 2, "a model's own weights, not a LoRA"),
     "LoRA scale": (["extend", "{clip}", "--lora", "{clips}/other.safetensors,scale=9"], 2, "loras.0.scale"),

@@ -12,7 +12,7 @@ import pytest
 from longtake.errors import BadCheckpoint, DownloadFailed, FileTooLarge, InvalidRequest, LongtakeError
 from longtake.models import hub_access, lora_check
 from longtake.models.hub_access import hub_transport
-from longtake.models.lora_check import Transports, check_lora
+from longtake.models.lora_check import Transports, check_local_lora, check_lora
 from longtake.models.lora_downloads import FETCHED
 from longtake.models.lora_names import Lora
 from longtake.outbound import PublicTransport
@@ -96,6 +96,24 @@ def test_what_is_not_there_is_told(
 def test_a_lora_that_is_too_large_is_told(settings: Settings, site: str) -> None:
     with pytest.raises(FileTooLarge):
         check(Lora(f"{site}/there.safetensors"), settings.model_copy(update={"max_lora_bytes": 10**6}))
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("none.safetensors", "There is no LoRA file 'none.safetensors' on this machine"),
+        ("text.safetensors", "text.safetensors is not a usable safetensors file"),
+        ("none", "is neither a file or folder on this machine, a URL"),
+    ],
+)
+def test_what_is_not_on_this_machine_is_told_to_its_user(settings: Settings, path: str, sentence: str) -> None:
+    with pytest.raises(InvalidRequest, match=sentence):
+        check_local_lora(Lora(path), settings)
+
+
+@pytest.mark.parametrize("path", ["a.safetensors", "some/missing", "https://host.example/none", "data:,x"])
+def test_a_user_of_this_machine_does_not_wait_for_hosts(settings: Settings, path: str) -> None:
+    check_local_lora(Lora(path), settings)
 
 
 def test_a_hub_that_does_not_answer_is_not_waited_for(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

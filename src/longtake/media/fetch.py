@@ -66,6 +66,12 @@ def fetch_file(
         raise address_error(url)
     if _is_folder(bare):
         raise InvalidRequest(f"{shortened(url)!r} is a folder, not a file.", value=shortened(url))
+    if "://" in bare and scheme != "file":
+        raise InvalidRequest(
+            f"{shortened(url)!r} is no address that can be read; give a path, an http, https or file URL, or a data "
+            "URI.",
+            value=shortened(url),
+        )
     raise InvalidRequest(f"There is no file {shortened(url)!r}.", value=shortened(url))
 
 

@@ -7,13 +7,14 @@ from typing import NoReturn
 
 import httpx
 
+from longtake.errors import BadCheckpoint, InvalidRequest
 from longtake.media.data_uri import check_bytes
 from longtake.media.fetch import fetch_file, pace_of
 from longtake.models import lora_hub
 from longtake.models.lora_downloads import public_folder
 from longtake.models.lora_files import LoraSources, open_lora
 from longtake.models.lora_header import read_lora_header
-from longtake.models.lora_names import Lora
+from longtake.models.lora_names import Lora, scheme_of
 from longtake.settings import Settings
 from longtake.video import Check
 
@@ -50,6 +51,27 @@ def check_lora(lora: Lora, settings: Settings, caller: str, transports: Transpor
         hub_file=partial(_ask_hub, settings=hurried, transport=transports.hub, check=check),
         caller=caller,
     )
+    _read_header(lora, settings, sources)
+
+
+def check_local_lora(lora: Lora, settings: Settings) -> None:
+    """Raises the error with which a request of this machine's own user would fail that names this LoRA, as far as it is
+    known without a network.
+
+    Only a LoRA on this machine is looked at: its header is read. A path that is neither a file, nor a URL, a data URI
+    or the name of a hub repository is an error. Raises the same errors as `open_lora`, and InvalidRequest for a file
+    that is no LoRA.
+    """
+    if scheme_of(lora.path):
+        return
+    try:
+        _read_header(lora, settings, LoraSources(hub_file=_on_hub, any_path=True))
+    except BadCheckpoint as error:
+        raise InvalidRequest(error.message) from error
+
+
+def _read_header(lora: Lora, settings: Settings, sources: LoraSources) -> None:
+    """Reads a LoRA's header. Does nothing if `sources` raises `_IsThere` because the file is elsewhere."""
     try:
         with open_lora(lora, settings, sources) as file:
             if file.header is None:
@@ -58,8 +80,13 @@ def check_lora(lora: Lora, settings: Settings, caller: str, transports: Transpor
         return
 
 
+def _on_hub(lora: Lora) -> NoReturn:
+    """Raises `_IsThere` for every LoRA: the hub is not asked."""
+    raise _IsThere
+
+
 class _IsThere(Exception):
-    """Raised to end a download before its body: the host has the file."""
+    """Raised to end a check before a download: the file is, or may be, elsewhere."""
 
 
 def _ask_host(
