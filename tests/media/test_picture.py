@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from longtake.media.frame_reader import frames
 from longtake.media.limits import Limits
-from longtake.media.picture import TRANSPARENT_NOTE
+from longtake.media.picture import HDR_NOTE, TRANSPARENT_NOTE
 from longtake.media.probe import ProbedVideo, probe
 from longtake.media.sniff import sniff
 from longtake.media.source import open_source
@@ -185,6 +185,7 @@ def test_high_dynamic_range_is_recognised(tmp_path: Path, transfer: str, trc: in
     clip = Clip("hdr.mp4", frames=2, pix_fmt="yuv420p10le", tags=(9, 1, 9, trc))
     video = opened(clip, tmp_path)
     assert video.picture.transfer == transfer
+    assert video.facts.notes == (HDR_NOTE.format(transfer=transfer.upper()),)
     assert corners(pictures(video)[0]) == "RGBW"
 
 

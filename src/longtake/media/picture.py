@@ -18,6 +18,7 @@ points with the same coefficients become the same one."""
 _HD_HEIGHT = 720
 _LIMITED_RANGE, _FULL_RANGE = 1, 2
 TRANSPARENT_NOTE = "Parts of the source are transparent; they are shown over black."
+HDR_NOTE = "The source is HDR ({transfer}); the result has the standard range of brightness (SDR, BT.709)."
 
 OPAQUE = 250
 """The least alpha, of 255, that counts as opaque. Lossy codecs do not store an alpha of 255 exactly."""
@@ -113,6 +114,12 @@ def is_transparent(frame: Any) -> bool:
     if not any(component.is_alpha for component in frame.format.components):
         return False
     return bool(frame.reformat(format="rgba").to_ndarray()[..., 3].min() < OPAQUE)
+
+
+def picture_notes(frame: Any, picture: PictureFormat) -> tuple[str, ...]:
+    """Returns sentences for the user about what the result cannot show of a source with this decoded first frame."""
+    hdr = HDR_NOTE.format(transfer=picture.transfer.upper()) if picture.transfer != "sdr" else ""
+    return tuple(filter(None, (hdr, TRANSPARENT_NOTE if is_transparent(frame) else "")))
 
 
 def upright_size(frame: Any, source: PictureFormat) -> tuple[int, int]:

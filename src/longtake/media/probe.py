@@ -16,7 +16,7 @@ from longtake.errors import UnsupportedVideo, VideoTooLarge, VideoTooLong
 from longtake.media import webp
 from longtake.media.limits import Limits
 from longtake.media.packets import frame_times, shown_packets
-from longtake.media.picture import TRANSPARENT_NOTE, PictureFormat, is_transparent, picture_format
+from longtake.media.picture import TRANSPARENT_NOTE, PictureFormat, is_transparent, picture_format, picture_notes
 from longtake.media.shared_file import Openable
 from longtake.media.tags import MOST_COMMENT_BYTES
 from longtake.media.timeline import FALLBACK_RATE, Timeline, timeline
@@ -178,7 +178,7 @@ def probe(file: Openable, container: str, limits: Limits) -> ProbedVideo:
             first, first_times = _first_frames(media, stream, limits, _CHECKED_FRAMES if may_reorder else 1)
             picture = picture_format(first, stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio)
             _check_size(picture.width, picture.height, limits)
-        notes = (TRANSPARENT_NOTE,) if is_transparent(first) else ()
+        notes = picture_notes(first, picture)
         sound, sound_notes = _sound(file, container, tracks)
         count = 0 if times.pts else _count_frames(file, container, limits)
     except av.FFmpegError as error:
