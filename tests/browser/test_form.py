@@ -21,7 +21,7 @@ def test_an_example_is_shown_before_the_first_request_and_fills_the_form(served:
     tab.goto(served.url)
     tab.locator("#models .card").filter(has_text="LTX-2.3 quality").get_by_text("example of ltx2-tiny").wait_for()
     card = tab.locator("#models .card").filter(has_text="LTX-Video 0.9.8 distilled")
-    for text in ("keeps the source's sound, makes none", "$0.020 per second on fal", "ltxv-tiny stands in", LTXV):
+    for text in ("the source's sound only", "$0.020 per second on fal", "ltxv-tiny stands in", LTXV):
         card.get_by_text(text).first.wait_for()
     card.get_by_role("link").click()
     tab.get_by_text("made by ltxv-tiny, a miniature in the package").wait_for()

@@ -85,7 +85,7 @@ function draw(list, open) {
   by("none").textContent =
     view.query.size || view.before !== null || list.older !== null
       ? "None on this page match the filters."
-      : "No requests yet. They appear here as clients submit them.";
+      : "No requests yet. What you run on these pages, and what programs submit, appears here.";
   listed = { ordered, now: list.now };
   drawRows();
 }

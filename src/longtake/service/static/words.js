@@ -55,7 +55,7 @@ export function rangeText({ minimum, maximum }) {
 }
 
 // Returns what a badge says about a model's sound.
-export const soundWords = (makesSound) => (makesSound ? "with sound" : "keeps the source's sound, makes none");
+export const soundWords = (makesSound) => (makesSound ? "with sound" : "the source's sound only");
 
 export const when = (unix) => moment.format(new Date(unix * 1000));
 
