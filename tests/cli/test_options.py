@@ -165,10 +165,15 @@ def test_a_file_of_another_program_is_read(tmp_path: Path, encoding: str) -> Non
 
 def test_unknown_fields_of_the_json_request_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "request.json"
-    for document in ({"sed": 1}, {"video": {"strenght": 1}}):
+    for document, sentence in (
+        ({"sed": 1}, "sed is not a field of this endpoint; perhaps seed is meant."),
+        ({"video": {"strenght": 1}}, "video.strenght is not a field of this endpoint; perhaps strength is meant."),
+        ({"zzz": 1}, "zzz is not a field of this endpoint."),
+    ):
         file.write_text(json.dumps(document))
-        with pytest.raises(InvalidRequest, match="is not a field of this endpoint"):
+        with pytest.raises(InvalidRequest) as caught:
             call_of("--json-input", str(file))
+        assert caught.value.message == sentence
 
 
 def test_a_source_in_the_wrong_place_is_told_as_such(tmp_path: Path) -> None:
@@ -260,6 +265,9 @@ def test_a_usage_error_shows_the_value_and_the_field() -> None:
     (detail,) = ran.document["detail"]
     assert (detail["loc"], detail["input"]) == (["body", "new_frames"], "12x")
     assert "Invalid value for '--new-frames': 12x. It must be a whole number." in ran.err
+    for value, sentence in (("0", "It must be at least 1."), ("1442", "It must be at most 1441.")):
+        wrong = run("plan", "a.mp4", "--prompt", "x", "--new-frames", value).err
+        assert f"Invalid value for '--new-frames': {value}. {sentence}" in wrong
     wrong = run("extend", "a.mp4", "-o", "b.mp4", "--quality", "best").err
     assert "Invalid value for '--quality': best. 'best' is not one of 'low', 'medium', 'high', 'maximum'." in wrong
 

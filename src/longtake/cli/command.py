@@ -43,6 +43,13 @@ SHORT_HELP = {
 NO_NUMBER = "unable to parse string as an integer"
 """The end of pydantic's error message for a value that is not a whole number. It is replaced by a plainer sentence."""
 
+LIMITS = {
+    "Input should be greater than or equal to ": "It must be at least ",
+    "Input should be less than or equal to ": "It must be at most ",
+}
+"""Beginnings of pydantic's error messages for a number out of its range, and those of the sentences that replace
+them."""
+
 
 class CommandLine(TyperGroup):
     """The group of all commands. With `--json`, usage errors (such as an unknown option) are also printed as JSON on
@@ -59,14 +66,23 @@ class CommandLine(TyperGroup):
             # Only an error in the use of a command has this method. `reporting` has printed the other ones.
             if hasattr(error, "format_message"):
                 name, value = _wrong_option(error, ctx.meta[_ARGS])
-                reason = error.message.removeprefix("Value error, ")
-                if reason.endswith(NO_NUMBER):
-                    reason = "It must be a whole number."
+                reason = _plain(error.message)
                 error.message = f"{value}. {reason}" if value else reason
                 if "--json" in ctx.meta[_ARGS]:
                     loc = ("body",) if name is None else ("body", name)
                     print_json(InvalidRequest(usage_sentence(error), loc=loc, value=value).body())
             raise
+
+
+def _plain(message: str) -> str:
+    """Returns the message of a usage error in the words of this program's other errors."""
+    reason = message.removeprefix("Value error, ")
+    if reason.endswith(NO_NUMBER):
+        return "It must be a whole number."
+    for start, plain in LIMITS.items():
+        if reason.startswith(start):
+            return f"{plain}{reason.removeprefix(start)}."
+    return reason
 
 
 def _wrong_option(error: Any, args: list[str]) -> tuple[str | None, str | None]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any, TypeGuard, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -23,7 +24,9 @@ def parse(model: type[Request], data: Mapping[str, Any], *, forbid_unknown: bool
     """
     unknown = next(_unknown(model, data), None) if forbid_unknown else None
     if unknown:
-        raise InvalidRequest(f"{dotted(unknown)} is not a field of this endpoint.", loc=("body", *unknown))
+        path, near = unknown
+        hint = f"; perhaps {near} is meant" if near else ""
+        raise InvalidRequest(f"{dotted(path)} is not a field of this endpoint{hint}.", loc=("body", *path))
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -154,22 +157,25 @@ def _sentence(problem: Any) -> str:
             return f"{name} is {value}: {message[0].lower()}{message[1:]}."
 
 
-def _unknown(model: type[BaseModel], data: Mapping[str, Any]) -> Iterator[Loc]:
-    """Yields the paths of all names in `data`, and in the objects inside it, that are not fields of `model`."""
+def _unknown(model: type[BaseModel], data: Mapping[str, Any]) -> Iterator[tuple[Loc, str | None]]:
+    """Yields (path, near) for each name in `data`, and in the objects inside it, that is not a field of `model`.
+
+    near: the field with the most similar name; None if no name is similar.
+    """
     for name, value in data.items():
         field = model.model_fields.get(name)
         if field is None:
-            yield (name,)
+            yield (name,), next(iter(get_close_matches(name, model.model_fields, 1)), None)
             continue
         parts = (field.annotation, *get_args(field.annotation))
         inner = next((bare for part in parts if _is_model(bare := getattr(part, "__origin__", part))), None)
         if inner is None:
             continue
         if isinstance(value, Mapping):
-            yield from ((name, *rest) for rest in _unknown(inner, value))
+            yield from (((name, *rest), near) for rest, near in _unknown(inner, value))
         elif isinstance(value, list):
             items = ((i, item) for i, item in enumerate(value) if isinstance(item, Mapping))
-            yield from ((name, i, *rest) for i, item in items for rest in _unknown(inner, item))
+            yield from (((name, i, *rest), near) for i, item in items for rest, near in _unknown(inner, item))
 
 
 def _is_model(annotation: Any) -> TypeGuard[type[BaseModel]]:
