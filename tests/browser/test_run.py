@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from longtake.endpoints import ENDPOINTS
+from tests.browser.test_pages import LOW_CONTRAST
 from tests.contract.conftest import Running
 from tests.service.finished import CLIP
 from tests.service.serving import LTX2, LTXV
@@ -223,6 +224,7 @@ def test_a_file_that_a_browser_cannot_play_is_shown_from_a_copy(
     tab.goto(f"{real.http}/models/{LTX2}")
     tab.locator("input[type=file]").first.set_input_files(path)
     tab.get_by_text("Making a copy that this browser can play").wait_for()
+    assert tab.evaluate(LOW_CONTRAST) == []
     tab.get_by_text("16 frames").first.wait_for()
     tab.locator(".strip img").wait_for()
     film = tab.locator(".view video")
