@@ -18,8 +18,8 @@ from torch import Tensor
 
 from bench.example import Example, psnr, psnr_of_seeds
 from longtake.endpoints import Endpoint, ltx23, ltxv097, ltxv098
-from longtake.families.family import LoadedModel
 from longtake.models import fp8
+from longtake.models.parts import AnyModel
 
 SEEDS = range(3)
 
@@ -30,14 +30,14 @@ ENDPOINTS: Mapping[str, Endpoint[Any, Any]] = {
 }
 
 
-def converted(example: Example, mode: fp8.Mode) -> LoadedModel:
+def converted(example: Example, mode: fp8.Mode) -> AnyModel:
     """Returns the model with 8-bit floats in its transformer. The other parts are as they were."""
     model = example.load()
     fp8.convert(model.transformer, mode, torch.float32)
     return model
 
 
-WAYS: Mapping[str, Callable[[Example], LoadedModel]] = {
+WAYS: Mapping[str, Callable[[Example], AnyModel]] = {
     "products in fp8": partial(converted, mode="products"),
     "weights stored in fp8": partial(converted, mode="storage"),
     "bfloat16, no fp8": lambda example: example.load(dtype="bfloat16"),
@@ -50,7 +50,7 @@ def measure(title: str, endpoint: Endpoint[Any, Any]) -> None:
     example = Example.of(endpoint)
     plans = [replace(example.plan, seed=seed) for seed in SEEDS]
 
-    def clips(model: LoadedModel) -> list[Tensor]:
+    def clips(model: AnyModel) -> list[Tensor]:
         return [example.new_frames(model, plan) for plan in plans]
 
     exact = clips(example.load())

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from longtake import library
 from longtake.endpoints import Endpoint
-from longtake.families.family import Context, LoadedModel, PlanRun
+from longtake.families.family import Context, PlanRun
 from longtake.models.applying import applied
 from longtake.models.loras import LoraCache, open_adapters, read_adapters
+from longtake.models.parts import AnyModel
 from longtake.models.registry import ModelCard
 from longtake.output.soundtrack import context_sound
 from longtake.output.source_frames import context_frames, source_sound
@@ -55,12 +56,12 @@ class Example:
             context = Context(context_frames(job.source, job.plan), sound)
         return cls(endpoint, call.model.card, job.plan, context)
 
-    def load(self, **changes: Any) -> LoadedModel:
+    def load(self, **changes: Any) -> AnyModel:
         """Returns the loaded model. `changes` are settings that differ from the present ones."""
-        model: LoadedModel = self.endpoint.family.recipe.load(self.card, settings(**changes), ignore_progress)
+        model: AnyModel = self.endpoint.family.recipe.load(self.card, settings(**changes), ignore_progress)
         return model
 
-    def new_frames(self, model: LoadedModel, plan: Plan, on_progress: OnProgress = ignore_progress) -> Tensor:
+    def new_frames(self, model: AnyModel, plan: Plan, on_progress: OnProgress = ignore_progress) -> Tensor:
         """Returns the new frames that the model generates, [t, 3, H, W] in 0..1.
 
         plan: the plan of the request, or one that differs in a few options.

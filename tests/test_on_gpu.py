@@ -16,7 +16,8 @@ from longtake.families.ltxv.plan import LTXVPlan
 from longtake.models import compiled, fp8, memory
 from longtake.models.checkpoints import Checkpoint
 from longtake.models.choice import ModelChoice, named_model
-from longtake.models.parts import INSTALLED, InstalledParts, load_parts, part_bytes
+from longtake.models.parts import INSTALLED, InstalledParts, load_parts
+from longtake.models.placement import part_bytes
 from longtake.models.registry import LTXVCard, card, missing
 from longtake.planning import Overrides
 from longtake.plans import Plan

@@ -13,11 +13,11 @@ from bench.gpu.device import Machine
 from bench.gpu.true_size import RandomParts, load_random
 from longtake.endpoints import Endpoint, ltx23, ltxv097, ltxv098
 from longtake.endpoints.validation import parse
-from longtake.families.family import LoadedModel
 from longtake.library import output_type
 from longtake.media.encode import Encoder
 from longtake.media.formats import output_format
 from longtake.models.choice import ModelChoice
+from longtake.models.parts import AnyModel
 from longtake.models.registry import ModelCard, card
 from longtake.parameters import request_data
 from longtake.planning import NO_OVERRIDES, Overrides
@@ -96,7 +96,7 @@ class Bench:
         quick = {**QUICK_CARD, **QUICK_GUIDANCE[published.family]}
         return replace(published, **quick) if self.machine.quick else published
 
-    def load(self, card: ModelCard, settings: Settings, on_progress: OnProgress) -> LoadedModel:
+    def load(self, card: ModelCard, settings: Settings, on_progress: OnProgress) -> AnyModel:
         """Loads the model of a card with random weights."""
         return load_random(card, settings, on_progress, self.source, 8 if self.machine.quick else NEW_TOKENS)
 

@@ -81,7 +81,7 @@ def task(bench: Bench, case: Case) -> Iterator[Task]:
     with bench.job(case) as job:
         loaded = load_parts(job.card, bench.settings(), ignore_progress, bench.source)
         for part in loaded.parts.values():
-            part.to(loaded.device)  # the pipelines move no weights
+            part.to(loaded.placement.device)  # the pipelines move no weights
         pictures = [Image.fromarray(frame) for frame in context_frames(job.source, job.plan)]
         yield Task(job.card, job.plan, loaded, pictures, bench.folder / "diffusers.mp4")
 

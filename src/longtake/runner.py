@@ -16,7 +16,7 @@ import torch
 from longtake.endpoints import Endpoint
 from longtake.errors import MemoryRanOut, is_out_of_memory
 from longtake.families import FAMILIES
-from longtake.families.family import Context, LoadedModel, PlanRun
+from longtake.families.family import Context, PlanRun
 from longtake.media.limits import Limits
 from longtake.media.planes import RGBFrames
 from longtake.media.probe import probe
@@ -27,6 +27,7 @@ from longtake.models.choice import ModelChoice
 from longtake.models.lora_files import NO_SOURCES, LoraSources
 from longtake.models.loras import LoraCache, OpenAdapter, open_adapters, read_adapters
 from longtake.models.memory import choose_device, current_gpu, low_memory, memories, sharing_gpu
+from longtake.models.parts import AnyModel
 from longtake.models.registry import ModelCard
 from longtake.output.background import Background
 from longtake.output.carrying import Carrying
@@ -96,18 +97,18 @@ class Result:
         return self.endpoint.respond({"video": video, "prompt": self.prompt, "seed": self.plan.seed})
 
 
-Load = Callable[[ModelCard, Settings, OnProgress], LoadedModel]
+Load = Callable[[ModelCard, Settings, OnProgress], AnyModel]
 """A function that loads the model that a model card describes onto the device that the setting `device` names, and
 reports its progress."""
 
 
-def load_installed(card: ModelCard, settings: Settings, on_progress: OnProgress) -> LoadedModel:
+def load_installed(card: ModelCard, settings: Settings, on_progress: OnProgress) -> AnyModel:
     """Loads a model whose files are on this machine.
 
     Raises BadCheckpoint if parts of the model are missing or do not fit. Raises NotSupported if the device is not
     available.
     """
-    model: LoadedModel = FAMILIES[card.family].recipe.load(card, settings, on_progress)
+    model: AnyModel = FAMILIES[card.family].recipe.load(card, settings, on_progress)
     return model
 
 
@@ -132,9 +133,9 @@ class Runner:
         self._lora_sources = lora_sources
         self._load_model = load_model
         self._adapters = LoraCache(settings.lora_cache_bytes)
-        self._model: LoadedModel | None = None
+        self._model: AnyModel | None = None
 
-    def load(self, card: ModelCard, on_progress: OnProgress = ignore_progress) -> LoadedModel:
+    def load(self, card: ModelCard, on_progress: OnProgress = ignore_progress) -> AnyModel:
         """Returns the model that a model card describes, loaded. If another model is in memory, it is released first.
 
         `on_progress` receives the progress of loading.
@@ -155,14 +156,14 @@ class Runner:
         self._model = None
         _free_memory()
 
-    def pins_adapters(self, model: LoadedModel) -> bool:
+    def pins_adapters(self, model: AnyModel) -> bool:
         """Returns True if adapters for a loaded model are kept in pinned host memory."""
         # Without room for copies of the weights, adapters that are made ready for streaming may be pinned instead.
         may_pin = may_pin_adapters(self._settings.lora_cache_bytes, memories(model.device, self._settings.slots))
         return model.originals.home != "none" and may_pin
 
     @contextmanager
-    def adapted(self, model: LoadedModel, opened: Iterable[OpenAdapter], check: Check) -> Iterator[SetPass]:
+    def adapted(self, model: AnyModel, opened: Iterable[OpenAdapter], check: Check) -> Iterator[SetPass]:
         """Context manager for evaluating a loaded model with adapters. Those that are not in memory are read.
 
         Yields the function that sets their strengths in a pass (see `applied`). `check` is called again and again, and
@@ -364,7 +365,7 @@ def _needs_less(settings: Settings) -> str:
     return f"The memory ran out, also with the smallest batches and tiles. What needs less: {listed}."
 
 
-def arithmetic(model: LoadedModel, *, has_adapters: bool) -> str:
+def arithmetic(model: AnyModel, *, has_adapters: bool) -> str:
     """Returns in words how a request is computed: the dtype, the device and so on. If this text differs between two
     runs of a plan, their videos may differ slightly.
 

@@ -13,9 +13,10 @@ from longtake.endpoints import ENDPOINTS
 from longtake.endpoints.validation import parse
 from longtake.errors import InvalidRequest, LongtakeError
 from longtake.families import FAMILIES
-from longtake.families.family import LoadedModel, PlanRun
+from longtake.families.family import PlanRun
 from longtake.host_memory import host_memory
 from longtake.models.loras import open_adapters
+from longtake.models.parts import AnyModel
 from longtake.models.registry import ModelCard
 from longtake.parameters import request_data
 from longtake.plans import Plan, PlannedAdapter
@@ -77,7 +78,7 @@ def default_plans(card: ModelCard, settings: Settings) -> list[Plan]:
 
 
 def _read(
-    runner: Runner, model: LoadedModel, adapter: PlannedAdapter, settings: Settings, on_progress: OnProgress
+    runner: Runner, model: AnyModel, adapter: PlannedAdapter, settings: Settings, on_progress: OnProgress
 ) -> bool:
     """Reads one of the model's own adapters, which the runner then keeps. Returns False, after logging the reason, if
     that is impossible."""
@@ -116,7 +117,7 @@ def _obstacle(num_bytes: int, settings: Settings, *, pinned: bool) -> str | None
     return None
 
 
-def _evaluate(runner: Runner, model: LoadedModel, plan: Plan, kept: Collection[str], settings: Settings) -> None:
+def _evaluate(runner: Runner, model: AnyModel, plan: Plan, kept: Collection[str], settings: Settings) -> None:
     """Lets the model work for a few tokens and frames as a plan needs it.
 
     kept: the names of the adapters that are in memory. The plan's other adapters are left out.

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from longtake.cli.doctor_device import device_findings, fitting_on, model_findings
-from longtake.models import memory, parts
+from longtake.models import memory, placement
 from longtake.models.registry import ModelCard
 from longtake.models.vae_format import FormatKey
 from longtake.settings import Settings
@@ -26,10 +26,10 @@ def test_a_text_encoder_in_8_bits_counts_as_it_is_loaded(tmp_path: Path, monkeyp
     card, gigabyte = ltx2_card("ltx-2.3"), 10**9
     small_ltx2.write_model(tmp_path / card.name)
 
-    def large(*_: object, has_short_text: bool = False) -> dict[str, int]:
+    def large(_: object, __: object, mode: object, has_short_text: bool) -> dict[str, int]:
         return {"transformer": 10 * gigabyte, "text_encoder": (14 if has_short_text else 24) * gigabyte}
 
-    monkeypatch.setattr(parts, "part_bytes", large)
+    monkeypatch.setattr(placement, "part_bytes", large)
     with simulated_gpus(monkeypatch, total=30 * gigabyte):
         settings = Settings(models_dir=tmp_path, model_sources={}, dtype="float32", device="cuda:1")
         assert "offload=group" in _text(card, settings)
@@ -56,7 +56,7 @@ def test_devices_that_work_together_are_explained_and_need_room(
 ) -> None:
     card, gigabyte = ltx2_card("ltx-2.3"), 10**9
     small_ltx2.write_model(tmp_path / card.name)
-    monkeypatch.setattr(parts, "part_bytes", lambda *_, **__: {"transformer": 38 * gigabyte, "vae": gigabyte})
+    monkeypatch.setattr(placement, "part_bytes", lambda *_, **__: {"transformer": 38 * gigabyte, "vae": gigabyte})
     chosen = Settings(models_dir=tmp_path, model_sources={}, dtype="float32", device="cuda:0+cuda:1")
     with simulated_gpus(monkeypatch, total=48 * gigabyte):
         found = {one.name: one.text for one in device_findings(chosen)}
@@ -86,7 +86,7 @@ def test_the_devices_of_all_slots_are_looked_at(tmp_path: Path, monkeypatch: pyt
     card, gigabyte = ltx2_card("ltx-2.3"), 10**9
     small_ltx2.write_model(tmp_path / card.name)
     sizes = {"transformer": 20 * gigabyte, "text_encoder": gigabyte}
-    monkeypatch.setattr(parts, "part_bytes", lambda *_, **__: sizes)
+    monkeypatch.setattr(placement, "part_bytes", lambda *_, **__: sizes)
     monkeypatch.setattr(memory, "host_memory", lambda: None)
     slots = ("auto", "cuda:1", "cuda:1@small", "cuda:2")
     chosen = Settings(models_dir=tmp_path, model_sources={}, dtype="float32", device="cuda:0", slots=slots)

@@ -3,18 +3,14 @@
 import gc
 import threading
 import weakref
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from longtake.errors import NotSupported
-from longtake.models.replicas import Copy, Replicas, check_room, moved
+from longtake.models.replicas import Copy, Replicas, moved
 from tests.no_threads import no_threads
-from tests.simulated_gpu import can_simulate, simulated_gpus
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 GB = 10**9
@@ -119,25 +115,6 @@ def test_values_are_moved_with_all_their_tensors() -> None:
     places = Replicas(None, CPU, (Copy(None, META),)).everywhere(inputs)
     assert places[0] is inputs
     assert places[1].tokens["video"].device == META
-
-
-@pytest.fixture
-def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    if not can_simulate():
-        pytest.skip("GPUs are simulated by torch for CPUs alone")
-    with simulated_gpus(monkeypatch, total=30 * GB) as made:
-        yield made
-
-
-@pytest.mark.usefixtures("gpus")
-def test_a_device_without_room_for_a_copy_is_refused_in_words() -> None:
-    others = [torch.device("cuda:1")]
-    check_room(others, 20 * GB, is_streamed=False)
-    with pytest.raises(NotSupported, match=r"cuda:1 has no room .*: 30.0 GB are free, .* need 33.6 GB.*QUANTISE=fp8"):
-        check_room(others, 25 * GB, is_streamed=False)
-    with pytest.raises(NotSupported, match=r"must hold the whole transformer, but its weights are streamed"):
-        check_room(others, GB, is_streamed=True)
-    check_room([], 25 * GB, is_streamed=True)
 
 
 def test_the_log_names_devices_without_work(caplog: pytest.LogCaptureFixture) -> None:

@@ -203,32 +203,21 @@ def _needs(card: ModelCard, place: Settings, name: str, *, vital: bool) -> Findi
     fields. Raises `NotSupported` if a device that works together with another one has no room for its copy.
     """
     with importing_models():
-        import torch
-
         from longtake.models import compiled, memory
-        from longtake.models.parts import INSTALLED, choose_mode, needs_short_text, part_bytes
-        from longtake.models.replicas import check_room
+        from longtake.models.parts import INSTALLED
+        from longtake.models.placement import plan
 
     with memory.sharing_gpu(place):
-        device, *others = memory.choose_devices(place)
-        dtype = memory.choose_dtype(place, device, embedded=card.embedded)
-        opened, total, free = INSTALLED.open(card, place), memory.device_bytes(device), memory.free_bytes(device)
-        is_short = needs_short_text(place, part_bytes(opened, dtype, "none"), total)
-        sizes_in = partial(part_bytes, opened, dtype, has_short_text=is_short)
-        mode, _ = choose_mode(place, device, sizes_in, are_compiled=compiled.decide(place, device).is_on)
-        sizes = sizes_in(mode)
-        host = host_memory()
-        copies = 0 if total is not None else len(others) * sizes["transformer"]  # in the same memory
-        need, largest = sum(sizes.values()) + copies, max(sizes.values())
-        needs = f"needs {bytes_text(need)} in {str(dtype).removeprefix('torch.')}"
-        if host is not None and need > host.available + (free or 0):
-            return Finding(name, "no", f"{needs}; the machine has {bytes_text(host.available)} free", vital)
-        if free is None or device == torch.device("cpu"):
-            return Finding(name, "ok", f"{needs}, on {device}", vital)
-        offload = memory.choose_offload(place.offload, sizes, total, free)
-        streamed = memory.streamed_parts(place.offload, offload, sizes, total)
-        check_room(others, sizes["transformer"], is_streamed="transformer" in streamed)
-    fits = "everything stays on it"
-    if offload != "none":
-        fits = f"offload={offload}, its largest part {bytes_text(largest)}"
+        is_compiled = compiled.decide(place, memory.choose_device(place)).is_on
+        placement, _ = plan(card, INSTALLED.open(card, place), place, are_compiled=is_compiled)
+    device, free, host = placement.device, placement.room.free[0], host_memory()
+    need, dtype = bytes_text(sum(placement.sizes.values())), str(placement.dtype).removeprefix("torch.")
+    needs = f"needs {need} in {dtype}"
+    if host is not None and sum(placement.sizes.values()) > host.available + (free or 0):
+        return Finding(name, "no", f"{needs}; the machine has {bytes_text(host.available)} free", vital)
+    if free is None:
+        return Finding(name, "ok", f"{needs}, on {device}", vital)
+    largest = bytes_text(max(placement.sizes.values()))
+    is_whole = placement.offload == "none"
+    fits = "everything stays on it" if is_whole else f"offload={placement.offload}, its largest part {largest}"
     return Finding(name, "ok", f"{needs}; {device} has {bytes_text(free)} free: {fits}", vital)

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+
 from longtake.cli.console import bytes_text
 from longtake.models import memory
-from longtake.models.budget import Memories, text_leaves
+from longtake.models.budget import Memories
 from longtake.models.fp8 import Mode
-from longtake.models.memory import lacks_room
-from longtake.models.parts import without_streaming
+from longtake.models.placement import Room, placed
 
 GB = 10**9
 
@@ -30,20 +31,14 @@ class SizedModel:
     short_text: int
     others: Mapping[str, int]
 
-    def sizes(self, mode: Mode) -> dict[str, int]:
-        """Returns the bytes of each part of the model (such as the VAE), by the part's name, if the transformer uses
-        8-bit floats in the way `mode`."""
-        return {"transformer": self.transformer[mode], **self.others}
+    def sizes(self, mode: Mode, has_short_text: bool = False) -> dict[str, int]:
+        """Returns the bytes of each part of the model (such as the VAE), by the part's name.
 
-    def with_fp8(self, mode: Mode, total: int | None) -> dict[str, int]:
-        """Returns the bytes of each part with `LONGTAKE_QUANTISE=fp8` on a GPU.
-
-        mode: how transformers use 8-bit floats on this GPU.
-        total: the bytes of its memory.
+        mode: how the transformer uses 8-bit floats.
+        has_short_text: True if the text encoder's weights are stored as 8-bit floats.
         """
-        short = {"text_encoder": self.short_text} if lacks_room("text_encoder", self.sizes("none"), total) else {}
-        chosen = without_streaming(mode, lambda each: self.sizes(each) | short, total)
-        return self.sizes(chosen) | short
+        short = {"text_encoder": self.short_text} if has_short_text else {}
+        return {"transformer": self.transformer[mode], **self.others, **short}
 
 
 PUBLISHED = (
@@ -78,10 +73,8 @@ def fitting(model: SizedModel, mode: Mode, memories: Memories, *, are_several: b
     memories: the total memory of the GPU and of the host.
     are_several: True if other GPUs of this kind work together with it, and the text is about the first one.
     """
-    plain, narrow = (
-        _placed(sizes, memories, are_several=are_several)
-        for sizes in (model.sizes("none"), model.with_fp8(mode, memories.device))
-    )
+    wanted: tuple[Mode, Mode] = ("none", mode)
+    plain, narrow = (_placed(model, each, memories, are_several=are_several) for each in wanted)
     return f"{plain}; with LONGTAKE_QUANTISE=fp8: {narrow}"
 
 
@@ -99,21 +92,21 @@ def in_host(model: SizedModel, host: int | None, *, bytes_each: int) -> str:
     return f"{weights} {'fit' if fits else 'do not fit'} into {bytes_text(host)} of memory"
 
 
-def _placed(sizes: Mapping[str, int], memories: Memories, *, are_several: bool) -> str:
+def _placed(model: SizedModel, wanted: Mode, memories: Memories, *, are_several: bool) -> str:
     """Returns a text that says where the weights of a model are while it runs, such as `38.0 GB stay on it` (the GPU).
 
-    sizes: part of the model, such as the VAE -> the bytes of its weights.
+    wanted: how the transformer uses 8-bit floats if the GPU has room for it.
     memories: the total memory of the GPU and of the host.
     are_several: True if other GPUs work together with it, so that each must hold the whole transformer.
     """
-    need = sum(sizes.values())
-    offload = memory.choose_offload("auto", sizes, memories.device, memories.device)
-    if offload == "none":
-        leaves = text_leaves(sizes, memories)
-        return f"{bytes_text(need)} stay on it" + (", the text encoder only while it runs" if leaves else "")
+    room = Room((torch.device("cuda"),), memories, (memories.device,))
+    placement = placed(room, torch.bfloat16, model.sizes, wanted, "auto")
+    need = sum(placement.sizes.values())
+    if placement.offload == "none":
+        return f"{bytes_text(need)} stay on it" + (", the text encoder only while it runs" if placement.leaving else "")
     if memories.host is not None and need > memories.host:
         return f"does not fit, because {bytes_text(need)} of host memory are needed"
-    streamed = memory.streamed_parts("auto", offload, sizes, memories.device)
+    streamed = placement.streamed
     if are_several and "transformer" in streamed:
         return "does not fit, because GPUs that work together must hold the whole transformer"
     names = " and ".join(f"its {part.replace('_', ' ')}" for part in streamed)

@@ -19,13 +19,11 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     # The server's own process needs no arrays, and saves the time and memory that their libraries need.
-    import torch
     from torch import Tensor
 
     from longtake.media.planes import RGBFrames
     from longtake.media.sound import Samples
-    from longtake.models.merging import Originals
-    from longtake.models.replicas import Replicas
+    from longtake.models.parts import AnyModel
     from longtake.sampling.preview import Previews
     from longtake.sampling.resume import Resume
 
@@ -60,30 +58,11 @@ class Options(PlanOptions):
     acceleration: Acceleration | None = None
 
 
-class LoadedModel(Protocol):
-    """The attributes that every family's loaded model has: its model card, its transformer, the transformer with its
-    copies on other devices, its device, the copies of the transformer's weights for merging adapters into them, and in
-    words how the transformer computes."""
-
-    @property
-    def card(self) -> ModelCard: ...
-    @property
-    def transformer(self) -> Any: ...
-    @property
-    def replicas(self) -> "Replicas": ...
-    @property
-    def device(self) -> "torch.device": ...
-    @property
-    def originals(self) -> "Originals": ...
-    @property
-    def arithmetic(self) -> str: ...
-
-
 OptionsT = TypeVar("OptionsT", bound=Options)
 PlanT = TypeVar("PlanT", bound=Plan)
 CardT = TypeVar("CardT", bound=ModelCard)
 CardT_contra = TypeVar("CardT_contra", bound=ModelCard, contravariant=True)
-ModelT = TypeVar("ModelT", bound=LoadedModel)
+ModelT = TypeVar("ModelT", bound="AnyModel")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from longtake.errors import NotSupported
 from longtake.models import memory
 from longtake.threads import Pool
 
@@ -137,28 +136,6 @@ class Replicas:
 
 def _all_done(work: Callable[[Any, ItemT], ResultT], transformer: Any, items: Sequence[ItemT]) -> list[ResultT]:
     return [work(transformer, item) for item in items]
-
-
-def check_room(devices: Sequence[torch.device], num_bytes: int, *, is_streamed: bool) -> None:
-    """Raises `NotSupported` if copies of a transformer on further devices are not possible.
-
-    devices: the further devices; there may be none.
-    num_bytes: the bytes of the transformer's weights.
-    is_streamed: True if the first device has no room for all of them at once.
-    """
-    if devices and is_streamed:
-        raise NotSupported(
-            "Devices that work together must hold the whole transformer, but its weights are streamed from host "
-            "memory. LONGTAKE_QUANTISE=fp8 halves them, and a single device can stream them."
-        )
-    needed = num_bytes + memory.reserve(num_bytes)
-    for device in devices:
-        free = memory.free_bytes(device)
-        if free is not None and free < needed:
-            raise NotSupported(
-                f"{device} has no room for a copy of the transformer: {free / 1e9:.1f} GB are free, and its weights "
-                f"and activations need {needed / 1e9:.1f} GB. LONGTAKE_QUANTISE=fp8 halves the weights."
-            )
 
 
 def moved(value: T, device: torch.device) -> T:

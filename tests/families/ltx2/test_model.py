@@ -16,7 +16,8 @@ from longtake.families.ltx2 import model as ltx2_model
 from longtake.families.ltx2.model import LTX2Model, load
 from longtake.models import gemma, memory, registry, vae_format
 from longtake.models.compiled import obstacle
-from longtake.models.parts import InstalledParts, Loaded, part_bytes
+from longtake.models.parts import InstalledParts, Loaded
+from longtake.models.placement import part_bytes
 from longtake.models.registry import missing
 from longtake.models.streaming import is_streamed
 from longtake.settings import Settings
@@ -54,7 +55,7 @@ def test_the_blocks_that_guidance_disturbs_are_compiled_at_load(whole: Path, mon
     def evaluated(
         loaded: Loaded, _: Settings, evaluate: Callable[[Any, torch.device, torch.dtype], None], *__: Any
     ) -> None:
-        evaluate(loaded.parts["transformer"], loaded.device, loaded.dtype)
+        evaluate(loaded.parts["transformer"], loaded.placement.device, loaded.placement.dtype)
 
     monkeypatch.setattr(ltx2_model, "velocities", lambda *arguments: disturbed.append(arguments[-1]))
     monkeypatch.setattr(Loaded, "compile_blocks", evaluated)

@@ -3,7 +3,6 @@
 import shutil
 import threading
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,14 @@ from longtake.families.ltxv import model as ltxv_model
 from longtake.families.ltxv.guidance import ValueAttention
 from longtake.families.ltxv.model import LTXVModel, load
 from longtake.families.ltxv.profiles import NONE, PROFILES, Guidance, Profile
-from longtake.models import fp8, memory, parts, vae_format
+from longtake.models import memory, parts, placement, vae_format
 from longtake.models.budget import Memories
 from longtake.models.checkpoints import Checkpoint
 from longtake.models.compiled import obstacle
-from longtake.models.fp8 import Mode
 from longtake.models.lora_fit import linear_layers
 from longtake.models.merging import Originals
-from longtake.models.parts import InstalledParts, Loaded, choose_mode, part_bytes, without_streaming
+from longtake.models.parts import InstalledParts, Loaded
+from longtake.models.placement import part_bytes
 from longtake.models.registry import WEIGHTS, LTXVCard, ModelCard, PartName
 from longtake.models.video_transformer import TokenLevels
 from longtake.runner import Runner
@@ -65,7 +64,7 @@ def test_the_blocks_that_guidance_disturbs_are_compiled_at_load(
     def evaluated(
         loaded: Loaded, _: Settings, evaluate: Callable[[Any, torch.device, torch.dtype], None], *__: Any
     ) -> None:
-        evaluate(loaded.parts["transformer"], loaded.device, loaded.dtype)
+        evaluate(loaded.parts["transformer"], loaded.placement.device, loaded.placement.dtype)
 
     monkeypatch.setattr(ltxv_model, "velocity", noted)
     monkeypatch.setattr(Loaded, "compile_blocks", evaluated)
@@ -133,7 +132,7 @@ def test_slow_copies_are_made_at_load_for_a_model_with_adapters(
     tmp_path: Path, small_model: Path, monkeypatch: pytest.MonkeyPatch, home: str, has_adapters: bool, is_copied: bool
 ) -> None:
     copied = list[Any]()
-    monkeypatch.setattr(parts, "copies_home", lambda *_: home)
+    monkeypatch.setattr(placement, "copies_home", lambda *_: home)
     monkeypatch.setattr(parts, "adapters", lambda *_: {"distill": tmp_path} if has_adapters else {})
     monkeypatch.setattr(Originals, "copy_all", lambda originals, transformer: copied.append(transformer))
     model = load(ltxv_card(NAME), _settings(tmp_path, small_model))
@@ -250,30 +249,6 @@ def test_the_memory_of_each_part_is_known_before_it_is_loaded(tmp_path: Path, sm
     for part, module in (("transformer", model.transformer), ("vae", model.vae)):
         assert sizes[part] == sum(tensor.nbytes for tensor in module.state_dict().values())
     assert model.arithmetic.endswith(", weights in fp8") == (quantise == "fp8")
-
-
-def test_no_transformer_is_streamed_for_products_in_8_bits_alone(tmp_path: Path, small_model: Path) -> None:
-    installed = InstalledParts().open(ltxv_card(NAME), _settings(tmp_path, small_model))
-    opened: dict[PartName, Checkpoint] = {"transformer": installed["transformer"]}
-    sizes = partial(part_bytes, opened, torch.float32)
-    # the weights, and 8 times their bytes for activations
-    stored, products = (9 * sizes(mode)["transformer"] for mode in ("storage", "products"))
-    assert stored < products
-    found = [without_streaming("products", sizes, total) for total in (products, stored, 1, None)]
-    assert found == ["products", "storage", "products", "products"]
-    assert without_streaming("storage", sizes, products) == "storage"
-
-
-@pytest.mark.parametrize(("total", "mode", "reason"), [(90, "products", "The blocks multiply"), (45, "storage", "fit")])
-def test_the_log_says_why_weights_are_stored_instead_of_multiplied(
-    monkeypatch: pytest.MonkeyPatch, total: int, mode: Mode, reason: str
-) -> None:
-    monkeypatch.setattr(fp8, "choose_mode", lambda *_, **__: ("products", "The blocks multiply in 8 bits."))
-    monkeypatch.setattr(memory, "device_bytes", lambda device: total)
-    needed: dict[Mode, dict[str, int]] = {"products": {"transformer": 10}, "storage": {"transformer": 5}}
-    found, why = choose_mode(Settings(), torch.device("cpu"), needed.__getitem__, are_compiled=True)
-    assert found == mode
-    assert reason in why
 
 
 def test_what_is_missing_is_named_with_the_way_to_fetch_it(tmp_path: Path) -> None:

@@ -12,46 +12,22 @@ from longtake.models.audiovisual import EncodedPrompt, PositionedTracks, Predict
 from longtake.models.audiovisual_block import block_forward, with_varying_sizes
 from longtake.models.compiled import BlockForward
 from longtake.models.gemma import GemmaTextEncoder
-from longtake.models.merging import Originals
-from longtake.models.parts import INSTALLED, PartSource, load_parts
+from longtake.models.parts import INSTALLED, LoadedModel, PartSource, load_parts
 from longtake.models.registry import LTX2Card
-from longtake.models.replicas import Replicas
 from longtake.settings import Settings
 from longtake.video import OnProgress, ignore_progress
 
 
 @dataclass(frozen=True)
-class LTX2Model:
+class LTX2Model(LoadedModel[LTX2Card, GemmaTextEncoder]):
     """A loaded LTX-2 model in eval mode.
 
-    `card`: the model card, with the facts of the model.
-    `replicas`: the transformer and its copies on other devices. It is diffusers' LTX2VideoTransformer3DModel with the
-        forward pass of `models.audiovisual`.
-    `vae`: diffusers' AutoencoderKLLTX2Video.
     `audio_vae`: diffusers' AutoencoderKLLTX2Audio.
     `vocoder`: diffusers' LTX2VocoderWithBWE.
-    `upsampler`: diffusers' LTX2LatentUpsamplerModel; None if it is not installed.
-    `text`: the text encoder.
-    `device`: the device that inputs must be on. Offloaded weights move there by themselves.
-    `originals`: copies of the transformer's weights, for merging adapters into them.
-    `arithmetic`: where and how the transformer and the VAE compute, in words.
     """
 
-    card: LTX2Card
-    replicas: Replicas
-    vae: Any
     audio_vae: Any
     vocoder: Any
-    upsampler: Any | None
-    text: GemmaTextEncoder
-    device: torch.device
-    originals: Originals
-    arithmetic: str
-
-    @property
-    def transformer(self) -> Any:
-        """The transformer on `device`."""
-        return self.replicas.transformer
 
 
 def load(
@@ -73,18 +49,7 @@ def load(
     _check_text_parts(card, parts["text_encoder"], parts["connectors"], parts["transformer"])
     text = loaded.text_encoder(GemmaTextEncoder, card, settings)
     loaded.compile_blocks(settings, partial(_evaluate, card), on_progress)
-    return LTX2Model(
-        card,
-        loaded.replicas,
-        parts["vae"],
-        parts["audio_vae"],
-        parts["vocoder"],
-        parts.get("upsampler"),
-        text,
-        loaded.device,
-        loaded.originals,
-        loaded.arithmetic,
-    )
+    return LTX2Model.of(card, text, loaded, audio_vae=parts["audio_vae"], vocoder=parts["vocoder"])
 
 
 BLOCK_FORWARD = BlockForward(block_forward, with_varying_sizes)

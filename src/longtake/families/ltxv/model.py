@@ -1,6 +1,5 @@
 """The loaded LTX-Video model, and the function that loads it."""
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,45 +9,16 @@ from torch import Tensor
 from longtake.families.ltxv.guidance import value_attention, velocity
 from longtake.families.ltxv.profiles import PROFILES
 from longtake.models.compiled import BlockForward
-from longtake.models.merging import Originals
-from longtake.models.parts import INSTALLED, PartSource, load_parts
+from longtake.models.parts import INSTALLED, LoadedModel, PartSource, load_parts
 from longtake.models.registry import LTXVCard
-from longtake.models.replicas import Replicas
 from longtake.models.t5 import EncodedPrompt, T5TextEncoder
 from longtake.models.video_block import block_forward, with_varying_sizes
 from longtake.models.video_transformer import TokenLevels, attach
 from longtake.settings import Settings
 from longtake.video import OnProgress, ignore_progress
 
-
-@dataclass(frozen=True)
-class LTXVModel:
-    """A loaded LTX-Video model in eval mode.
-
-    `card`: the model card, with the facts of the model.
-    `replicas`: the transformer and its copies on other devices. It is diffusers' LTXVideoTransformer3DModel with the
-        forward pass of `models.video_transformer`.
-    `vae`: diffusers' AutoencoderKLLTXVideo.
-    `upsampler`: diffusers' LTXLatentUpsamplerModel; None if it is not installed.
-    `text`: the text encoder.
-    `device`: the device that inputs must be on. Offloaded weights move there by themselves.
-    `originals`: copies of the transformer's weights, for merging adapters into them.
-    `arithmetic`: where and how the transformer and the VAE compute, in words.
-    """
-
-    card: LTXVCard
-    replicas: Replicas
-    vae: Any
-    upsampler: Any | None
-    text: T5TextEncoder
-    device: torch.device
-    originals: Originals
-    arithmetic: str
-
-    @property
-    def transformer(self) -> Any:
-        """The transformer on `device`."""
-        return self.replicas.transformer
+LTXVModel = LoadedModel[LTXVCard, T5TextEncoder]
+"""A loaded LTX-Video model."""
 
 
 def load(
@@ -65,19 +35,9 @@ def load(
     Raises BadCheckpoint if a part is missing or damaged. Raises NotSupported if the device is not available.
     """
     loaded = load_parts(card, settings, on_progress, source, BLOCK_FORWARD, prepare_transformer=attach)
-    parts = loaded.parts
     text = loaded.text_encoder(T5TextEncoder, card, settings)
     loaded.compile_blocks(settings, partial(_evaluate, card), on_progress)
-    return LTXVModel(
-        card,
-        loaded.replicas,
-        parts["vae"],
-        parts.get("upsampler"),
-        text,
-        loaded.device,
-        loaded.originals,
-        loaded.arithmetic,
-    )
+    return LTXVModel.of(card, text, loaded)
 
 
 BLOCK_FORWARD = BlockForward(block_forward, with_varying_sizes)
