@@ -56,6 +56,20 @@ server starts `worker/main.py` as a process of its own; only there, and in funct
 This page is generated: `python -m tests.house > docs/house.md`. The text of a line is the first sentence of the
 module's docstring, and a folder's is that of its `__init__.py`.
 
+## Words
+
+| word | meaning |
+|---|---|
+| window | frames that are sampled together: its context, and new frames. A longer video has several windows |
+| context | the frames, with their sound, that a window continues: source frames, or those of the window before it |
+| pass | a run of a window through the sampling steps. A second pass refines the first one's frames at twice the size |
+| prediction | what one evaluation of the transformer returns for one prompt |
+| part | a piece of a model with weights of its own, such as the VAE |
+| adapter | a LoRA: a small change of a transformer's weights, applied with a scale in each pass |
+| modality | video or audio: LTX-2 samples both together |
+| plan | what is decided about a video before its generation |
+| joint | the place where source and new frames meet |
+
 ## Rooms
 
 An arrow points from a room to a room that it imports. An arrow is left out where a longer way implies it. Every room

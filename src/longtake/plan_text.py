@@ -105,7 +105,7 @@ def _prompts(plan: Plan) -> Rows:
 
 def _adapter_text(adapter: PlannedAdapter) -> str:
     """Returns a LoRA and its strength as text: `dolly_in.safetensors at 0.8`, or `... at 0.2, then 0.5` if the strength
-    differs between the passes (runs through the sampling steps)."""
+    differs between the passes."""
     scales = adapter.scales[:1] if len(set(adapter.scales)) == 1 else adapter.scales
     return f"{adapter.source} at {', then '.join(f'{scale:g}' for scale in scales)}"
 

@@ -123,8 +123,7 @@ class PlannedAdapter:
 
     source: URL, data URI, hub repository or path of the LoRA. If `own` is True, the name of one of the model's own
         adapters.
-    scales: strength of the LoRA in each pass (run through the sampling steps); 1 is its trained strength, 0 switches it
-        off.
+    scales: strength of the LoRA in each pass; 1 is its trained strength, 0 switches it off.
     field: path of the request's field that names the LoRA, for error messages.
     weight_name: name of the LoRA's file if `source` is a hub repository; None if the repository has only one LoRA file.
     own: True for an adapter that is installed as a part of the model.
@@ -138,7 +137,7 @@ class PlannedAdapter:
 
 
 def adapters_of_passes(adapters: tuple[PlannedAdapter, ...], passes: int) -> tuple[PlannedAdapter, ...]:
-    """Returns a request's adapters as a plan with `passes` passes (runs through the sampling steps) contains them.
+    """Returns a request's adapters as a plan with `passes` passes contains them.
 
     - An adapter has one scale (strength) for each pass. The first `passes` scales are kept. If these are all 0, the
       adapter is left out.

@@ -193,9 +193,8 @@ class Runner:
         """Runs a job and returns its result. The video appears at `path` only when it is complete.
 
         `on_progress`: called at every step. It can cancel the job by raising an exception.
-        `resume`: saves the results of finished windows (groups of frames that are sampled together). A later run of the
-            same plan with the same `resume` continues after these windows, and gives exactly the result of an
-            uninterrupted run. By default nothing is saved.
+        `resume`: saves the results of finished windows. A later run of the same plan with the same `resume` continues
+            after these windows, and gives exactly the result of an uninterrupted run. By default nothing is saved.
         `lora_sources`: the sources of LoRAs for this job, if they are others than those of the runner.
         `previews`: receives previews of the new frames. No previews are made if it is None, or if a safety checker
             checks the frames.
@@ -244,8 +243,7 @@ class Runner:
     def _run(self, run: "_Run", resume: Resume) -> Result:
         """Runs a job once and returns its result. The video appears at the path only when it is complete.
 
-        `resume`: saves the results of finished windows (groups of frames that are sampled together), and has those that
-            earlier runs of the plan saved.
+        `resume`: saves the results of finished windows, and has those that earlier runs of the plan saved.
         """
         job, progress = run.job, run.progress
         job.model.check()
@@ -297,7 +295,7 @@ class Runner:
     ) -> tuple[str, tuple[str | None, ...]]:
         """Begins the turn on the device, generates the new frames and passes them to the joiner.
 
-        `resume`: saves the results of finished windows (groups of frames that are sampled together).
+        `resume`: saves the results of finished windows.
         `opened`: the adapters of the plan.
         `frames`: what `joiner.start` returned.
         `context`: what the model sees and hears of the source.

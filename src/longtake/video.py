@@ -131,10 +131,8 @@ class Progress:
 
     @property
     def share(self) -> float:
-        """The share of the stage that is finished, 0..1. It counts all windows (groups of frames that are sampled
-        together) and all passes (runs through the sampling steps).
-
-        All windows count the same, and so do all passes. Most stages have one of each.
+        """The share of the stage that is finished, 0..1. All windows count the same, and so do all passes. Most
+        stages have one of each.
         """
         of_pass = self.step / max(self.steps, 1)
         of_window = (self.pass_number - 1 + of_pass) / self.passes
@@ -178,8 +176,7 @@ def ignore_progress(_: Progress) -> None:
 
 
 def in_window(on_progress: OnProgress, window: int, windows: int) -> OnProgress:
-    """Returns a callback that sets `window` and `windows` in a copy of each report and calls `on_progress` with it. A
-    window is a group of frames that are sampled together.
+    """Returns a callback that sets `window` and `windows` in a copy of each report and calls `on_progress` with it.
 
     window: number of the present window, from 1.
     windows: number of all windows.

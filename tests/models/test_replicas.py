@@ -13,7 +13,6 @@ from longtake.models.replicas import Copy, Replicas, moved
 from tests.no_threads import no_threads
 
 CPU, META = torch.device("cpu"), torch.device("meta")
-GB = 10**9
 
 
 def named(*names: str) -> Replicas:

@@ -55,7 +55,7 @@ class Endpoint(Generic[RequestT, OptionsT]):
     count_field: field with the number of frames, or with the seconds of new video.
     rate_fields: fields with the output's frames per second.
     match_rate_field: field that is true if the output gets the source's frame rate.
-    second_pass_field: field that is true if a second pass (run through the sampling steps) refines the frames.
+    second_pass_field: field that is true if a second pass refines the frames.
     end_image_field: field with the URL of the end image.
     output_fields: fields that choose the format of the output file.
     """

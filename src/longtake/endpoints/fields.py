@@ -108,8 +108,7 @@ LORAS = "LoRA weights to use for generation"
 def planned_loras(loras: list[LoRAWeight]) -> tuple[PlannedAdapter, ...]:
     """Returns a request's LoRAs in the form that a plan contains, in the same order.
 
-    A plan has one scale for each of the two passes (runs through the sampling steps). Both are the `scale` that the
-    request gives the LoRA.
+    A plan has one scale for each of the two passes. Both are the `scale` that the request gives the LoRA.
     """
     return tuple(
         PlannedAdapter(lora.path, (lora.scale, lora.scale), ("body", "loras", index, "path"), lora.weight_name)

@@ -219,7 +219,7 @@ def camera_adapter(movement: str, scale: float) -> tuple[PlannedAdapter, ...]:
     """Returns a tuple with the model's own adapter for a camera movement. The tuple is empty for the movement `none`.
 
     movement: value of the request's field `camera_lora`, such as `dolly_in`.
-    scale: strength of the adapter in both passes (runs through the sampling steps).
+    scale: strength of the adapter in both passes.
     """
     if movement == "none":
         return ()
@@ -229,7 +229,7 @@ def camera_adapter(movement: str, scale: float) -> tuple[PlannedAdapter, ...]:
 def distill_adapter(scales: Sequence[float], fields: Sequence[str] = ()) -> tuple[PlannedAdapter, ...]:
     """Returns a tuple with one item: the model's own distill adapter, with which fewer steps are enough.
 
-    scales: strength of the adapter in the first and in the second pass (run through the sampling steps).
+    scales: strength of the adapter in the first and in the second pass.
     fields: names of the request's fields with these two scales, in the same order; empty if the client cannot choose
         the scales. The first field whose scale is not 0 is named in errors about the adapter.
     """

@@ -53,8 +53,8 @@ class Request(BaseModel):
 def options(request: Request, source: VideoInfo) -> LTX2Options:
     """Returns the LTX-2 options for a request to the endpoint 2.3-quality. `source` is not used.
 
-    The distill adapter has full strength in both passes (runs through the sampling steps). Classifier-free guidance is
-    the only guidance, with the same scale for picture and sound.
+    The distill adapter has full strength in both passes. Classifier-free guidance is the only guidance, with the same
+    scale for picture and sound.
     """
     cfg, fps = GuidanceScales(cfg=request.guidance_scale), request.frames_per_second
     return replace(

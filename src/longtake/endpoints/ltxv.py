@@ -114,7 +114,7 @@ def shared_options(request: ExtendRequest, passes: tuple[PassOptions, ...]) -> L
     """Returns the options of a plan for a request to one of the endpoints 0.9.8, 0.9.7-dev and 0.9.7-distilled.
 
     request: the fields that these endpoints have in common.
-    passes: options of each pass (run through the sampling steps), in their order.
+    passes: options of each pass, in their order.
 
     The option `heed_negative` is True if the negative prompt is neither empty nor the default one. Then even a model
     without classifier-free guidance uses the negative prompt.
@@ -146,7 +146,7 @@ def shared_options(request: ExtendRequest, passes: tuple[PassOptions, ...]) -> L
 
 
 def left_out(request: BaseModel, field: str, steps: int) -> int:
-    """Returns how many steps a pass (run through the sampling steps) leaves out.
+    """Returns how many steps a pass leaves out.
 
     - If the client sent the request's field with the name `field`: its value, even if the pass then has no step.
     - Otherwise: the default value of this field, but at most `steps - 1`, so that the pass has at least one step.
@@ -158,8 +158,7 @@ def left_out(request: BaseModel, field: str, steps: int) -> int:
 
 
 def first_pass(steps: int, skip_final: int) -> PassOptions:
-    """Returns the options of a first pass (run through the sampling steps). It leaves out the last steps of its
-    schedule.
+    """Returns the options of a first pass. It leaves out the last steps of its schedule.
 
     steps: number of steps of the whole schedule.
     skip_final: number of last steps that are left out.
@@ -172,8 +171,8 @@ def first_pass(steps: int, skip_final: int) -> PassOptions:
 
 
 def second_pass(steps: int, skip_initial: int) -> PassOptions:
-    """Returns the options of a second pass (run through the sampling steps), which refines the result of the first one.
-    It leaves out the first steps of its schedule.
+    """Returns the options of a second pass, which refines the result of the first one. It leaves out the first steps of
+    its schedule.
 
     steps: number of steps of the whole schedule.
     skip_initial: number of first steps that are left out.

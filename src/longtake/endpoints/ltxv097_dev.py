@@ -45,7 +45,7 @@ def options(request: Request, source: VideoInfo) -> LTXVOptions:
     """Returns the LTX-Video options for a request to the endpoint 0.9.7-dev. `source` is not used.
 
     Raises InvalidRequest if the client sends a `first_pass_skip_final_steps` or `second_pass_skip_initial_steps` that
-    is not less than the number of inference steps of the same pass (run through the sampling steps).
+    is not less than the number of inference steps of the same pass.
     """
     first, second = request.first_pass_num_inference_steps, request.second_pass_num_inference_steps
     passes = (

@@ -31,7 +31,7 @@ def options(request: Request, source: VideoInfo) -> LTXVOptions:
 
     They are those of the endpoint 0.9.7-dev, but `few_steps` is True: the noise schedules are those of a distilled
     model. Raises InvalidRequest if the client sends a `first_pass_skip_final_steps` or `second_pass_skip_initial_steps`
-    that is not less than the number of inference steps of the same pass (run through the sampling steps).
+    that is not less than the number of inference steps of the same pass.
     """
     return replace(ltxv097_dev.options(request, source), few_steps=True)
 

@@ -71,9 +71,9 @@ class Request(BaseModel):
 def options(request: Request, source: VideoInfo) -> LTXVOptions:
     """Returns the LTX-Video options for a request to the endpoint 0.9.8. `source` is not used.
 
-    Without `enable_detail_pass` the options have one pass (run through the sampling steps). With it they have two, and
-    the first one leaves out its last step. Raises InvalidRequest if there are two passes and the client sends a
-    `second_pass_skip_initial_steps` that is not less than `second_pass_num_inference_steps`.
+    Without `enable_detail_pass` the options have one pass. With it they have two, and the first one leaves out its last
+    step. Raises InvalidRequest if there are two passes and the client sends a `second_pass_skip_initial_steps` that is
+    not less than `second_pass_num_inference_steps`.
     """
     passes = [ltxv.first_pass(request.first_pass_num_inference_steps, int(request.enable_detail_pass))]
     if request.enable_detail_pass:
@@ -89,8 +89,7 @@ def options(request: Request, source: VideoInfo) -> LTXVOptions:
 
 
 def billed_seconds(plan: Plan) -> Fraction:
-    """Returns the billed seconds: `plan.billed_frames` divided by 24, times 2 if the plan has a detail pass (a second
-    run through the sampling steps, at twice the size).
+    """Returns the billed seconds: `plan.billed_frames` divided by 24, times 2 if the plan has a detail pass.
 
     The frame rate of the output does not matter, and nothing is rounded.
     """

@@ -12,13 +12,13 @@ FAMILIES: Mapping[str, Family[Any, Any, Any, Any]] = {family.name: family for fa
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
-    """Returns the plan of a video (what was decided before its generation) as JSON values: dicts, lists, strings,
-    numbers, booleans and None. A rate is a text such as `24000/1001`."""
+    """Returns the plan of a video as JSON values: dicts, lists, strings, numbers, booleans and None. A rate is a text
+    such as `24000/1001`."""
     return FAMILIES[plan.family].plan_to_json(plan)
 
 
 def plan_from_json(document: Mapping[str, Any]) -> Plan | None:
-    """Returns the plan of a video (what was decided before its generation) that `plan_to_json` turned into `document`.
+    """Returns the plan of a video that `plan_to_json` turned into `document`.
 
     Returns None if another version of the program wrote the document, so that its entry `form` is not the number
     `plans.FORM`, or if its entry `family` names no known family. Raises pydantic's ValidationError if the document's

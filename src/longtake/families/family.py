@@ -86,8 +86,7 @@ class Context:
 
 @dataclass(frozen=True)
 class GeneratedClip:
-    """The frames that the model generated in one window (frames that are sampled together) or in several, and their
-    sound.
+    """The frames that the model generated in one window or in several, and their sound.
 
     The context is the frames that the clip continues: source frames, or frames of the window that was sampled before.
     The decoded version of a frame is the frame after the VAE has encoded and decoded it.
@@ -119,12 +118,11 @@ class PlanRun(Generic[PlanT, ModelT]):
     """A plan, and what is needed to carry it out.
 
     `model`: the loaded model.
-    `resume`: saves finished windows (groups of frames that are sampled together), and finds those that an earlier run
-        of the same plan saved.
+    `resume`: saves finished windows, and finds those that an earlier run of the same plan saved.
     `on_progress`: the callback that receives the progress.
-    `set_pass`: a function that sets the LoRAs' strengths for a pass (run through the sampling steps). It is called as
-        `set_pass(n)` before pass n (from 0) of every window, and as `set_pass(None)` after the last pass of the last
-        window, if that window was not saved by an earlier run.
+    `set_pass`: a function that sets the LoRAs' strengths for a pass. It is called as `set_pass(n)` before pass n (from
+        0) of every window, and as `set_pass(None)` after the last pass of the last window, if that window was not saved
+        by an earlier run.
     `previews`: receives previews of the new frames while they are sampled; None for no previews.
     """
 
@@ -182,8 +180,8 @@ class Recipe(Protocol[CardT_contra, PlanT, ModelT]):
         ...
 
     def generate(self, run: PlanRun[PlanT, ModelT], prompt: str, context: Context) -> Iterator[GeneratedClip]:
-        """Yields the new frames as clips in playing order. A clip has the new frames of one window (frames that the
-        model samples together) or, for LTX-Video, of all windows.
+        """Yields the new frames as clips in playing order. A clip has the new frames of one window or, for LTX-Video,
+        of all windows.
 
         `run`: the plan with the loaded model.
         `prompt`: the prompt to generate with, as `expand` returned it.
@@ -235,14 +233,12 @@ class Family(Generic[OptionsT, CardT, PlanT, ModelT]):
         return TypeAdapter(self.Plan)
 
     def plan_to_json(self, plan: PlanT) -> dict[str, Any]:
-        """Returns the plan of a video (what was decided before its generation) as JSON values. A rate is a text such as
-        `24000/1001`."""
+        """Returns the plan of a video as JSON values. A rate is a text such as `24000/1001`."""
         document: dict[str, Any] = self._json.dump_python(plan, mode="json")
         return document
 
     def plan_from_json(self, document: dict[str, Any]) -> PlanT:
-        """Returns the plan of a video (what was decided before its generation) that `plan_to_json` turned into
-        `document`.
+        """Returns the plan of a video that `plan_to_json` turned into `document`.
 
         Raises pydantic's ValidationError if the fields of `document` do not make a plan.
         """

@@ -11,15 +11,14 @@ class Change:
     """The change that one adapter makes to the weight of one layer.
 
     pair: the two matrices and the factor whose product is the change of the weight at scale 1.
-    scales: the adapter's scale in each pass (run through the sampling steps).
+    scales: the adapter's scale in each pass.
     """
 
     pair: Pair
     scales: tuple[float, ...]
 
     def strength(self, number: int) -> float:
-        """Returns the factor of `pair.b @ pair.a` in pass `number` (from 0). A pass is a run through the sampling
-        steps."""
+        """Returns the factor of `pair.b @ pair.a` in pass `number` (from 0)."""
         return self.scales[number] * self.pair.factor
 
 
@@ -27,8 +26,7 @@ class AdaptedLayer(Protocol):
     """A linear layer with the adapters that change it."""
 
     def set_pass(self, number: int) -> None:
-        """Applies the adapters with the strengths that they have in pass `number` (from 0). A pass is a run through the
-        sampling steps."""
+        """Applies the adapters with the strengths that they have in pass `number` (from 0)."""
         ...
 
     def weight_was_replaced(self) -> None:

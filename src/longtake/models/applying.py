@@ -23,8 +23,8 @@ from longtake.models.streaming import group_of
 from longtake.video import Check, no_check
 
 SetPass = Callable[[int | None], None]
-"""A function that sets the adapters' strengths for a pass (run through the sampling steps), as set_pass(number from 0).
-set_pass(None) says that nothing more is sampled."""
+"""A function that sets the adapters' strengths for a pass, as set_pass(number from 0). set_pass(None) says that nothing
+more is sampled."""
 
 
 @contextmanager
@@ -38,10 +38,10 @@ def applied(
 ) -> Iterator[SetPass]:
     """Applies adapters to a transformer inside the `with` block, and removes them at its end, also after an error.
 
-    Yields a function that sets the strengths that all adapters have in a pass (run through the sampling steps). Its
-    argument is the pass's number, from 0. Until it is called for the first time, the transformer is unchanged. A call
-    that changes no strength does nothing. Called with None when nothing more is sampled, it begins to restore the
-    weights on a CUDA GPU beside the GPU's other work, such as decoding.
+    Yields a function that sets the strengths that all adapters have in a pass. Its argument is the pass's number, from
+    0. Until it is called for the first time, the transformer is unchanged. A call that changes no strength does
+    nothing. Called with None when nothing more is sampled, it begins to restore the weights on a CUDA GPU beside the
+    GPU's other work, such as decoding.
 
     adapters: each adapter with its scale in each pass.
     check: called before each layer is changed. It may raise an exception to stop the work.

@@ -38,8 +38,7 @@ Tokens = Mapping[Stream, Tensor]
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """A prompt encoded for LTX-2: for each modality (video and audio) its text tokens [1, n, d], n tokens of width
-    d."""
+    """A prompt encoded for LTX-2: for each modality its text tokens [1, n, d], n tokens of width d."""
 
     video: Tensor
     audio: Tensor
@@ -64,7 +63,7 @@ class Prediction:
 
 
 class TrackInputs(Protocol):
-    """The positions and noise levels of the n tokens of one modality (video or audio), for the transformer."""
+    """The positions and noise levels of the n tokens of one modality, for the transformer."""
 
     @property
     def bounds(self) -> Tensor:
@@ -85,7 +84,7 @@ class TrackInputs(Protocol):
 
     @property
     def is_free(self) -> bool:
-        """True if any of the n tokens of this modality (video or audio) has noise to remove.
+        """True if any of the n tokens of this modality has noise to remove.
 
         If all of them are given and stay unchanged, it is False, and the transformer uses noise level 0 for the whole
         modality.
@@ -141,8 +140,7 @@ def velocities(
     predictions: Sequence[Prediction],
     stg_blocks: Sequence[int],
 ) -> dict[Stream, Tensor]:
-    """Returns the velocities (noise minus clean tokens) of each modality (video and audio): [predictions, n, C] in the
-    tokens' dtype.
+    """Returns the velocities (noise minus clean tokens) of each modality: [predictions, n, C] in the tokens' dtype.
 
     transformer: one whose forward pass `attach` has replaced.
     positioned: the tracks (what is known of the tokens besides their values) with their position embeddings.
@@ -212,7 +210,7 @@ def _num_connected(predictions: Sequence[Prediction]) -> int:
 
 def _disturbed_rows(predictions: Sequence[Prediction], streams: Sequence[Stream]) -> dict[Stream, Rows]:
     """Returns the rows (numbers in the batch) of the predictions whose self-attention is switched off for
-    spatio-temporal guidance, for each modality (video and audio) that has such rows.
+    spatio-temporal guidance, for each modality that has such rows.
 
     Raises ValueError if the rows of a modality are not consecutive.
     """

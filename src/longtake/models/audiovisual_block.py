@@ -16,10 +16,10 @@ Stream = Literal["video", "audio"]
 """A modality. Where both are listed, `video` is first."""
 
 OTHER: Mapping[Stream, Stream] = {"video": "audio", "audio": "video"}
-"""For each modality (video and audio), the other one."""
+"""For each modality, the other one."""
 
 _PREFIX: Mapping[Stream, str] = {"video": "", "audio": "audio_"}
-"""For each modality (video and audio), the text with which diffusers' class begins the names of its modules."""
+"""For each modality, the text with which diffusers' class begins the names of its modules."""
 
 Rotary = tuple[Tensor, Tensor]
 """Cosines and sines of rotary position embeddings, in the shape [1, ...] that diffusers' attention expects. The last
@@ -31,8 +31,7 @@ Rows = tuple[int, int]
 
 @dataclass(frozen=True)
 class StreamInputs:
-    """The inputs of all blocks for one modality (video or audio): vectors that depend on noise levels, positions, and
-    the prompt.
+    """The inputs of all blocks for one modality: vectors that depend on noise levels, positions, and the prompt.
 
     In the shapes, k is the number of distinct noise levels, n the number of tokens, and d the width of the modality's
     hidden states.
@@ -82,7 +81,7 @@ class BlockInputs:
 
 
 def block_forward(block: Any, hidden: Mapping[Stream, Tensor], inputs: BlockInputs) -> dict[Stream, Tensor]:
-    """Returns the hidden states of each modality (video and audio) after one transformer block.
+    """Returns the hidden states of each modality after one transformer block.
 
     The block runs self-attention, attention to the prompt, attention to the other modality, and feed-forward.
     block: the block of diffusers' transformer, which has the layers.
@@ -138,8 +137,8 @@ def with_varying_sizes(
 
 
 def _with_two_levels(own: StreamInputs) -> StreamInputs:
-    """Returns the inputs of a modality (video or audio) with at least two noise levels, because compiled code treats a
-    size of 1 as special. A single noise level is repeated; no token uses the second one."""
+    """Returns the inputs of a modality with at least two noise levels, because compiled code treats a size of 1 as
+    special. A single noise level is repeated; no token uses the second one."""
     if len(own.table) > 1:
         return own
     cross = None if own.cross is None else torch.cat([own.cross, own.cross])

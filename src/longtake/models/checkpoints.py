@@ -27,7 +27,7 @@ _WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 over several files with a `.index.json`."""
 
 _MAX_SIZE = 2**20
-"""The largest integer, such as a width, that the `config.json` of a model's part (such as the VAE) may contain.
+"""The largest integer, such as a width, that the `config.json` of a model's part may contain.
 
 It limits the time to build a part from an untrusted file.
 """
@@ -36,7 +36,7 @@ _MAX_LAYERS = 256
 """The largest number of layers or blocks that the `config.json` of a model's part may set, and of entries in a list."""
 
 _MAX_DEPTH = 8
-"""The largest number of nested JSON objects and lists in the `config.json` of a model's part, such as the VAE."""
+"""The largest number of nested JSON objects and lists in the `config.json` of a model's part."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Weight:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A part of a model on disk, such as the VAE. Its headers have been read; its weights have not.
+    """A part of a model on disk. Its headers have been read; its weights have not.
 
     path: the folder or single file that holds the part.
     cls: the class of the part in diffusers or transformers.
@@ -114,7 +114,7 @@ def _some(names: Sequence[str], count: int = 4) -> str:
 
 
 def open_part(part: PartName, path: Path) -> Checkpoint:
-    """Returns the checkpoint of a part (such as the VAE) at `path`. Reads headers only.
+    """Returns the checkpoint of a part at `path`. Reads headers only.
 
     path: a folder as diffusers or transformers saves a part, with its `config.json`; or a single safetensors file as
         the model's publisher offers it, which may hold several parts.
@@ -149,7 +149,7 @@ def _open_folder(part: PartName, folder: Path) -> Checkpoint:
 
 
 def _class(part: PartName, folder: Path, config: Mapping[str, Any]) -> Class:
-    """Returns the class of a model's part (such as the VAE) in a folder, which the folder's `config.json` names.
+    """Returns the class of a model's part in a folder, which the folder's `config.json` names.
 
     config: the content of that file.
     Raises `BadCheckpoint` if the file names none of the classes that the part may have.
@@ -179,7 +179,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def parts_in(file: Path) -> tuple[PartName, ...]:
-    """Returns the parts (such as the VAE) that a single file holds.
+    """Returns the parts that a single file holds.
 
     The tuple is empty if the names of the file's tensors are not those of any known model. Raises `BadCheckpoint` for a
     file that is no valid safetensors file.
@@ -240,7 +240,7 @@ def _has_sections(published: PublishedConfig, layout: Layout) -> bool:
 
 
 def _names_of_part(part: PartName, file: Path, keys: Iterable[str], layout: Layout) -> list[str]:
-    """Returns the names of the weights in a file that belong to a part (such as the VAE).
+    """Returns the names of the weights in a file that belong to a part.
 
     keys: the names of the file's weights.
     layout: tells which part a tensor belongs to.

@@ -1,5 +1,4 @@
-"""Checks whether checkpoints of models' parts (such as the VAE) fit the classes of diffusers and transformers that load
-them.
+"""Checks whether checkpoints of models' parts fit the classes of diffusers and transformers that load them.
 
 Only headers and settings are read, no weights. Where torch, diffusers or transformers cannot be imported, headers and
 settings are read but not compared with the classes.
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PartReport:
-    """The result of checking one part of a model (such as the VAE) or one of its adapters.
+    """The result of checking one part of a model or one of its adapters.
 
     part: the name of the part or adapter; "file" for a safetensors file whose parts are not known.
     path: its file or folder.
@@ -56,7 +55,7 @@ class PartReport:
         """Returns the result of the check in words: the problem, or that there is none.
 
         Without a problem, the sentence also has the number of parameters and of weights in 8-bit floats, and says if
-        the part (such as the VAE) was not compared with the class that loads it.
+        the part was not compared with the class that loads it.
         """
         if self.problem:
             return self.problem
@@ -72,8 +71,7 @@ class CheckReport:
 
     target: the model's name, or the path.
     parts: the reports of the parts and adapters that were found.
-    missing: the parts (such as the VAE) that generation needs and that are not on this machine. Always empty for a
-        path.
+    missing: the parts that generation needs and that are not on this machine. Always empty for a path.
     obstacle: a sentence on why torch, diffusers or transformers cannot be imported, so that no part was compared with
         the class that loads it; None if they can be imported.
     """
@@ -85,8 +83,8 @@ class CheckReport:
 
     @property
     def fits(self) -> bool | None:
-        """True if all parts of the model (such as the VAE) are there, each was compared with the class that loads it,
-        and none has a problem.
+        """True if all parts of the model are there, each was compared with the class that loads it, and none has a
+        problem.
 
         False if no part was found, a part is missing or a part has a problem. None if there is no problem so far but a
         part was not compared with its class.
@@ -156,7 +154,7 @@ def _obstacle() -> str | None:
 
 
 def _parts_at(path: Path) -> dict[PartName, Path]:
-    """Returns the parts of a model (such as the VAE) that a path holds, each with its file or folder.
+    """Returns the parts of a model that a path holds, each with its file or folder.
 
     The result is empty for a safetensors file whose parts are not known. Raises `InvalidRequest` if the path does not
     exist, and `BadCheckpoint` if it is a folder without any part, or a file that is no valid safetensors file.

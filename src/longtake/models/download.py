@@ -43,14 +43,13 @@ class ModelStatus:
 
     @property
     def num_bytes(self) -> int:
-        """The bytes on disk of all parts (such as the VAE) and adapters of the model. A file that holds several parts
-        counts once."""
+        """The bytes on disk of all parts and adapters of the model. A file that holds several parts counts once."""
         return sum(_size(path) for path in {*self.parts.values(), *self.adapters.values()})
 
     @property
     def absent_bytes(self) -> int:
-        """The approximate number of bytes of the model's published parts (such as the VAE) and adapters that are not on
-        this machine. A file with several parts counts once."""
+        """The approximate number of bytes of the model's published parts and adapters that are not on this machine. A
+        file with several parts counts once."""
         absent = [place for part, place in self.card.parts.items() if part not in self.parts]
         absent += [place for name, place in self.card.loras.items() if name not in self.adapters]
         return round(sum(place.gigabytes for place in {*absent} if place is not None) * 1e9)
@@ -145,7 +144,7 @@ def _wanted(card: ModelCard) -> list[tuple[str, str, Published]]:
 def _publication(
     card: ModelCard, own: str, usual: Published, settings: Settings, listed: dict[str, list[hub.HubFile]]
 ) -> Published:
-    """Returns the place from which a part of the model (such as the VAE) or an adapter is downloaded.
+    """Returns the place from which a part of the model or an adapter is downloaded.
 
     This is the Hugging Face hub repository that `settings.model_sources` names for the model, if that repository has
     the part or adapter. In all other cases it is `usual`.

@@ -8,16 +8,16 @@ from longtake.errors import BadCheckpoint
 from longtake.models.registry import PartName
 
 Config = dict[str, Any]
-"""The settings that the class of a model's part (such as the VAE) is built with, by name."""
+"""The settings that the class of a model's part is built with, by name."""
 
 PublishedConfig = Mapping[str, Any]
 """The settings as a checkpoint's publisher writes them: the JSON object `config` in the file's metadata."""
 
 Shapes = Mapping[str, tuple[int, ...]]
-"""The shapes of the tensors of a model's part (such as the VAE), by the tensors' names in the part's class."""
+"""The shapes of the tensors of a model's part, by the tensors' names in the part's class."""
 
 Class = tuple[str, str]
-"""The class of a model's part (such as the VAE), as (module, name)."""
+"""The class of a model's part, as (module, name)."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Layout:
     name: the layout's name in messages.
     recognises: takes the names of a file's tensors and its `config`; returns True if the file has this layout. It is
         called before `sections` are checked, so entries of `config` may be of any type.
-    part_of: takes a tensor's name in the file; returns the part of the model (such as the VAE) that the tensor belongs
-        to, or None if no part has it.
+    part_of: takes a tensor's name in the file; returns the part of the model that the tensor belongs to, or None if no
+        part has it.
     rename: takes a part, a tensor's name in the file and the `config`; returns the tensor's name in the part's class,
         or None if the class does not need the tensor.
     settings: takes a part, the `config` and the shapes of the part's tensors; returns the settings of the part's class.
@@ -47,8 +47,7 @@ class Layout:
 
 
 def refuse(part: str, name: str, value: Any, needed: Any) -> NoReturn:
-    """Raises `BadCheckpoint` for a published setting `name` = `value` that the class of `part` (such as the VAE) does
-    not support.
+    """Raises `BadCheckpoint` for a published setting `name` = `value` that the class of `part` does not support.
 
     needed: the value or values that the class supports, for the message.
     """

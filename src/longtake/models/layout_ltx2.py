@@ -79,7 +79,7 @@ def recognises(names: Collection[str], published: PublishedConfig) -> bool:
 
 
 def part_of(key: str) -> PartName | None:
-    """Returns the part of the model (such as the VAE) that the weight `key` belongs to; None if no part has it."""
+    """Returns the part of the model that the weight `key` belongs to; None if no part has it."""
     if _CONNECTOR.match(key):
         return "connectors"
     return next((part for prefix, part in _PREFIXES.items() if key.startswith(prefix)), None)
@@ -101,7 +101,7 @@ def rename(part: PartName, key: str, published: PublishedConfig) -> str | None:
 
 
 def config_of(part: PartName, published: Mapping[str, Any], shapes: Shapes) -> Config:
-    """Returns the settings with which diffusers' class of a model's part (such as the VAE) is built.
+    """Returns the settings with which diffusers' class of a model's part is built.
 
     A setting that `published` lacks gets the default of the reference (the publisher's code).
 

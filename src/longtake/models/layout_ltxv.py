@@ -97,14 +97,14 @@ def recognises(names: Collection[str], published: PublishedConfig) -> bool:
 
 
 def part_of(key: str) -> PartName | None:
-    """Returns the part of the model (such as the VAE) that the weight `key` belongs to; None if no part has it."""
+    """Returns the part of the model that the weight `key` belongs to; None if no part has it."""
     return next((part for prefix, part in _PREFIXES.items() if key.startswith(prefix)), None)
 
 
 def rename(part: PartName, key: str, published: PublishedConfig) -> str | None:
     """Returns diffusers' name of a published weight; None if the part's class does not need the weight.
 
-    part: the part of the model that the weight belongs to, such as the VAE.
+    part: the part of the model that the weight belongs to.
     key: the published name.
     published: the published settings. Only the autoencoder's names depend on them: on its number of blocks.
     """
@@ -190,7 +190,7 @@ def _decoder_block(index: int, rest: str) -> str:
 
 
 def config_of(part: PartName, published: PublishedConfig, shapes: Shapes) -> Config:
-    """Returns the settings with which diffusers' class of a model's part (such as the VAE) is built.
+    """Returns the settings with which diffusers' class of a model's part is built.
 
     A setting that `published` lacks gets the value that it has in LTX-Video's 13B model.
 

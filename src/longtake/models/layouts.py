@@ -25,7 +25,7 @@ def layout_of(names: Collection[str], published: PublishedConfig) -> Layout | No
 
 
 def classes_of(part: PartName) -> tuple[Class, ...]:
-    """Returns all classes with which a part (such as the VAE) can be loaded, each once."""
+    """Returns all classes with which a part can be loaded, each once."""
     if part == "text_encoder":
         return tuple(TEXT_ENCODERS)
     return tuple(dict.fromkeys(layout.classes[part] for layout in LAYOUTS if part in layout.classes))

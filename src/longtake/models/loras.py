@@ -156,8 +156,7 @@ def _not_finite(header: LoraHeader, module: str) -> BadCheckpoint:
 
 
 LoadedAdapter = tuple[Adapter, tuple[float, ...]]
-"""An adapter in host memory, and its scale in each pass (run through the sampling steps): in the first and in the
-second one."""
+"""An adapter in host memory, and its scale in each pass: in the first and in the second one."""
 
 
 class LoraCache:
@@ -231,8 +230,7 @@ def open_adapters(
 def read_adapters(
     opened: Iterable[OpenAdapter], cache: LoraCache, check: Check = no_check, *, pinned: bool = False
 ) -> Iterator[LoadedAdapter]:
-    """Yields (adapter, its scale in each pass) for each open adapter, in the same order. A pass is a run through the
-    sampling steps.
+    """Yields (adapter, its scale in each pass) for each open adapter, in the same order.
 
     Each adapter is read only when the iteration reaches it.
 

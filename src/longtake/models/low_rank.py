@@ -138,7 +138,7 @@ class BesideLayer:
         self._strengths = (0.0,) * len(changes)
 
     def set_pass(self, number: int) -> None:
-        """Gives the adapters their strengths in pass `number` (from 0). A pass is a run through the sampling steps."""
+        """Gives the adapters their strengths in pass `number` (from 0)."""
         strengths = tuple(change.strength(number) for change in self._changes)
         if strengths == self._strengths:
             return

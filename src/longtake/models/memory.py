@@ -20,7 +20,7 @@ from longtake.settings import Settings
 Offload = Literal["none", "model", "group"]
 """Where a model's weights are while it runs.
 
-none: all parts of the model (such as the VAE) are on the device.
+none: all parts of the model are on the device.
 model: only the part that runs is on the device; the other parts are in host memory.
 group: as `model`, but of the transformer and the text encoder, or of one of them, only the layers that run are on the
     device.
@@ -170,7 +170,7 @@ def choose_offload(requested: str, sizes: Mapping[str, int], total: int | None, 
     requested: `settings.offload`. "none", "model" and "group" are returned unchanged. "auto" returns the first of them
         that leaves enough device memory for activations, or "group" if none does. Enough is 8 GiB (RESERVE_BYTES), or
         for a model with less than 1 GiB of weights, 8 times their bytes.
-    sizes: the bytes of each part of the model, such as the VAE.
+    sizes: the bytes of each part of the model.
     total: the bytes of the device's memory; None for a device that shares the host's memory. Offloading saves nothing
         there, so "auto" returns "none".
     free: the free bytes of the device's memory. They only decide between "none" and "model", which give the same bits.
@@ -222,8 +222,8 @@ def place(
     pinned: bool = False,
     streamed: Collection[PartName] = LARGE,
 ) -> None:
-    """Places a model's parts (such as the VAE), which are in host memory, on the device, or adds hooks that move them
-    there when they run.
+    """Places a model's parts, which are in host memory, on the device, or adds hooks that move them there when they
+    run.
 
     offload: "none" moves all parts now. With "model", only one part at a time is on the device. "group" is like
         "model", but moves the transformer block by block and the text encoder layer by layer, if they are streamed.
@@ -290,7 +290,7 @@ def _nothing() -> None:
 
 
 def share_device(parts: Mapping[PartName, torch.nn.Module], device: torch.device, *, pinned: bool = False) -> None:
-    """Adds hooks so that only one of a model's parts (such as the VAE) is on the device at a time.
+    """Adds hooks so that only one of a model's parts is on the device at a time.
 
     A call of a part's `forward`, `encode` or `decode` moves the part to the device, and the other parts to the host.
     The weights that go to a CUDA GPU also stay in host memory, and are not copied back. So changes that are made on
@@ -309,8 +309,8 @@ def share_device(parts: Mapping[PartName, torch.nn.Module], device: torch.device
 
 
 def bring(part: Any) -> None:
-    """Moves a part of a model, such as the VAE, to the device, if the model's parts take turns there because they do
-    not all fit (see `share_device`). Otherwise does nothing."""
+    """Moves a part of a model to the device, if the model's parts take turns there because they do not all fit (see
+    `share_device`). Otherwise does nothing."""
     hook = getattr(part, "_hf_hook", None)
     if hook is not None:
         hook.pre_forward(part)

@@ -1,8 +1,7 @@
 """Merges adapters into the weights of linear layers, and restores the weights from copies.
 
-The merged weight of a pass (run through the sampling steps) is always computed from the copy, so its bits depend on the
-scales of that pass alone, and not on the passes before it. Nothing is ever subtracted, because that would leave
-rounding errors in the weights.
+The merged weight of a pass is always computed from the copy, so its bits depend on the scales of that pass alone, and
+not on the passes before it. Nothing is ever subtracted, because that would leave rounding errors in the weights.
 """
 
 from collections.abc import Iterator, Sequence
@@ -119,8 +118,7 @@ class MergedLayer:
         return (0.0,) * len(self._changes)
 
     def set_pass(self, number: int) -> None:
-        """Merges the adapters into the weight, with the strengths of pass `number` (from 0). A pass is a run through
-        the sampling steps."""
+        """Merges the adapters into the weight, with the strengths of pass `number` (from 0)."""
         strengths = tuple(change.strength(number) for change in self._changes)
         if strengths == self._base:
             self.restore()

@@ -1,5 +1,5 @@
-"""The settings in the `config.json` of a model's part (such as the VAE): which ones the part's class takes, which are
-ignored, and which are refused."""
+"""The settings in the `config.json` of a model's part: which ones the part's class takes, which are ignored, and which
+are refused."""
 
 import inspect
 import logging
@@ -12,8 +12,8 @@ from longtake.errors import BadCheckpoint
 log = logging.getLogger(__name__)
 
 IGNORED = frozenset({"architectures", "auto_map", "dtype", "model_type", "torch_dtype", "transformers_version"})
-"""Settings that diffusers or transformers write into the `config.json` of a model's part (such as the VAE), and that
-have no effect on it.
+"""Settings that diffusers or transformers write into the `config.json` of a model's part, and that have no effect on
+it.
 
 Settings whose names begin with an underscore have no effect either. A part's dtype is set by longtake's own settings.
 """

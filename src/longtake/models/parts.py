@@ -190,12 +190,11 @@ class PartSource(Protocol):
     def open(self, card: ModelCard, settings: Settings) -> Mapping[PartName, checkpoints.Checkpoint]:
         """Returns the checkpoints of a model's parts, except the tokenizer, in the order of loading. Reads no weights.
 
-        Raises `ModelNotInstalled` if a part (such as the VAE) is missing, and `BadCheckpoint` if one does not fit its
-        class.
+        Raises `ModelNotInstalled` if a part is missing, and `BadCheckpoint` if one does not fit its class.
         """
 
     def load(self, checkpoint: checkpoints.Checkpoint, dtype: torch.dtype, device: torch.device | str) -> Any:
-        """Returns the module of a model's part (such as the VAE) with its weights, in `dtype` on `device`."""
+        """Returns the module of a model's part with its weights, in `dtype` on `device`."""
 
     def tokenizer(self, card: ModelCard, settings: Settings) -> Any:
         """Returns the tokenizer of a model."""
@@ -231,8 +230,7 @@ def load_parts(
     block_forward: BlockForward | None = None,
     prepare_transformer: Callable[[Any], None] = lambda transformer: None,
 ) -> Loaded:
-    """Returns a model with all its parts (such as the VAE) in memory, placed on the device that the setting `device`
-    names.
+    """Returns a model with all its parts in memory, placed on the device that the setting `device` names.
 
     on_progress: receives the number of parts loaded so far as `step`, before each part and at the end.
     source: where the parts come from; by default, files on this machine.

@@ -16,14 +16,13 @@ sampling steps."""
 PART_NAMES: tuple[PartName, ...] = get_args(PartName)
 
 ALONE: tuple[PartName, ...] = ("upsampler", "text_encoder", "tokenizer")
-"""Parts of a model that each have a file or folder of their own. The other parts, such as the VAE, may share one
-checkpoint file."""
+"""Parts of a model that each have a file or folder of their own. The other parts may share one checkpoint file."""
 
 FOLDERS: Mapping[PartName, str] = {
     **{part: part for part in PART_NAMES},
     "upsampler": "latent_upsampler",
 }
-"""For each part of a model, such as the VAE, the name of its folder inside a model's folder in diffusers layout."""
+"""For each part of a model, the name of its folder inside a model's folder in diffusers layout."""
 
 LORAS = "loras"
 """The name of the folder, inside a model's folder, that holds the model's own adapters as `<name>.safetensors`."""
@@ -37,7 +36,7 @@ WEIGHTS = Path(__file__).parent.parent / "weights"
 
 @dataclass(frozen=True)
 class Published:
-    """The place where a part of a model (such as the VAE) or an adapter is published, and the place where it is saved.
+    """The place where a part of a model or an adapter is published, and the place where it is saved.
 
     repo: the repository on the Hugging Face hub, as `owner/name`.
     path: the file or folder in the repository that holds the part; `.` is the whole repository.
@@ -64,13 +63,11 @@ class ModelCard:
     embedded: True if the model's weights are in the package.
     borrowed: part -> the name of another model in the package, whose folder holds that part.
     loras: name of one of the model's own adapters -> where it is published; None if it is in the package.
-    native_short_side: the short side in pixels of the frames that are sampled first (a second run through the steps may
-        double them); None if the model works at any size.
+    native_short_side: the short side in pixels of the frames that are sampled first (a second pass may double them);
+        None if the model works at any size.
     spatial_compression: pixels per latent, in width and in height.
     temporal_compression: frames per latent frame. The first latent frame holds one frame.
-    window_frames: the largest number of frames in one window. A window is a group of frames that are sampled together:
-        frames of the source or the window before (its context), and new frames. A longer video is generated in several
-        windows.
+    window_frames: the largest number of frames in one window: its context and new frames.
     max_context_frames: the largest number of context frames of a window. It does not limit LTX-Video if one window
         holds the whole video.
     prompt_tokens: the number of tokens of an encoded prompt. Shorter prompts are padded, longer ones are cut.
@@ -99,8 +96,7 @@ class LTXVCard(ModelCard):
     """The facts of an LTX-Video 0.9.x model.
 
     guidance: the name of a guidance profile in `families/ltxv/profiles.py`.
-    overlap_latents: the number of latent frames that neighbouring windows share. A window is a group of frames that are
-        sampled together.
+    overlap_latents: the number of latent frames that neighbouring windows share.
     overlap_strength: how closely a window follows the window before it in the latent frames that they share: 0 (not at
         all) to 1 (unchanged).
     conditioning_noise_scale: how much noise is added, at each sampling step, to the tokens of strength 1, which are
@@ -299,8 +295,8 @@ def located(card: ModelCard, settings: Settings) -> dict[PartName, Path]:
 
 
 def _places(published: Published, homes: Sequence[Path], settings: Settings) -> list[Path]:
-    """Returns the paths at which a downloaded part of a model (such as the VAE) or adapter may be, first choice first.
-    They need not exist.
+    """Returns the paths at which a downloaded part of a model or adapter may be, first choice first. They need not
+    exist.
 
     published: the place where the part or adapter is published.
     homes: the model's folders or checkpoint files, from `_homes`.
@@ -320,10 +316,9 @@ def _homes(card: ModelCard, settings: Settings) -> list[Path]:
 
 
 def missing(card: ModelCard, settings: Settings) -> tuple[PartName, ...]:
-    """Returns the parts (such as the VAE) that the model needs and that are not on this machine.
+    """Returns the parts that the model needs and that are not on this machine.
 
-    The upsampler is never among them, because only a second pass (run through the sampling steps, at twice the size)
-    needs it.
+    The upsampler is never among them, because only a second pass needs it.
     """
     found = located(card, settings)
     return tuple(part for part in card.parts if part != "upsampler" and part not in found)

@@ -54,7 +54,7 @@ def source_track(source_sound: Samples | None, plan: Plan) -> Samples:
 
 
 def context_sound(source_sound: Samples | None, plan: Plan) -> Samples | None:
-    """Returns the sound of the context (the source frames that the model sees), [2, n] at SOUND_RATE Hz.
+    """Returns the sound of the context, [2, n] at SOUND_RATE Hz.
 
     Returns None if `source_sound` is None or there is no context. `source_sound` is the sound of all source frames that
     the output shows; None if the source has no sound.

@@ -1,7 +1,7 @@
 """The noise of samplers. Each draw of noise has a name.
 
-The values of a draw depend only on the seed, the draw's name, the pass (a run through the sampling steps) and the
-window (frames that are sampled together). The order of the draws does not matter.
+The values of a draw depend only on the seed, the draw's name, the pass and the window. The order of the draws does not
+matter.
 """
 
 import hashlib
@@ -20,16 +20,15 @@ def noise_key(seed: int, name: str, pass_number: int, window: int) -> int:
     """Returns the 64-bit key with which a random generator makes the noise of one draw.
 
     A draw is one tensor of noise. `name` says what the noise is for, such as `init`. `pass_number` and `window` are the
-    numbers, from 0, of the pass (a run through the sampling steps) and of the window (frames that are sampled
-    together). Draws that differ in any argument have different keys, except with a chance of 1 in 2**64.
+    numbers, from 0, of the pass and of the window. Draws that differ in any argument have different keys, except with a
+    chance of 1 in 2**64.
     """
     text = f"{seed} {name} {pass_number} {window}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 def seeded(seed: int, pass_number: int = 0, window: int = 0, device: torch.device | str = "cpu") -> Noise:
-    """Returns a function that draws the noise of one pass (a run through the sampling steps) over one window (frames
-    that are sampled together): standard normal, float32, on `device`.
+    """Returns a function that draws the noise of one pass over one window: standard normal, float32, on `device`.
 
     The function's arguments are a draw's name and shape. Each draw has its own key (see `noise_key`), so its values
     depend neither on earlier draws nor on the device. NumPy draws the values on the CPU, because torch's CPU generator

@@ -1,5 +1,4 @@
-"""The positions of tokens for the rotary embedding, in seconds from the start of the frames that are sampled together,
-and in pixels."""
+"""The positions of tokens for the rotary embedding, in seconds from the start of the window, and in pixels."""
 
 from dataclasses import dataclass
 from fractions import Fraction

@@ -43,8 +43,8 @@ class Preview:
 
     pictures: [t, h, w, 3] uint8 in playing order, at most 320 (MOST_PIXELS) wide. Each shows one latent frame.
     picture_s: the seconds for which each picture is shown.
-    step, steps: the number of finished steps of the pass (run through the sampling steps), and of all its steps.
-    window, windows: the number of the window (frames that are sampled together), from 1, and of all windows.
+    step, steps: the number of finished steps of the pass, and of all its steps.
+    window, windows: the number of the window, from 1, and of all windows.
     """
 
     pictures: RGBFrames
@@ -145,7 +145,7 @@ def pairs(latent: Tensor, frames: RGBFrames) -> tuple[Tensor, RGBFrames]:
 
 @dataclass(frozen=True)
 class PreviewedFrames:
-    """The new frames of a window (frames that are sampled together), of which previews are made during sampling.
+    """The new frames of a window, of which previews are made during sampling.
 
     latents: the indices of their latent frames in the window, from 0.
     latent_s: the seconds that a latent frame covers.
@@ -183,8 +183,7 @@ def lazy_decoder(latent: Tensor, frames: RGBFrames) -> LazyDecoder:
 
 
 def preview_callback(previews: Previews | None, decoder: LazyDecoder | None, previewed: PreviewedFrames) -> OnEstimate:
-    """Returns a callback for the sampler that makes previews of the frames that are sampled together, in one run
-    through the steps.
+    """Returns a callback for the sampler that makes previews of a window in one pass.
 
     previews: decides when a preview is made, and receives it; None for no previews.
     decoder: returns the decoder of the previews; None for no previews.

@@ -1,5 +1,5 @@
-"""Saves a request's sampled windows (groups of frames that are sampled together) and its expanded prompt to disk. A
-retried request continues from them and gives the same result."""
+"""Saves a request's sampled windows and its expanded prompt to disk. A retried request continues from them and gives
+the same result."""
 
 import json
 import re
@@ -21,8 +21,8 @@ on 2027-03-01, because no request from before that day is unfinished then."""
 
 @dataclass(frozen=True)
 class Resume:
-    """Saves the expanded prompt of a video and the result of each finished window (frames that are sampled together),
-    so that an interrupted run can continue.
+    """Saves the expanded prompt of a video and the result of each finished window, so that an interrupted run can
+    continue.
 
     folder: the folder of the files; None saves nothing. Each video needs its own folder, because the files' names do
         not say which video they belong to. A file is written whole or not at all.

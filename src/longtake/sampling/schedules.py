@@ -19,8 +19,7 @@ def linear_quadratic(steps: int) -> Tensor:
 
 
 def noise_levels(steps: int, skip_initial: int = 0, skip_final: int = 0) -> Tensor:
-    """Returns the noise levels at which the steps of an LTX-Video pass (run through the sampling steps) start, one per
-    step, falling: [n] float32.
+    """Returns the noise levels at which the steps of an LTX-Video pass start, one per step, falling: [n] float32.
 
     The pass runs a linear-quadratic schedule of `steps` steps without its first `skip_initial` and its last
     `skip_final` steps. So n is `steps` - `skip_initial` - `skip_final`. The last step that the pass runs ends at noise
@@ -95,7 +94,7 @@ def _beta_share(x: float) -> float:
 
 
 def sigmas(scheduler: Scheduler, steps: int) -> Tensor:
-    """Returns the noise levels of an LTX-2 pass (run through the sampling steps), falling to 0, as float32.
+    """Returns the noise levels of an LTX-2 pass, falling to 0, as float32.
 
     - With the scheduler `ltx2` or `linear_quadratic` there are `steps` + 1 levels, and the first one is 1.
     - With the scheduler `beta` there are at most `steps` + 1 levels, and the first one is slightly below 1.

@@ -1,5 +1,4 @@
-"""The loop over the windows (groups of frames that are sampled together): each is sampled, saved and decoded before the
-next one."""
+"""The loop over the windows: each is sampled, saved and decoded before the next one."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -29,8 +28,7 @@ steps, and a function that returns the present estimate of the clean video laten
 """
 
 Tensors = Mapping[str, Tensor]
-"""The tensors of a sampled window (frames that are sampled together), such as its latents, by the names under which
-they are saved."""
+"""The tensors of a sampled window, such as its latents, by the names under which they are saved."""
 
 StateT = TypeVar("StateT")
 OutT = TypeVar("OutT")
@@ -56,12 +54,12 @@ def ignore_estimates(number: int) -> OnEstimate:
 
 @dataclass(frozen=True)
 class WindowRun:
-    """The inputs of the sampling of one window (frames that are sampled together).
+    """The inputs of the sampling of one window.
 
     number: the window's number, from 0.
     count: the number of windows of the plan.
-    noise: a function of the number (from 0) of a pass (run through the sampling steps). It returns the function that
-        draws the noise of that pass over this window.
+    noise: a function of the number (from 0) of a pass. It returns the function that draws the noise of that pass over
+        this window.
     on_step: a function of a pass's number (from 0). It returns the callback before each step of that pass.
     """
 
@@ -77,10 +75,10 @@ class WindowRun:
 
 @dataclass(frozen=True)
 class Loop:
-    """The settings of the loop over the windows of one plan. A window is a group of frames that are sampled together.
+    """The settings of the loop over the windows of one plan.
 
     count: the number of windows.
-    passes: the number of passes (runs through the sampling steps) over each window.
+    passes: the number of passes over each window.
     noise: a function of a pass's number and a window's number (both from 0). It returns the function that draws the
         noise of that pass over that window.
     resume: saves each sampled window. A window that an interrupted run has saved is read, not sampled again.
@@ -97,8 +95,7 @@ class Loop:
 
     @classmethod
     def of(cls, plan: Plan, resume: Resume, on_progress: OnProgress, device: torch.device) -> "Loop":
-        """Returns the settings of the loop over the windows of `plan`. A window is a group of frames that are sampled
-        together.
+        """Returns the settings of the loop over the windows of `plan`.
 
         plan: gives the number of windows, and the seed of the noise with which the windows are sampled.
         resume: saves each sampled window. If an interrupted run of the same plan has saved windows, they are read and
@@ -113,8 +110,7 @@ class Loop:
         return cls(plan.num_windows, plan.num_passes, noise, resume, on_progress, device)
 
     def window(self, number: int) -> WindowRun:
-        """Returns what the sampling of window `number` (from 0) needs: its number, its noise and its step callback. A
-        window is a group of frames that are sampled together.
+        """Returns what the sampling of window `number` (from 0) needs: its number, its noise and its step callback.
 
         The step callback reports each step to `on_progress`.
         """
@@ -139,8 +135,7 @@ def sample_windows(
     sample: Callable[[WindowRun, StateT], Tensors],
     after: Callable[[WindowRun, StateT, Tensors], Generator[OutT, None, StateT]],
 ) -> Iterator[OutT]:
-    """Samples the windows (groups of frames that are sampled together) one after the other, and yields everything that
-    `after` yields.
+    """Samples the windows one after the other, and yields everything that `after` yields.
 
     A state is what a window passes on to the next one, such as the frames that the next one continues.
 

@@ -1,4 +1,4 @@
-"""LTX-2.3: extends video forward or backward, with sound, in one pass (run through the sampling steps) or two.
+"""LTX-2.3: extends video forward or backward, with sound, in one pass or two.
 
 If there are two passes, the second one refines the result of the first at twice its width and height.
 """

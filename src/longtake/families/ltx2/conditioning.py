@@ -1,7 +1,4 @@
-"""Builds the conditioning of the frames that LTX-2 samples together: the context's video and sound, and the end image.
-
-A window is a group of frames that are sampled together. Its context is the frames that it continues.
-"""
+"""Builds the conditioning of a window of LTX-2: its context's video and sound, and the end image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,13 +34,12 @@ latents of these extra frames are dropped.
 
 @dataclass(frozen=True)
 class WindowConditioning:
-    """The conditioning of one window (frames that are sampled together): the context's frames, their sound and the end
-    image, as tokens.
+    """The conditioning of one window: the context's frames, their sound and the end image, as tokens.
 
     The context is the frames that the window continues. A `Track` has the tokens of the whole window for video or for
     audio: the given values, how strongly each token keeps its given value, and the positions.
 
-    `video`: the video track of each pass (run through the sampling steps).
+    `video`: the video track of each pass.
     `shapes`: the shape [1, C, F, H, W] of the window's video latents in each pass.
     `audio`: the audio track of the first pass; None if the plan makes no sound. `tracks` returns that of a later pass.
     `preview_decoders`: for each pass, the decoder of its previews, fitted to the context; None if the pass has no
@@ -56,8 +52,8 @@ class WindowConditioning:
     preview_decoders: Sequence[LazyDecoder | None] = ()
 
     def tracks(self, pass_number: int) -> dict[Stream, Track]:
-        """Returns the tracks of pass `pass_number` (from 0) by modality: `video`, and `audio` if there is sound. A pass
-        is a run through the sampling steps; a track has the tokens of a modality with their conditioning.
+        """Returns the tracks of pass `pass_number` (from 0) by modality: `video`, and `audio` if there is sound. A
+        track has the tokens of a modality with their conditioning.
 
         - The video track has the context (the frames that are continued) in every pass.
         - The audio track of the first pass has the context's sound.
@@ -71,8 +67,7 @@ class WindowConditioning:
         return tracks
 
     def latent(self, pass_number: int, tokens: Tensor) -> Tensor:
-        """Returns the video tokens [1, n, C] of pass `pass_number` (from 0) as latents [1, C, F, H, W]. A pass is a run
-        through the sampling steps.
+        """Returns the video tokens [1, n, C] of pass `pass_number` (from 0) as latents [1, C, F, H, W].
 
         The tokens of the end image are left out. They are extra tokens at the end of `tokens`, and belong to no frame.
         """
@@ -80,8 +75,7 @@ class WindowConditioning:
 
 
 def window_conditioning(model: LTX2Model, plan: LTX2Plan, number: int, context: Context) -> WindowConditioning:
-    """Returns the conditioning of one window of the plan (frames that are sampled together): the tokens of its video
-    for each pass (run through the sampling steps), and of its audio.
+    """Returns the conditioning of one window of the plan: the tokens of its video for each pass, and of its audio.
 
     `number`: the window's number, from 0.
     `context`: the frames that the window continues, and their sound. In the last window it may also have an end image;
@@ -98,8 +92,7 @@ def window_conditioning(model: LTX2Model, plan: LTX2Plan, number: int, context: 
 
 
 def latent_shape(model: LTX2Model, window: Window, canvas: Size) -> tuple[int, int, int, int, int]:
-    """Returns the shape [1, C, F, H, W] of the video latents of a window (frames that are sampled together) at the
-    frame size `canvas`.
+    """Returns the shape [1, C, F, H, W] of the video latents of a window at the frame size `canvas`.
 
     `canvas`: (width, height) in pixels.
     """
@@ -112,8 +105,7 @@ def latent_shape(model: LTX2Model, window: Window, canvas: Size) -> tuple[int, i
 def video_conditioning(
     model: LTX2Model, plan: LTX2Plan, window: Window, context: Context, strength: float, canvas: Size
 ) -> tuple[Track, LazyDecoder | None]:
-    """Returns (track, decoder) for one pass (run through the sampling steps) over a window (frames that are sampled
-    together).
+    """Returns (track, decoder) for one pass over a window.
 
     track: the tokens of the window's video, with the context and the end image in place.
     decoder: the decoder of the pass's previews, fitted to the context; None without a context.
@@ -162,8 +154,8 @@ def video_conditioning(
 
 
 def new_latents(plan: LTX2Plan, window: Window, temporal: int) -> range:
-    """Returns the numbers (from 0) of the latent frames that are generated in a window (frames that are sampled
-    together). These are all except those of the context, which is the frames that the window continues.
+    """Returns the numbers (from 0) of the latent frames that are generated in a window. These are all except those of
+    its context.
 
     They cover the new frames, and spare frames, which only make the window's number of frames 8k+1 and are cut off.
 
@@ -178,8 +170,6 @@ def audio_conditioning(
     model: LTX2Model, plan: LTX2Plan, window: Window, sound: Samples | None, strength: float
 ) -> Track:
     """Returns the audio track (the audio tokens) of a window: the context's sound is kept, and the rest is generated.
-
-    A window is a group of frames that are sampled together. The context is the frames that it continues.
 
     `sound`: the context's sound, [2, n] at 48 kHz (SOUND_RATE), or None.
     `strength`: how strongly the context's sound is kept, 0 (ignored) to 1 (unchanged).

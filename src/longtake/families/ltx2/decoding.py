@@ -32,8 +32,7 @@ depends on its neighbours in time."""
 
 @dataclass(frozen=True)
 class WindowDecoder:
-    """Decodes the sampled windows of one plan to frames and sound. A window is a group of frames that are sampled
-    together.
+    """Decodes the sampled windows of one plan to frames and sound.
 
     `model`: the loaded model, which has the decoders of video and sound.
     `statistics`: the mean and the standard deviation with which the video latents are normalised.
@@ -46,13 +45,11 @@ class WindowDecoder:
     on_progress: OnProgress
 
     def in_window(self, window: int, windows: int) -> "WindowDecoder":
-        """Returns a copy of the decoder whose progress reports name window `window` (from 1) of `windows` windows. A
-        window is a group of frames that are sampled together."""
+        """Returns a copy of the decoder whose progress reports name window `window` (from 1) of `windows` windows."""
         return replace(self, on_progress=in_window(self.on_progress, window, windows))
 
     def frames(self, latent: Tensor, first_frame: int, last_frame: int) -> Iterator[Tensor]:
-        """Yields the frames from `first_frame` to before `last_frame` of a window (frames that are sampled together),
-        in chunks [t, 3, H, W] in 0..1.
+        """Yields the frames from `first_frame` to before `last_frame` of a window, in chunks [t, 3, H, W] in 0..1.
 
         The frames are numbered from 0 at the window's start. They have the output's size.
 
@@ -66,8 +63,7 @@ class WindowDecoder:
             yield cropped_from_canvas(chunk, self.plan.canvases[-1], self.plan.size)
 
     def few_frames(self, latent: Tensor, first_frame: int, last_frame: int) -> Tensor:
-        """Returns the frames from `first_frame` to before `last_frame` of a window (frames that are sampled together)
-        as one tensor [t, 3, H, W] in 0..1.
+        """Returns the frames from `first_frame` to before `last_frame` of a window as one tensor [t, 3, H, W] in 0..1.
 
         The frames are numbered from 0 at the window's start. They have the output's size. Only the latents near them
         are decoded, so the pixels may differ slightly from those that `frames` yields.
@@ -83,8 +79,7 @@ class WindowDecoder:
         return cropped_from_canvas(wanted, self.plan.canvases[-1], self.plan.size)
 
     def sound(self, tokens: Tensor | None, first_frame: int, last_frame: int) -> Samples | None:
-        """Returns the sound of the frames from `first_frame` to before `last_frame` of a window (frames that are
-        sampled together).
+        """Returns the sound of the frames from `first_frame` to before `last_frame` of a window.
 
         It is [2, n] at 48 kHz (SOUND_RATE). The frames are numbered from 0 at the window's start.
 

@@ -38,7 +38,7 @@ def describe(plan: LTX2Plan, facts: VideoInfo) -> Description:
 
 
 def _windows_text(plan: LTX2Plan) -> str:
-    """Returns one line of text for each window (frames that are sampled together), in the order of sampling.
+    """Returns one line of text for each window, in the order of sampling.
 
     A line counts the window's frames: `33 frames: 9 given, 24 new`. "Given" are the frames that the window continues.
     Equal windows that follow each other share one line. It begins with their count, such as `3 times`.
@@ -58,9 +58,8 @@ def _window_text(plan: LTX2Plan, window: Window) -> str:
 
 
 def _pass_text(plan: LTX2Plan, number: int) -> str:
-    """Returns a text about pass (run through the sampling steps) `number`, from 1: the size in pixels of the frames
-    that it samples, the number of steps, and how often each step evaluates the model.
-    """
+    """Returns a text about pass `number`, from 1: the size in pixels of the frames that it samples, the number of
+    steps, and how often each step evaluates the model."""
     steps, predictions = (plan.steps, plan.predictions) if number == 1 else (SECOND_PASS_STEPS, ("prompt",))
     width, height = plan.canvases[number - 1]
     each = f"evaluations per step: {len(predictions)} ({', '.join(predictions)})"

@@ -80,7 +80,7 @@ def whole_latent_context(direction: Direction, context_frames: int, available: i
 
     `available`: the number of source frames. The result is at most this number.
 
-    A latent covers 8 frames, but the first latent of a window (frames that are sampled together) covers one.
+    A latent covers 8 frames, but the first latent of a window covers one.
     - Forward, the context is at the window's start. Its length is rounded up to 8k+1: 24 becomes 25. If the source has
       fewer frames, the result is the largest 8k+1 that is at most `available`.
     - Backward, the context is at the window's end. Its length is rounded up to 8k+1 and then made 1 shorter, but not
@@ -96,8 +96,8 @@ def whole_latent_context(direction: Direction, context_frames: int, available: i
 
 
 def window_context(options: LTX2Options, counts: FrameCounts, available: int) -> int:
-    """Returns the largest number of context frames that any window (frames that are sampled together) of the plan may
-    have. The context is the frames that it continues.
+    """Returns the largest number of context frames that any window of the plan may have. The context is the frames that
+    it continues.
 
     - Normally it is the number that the request asks for (or the default), rounded by `whole_latent_context`. It may be
       more than the source has: a later window continues new frames, and there may be enough of those.
@@ -117,14 +117,14 @@ def window_context(options: LTX2Options, counts: FrameCounts, available: int) ->
 
 
 def context_notes(options: LTX2Options, counts: FrameCounts, available: int, first: Window) -> tuple[str, ...]:
-    """Returns notes for the user about the number of context frames (the source frames that the model continues).
+    """Returns notes for the user about the number of context frames.
 
     There is a note in each of these cases; in all others the tuple is empty:
     - The context and the new frames are together more than `num_frames`.
     - The request does not set the number of context frames, and `num_frames` makes the context shorter.
     - The request sets the number of context frames, but the context has more or fewer.
-    - The window (frames that are sampled together) next to the source has no room for the whole context. There is no
-      such note if the request does not set the number of context frames.
+    - The window next to the source has no room for the whole context. There is no such note if the request does not set
+      the number of context frames.
 
     `counts`: the frame counts of the request, as `frame_counts` returns them.
     `available`: the number of source frames.

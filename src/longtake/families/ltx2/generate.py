@@ -1,8 +1,7 @@
 """The recipe of LTX-2.3: turns a plan, and the source frames and sound to continue, into new frames and their sound.
 
-Read from the top: `generate` processes the windows (groups of frames that are sampled together) one after the other,
-forward or backward. The conditioning of a window is in `conditioning.py`, its sampling in `sampler.py`, and its
-decoding in `decoding.py`.
+Read from the top: `generate` processes the windows one after the other, forward or backward. The conditioning of a
+window is in `conditioning.py`, its sampling in `sampler.py`, and its decoding in `decoding.py`.
 """
 
 from collections.abc import Generator, Iterator
@@ -77,8 +76,7 @@ def expand(run: LTX2Run, frame: RGBFrames) -> tuple[str, str | None]:
 
 
 def generate(run: LTX2Run, prompt: str, context: Context) -> Iterator[GeneratedClip]:
-    """Returns an iterator over the clips of the new frames, one for each window (frames that are sampled together), in
-    playing order.
+    """Returns an iterator over the clips of the new frames, one for each window, in playing order.
 
     - Forward, each window is sampled when the caller takes its clip.
     - Backward, the window that is sampled first plays last, so all windows are sampled before this function returns.
@@ -105,10 +103,10 @@ def generate(run: LTX2Run, prompt: str, context: Context) -> Iterator[GeneratedC
 
 
 def make_setup(run: LTX2Run, prompt: str) -> Setup:
-    """Returns the set-up with which all windows of the plan (groups of frames that are sampled together) are sampled.
+    """Returns the set-up with which all windows of the plan are sampled.
 
-    It contains the model, the settings of each pass (run through the sampling steps), the encoded `prompt` and, if
-    guidance needs it, the encoded negative prompt of the plan.
+    It contains the model, the settings of each pass, the encoded `prompt` and, if guidance needs it, the encoded
+    negative prompt of the plan.
     """
     plan, model = run.plan, run.model
     positive = model.text.encode(prompt)
@@ -133,8 +131,8 @@ def make_setup(run: LTX2Run, prompt: str) -> Setup:
 
 def warm_up(run: LTX2Run) -> None:
     """Compiles all code that requests with such a plan need, whatever their sizes are: encodes the plan's prompts, and
-    makes one prediction in each pass (run through the sampling steps) for a few tokens. Also writes a few words if the
-    plan's prompt is expanded, and encodes and decodes a few frames and a little sound.
+    makes one prediction in each pass for a few tokens. Also writes a few words if the plan's prompt is expanded, and
+    encodes and decodes a few frames and a little sound.
 
     `run`: the plan with the loaded model and its adapters.
     """
@@ -176,7 +174,7 @@ def _write_few_tokens(text: GemmaTextEncoder, prompt: str) -> None:
 
 @dataclass(frozen=True)
 class _WindowContext:
-    """The frames and the sound that a window (frames that are sampled together) continues.
+    """The frames and the sound that a window continues.
 
     `frames`: [T, H, W, 3]. If the window needs fewer, it uses those nearest to its new frames.
     `sound`: the sound of the frames, [2, n] at 48 kHz (SOUND_RATE), or None if there is none.
@@ -191,7 +189,7 @@ class _WindowContext:
 
 @dataclass(frozen=True)
 class _Windows:
-    """The functions that `sample_windows` calls for each window (frames that are sampled together) of a plan.
+    """The functions that `sample_windows` calls for each window of a plan.
 
     - `sample` samples the window.
     - `forward` decodes the sampled window, if the new frames come after the source.
@@ -211,8 +209,7 @@ class _Windows:
     end_image: RGBFrames | None
 
     def sample(self, current: WindowRun, context: _WindowContext) -> Tensors:
-        """Samples window `current` (frames that are sampled together), which continues the frames and the sound in
-        `context`.
+        """Samples window `current`, which continues the frames and the sound in `context`.
 
         Returns its video latents as `video` and, if the plan makes sound, its audio tokens as `audio`.
         """
@@ -239,8 +236,7 @@ class _Windows:
     def forward(
         self, current: WindowRun, context: _WindowContext, tensors: Tensors
     ) -> Generator[GeneratedClip, None, _WindowContext]:
-        """Decodes a window (frames that are sampled together) whose new frames follow the frames that it continues (its
-        context).
+        """Decodes a window whose new frames follow the frames that it continues (its context).
 
         Yields one clip, and returns the context of the next window.
 
@@ -272,8 +268,7 @@ class _Windows:
     def backward(
         self, current: WindowRun, context: _WindowContext, tensors: Tensors
     ) -> Generator[GeneratedClip, None, _WindowContext]:
-        """Decodes a window (frames that are sampled together) whose new frames precede the frames that it continues
-        (its context).
+        """Decodes a window whose new frames precede the frames that it continues (its context).
 
         Yields one clip, and returns the context of the next window.
 
@@ -308,7 +303,7 @@ class _Windows:
 
     def _audible(self, sound: Samples) -> Samples:
         """Returns generated sound [2, n], amplified if it is too quiet for the model to continue it well in the next
-        window (frames that are sampled together).
+        window.
 
         Too quiet is less than `LTX2Card.least_loudness` times the loudness of the source's sound. If the source has no
         sound, the generated sound stays unchanged.

@@ -19,7 +19,7 @@ UNGUIDED = GuidanceScales()
 
 @dataclass(frozen=True)
 class Guide:
-    """A transformer with the prompts and the guidance scales of one pass (run through the sampling steps).
+    """A transformer with the prompts and the guidance scales of one pass.
 
     `replicas`: the transformer and its copies on other devices, which share out the predictions. It is diffusers'
         LTX2VideoTransformer3DModel with the forward pass of `models.audiovisual`.
@@ -70,8 +70,7 @@ def guided(
     isolated: Tensor | None,
     scales: GuidanceScales,
 ) -> Tensor:
-    """Returns the guided prediction [1, n, C] of the clean tokens of one modality (video or audio), combined from the
-    given predictions.
+    """Returns the guided prediction [1, n, C] of the clean tokens of one modality, combined from the given predictions.
 
     `conditional`: the prediction for the prompt, [1, n, C] like the others.
     `negative`: the prediction for the negative prompt. It may be None if `scales.cfg` is off.
@@ -103,7 +102,7 @@ def predict(
     tokens: Tokens,
     sigma: float,
 ) -> dict[Stream, Tensor]:
-    """Returns the guided prediction of the clean tokens, [1, n, C] for each modality (video and audio).
+    """Returns the guided prediction of the clean tokens, [1, n, C] for each modality.
 
     `guide`: the transformer with the prompts and the guidance scales.
     `tracks`: the conditioning and the mask of the tokens, for each modality.

@@ -76,8 +76,8 @@ def _evaluate(card: LTX2Card, transformer: Any, device: torch.device, dtype: tor
 
 
 def few_tracks(transformer: Any, device: torch.device) -> dict[Stream, Track]:
-    """Returns a few tokens of each modality (video and audio), for trial evaluations of the transformer. The first one
-    has no noise, as the tokens of a context."""
+    """Returns a few tokens of each modality, for trial evaluations of the transformer. The first one has no noise, as
+    the tokens of a context."""
     config = transformer.config
     channels: dict[Stream, int] = {"video": config.in_channels, "audio": config.audio_in_channels}
     tracks: dict[Stream, Track] = {}

@@ -1,6 +1,6 @@
 """Notes for the user about a plan of LTX-2.3: repeated source frames, and parts of the request that have no effect.
 
-The notes about the number of context frames (source frames that the model continues) are in `frame_counts`.
+The notes about the number of context frames are in `frame_counts`.
 """
 
 from longtake.families.ltx2.options import LTX2Options
@@ -28,7 +28,7 @@ def rate_notes(source: VideoInfo, plan: Plan) -> tuple[str, ...]:
 def strength_notes(options: LTX2Options, source: VideoInfo, plan: Plan) -> tuple[str, ...]:
     """Returns a note for each part of the request that has no effect, because a strength or a number of frames is 0.
 
-    - The context (source frames that the model continues): the request has 0 context frames, or their strength is 0.
+    - The context: the request has 0 context frames, or their strength is 0.
     - The context's sound: its strength is 0.
     - The end image: its strength is 0.
     """

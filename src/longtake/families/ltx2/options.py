@@ -12,7 +12,7 @@ Direction = Literal["forward", "backward"]
 """Whether the new frames come after the source (forward) or before it (backward)."""
 
 DEFAULT_CONTEXT = 25
-"""The number of context frames (source frames that the model continues) if the request does not set it."""
+"""The number of context frames if the request does not set it."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class LTX2PlanOptions(PlanOptions):
     `sound`: True if the model generates sound for the new frames.
     `audio_strength`: how strongly the sound of the context (the source frames that are continued) is kept, 0 (ignored)
         to 1 (unchanged).
-    `steps`: the number of steps of the first pass (run through the sampling steps).
+    `steps`: the number of steps of the first pass.
     `scheduler`: the schedule of the first pass's noise levels.
     `gamma`: how much each step's velocity is changed by that of the step before (gradient estimation), 0 (off) to 10;
         see `sampler.Sampler`.
@@ -86,8 +86,7 @@ class LTX2Options(LTX2PlanOptions, Options):
     `context_field`: the name of the request's field that sets `context_frames`; None if the request does not set it.
     `size`: (width, height) of the output in pixels; None for the source's size.
     `frame_rate`: the output's rate in frames per second; None for the source's rate.
-    `multiscale`: True for two passes (runs through the sampling steps), the second at twice the width and height of the
-        first; False for one pass.
+    `multiscale`: True for two passes, the second at twice the width and height of the first; False for one pass.
     `video`, `audio`: the guidance scales of each modality.
     """
 

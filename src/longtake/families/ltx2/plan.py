@@ -1,4 +1,4 @@
-"""The plan of LTX-2.3: frame rates, which frames are sampled together, the sizes of the frames, and guidance."""
+"""The plan of LTX-2.3: frame rates, windows, the sizes of the frames, and guidance."""
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -43,10 +43,10 @@ LARGEST_DENOMINATOR = 1001
 class LTX2Plan(LTX2PlanOptions, Plan):
     """The plan of LTX-2.3. The source is read at the output's `rate`.
 
-    `windows`: the windows (groups of frames that are sampled together) in the order of sampling. The first continues
-        the source, and each later one the window before it.
-    `canvases`: for each pass (run through the sampling steps), (width, height) in pixels of the frames that it samples.
-        The second pass's are twice as wide and high as the first's.
+    `windows`: the windows in the order of sampling. The first continues the source, and each later one the window
+        before it.
+    `canvases`: for each pass, (width, height) in pixels of the frames that it samples. The second pass's are twice as
+        wide and high as the first's.
     `video`, `audio`: the guidance scales of each modality in the first pass. The second pass is unguided.
     `stg_blocks`: the numbers (from 0) of the transformer blocks in which spatio-temporal guidance (STG) disturbs the
         self-attention.
@@ -72,8 +72,7 @@ class LTX2Plan(LTX2PlanOptions, Plan):
 
     @property
     def predictions(self) -> tuple[str, ...]:
-        """The names of the predictions that each step of the first pass (run through the sampling steps) makes (see
-        `needed_predictions`)."""
+        """The names of the predictions that each step of the first pass makes (see `needed_predictions`)."""
         return needed_predictions((self.video, self.audio) if self.sound else (self.video,))
 
     @property
@@ -95,8 +94,7 @@ class LTX2Plan(LTX2PlanOptions, Plan):
         return self.audio_strength
 
     def context_strengths(self, window: int) -> tuple[float, float]:
-        """Returns how strongly window number `window` (from 0) keeps its context. A window is a group of frames that
-        are sampled together; its context is the frames that it continues.
+        """Returns how strongly window number `window` (from 0) keeps its context.
 
         These are two strengths, of the context's frames and of its sound, each 0 (ignored) to 1 (unchanged).
 
@@ -195,8 +193,7 @@ def even_size(size: Size) -> Size:
 
 
 def pass_canvases(size: Size, passes: int, card: LTX2Card) -> tuple[Size, ...]:
-    """Returns, for each pass (run through the sampling steps), the canvas: (width, height) in pixels of the frames that
-    the pass samples.
+    """Returns, for each pass, the canvas: (width, height) in pixels of the frames that the pass samples.
 
     `size`: (width, height) of the output in pixels.
     `passes`: the number of passes, 1 or 2.

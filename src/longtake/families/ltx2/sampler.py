@@ -1,5 +1,4 @@
-"""Samples the video and audio tokens of LTX-2 in one pass (run through the sampling steps) or two, from noise to clean
-tokens.
+"""Samples the video and audio tokens of LTX-2 in one pass or two, from noise to clean tokens.
 
 Read from the bottom: `sample_window` runs the passes, and `trajectory` runs the steps of a pass.
 """
@@ -28,7 +27,7 @@ from longtake.sampling.windows import OnEstimate, OnStep, ignore_estimates, igno
 
 @dataclass(frozen=True)
 class Sampler:
-    """The settings of the steps of a pass (run through the sampling steps).
+    """The settings of the steps of a pass.
 
     `sigmas`: the noise levels [steps + 1] in falling order, from at most 1 to 0.
     `gamma`: the strength of gradient estimation (Permenter and Yuan 2024), up to 10. 0 turns it off: each step follows
@@ -79,8 +78,7 @@ def trajectory(
     init: Tokens | None = None,
     on_step: OnStep = ignore_step,
 ) -> Iterator[dict[Stream, Tensor]]:
-    """Yields the tokens [1, n, C] of each modality after every step of a pass (a run through the sampling steps). After
-    the last step they are clean.
+    """Yields the tokens [1, n, C] of each modality after every step of a pass. After the last step they are clean.
 
     `tracks`: the conditioning, the mask and the positions of the tokens, for each modality.
     `sampler`: the noise levels and the other settings of the steps.
@@ -126,7 +124,7 @@ def trajectory(
 
 OnClean = Callable[[int, int, Tokens], None]
 """A callback in each step, after the model has predicted. Its arguments are the step's number (from 0), the number of
-steps, and the predicted clean tokens [1, n, C] of each modality (video and audio).
+steps, and the predicted clean tokens [1, n, C] of each modality.
 """
 
 
@@ -136,8 +134,7 @@ def ignore_clean(step: int, steps: int, clean: Tokens) -> None:
 
 @dataclass(frozen=True)
 class PassSetup:
-    """The set-up of one pass over a window. A window is a group of frames that are sampled together. A pass is one run
-    of them through the sampling steps.
+    """The set-up of one pass over a window.
 
     `guide`: the transformer with its prompts and guidance scales, which predicts the clean tokens.
     `sampler`: the settings of the steps.
@@ -158,8 +155,7 @@ def sample(
     on_step: OnStep = ignore_step,
     on_clean: OnClean = ignore_clean,
 ) -> dict[Stream, Tensor]:
-    """Returns the clean tokens [1, n, C] of each modality (video and audio) after one pass: a run through all sampling
-    steps.
+    """Returns the clean tokens [1, n, C] of each modality after one pass: a run through all sampling steps.
 
     `setup`: the transformer with its guidance, and the settings of the steps.
     `tracks`: the conditioning, the mask and the positions of the tokens, for each modality.
@@ -190,7 +186,7 @@ def sample(
 
 @dataclass(frozen=True)
 class SampledWindow:
-    """The result of sampling a window (frames that are sampled together).
+    """The result of sampling a window.
 
     `video`: normalised video latents [1, C, F, H, W].
     `audio`: normalised audio tokens [1, T, C]; None if the window has no sound.
@@ -207,8 +203,7 @@ class SampledWindow:
 
 @dataclass(frozen=True)
 class Setup:
-    """The set-up with which all windows of a plan are sampled. A window is a group of frames that are sampled together,
-    in one or two passes (runs through the sampling steps).
+    """The set-up with which all windows of a plan are sampled.
 
     `passes`: the set-ups of one or two passes.
     `upsampler`: the model that doubles the height and width of the video latents for a second pass. It may be None if
@@ -231,12 +226,11 @@ def sample_window(
     on_step: Callable[[int], OnStep] = ignore_steps,
     on_estimate: Callable[[int], OnEstimate] = ignore_estimates,
 ) -> SampledWindow:
-    """Samples one window (frames that are sampled together) in one pass (run through the sampling steps) or two.
-    Returns its video latents and, if it has sound, its audio tokens.
+    """Samples one window in one pass or two. Returns its video latents and, if it has sound, its audio tokens.
 
     `setup`: the passes, and the model that doubles the size of the latents between them.
     `conditioning`: the window's tracks in each pass. A track has the conditioning, the mask and the positions of the
-        tokens of one modality (video or audio).
+        tokens of one modality.
     `noise`: a function of a pass's number (from 0). It returns the function that draws the noise of that pass.
     `on_step`: a function of a pass's number (from 0). It returns the callback before each step of that pass.
     `on_estimate`: a function of a pass's number (from 0). It returns the callback for estimates of the clean video

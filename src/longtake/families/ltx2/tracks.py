@@ -44,8 +44,7 @@ class Keyframe:
 
 @dataclass(frozen=True)
 class Track:
-    """The conditioning, the mask and the positions of the n tokens of one modality (video or audio) of a window (frames
-    that are sampled together).
+    """The conditioning, the mask and the positions of the n tokens of one modality of a window.
 
     `clean`: the conditioning [1, n, C]; 0 where there is none.
     `mask`: the noise level of each token, as a share of the step's noise level: [1, n, 1] in 0 (kept) to 1 (generated).
@@ -77,8 +76,7 @@ class Track:
         return bool((self.mask > 0).any())
 
     def start(self, noise: Tensor, init: Tensor | None = None, level: float = 1.0) -> Tensor:
-        """Returns the tokens [1, n, C] before the first step of a pass (run through the sampling steps). Tokens with
-        mask 0 keep their conditioning.
+        """Returns the tokens [1, n, C] before the first step of a pass. Tokens with mask 0 keep their conditioning.
 
         `noise`: the noise [1, n, C].
         `init`: the tokens [1, n - extra, C] that a second pass refines; None for a pass that starts from noise alone.
@@ -107,8 +105,8 @@ def video_track(
     *,
     device: torch.device | str = "cpu",
 ) -> Track:
-    """Returns the video track of a window: the tokens of latents of `shape` = [1, C, F, H, W], which are sampled
-    together, with their conditioning.
+    """Returns the video track of a window: the tokens of latents of `shape` = [1, C, F, H, W], with their
+    conditioning.
 
     `grid`: how many frames and pixels a latent covers, and the frame rate.
     `placed`: the conditioning latents. Where two overlap, the later one in the sequence is used.
@@ -138,8 +136,7 @@ def video_track(
 
 
 def audio_track(clean: Tensor, is_context: Tensor, strength: float, bounds: Tensor) -> Track:
-    """Returns the audio track of a window: the audio tokens of frames that the model samples together, with their
-    conditioning. The window's context is the frames that it continues.
+    """Returns the audio track of a window: its audio tokens, with their conditioning.
 
     `clean`: tokens [1, n, C], the context's sound where `is_context` is True. Other tokens' values are not used.
     `is_context`: bool [n], True for the tokens of the context's sound. The other tokens are generated.
@@ -151,7 +148,7 @@ def audio_track(clean: Tensor, is_context: Tensor, strength: float, bounds: Tens
 
 
 def draw_noise(tracks: Mapping[Stream, Track], noise: Noise, name: str) -> dict[Stream, Tensor]:
-    """Returns noise [1, n, C] for the n tokens of each modality (video and audio) that are sampled together: its track.
+    """Returns noise [1, n, C] for the n tokens of each modality of a window.
 
     `noise`: a function of a name and a shape that returns noise. Equal names give equal noise.
     `name`: says what the noise is for, such as `init`. `noise` is called with the names `video.<name>` and

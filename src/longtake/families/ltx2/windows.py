@@ -1,4 +1,4 @@
-"""The frames that LTX-2 samples together (a window): how many it continues at a time, and how many it adds."""
+"""The windows of LTX-2: how many frames a window continues, and how many it adds."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,9 +12,9 @@ POSITION_RANGE_S = 20
 """The largest number of seconds that are sampled together. The model's position embedding has no later positions."""
 
 LATENT_FRAMES = 8
-"""The number of frames that one latent of the published models covers. The first latent of a window (frames that are
-sampled together) is an exception: it covers one frame. A latent of the small model in the package covers 4 frames, so
-that all lengths in whole latents of 8 frames suit it, too."""
+"""The number of frames that one latent of the published models covers. The first latent of a window is an exception: it
+covers one frame. A latent of the small model in the package covers 4 frames, so that all lengths in whole latents of 8
+frames suit it, too."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,7 @@ def context_length(direction: Direction, frames: int) -> int:
 
 
 def _in_latents(direction: Direction, context: int) -> int:
-    """Returns how many frames of a window (frames that are sampled together) its context takes up. The context is the
-    frames that the window continues.
+    """Returns how many frames of a window its context takes up. The context is the frames that the window continues.
 
     The context takes up whole latents. A window's first latent covers 1 frame, each other one 8.
     - Forward, the context begins the window. It has 8k+1 frames, so the result is `context`.
@@ -78,8 +77,7 @@ def _in_latents(direction: Direction, context: int) -> int:
 
 
 def plan_windows(direction: Direction, available: int, context: int, new_frames: int, limit: int) -> tuple[Window, ...]:
-    """Returns the windows (groups of frames that are sampled together), in the order of sampling, that add `new_frames`
-    frames to a source of `available` frames.
+    """Returns the windows, in the order of sampling, that add `new_frames` frames to a source of `available` frames.
 
     `context`: the largest number of frames that a window continues. It is rounded down to whole latents.
     `limit`: the largest number of frames in a window (context and new frames), 8k+1.
@@ -111,8 +109,7 @@ def plan_windows(direction: Direction, available: int, context: int, new_frames:
 
 
 def shares(direction: Direction, new_frames: int, count: int) -> tuple[int, ...]:
-    """Returns how many new frames each of `count` windows (groups of frames that are sampled together) adds, in the
-    order of sampling.
+    """Returns how many new frames each of `count` windows adds, in the order of sampling.
 
     `new_frames`: the sum of these numbers; at least one latent of 8 frames for each window.
 

@@ -1,4 +1,4 @@
-"""LTX-Video 0.9.x: extends video without sound, in one run through the sampling steps or in two."""
+"""LTX-Video 0.9.x: extends video without sound, in one pass or two."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Places conditioning clips and images in the tokens of the frames that are sampled together, each with a strength."""
+"""Places conditioning clips and images in the tokens of a window, each with a strength."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ first latent covers one frame, and a latent in the middle of the video covers se
 
 @dataclass(frozen=True)
 class ConditioningItem:
-    """A clip or an image that a window (frames that are sampled together) is conditioned on.
+    """A clip or an image that a window is conditioned on.
 
     `latent`: the normalised latents of the clip or image, [1, C, f, h, w].
     `frame`: the number (from 0) of the window's frame at which the item starts, a multiple of the VAE's temporal
@@ -51,7 +51,7 @@ class ConditioningItem:
 
 @dataclass(frozen=True)
 class TokenSequence:
-    """The tokens of a window (frames that are sampled together) before the first step: n tokens with C channels each.
+    """The tokens of a window before the first step: n tokens with C channels each.
 
     The sequence begins with the extra tokens: tokens of conditioning items that the model sees, but that are no part of
     the sampled video. After them come the tokens of the window's own latents.
@@ -77,8 +77,7 @@ def place(
     init: Tensor | None = None,
     level: float = 1.0,
 ) -> TokenSequence:
-    """Returns the tokens from which the sampling of a window (frames that are sampled together) starts, with the
-    conditioning items in place.
+    """Returns the tokens from which the sampling of a window starts, with the conditioning items in place.
 
     First, all tokens of the window are noise, or lerp(init, noise, level) if `init` is given, where lerp(x, y, w) = x +
     w * (y - x). Then each item is placed:
@@ -94,9 +93,8 @@ def place(
     `shape`: the shape of the window's latents, [1, C, F, H, W].
     `grid`: gives the positions of latents in time and space.
     `noise`: a function of (name, shape) that returns noise. Equal names give equal noise.
-    `init`: latents of the same shape, which this run through the sampling steps refines; None if it starts from noise
-        alone.
-    `level`: the first noise level of the run, 0..1.
+    `init`: latents of the same shape, which the pass refines; None if it starts from noise alone.
+    `level`: the first noise level of the pass, 0..1.
 
     Raises ValueError if an item reaches beyond the window's end. Source: LTX-Video's conditioning.
     """

@@ -28,9 +28,8 @@ def _windows_text(plan: LTXVPlan) -> str:
 
 
 def _pass_text(pass_: Pass) -> str:
-    """Returns a text about a pass (run through the sampling steps): the size in pixels of the frames that it samples,
-    the number of steps, and how often each step evaluates the model.
-    """
+    """Returns a text about a pass: the size in pixels of the frames that it samples, the number of steps, and how often
+    each step evaluates the model."""
     steps = pass_.steps - pass_.skip_initial - pass_.skip_final
     of = f" (of {pass_.steps})" if steps != pass_.steps else ""
     each = sorted({pass_.guidance.evaluations(t) for t in pass_.guidance.timesteps})

@@ -1,4 +1,4 @@
-"""The frame counts of an LTX-Video 0.9.x plan, and which of its frames are sampled together."""
+"""The frame counts of an LTX-Video 0.9.x plan, and its windows."""
 
 from dataclasses import dataclass, replace
 
@@ -22,7 +22,7 @@ class Window:
 
 @dataclass(frozen=True)
 class FrameCounts:
-    """The frame counts of a plan, and its windows (groups of frames that are sampled together).
+    """The frame counts of a plan, and its windows.
 
     `shown_frames`: the number of source frames in the output.
     `context_frames`: the number of source frames that the model sees.
@@ -54,7 +54,7 @@ def frame_counts(options: LTXVOptions, span: Span, card: LTXVCard) -> FrameCount
 
     `options`: the options of the request.
     `span`: the range of source frames that the request allows.
-    `card`: the card of the model, which limits the number of frames that are sampled together.
+    `card`: the card of the model, which limits the number of frames of a window.
     """
     if options.guide != "rgb":
         return guide_counts(span, options.new_frames or options.num_frames, card)
@@ -71,7 +71,7 @@ def whole_source_counts(span: Span, new_frames: int, card: LTXVCard) -> FrameCou
     `max_context_frames`.
 
     `span`: the range of source frames that the request allows.
-    `card`: the card of the model, which limits the context and the number of frames that are sampled together.
+    `card`: the card of the model, which limits the context and the number of frames of a window.
     """
     return _counts(len(span), clip_length(len(span)), new_frames, len(span) + new_frames, card)
 
@@ -88,7 +88,7 @@ def total_counts(span: Span, num_frames: int, card: LTXVCard, count_field: str |
       `num_frames` frames.
 
     `span`: the range of source frames that the request allows.
-    `card`: the card of the model, which limits the context and the number of frames that are sampled together.
+    `card`: the card of the model, which limits the context and the number of frames of a window.
     `count_field`: the name of the request's field that holds `num_frames`, for the notes; None if no field does.
     """
     context = clip_length(len(span))
@@ -111,9 +111,9 @@ def total_counts(span: Span, num_frames: int, card: LTXVCard, count_field: str |
 def guide_counts(span: Span, num_frames: int, card: LTXVCard) -> FrameCounts:
     """Returns the frame counts of a request whose source only guides the new video.
 
-    The output shows no source frame; all its `num_frames` frames are new. A window is a group of frames that are
-    sampled together. The model sees source frames only in the first window. These are the context: as many as `span`
-    has and this window holds, rounded down to 8k+1 (1, 9, 17, and so on).
+    The output shows no source frame; all its `num_frames` frames are new. The model sees source frames only in the
+    first window. These are the context: as many as `span` has and this window holds, rounded down to 8k+1 (1, 9, 17,
+    and so on).
 
     `span`: the range of source frames that the request allows.
     `num_frames`: the requested number of frames.
@@ -125,8 +125,7 @@ def guide_counts(span: Span, num_frames: int, card: LTXVCard) -> FrameCounts:
 
 
 def _counts(shown: int, context: int, new: int, billed: int, card: LTXVCard) -> FrameCounts:
-    """Returns the frame counts of a plan, with its windows (groups of frames that are sampled together). The card
-    limits the number of frames in a window.
+    """Returns the frame counts of a plan, with its windows. The card limits the number of frames in a window.
 
     `shown`: the number of source frames in the output.
     `context`: the number of source frames that the model should see. If the context and the new frames do not fit into

@@ -1,4 +1,4 @@
-"""Joins latents that were sampled together to those that were sampled before, with a cross-fade."""
+"""Joins the latents of a window to those of the windows before it, with a cross-fade."""
 
 import torch
 from torch import Tensor
@@ -7,8 +7,7 @@ from longtake.families.ltxv.colour import adain
 
 
 def fuse(before: Tensor, window: Tensor, first: Tensor, overlap: int, adain_factor: float) -> Tensor:
-    """Returns the latents of the windows so far, continued by the latents of the next window. A window is a group of
-    frames that are sampled together.
+    """Returns the latents of the windows so far, continued by the latents of the next window.
 
     The next window begins with its own version of the last `overlap` latent frames so far. The two versions are joined
     like this:

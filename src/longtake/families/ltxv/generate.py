@@ -1,4 +1,4 @@
-"""The recipe of LTX-Video 0.9.x: turns a plan and the context (the source frames that the model sees) into new frames.
+"""The recipe of LTX-Video 0.9.x: turns a plan and the context into new frames.
 
 Read from the top: `generate` decodes the latents that `sampler.py` samples.
 """
@@ -59,9 +59,8 @@ def expand(run: LTXVRun, frame: RGBFrames) -> tuple[str, str | None]:
 def generate(run: LTXVRun, prompt: str, context: Context) -> Iterator[GeneratedClip]:
     """Yields a single clip, which has all new frames.
 
-    Nothing is sampled before the caller takes the clip. While the caller reads the clip's `frames`, the windows (groups
-    of frames that are sampled together) are sampled one after the other, and each frame is decoded as soon as no later
-    window can change it.
+    Nothing is sampled before the caller takes the clip. While the caller reads the clip's `frames`, the windows are
+    sampled one after the other, and each frame is decoded as soon as no later window can change it.
 
     The context is the source frames that the model sees. The plan says whether the output shows it, and so what the
     clip has of it:
@@ -94,11 +93,10 @@ def generate(run: LTXVRun, prompt: str, context: Context) -> Iterator[GeneratedC
 
 
 def make_setup(run: LTXVRun, prompt: str) -> Setup:
-    """Returns the set-up with which all windows of the plan (groups of frames that are sampled together) are sampled.
+    """Returns the set-up with which all windows of the plan are sampled.
 
     The set-up contains the model and the settings of each pass, and the encoded prompts. `prompt` is the prompt after
-    expansion. It is encoded here, and so is the plan's negative prompt if a pass (run through the sampling steps) uses
-    it.
+    expansion. It is encoded here, and so is the plan's negative prompt if a pass uses it.
     """
     plan, model, card = run.plan, run.model, run.model.card
     positive = model.text.encode(prompt)
@@ -131,8 +129,7 @@ def make_setup(run: LTXVRun, prompt: str) -> Setup:
 
 def warm_up(run: LTXVRun) -> None:
     """Compiles all code that requests with such a plan need, whatever their sizes are: encodes the plan's prompts, and
-    makes one prediction with each guidance of each pass (run through the sampling steps) for a few tokens. Also encodes
-    and decodes a few frames.
+    makes one prediction with each guidance of each pass for a few tokens. Also encodes and decodes a few frames.
 
     `run`: the plan with the loaded model and its adapters.
     """
@@ -148,8 +145,8 @@ def warm_up(run: LTXVRun) -> None:
 
 
 def context_items(run: LTXVRun, frames: RGBFrames) -> list[Items]:
-    """Returns what the first window (frames that are sampled together) is conditioned on: for each pass (run through
-    the sampling steps) a list of items, which are encoded clips of the size of that pass.
+    """Returns what the first window is conditioned on: for each pass a list of items, which are encoded clips of the
+    size of that pass.
 
     - If the plan's `strength` is 0, each list is empty, because the model sees nothing of the source.
     - If the plan's `guide` is `rgb` (ordinary video), each list has one item, with which the window begins. The new
@@ -171,8 +168,7 @@ def context_items(run: LTXVRun, frames: RGBFrames) -> list[Items]:
 
 
 def preview_callbacks(run: LTXVRun, frames: RGBFrames, context: list[Items]) -> Callable[[int, int], OnEstimate]:
-    """Returns a function of a pass's and a window's number (from 0) that returns a callback for the sampler. A pass is
-    a run through the sampling steps, a window a group of frames that are sampled together.
+    """Returns a function of a pass's and a window's number (from 0) that returns a callback for the sampler.
 
     The callback makes previews of the new frames while that pass samples that window. If the model sees nothing of the
     source, or depth, pose or edge pictures in its place, no previews are made, and the callback does nothing.
@@ -209,8 +205,7 @@ def decoded_frames(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator
 
     `run`: the plan and the loaded model.
     `setup`: the set-up of sampling, from `make_setup`: encoded prompts, guidance, noise levels and sizes.
-    `context`: for each run through the sampling steps, what the first sampled frames are conditioned on, from
-        `context_items`.
+    `context`: for each pass, what the first window is conditioned on, from `context_items`.
     """
     plan = run.plan
     first_frame = plan.context_frames - 1 if plan.keeps_source else 0
@@ -225,11 +220,10 @@ def decoded_frames(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator
 
 
 def final_latents(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator[Latents]:
-    """Yields one `Latents` object after each window (frames that are sampled together): the latent frames that are
-    finished now and go to the decoder.
+    """Yields one `Latents` object after each window: the latent frames that are finished now and go to the decoder.
 
-    A latent frame is finished when no later window changes it. Each one is yielded once, as the last pass (run through
-    the sampling steps) made it, with the tone map applied and the normalisation undone.
+    A latent frame is finished when no later window changes it. Each one is yielded once, as the last pass made it, with
+    the tone map applied and the normalisation undone.
 
     `run`: the plan and the loaded model.
     `setup`: the set-up of all windows, from `make_setup`.

@@ -35,8 +35,7 @@ def velocity(
 
 @dataclass(frozen=True)
 class Guide:
-    """The inputs of the guided prediction in one pass (run through the sampling steps): the model, the prompts and the
-    guidance scales.
+    """The inputs of the guided prediction in one pass: the model, the prompts and the guidance scales.
 
     `replicas`: the model and its copies on other devices, which share out the predictions. It is diffusers'
         LTXVideoTransformer3DModel with the forward pass of `models.video_transformer`.

@@ -13,8 +13,8 @@ are depth maps, poses or edges, and guide a new video."""
 
 @dataclass(frozen=True)
 class PassOptions:
-    """The schedule of one pass (run through the sampling steps): `steps` noise levels, of which the first
-    `skip_initial` and the last `skip_final` are left out."""
+    """The schedule of one pass: `steps` noise levels, of which the first `skip_initial` and the last `skip_final` are
+    left out."""
 
     steps: int
     skip_initial: int = 0
@@ -28,8 +28,7 @@ class LTXVPlanOptions(PlanOptions):
     `guide`: what the source is used for. With `rgb`, the output shows the source and continues it. With `depth`, `pose`
         or `canny` (edges), the source is a guide: the output is a new video that follows it and does not show it.
     `preprocess`: True if the guide must be computed from the source's frames, False if the source is already a guide.
-    `temporal_adain_factor`: how far each later window (frames that are sampled together) takes on the first window's
-        colours, 0 (not) to 1 (fully).
+    `temporal_adain_factor`: how far each later window takes on the first window's colours, 0 (not) to 1 (fully).
     `tone_map_compression_ratio`: how far the range of the latents' values is compressed, 0 (not) to 1.
     `constant_rate_factor`: the H.264 compression of the source frames before the model sees them, 0 (none) to 51.
     `reverse`: True if the output has the frames of the finished video in reverse order, and its sound reversed.
@@ -57,7 +56,7 @@ class LTXVOptions(LTXVPlanOptions, Options):
     `max_frames`: the largest number of source frames that are used, those nearest to the new frames; None for no limit.
     `target_rate`: the rate in frames per second to which the source is resampled; None for no resampling.
     `reverse_source`: True if the source's frames are used in reverse order.
-    `passes`: the schedules of one or two passes (runs through the sampling steps).
+    `passes`: the schedules of one or two passes.
     `few_steps`: True if the schedules are those of a distilled model.
     `heed_negative`: True if a model without classifier-free guidance should use the negative prompt too.
     """

@@ -18,8 +18,8 @@ NATIVE_SIZE_STEP = 32
 """The published 0.9.x models work on sides that are multiples of this number of pixels."""
 
 FIRST_PASS_SHARE = Fraction("0.6666666")
-"""The width and height of the frames in the first of two passes (runs through the sampling steps), as a share of the
-output's. The second pass works at twice these.
+"""The width and height of the frames in the first of two passes, as a share of the output's. The second pass works at
+twice these.
 
 Sides are rounded down to multiples of 32 pixels. The published value is slightly below two thirds, so a side of 192
 becomes 96 in the first pass, not 128.
@@ -50,8 +50,7 @@ class Pass:
 
     @property
     def evaluations(self) -> int:
-        """The number of model evaluations in this pass (run through the sampling steps) over one window (frames that
-        are sampled together)."""
+        """The number of model evaluations in this pass over one window."""
         levels = linear_quadratic(self.steps)[self.skip_initial : self.steps - self.skip_final]
         evaluated = (t for step, t in enumerate(levels) if evaluates_model(step, len(levels), self.acceleration))
         return sum(self.guidance.evaluations(t) for t in evaluated)
@@ -59,13 +58,12 @@ class Pass:
 
 @dataclass(frozen=True, kw_only=True)
 class LTXVPlan(LTXVPlanOptions, Plan):
-    """The plan of LTX-Video 0.9.x: one clip, sampled in overlapping windows (groups of frames that are sampled
-    together).
+    """The plan of LTX-Video 0.9.x: one clip, sampled in overlapping windows.
 
     The clip begins with the source frames that the model sees (the context), and continues with the new frames.
 
     `sampled_frames`: the number of frames of the clip, 8k+1. Frames after the last new frame are cut off.
-    `windows`: the windows of the clip. Each one is sampled in all `passes` (runs through the sampling steps).
+    `windows`: the windows of the clip. Each one is sampled in all `passes`.
     `overlap_latents`: the number of latent frames that a window shares with the window before it.
     `overlap_strength`: how closely a window follows these latent frames, 0 (not at all) to 1 (unchanged).
     """
@@ -230,8 +228,7 @@ def output_size(resolution: str, aspect: Fraction) -> Size:
 
 
 def first_pass_canvas(size: Size, step: int) -> Size:
-    """Returns the canvas (width, height) in pixels of the frames in the first of two passes (runs through the sampling
-    steps).
+    """Returns the canvas (width, height) in pixels of the frames in the first of two passes.
 
     Each side is two thirds (FIRST_PASS_SHARE) of the output's, rounded down to a multiple of `step` pixels.
 
@@ -245,8 +242,7 @@ def _floor(value: Fraction, step: int) -> int:
 
 
 def passes_of(options: LTXVOptions, size: Size, card: LTXVCard) -> tuple[Pass, ...]:
-    """Returns the one or two passes (runs through the sampling steps) of a plan whose output has `size` (width, height)
-    in pixels.
+    """Returns the one or two passes of a plan whose output has `size` (width, height) in pixels.
 
     Their canvases are:
     - A single pass works at `size`.
@@ -272,7 +268,7 @@ def _pass(options: LTXVOptions, schedule: PassOptions, canvas: Size, guidance: G
 
 
 def guidance_of(options: LTXVOptions, card: LTXVCard) -> Profile:
-    """Returns the guidance scales of the model in its first and second pass (run through the sampling steps).
+    """Returns the guidance scales of the model in its first and second pass.
 
     They are those with which the card's kind of model (such as `distilled`) is published. Exception: if the option
     `heed_negative` is True and the first pass would not use the negative prompt, both passes get normalised attention

@@ -74,11 +74,10 @@ DEV = Guidance(
     blocks=((), (11, 25, 35, 39), (22, 35, 39), (28,), (28,), (28,), (28,)),
     cfg_star=True,
 )
-"""The published guidance of the dev model's first pass (run through the sampling steps)."""
+"""The published guidance of the dev model's first pass."""
 
 DEV_SECOND_PASS = Guidance(stg=(1.0,), blocks=((27,),), cfg_star=True)
-"""The published guidance of the dev model's second pass (run through the sampling steps), which refines the first one's
-result."""
+"""The published guidance of the dev model's second pass, which refines the first one's result."""
 
 TINY = Guidance(
     timesteps=(1.0, 0.98, 0.9, 0.6),
@@ -93,21 +92,21 @@ TINY = Guidance(
 
 @dataclass(frozen=True)
 class Profile:
-    """The guidance of a model in its first and second pass (run through the sampling steps)."""
+    """The guidance of a model in its first and second pass."""
 
     first: Guidance
     second: Guidance
 
 
 UNGUIDED = Profile(NONE, NONE)
-"""No guidance in either pass (run through the sampling steps)."""
+"""No guidance in either pass."""
 
 PROFILES = {"dev": Profile(DEV, DEV_SECOND_PASS), "distilled": UNGUIDED, "tiny": Profile(TINY, NONE)}
 """The guidance of each kind of model. A model card names the kind in `LTXVCard.guidance`."""
 
 
 def profile(kind: str, few_steps: bool) -> Profile:
-    """Returns the guidance scales of a kind of model in its first and second pass (run through the sampling steps).
+    """Returns the guidance scales of a kind of model in its first and second pass.
 
     `kind`: `dev`, `distilled` or `tiny` (the small model in the package). A model card names it in `LTXVCard.guidance`.
     `few_steps`: True if the schedule is that of a distilled model. Then `tiny` runs without guidance. For the other

@@ -1,8 +1,6 @@
-"""Samples the latents of a video with LTX-Video 0.9.x: window by window (frames that are sampled together), step by
-step.
+"""Samples the latents of a video with LTX-Video 0.9.x: window by window, step by step.
 
-Read from the bottom: `sample_video` runs the windows, `sample_window` the passes (runs through the sampling steps), and
-`trajectory` the steps of a pass.
+Read from the bottom: `sample_video` runs the windows, `sample_window` the passes, and `trajectory` the steps of a pass.
 """
 
 from collections import deque
@@ -49,8 +47,7 @@ EPSILON = 1e-6
 
 @dataclass(frozen=True)
 class PassSetup:
-    """The set-up of one pass over a window. A window is a group of frames that are sampled together. A pass is one run
-    of them through the sampling steps.
+    """The set-up of one pass over a window.
 
     `guide`: the transformer with its prompts and guidance scales, which predicts the velocities.
     `levels`: the noise levels at which the steps begin, one per step, in falling order. The last step ends at 0.
@@ -139,8 +136,7 @@ def sample(
     on_step: OnStep = ignore_step,
     on_estimate: OnEstimate = ignore_estimate,
 ) -> Tensor:
-    """Samples one window (frames that are sampled together) in one pass (run through the sampling steps). Returns its
-    normalised latents, of `shape` = [1, C, F, H, W].
+    """Samples one window in one pass. Returns its normalised latents, of `shape` = [1, C, F, H, W].
 
     `setup`: the set-up of the pass.
     `items`: the clips and images that the window is conditioned on.
@@ -163,11 +159,9 @@ def sample(
 
 @dataclass(frozen=True)
 class Video:
-    """The normalised latents of the video after one or more windows (groups of frames that are sampled together): all
-    that the next window needs.
+    """The normalised latents of the video after one or more windows: all that the next window needs.
 
-    `latents`: for each pass (run through the sampling steps), the latents [1, C, F, H, W] of all windows so far, joined
-        by `fuse`.
+    `latents`: for each pass, the latents [1, C, F, H, W] of all windows so far, joined by `fuse`.
     `first`: for each pass, the latents [1, C, F, H, W] of the first window alone.
     """
 
@@ -179,7 +173,7 @@ class Video:
         steps, numbered from 0) there are two:
 
         - `video.<pass>`: the latents of all frames that are sampled so far.
-        - `first.<pass>`: those of the first window, the frames that were sampled together first."""
+        - `first.<pass>`: those of the first window."""
         named = {"video": self.latents, "first": self.first}
         return {f"{name}.{number}": one for name, passes in named.items() for number, one in enumerate(passes)}
 
@@ -192,8 +186,7 @@ class Video:
 
 @dataclass(frozen=True)
 class Setup:
-    """The set-up with which all windows of a plan are sampled. A window is a group of frames that are sampled together,
-    in one or two passes (runs through the sampling steps).
+    """The set-up with which all windows of a plan are sampled.
 
     `passes`: the set-ups of one or two passes.
     `windows`: the windows, as ranges of latent frames.
@@ -220,17 +213,16 @@ class Setup:
     on_estimate: Callable[[int, int], OnEstimate] = lambda pass_number, window: ignore_estimate
 
     def shape(self, window: Window, pass_: PassSetup) -> tuple[int, int, int, int, int]:
-        """Returns the shape [1, C, F, H, W] of the latents of a window (frames that are sampled together) in a pass
-        (run through the sampling steps)."""
+        """Returns the shape [1, C, F, H, W] of the latents of a window in a pass."""
         width, height = (side // pass_.grid.spatial for side in pass_.canvas)
         return 1, self.statistics.channels, window.stop - window.start, height, width
 
     def overlap(self, latents: Tensor) -> ConditioningItem:
-        """Returns the conditioning item through which the next window (frames that are sampled together) follows the
-        windows before it: the last `overlap_latents` latent frames of these windows.
+        """Returns the conditioning item through which the next window follows the windows before it: the last
+        `overlap_latents` latent frames of these windows.
 
-        `latents`: the latents of all windows that one pass (run through the sampling steps) has finished, [1, C, F, H,
-            W]. F is at least `overlap_latents`.
+        `latents`: the latents of all windows that one pass has finished, [1, C, F, H, W]. F is at least
+            `overlap_latents`.
         """
         return ConditioningItem(latents[:, :, -self.overlap_latents :], 0, self.overlap_strength)
 
@@ -239,8 +231,7 @@ Items = Sequence[ConditioningItem]
 
 
 def sample_window(setup: Setup, context: Sequence[Items], video: Video | None, current: WindowRun) -> Video:
-    """Samples one window (frames that are sampled together) in every pass (run through the sampling steps). Returns the
-    latents of the windows so far, with this window joined to them.
+    """Samples one window in every pass. Returns the latents of the windows so far, with this window joined to them.
 
     - The first window is conditioned on `context`, a later one on the last latent frames of `video`.
     - The first pass starts from noise.
@@ -282,12 +273,10 @@ def sample_window(setup: Setup, context: Sequence[Items], video: Video | None, c
 
 
 def sample_video(setup: Setup, context: Sequence[Items], loop: Loop) -> Iterator[Video]:
-    """Samples the windows (groups of frames that are sampled together) in order. After each window, yields the latents
-    of all windows so far.
+    """Samples the windows in order. After each window, yields the latents of all windows so far.
 
     `setup`: the set-up of all windows.
-    `context`: the clips and images that the first window is conditioned on, one list for each pass (run through the
-        sampling steps).
+    `context`: the clips and images that the first window is conditioned on, one list for each pass.
     `loop`: the settings of the loop over the windows: noise, progress, and where finished windows are saved.
     """
 
