@@ -24,7 +24,7 @@ from bench.gpu.jobs import CASES, Bench, Case
 from bench.gpu.subject import Subject
 from bench.gpu.true_size import checkpoint
 from bench.oracle.case import oracle_folder
-from longtake.models import vae_format
+from longtake.models import compiled, vae_format
 from longtake.models.checkpoints import empty_model
 from longtake.models.registry import PartName
 from longtake.runner import Runner
@@ -358,3 +358,19 @@ def test_all_is_measured_on_a_gpu_too(tmp_path: Path, monkeypatch: pytest.Monkey
         requests._first_and_warm(bench, figures, case)
     assert figures.failed == {}
     assert figures.measured["2.3: warm request"].details["same file as the first"]
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone")
+@pytest.mark.parametrize("name", fp8.NAMES)
+def test_8_bits_are_measured_on_a_gpu_too(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With compiled blocks, some of which multiply in 8 bits, the frames are nearly those without."""
+    monkeypatch.setattr(vae_format, "is_measured", lambda card, device: False)  # takes long on a CPU
+    bench, figures = Bench(Machine(torch.device("cuda"), quick=True), tmp_path), Figures(None, {})
+    with simulated_gpus(monkeypatch):
+        monkeypatch.setattr(compiled, "obstacle", lambda device: None)
+        fp8._change(bench, figures, CASES[name])
+    assert figures.failed == {}
+    other, rounded = (figure.details for figure in figures.measured.values())
+    assert rounded["computed in"].endswith("compiled, products in fp8")
+    assert other["PSNR, dB"] + 10 < rounded["PSNR, dB"] < 100

@@ -158,14 +158,32 @@ ON_DEVICE = (
 
 
 @pytest.mark.skipif(not can_simulate(), reason="GPUs are simulated by torch for CPUs alone")
-@pytest.mark.parametrize("name", ON_DEVICE)
-def test_every_tensor_of_a_case_is_on_the_device(name: str, oracle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        pytest.param(
+            check.name,
+            dtype,
+            marks=() if check.name in ON_DEVICE and dtype == torch.float32 else pytest.mark.soak,
+            id=f"{check.name}, {str(dtype).removeprefix('torch.')}",
+        )
+        for check in CHECKS
+        for dtype in (torch.float32, *((torch.bfloat16,) if check.in_bfloat16 else ()))
+    ],
+)
+def test_a_case_on_a_simulated_gpu_has_the_bits_of_the_cpu(
+    name: str, dtype: torch.dtype, oracle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     check = next(check for check in CHECKS if check.name == name)
+    if not (oracle / check.folder).exists():
+        pytest.skip(f"the oracle has no {check.folder}")
     ways: list[Way] = [check.way, "diffusers"] if check.has_diffusers else [check.way]
-    with simulated_gpus(monkeypatch):
-        for way in ways:
-            case = load_case(oracle, check.folder).on(torch.device("cuda"), torch.float32, way)
-            case.check_all(oracles.computed(check, case).items())
+    for way in ways:
+        expected = oracles.computed(check, load_case(oracle, check.folder).on(CPU, dtype, way))
+        with monkeypatch.context() as patch, simulated_gpus(patch):
+            made = oracles.computed(check, load_case(oracle, check.folder).on(torch.device("cuda"), dtype, way))
+        assert made.keys() == expected.keys()
+        assert all(torch.equal(made[tensor], expected[tensor]) for tensor in expected)
 
 
 def test_compiled_blocks_are_checked_where_something_can_be_compiled(
