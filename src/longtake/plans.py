@@ -94,6 +94,19 @@ def playable_rate(rate: Fraction) -> Fraction:
     return min(max(rate, LEAST_RATE), MOST_RATE)
 
 
+def rate_note(own: Fraction, clock: Fraction) -> str | None:
+    """Returns a note if a source is read at another rate because its own is outside 1..60 (see `playable_rate`).
+
+    own, clock: the source's own rate and the rate at which it is read, in frames per second.
+    """
+    has = f"The source has {float(own):g} frames per second"
+    if own < LEAST_RATE and clock != own:
+        return f"{has}; its frames are repeated at {float(clock):g}."
+    if own > MOST_RATE and clock == MOST_RATE:
+        return f"{has}; it is read at {MOST_RATE}, the most that a result has."
+    return None
+
+
 def model_canvas(size: Size, short_side: int | None, step: int) -> Size:
     """Returns the size (width, height) in pixels of the frames that a model generates for an output of `size`.
 

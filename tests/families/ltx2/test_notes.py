@@ -21,6 +21,13 @@ def test_a_slow_source_has_a_note() -> None:
     assert plan(source(10, Fraction(1))).notes == ()
 
 
+def test_a_fast_source_has_a_note() -> None:
+    note = "The source has 120 frames per second; it is read at 60, the most that a result has."
+    assert plan(source(240, Fraction(120))).notes == (note,)
+    assert plan(source(240, Fraction(120)), frame_rate=24).notes == ()
+    assert plan(source(240, Fraction(60))).notes == ()
+
+
 @pytest.mark.parametrize(
     ("changes", "notes"),
     [

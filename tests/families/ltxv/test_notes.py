@@ -25,6 +25,9 @@ LORA = PlannedAdapter("depth.safetensors", (1.0,), ("body", "loras", 0, "path"))
         ("24", {"target_rate": 12}, "The source is resampled to 12 fps and plays 2 times as fast, "
          "because frame_rate is 24; 12 keeps its speed."),
         ("1/2", {}, "The source has 0.5 frames per second and plays 48 times as fast, because frame_rate is 24."),
+        ("120", {"own_rate": True}, "The source has 120 frames per second; it is read at 60, the most that a result "
+         "has."),
+        ("60", {"own_rate": True}, None),
         ("1/2", {"own_rate": True}, "The source has 0.5 frames per second; its frames are repeated at 1."),
     ],
 )  # fmt: skip

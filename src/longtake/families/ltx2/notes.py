@@ -4,7 +4,7 @@ The notes about the number of context frames are in `frame_counts`.
 """
 
 from longtake.families.ltx2.options import LTX2Options
-from longtake.plans import Plan, unseen_source_note
+from longtake.plans import Plan, rate_note, unseen_source_note
 from longtake.video import VideoInfo
 
 
@@ -17,12 +17,10 @@ def plan_notes(options: LTX2Options, source: VideoInfo, plan: Plan) -> tuple[str
 
 
 def rate_notes(source: VideoInfo, plan: Plan) -> tuple[str, ...]:
-    """Returns a note if the source has less than one frame per second: its frames are then repeated at the plan's rate.
-    Otherwise the tuple is empty."""
-    if source.rate >= 1:
-        return ()
-    own, repeated = float(source.rate), float(plan.rate)
-    return (f"The source has {own:g} frames per second; its frames are repeated at {repeated:g}.",)
+    """Returns a note if the source has less than one frame per second or more than 60: its frames are then repeated, or
+    left out. Otherwise the tuple is empty."""
+    note = rate_note(source.rate, plan.rate)
+    return () if note is None else (note,)
 
 
 def strength_notes(options: LTX2Options, source: VideoInfo, plan: Plan) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Notes for the user about a plan of LTX-Video 0.9.x, such as that source frames are repeated."""
 
 from longtake.families.ltxv.options import LTXVOptions
-from longtake.plans import MOST_RATE, Plan, unseen_source_note
+from longtake.plans import MOST_RATE, Plan, rate_note, unseen_source_note
 from longtake.video import Span, VideoInfo
 
 
@@ -15,7 +15,7 @@ def plan_notes(options: LTXVOptions, source: VideoInfo, span: Span, plan: Plan) 
     `span`: the source frames that the request allows. The plan may use fewer.
     """
     found = (
-        repeat_note(source, plan),
+        rate_note(source.rate, plan.context.rate),
         speed_note(source, plan),
         trim_note(options, source, span, plan),
         guide_note(options, plan),
@@ -23,18 +23,6 @@ def plan_notes(options: LTXVOptions, source: VideoInfo, span: Span, plan: Plan) 
         tone_map_note(options, plan),
     )
     return tuple(note for note in found if note is not None)
-
-
-def repeat_note(source: VideoInfo, plan: Plan) -> str | None:
-    """Returns a note if source frames are repeated; otherwise None.
-
-    Only a source with less than one frame per second gets the note, if it is read at a higher rate, which is at least
-    one frame per second.
-    """
-    clock = plan.context.rate
-    if source.rate >= 1 or clock == source.rate:
-        return None
-    return f"The source has {float(source.rate):g} frames per second; its frames are repeated at {clock}."
 
 
 def speed_note(source: VideoInfo, plan: Plan) -> str | None:
