@@ -119,6 +119,19 @@ def test_the_source_is_shown_beside_the_result_and_in_its_place(served: Served, 
         assert not source.is_visible()
 
 
+def test_the_name_of_each_video_stands_below_it_also_if_the_other_one_is_higher(served: Served, tab: "Page") -> None:
+    with_source(served, tab, LTXV)
+    tab.get_by_role("button", name="Side by side").click()
+    tab.get_by_label("The result", exact=True).evaluate("film => { film.style.aspectRatio = '1 / 2'; }")
+    distances = tab.locator(".player figure").evaluate_all(
+        """figures => figures.map((figure) => {
+          const [film, name] = [...figure.children].map((one) => one.getBoundingClientRect());
+          return name.top - film.bottom;
+        })"""
+    )
+    assert all(0 <= distance < 16 for distance in distances), distances
+
+
 def test_a_shared_page_marks_the_joint_and_draws_quiet_sound_scaled(served: Served, tab: "Page") -> None:
     submit(served, "a cat")
     claimed = served.claim()
