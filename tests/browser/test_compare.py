@@ -6,7 +6,7 @@ import pytest
 
 from tests.browser.test_lists import result
 from tests.service.finished import finished, submit
-from tests.service.serving import Served
+from tests.service.serving import LTX2, LTXV, Served
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Route
@@ -33,6 +33,17 @@ def test_two_results_are_chosen_from_the_newest(served: Served, tab: "Page") -> 
     assert all("seed 7 · " in caption for caption in tab.locator("figcaption").all_inner_texts())
     tab.get_by_role("link", name="Extend").nth(1).click()
     tab.get_by_text("33 frames").first.wait_for()
+
+
+def test_a_field_that_only_one_endpoint_has_is_not_said_to_have_a_default(served: Served, tab: "Page") -> None:
+    ids = []
+    for endpoint, body in ((LTXV, {"frame_rate": 12}), (LTX2, {})):
+        ids.append(submit(served, "same", endpoint=endpoint, body=body).id)
+        finished(served, served.claim())
+    tab.goto(f"{served.url}/compare?a={ids[0]}&b={ids[1]}")
+    row = tab.get_by_role("row", name="frame_rate")
+    assert row.inner_text().split("\t") == ["frame_rate", "12", "not set"]
+    assert tab.get_by_role("row", name="Endpoint").inner_text().split("\t") == ["Endpoint", LTXV, LTX2]
 
 
 def compared(served: Served, tab: "Page") -> None:

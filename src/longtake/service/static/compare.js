@@ -83,9 +83,12 @@ async function offer(first) {
   by("choose").hidden = false;
 }
 
-// Returns a table of the facts of two requests, and of those fields of their inputs that differ.
+// Returns a table of the facts of two requests, and of those fields of their inputs that differ. A field that one endpoint
+// lacks has no default there, so that of two endpoints no default is named.
 function table(entries) {
+  const isSame = entries[0].endpoint === entries[1].endpoint;
   const facts = [
+    ...(isSame ? [] : [["Endpoint", ({ endpoint }) => endpoint]]),
     ["Model", ({ model }) => model ?? ""],
     ["Seed", seedOf],
     ["Size", ({ video }) => `${video.width} × ${video.height}`],
@@ -105,7 +108,7 @@ function table(entries) {
   );
   const rows = [
     ...facts.map(([name, text]) => [name, ...entries.map(text)]),
-    ...names.map((name) => [name, ...inputs.map((one) => one.get(name) ?? "default")]),
+    ...names.map((name) => [name, ...inputs.map((one) => one.get(name) ?? (isSame ? "default" : "not set"))]),
   ];
   const head = [el("span", { class: "unseen" }, "What"), "First", "Second"].map((name) => el("th", { scope: "col" }, name));
   const row = ([name, ...cells]) =>
