@@ -159,7 +159,7 @@ def test_new_sound_is_joined_to_the_end_of_the_source_s_sound_alone(monkeypatch:
         lengths.append(end.shape[1])
         return append_sound(end, *arguments)
 
-    monkeypatch.setattr("longtake.output.joining.append_sound", counted)
+    monkeypatch.setattr("longtake.output.soundtrack.append_sound", counted)
     part = NEW // 2
     clips = [GeneratedClip(chunks(count=part), part, 25, sound=noise(25 + part, seed)) for seed in (1, 2)]
     with Background() as background:

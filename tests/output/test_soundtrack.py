@@ -18,8 +18,10 @@ from longtake.output.soundtrack import (
     append_sound,
     balanced,
     context_sound,
+    course_start,
     lasting_course,
     prepend_sound,
+    silent_track,
     source_track,
     with_course,
 )
@@ -65,7 +67,7 @@ def test_with_less_strength_the_context_s_sound_is_left_out() -> None:
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_without_generated_sound_the_new_frames_are_silent(direction: str) -> None:
     sound, chosen = noise(SHOWN), plan(generate_audio=False, extend_direction=direction)
-    track = source_track(sound, chosen)
+    track = np.concatenate(silent_track(sound, chosen), axis=1)
     own, new = num_samples(SHOWN, RATE), num_samples(chosen.num_frames, RATE) - num_samples(SHOWN, RATE)
     assert track.shape[1] == own + new
     if direction == "forward":
@@ -115,7 +117,7 @@ def test_sound_that_is_too_short_is_filled_with_silence() -> None:
 def test_prepended_sound_changes_only_the_cross_fade() -> None:
     chosen, sound = plan(extend_direction="backward"), noise(SHOWN)
     clips = [clip(noise(chosen.context_frames + 8, seed=number), 8, chosen.context_frames) for number in (1, 2)]
-    track = prepend_sound(sound, clips, chosen)
+    track = np.concatenate(prepend_sound(sound, clips, chosen), axis=1)
     assert track.shape == (2, num_samples(SHOWN + 16, RATE))
     final = sound.shape[1] - FADE_SAMPLES
     assert np.array_equal(track[:, -final:], sound[:, -final:])
@@ -141,7 +143,7 @@ def carried_on(source: Samples, sound: SteadySound | RepeatedSound, chosen: Plan
     course = lasting_course(source, sound, chosen)
     near, far = (with_course(clip(noise(CONTEXT + NEW)), course, chosen, distance) for distance in (0, NEW))
     if chosen.source_last:
-        return prepend_sound(source, [far, near], chosen)
+        return np.concatenate(prepend_sound(source, [far, near], chosen), axis=1)
     return append_sound(append_sound(source, near, chosen, SHOWN + NEW), far, chosen, SHOWN + 2 * NEW)
 
 
@@ -194,6 +196,32 @@ def test_a_long_source_is_copied_once(sound: SteadySound | RepeatedSound) -> Non
     assert peak < 1.1 * whole.nbytes, "in 64 bits it would need three times as much"
 
 
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+@pytest.mark.parametrize("sound", [SteadySound(None, None), RepeatedSound(100_000.0, 1.0)])
+def test_of_a_long_source_only_the_end_goes_on(sound: SteadySound | RepeatedSound, direction: str) -> None:
+    chosen, source = replace(plan(extend_direction=direction), shown_frames=20 * 24), noise(20 * 24)
+    course, start = lasting_course(source, sound, chosen), course_start(chosen)
+    away = source if direction == "forward" else reverse(source)
+    new = num_samples(chosen.num_frames, RATE) - num_samples(20 * 24, RATE)
+    whole = sound.continued(away, new + FADE_SAMPLES)
+    assert start > num_samples(9 * 24, RATE)
+    assert np.array_equal(course, whole[:, start:])
+    made = with_course(clip(noise(CONTEXT + 10), 10), course, chosen, 5).sound
+    assert made is not None
+    first, last = num_samples(20 * 24 + 5 - CONTEXT, RATE), num_samples(20 * 24 + 15, RATE) + FADE_SAMPLES
+    assert np.array_equal(made if direction == "forward" else reverse(made), whole[:, first:last])
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_a_long_source_is_not_copied_into_the_output(direction: str) -> None:
+    sound, chosen = noise(SHOWN), plan(generate_audio=False, extend_direction=direction)
+    assert sum(np.shares_memory(piece, sound) for piece in silent_track(sound, chosen)) == 1
+    backward = plan(extend_direction="backward")
+    new, rest = prepend_sound(sound, [clip(noise(CONTEXT + NEW))], backward)
+    assert not np.shares_memory(new, sound)
+    assert np.shares_memory(rest, sound)
+
+
 def test_a_clip_without_sound_stays_without() -> None:
     mute = GeneratedClip(iter(()), NEW, CONTEXT)
     assert with_course(mute, noise(SHOWN), plan(), 0) is mute
@@ -208,7 +236,7 @@ def test_only_the_beginning_of_a_source_is_changed_by_the_sound_before_it(monkey
         return append_sound(end, *arguments)
 
     monkeypatch.setattr("longtake.output.soundtrack.append_sound", counted)
-    track = prepend_sound(source, clips, replace(chosen, shown_frames=4 * SHOWN))
+    track = np.concatenate(prepend_sound(source, clips, replace(chosen, shown_frames=4 * SHOWN)), axis=1)
     whole = source
     for number, part in enumerate(reversed(clips)):
         assert part.sound is not None

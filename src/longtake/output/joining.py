@@ -15,12 +15,20 @@ from longtake.families.family import GeneratedClip
 from longtake.media.colour_match import match_colour
 from longtake.media.pixels import as_integers
 from longtake.media.planes import RGBFrames, RGBPicture
-from longtake.media.sound import FADE_SAMPLES, Samples, num_samples
+from longtake.media.sound import FADE_SAMPLES, Samples
 from longtake.media.source import SourceReader
 from longtake.output.background import Background
 from longtake.output.carrying import Carrying
 from longtake.output.later_writer import LaterWriter
-from longtake.output.soundtrack import append_sound, balanced, lasting_course, prepend_sound, source_track, with_course
+from longtake.output.soundtrack import (
+    AppendedSound,
+    balanced,
+    lasting_course,
+    prepend_sound,
+    silent_track,
+    source_track,
+    with_course,
+)
 from longtake.output.source_frames import (
     OnFrames,
     context_frames,
@@ -86,20 +94,8 @@ class Joiner:
 
     @cached_property
     def track(self) -> Samples:
-        """The part of the output's sound that comes from the source (see `source_track`), [2, n] at SOUND_RATE Hz.
-
-        New sound is joined to it later.
-        """
+        """The source's sound, to which that of the model is joined (see `source_track`), [2, n] at SOUND_RATE Hz."""
         return source_track(self.source_sound, self.plan)
-
-    @cached_property
-    def final_samples(self) -> int:
-        """The number of samples at the beginning of `track`, the sound joined so far, that stay the same when new sound
-        is joined to its end.
-
-        The samples after them are cross-faded with the new sound.
-        """
-        return max(0, int(self.track.shape[1]) - FADE_SAMPLES)
 
     @cached_property
     def _later(self) -> LaterWriter:
@@ -123,7 +119,8 @@ class Joiner:
             more = earlier_frames(self.source, self.plan, most - len(frames))
             frames = np.concatenate([frames, more] if self.plan.source_last else [more, frames])
         if not self.plan.source_last:
-            self.writer.write_sound(self.track[:, : self.final_samples])
+            for sound in self._final_sound():
+                self.writer.write_sound(sound)
             self.background.start(self._write_source)
         return frames
 
@@ -146,7 +143,8 @@ class Joiner:
         far_sides = itertools.accumulate(clip.new_frames for clip in new)
         course = self._course(new[-1], near[0])
         sides = [self._sounding(clip, course, total - far) for clip, far in zip(new, far_sides, strict=True)]
-        self.writer.write_sound(prepend_sound(self.track, sides, self.plan))
+        for sound in prepend_sound(self.track, sides, self.plan) if self.plan.makes_sound else self._final_sound():
+            self.writer.write_sound(sound)
         detail = self._detail(new[-1], near)
         distance = total
         for clip in new:
@@ -163,6 +161,12 @@ class Joiner:
         else:
             self._later.flush()
 
+    def _final_sound(self) -> list[Samples]:
+        """Returns the sound that the model's clips do not change, in pieces: all of it if the model makes none."""
+        if not self.plan.makes_sound:
+            return silent_track(self.source_sound, self.plan)
+        return [self.track[:, :-FADE_SAMPLES]]
+
     def _write_source(self, on_progress: OnProgress) -> None:
         progress = ProgressRelay(on_progress)
         for chunk in shown_frames(self.source, self.plan, progress):
@@ -173,22 +177,14 @@ class Joiner:
     ) -> bool:
         """Writes the new clips behind the source: each clip's sound and then its frames. Returns what `add` returns.
 
-        The end of a clip's sound is written with the next clip, because it is cross-faded with that clip's sound.
         `nearest_first` [T, H, W, 3] are the last frames of the source, in reverse order.
         """
-        plan, end, first, num_frames = self.plan, self.track, 0, self.plan.shown_frames
-        detail, course, distance, written = None, None, 0, self.final_samples
+        sound = AppendedSound(self.track, self.plan)
+        detail, course, distance = None, None, 0
         for clip in clips:
             course = self._course(clip, nearest_first[0]) if distance == 0 else course
-            num_frames += clip.new_frames
-            # Only the end of the sound is compared and changed, so that the work does not grow with the source.
-            used = num_samples(clip.context_frames, plan.rate) + FADE_SAMPLES
-            done = max(0, min(written - first, end.shape[1] - used))
-            end, first = end[:, done:], first + done
-            end = append_sound(end, self._sounding(clip, course, distance), plan, num_frames, first)
-            final = first + end.shape[1] - (0 if num_frames == plan.num_frames else FADE_SAMPLES)
-            self._later.write_sound(end[:, written - first : final - first])
-            written = final
+            if self.plan.makes_sound:
+                self._later.write_sound(sound.append(self._sounding(clip, course, distance)))
             detail = self._detail(clip, nearest_first) if distance == 0 else detail
             frames = self._corrected(clip, correction(clip, nearest_first[0], detail, distance), checker)
             self._write_frames(self._later.write, frames, distance)

@@ -8,7 +8,6 @@ from typing import Protocol
 
 import numpy as np
 
-from longtake.media import sound
 from longtake.media.encode import Encoder
 from longtake.media.formats import SOUND_RATE, PixelFormat
 from longtake.media.planes import Planes, RGBPicture, frame_shape, frame_type, from_rgb
@@ -100,7 +99,8 @@ def video_writer(
             writer = _ReversedWriter(spool, frame_format)
             yield writer
             if has_sound:
-                encoder.write_sound(sound.reverse(np.concatenate(writer.samples, axis=1)))
+                for samples in reversed(writer.samples):
+                    encoder.write_sound(samples[:, ::-1])  # not copied, because it may be long
             for chunk in spool.chunks(CHUNK_FRAMES):
                 progress(Progress("reversing", encoder.num_frames, plan.num_frames))
                 encoder.write_planes(chunk)
