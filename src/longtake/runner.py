@@ -241,10 +241,7 @@ class Runner:
         raise MemoryRanOut(_needs_less(self._settings))
 
     def _run(self, run: "_Run", resume: Resume) -> Result:
-        """Runs a job once and returns its result. The video appears at the path only when it is complete.
-
-        `resume`: saves the results of finished windows, and has those that earlier runs of the plan saved.
-        """
+        """Runs a job once and returns its result."""
         job, progress = run.job, run.progress
         job.model.check()
         plan = job.plan
@@ -295,7 +292,6 @@ class Runner:
     ) -> tuple[str, tuple[str | None, ...]]:
         """Begins the turn on the device, generates the new frames and passes them to the joiner.
 
-        `resume`: saves the results of finished windows.
         `opened`: the adapters of the plan.
         `frames`: what `joiner.start` returned.
         `context`: what the model sees and hears of the source.

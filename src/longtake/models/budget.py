@@ -30,11 +30,8 @@ TEXT_PARTS: tuple[PartName, ...] = ("text_encoder", "connectors")
 """The parts of a model that encode prompts."""
 
 ACTIVATIONS = 16 * 1024**3
-"""Device memory in bytes that must stay free for activations. Otherwise the device does not hold the text encoder all
-the time, nor the copies from which weights with merged adapters are restored.
-
-For a small model it is less: 8 times the bytes of its weights.
-"""
+"""Device memory in bytes that must stay free for activations if the device is to hold the text encoder all the time, or
+copies of weights. For a small model it is less: 8 times the bytes of its weights."""
 
 MOST_PINNED = 0.75
 """The largest share of host memory that pinned weights may take.
@@ -80,18 +77,11 @@ def may_pin_adapters(num_bytes: int, memories: Memories) -> bool:
 
 
 def copies_home(sizes: Mapping[str, int], copies: int, offload: str, memories: Memories) -> Home:
-    """Returns where copies of a model's original weights are kept. Merged weights are restored from them.
-
-    A merged weight is one that adapters were merged into. The result is one of these:
-    - "device": beside the weights, in the same memory.
-    - "pinned": in pinned host memory.
-    - "host": in ordinary host memory.
-    - "none": there are no copies, because there is no room for them or because the weights are streamed. Without copies
-      adapters are never merged into the weights, but computed beside them.
+    """Returns where copies of a model's original weights are kept. There are none if the weights are streamed.
 
     sizes: the bytes of each part of the model.
     copies: the bytes of all weights that adapters could be merged into.
-    offload: where the model's weights are; see `memory.Offload`. "group" means that they are streamed.
+    offload: where the model's weights are; see `memory.Offload`.
     memories: the memory of the machine.
     """
     if offload == "group":
@@ -121,12 +111,10 @@ def text_leaves(sizes: Mapping[str, int], memories: Memories) -> bool:
 
 
 def text_place(sizes: Mapping[str, int], home: Home, memories: Memories) -> TextPlace:
-    """Returns the place of the text encoder's weights while nothing is encoded: "device" if there is room for them,
-    else "pinned" (pinned host memory) or "host" (ordinary host memory). The model's other parts stay on the device.
+    """Returns the place of the text encoder's weights while nothing is encoded: the device if there is room for them.
 
     sizes: the bytes of each part of the model.
-    home: where the original weights are copied, so that merging adapters can be undone, as `copies_home` chose it. It
-        chooses "pinned" only if pinned memory has room for the text encoder, too.
+    home: where the original weights are copied, as `copies_home` chose it.
     memories: the memory of the machine.
     """
     if not text_leaves(sizes, memories):
@@ -140,18 +128,14 @@ def _text_bytes(sizes: Mapping[str, int]) -> int:
 
 
 def _leaves_room(weights: int, on_device: int, memories: Memories) -> bool:
-    """Returns True if the device's memory has room for activations beside what it already holds: weights, and copies of
-    weights.
+    """Returns True if the device has room for activations (see `ACTIVATIONS`) beside weights and copies of weights.
 
-    weights: the bytes of all the model's weights. Activations need room for 8 times as many bytes, but for 16 GiB
-        (ACTIVATIONS) at most.
+    weights: the bytes of all the model's weights.
     on_device: the bytes of the weights and copies that are on the device.
-    memories: the total memory of the device and of the host.
     """
     return memories.device is None or on_device + min(ACTIVATIONS, 8 * weights) <= memories.device
 
 
 def _may_use(num_bytes: int, memories: Memories) -> bool:
-    """Returns True if weights and copies of `num_bytes` bytes in all may be in host memory. Also returns True if the
-    size of the host memory is unknown."""
+    """Returns True if weights and copies of `num_bytes` bytes may be in host memory, or if its size is unknown."""
     return memories.host is None or num_bytes <= MOST_USED * memories.host

@@ -41,9 +41,6 @@ _IS_TEXT_ATTENTION = re.compile(r"(audio_)?attn2\..+")
 def choose_mode(settings: Settings, device: torch.device, *, are_compiled: bool) -> tuple[Mode, str]:
     """Returns how a transformer on `device` uses 8-bit floats, and a sentence for the log about it.
 
-    It is "none" (not at all), "storage" (weights are stored in 8 bits) or "products" (they are also multiplied in 8
-    bits).
-
     are_compiled: True if the transformer's blocks are compiled. Otherwise, rounding the activations would take longer
         than the faster products save.
     """
@@ -169,7 +166,7 @@ def convert(transformer: nn.Module, mode: Mode, dtype: torch.dtype, device: torc
     Layers that are in 8 bits already, as the file has them, are not rounded again. With the mode "none", which uses no
     8-bit floats, they get weights of `dtype`.
 
-    mode: how 8-bit floats are used: "none", "storage" (only weights are in 8 bits) or "products" (activations, too).
+    mode: how 8-bit floats are used.
     dtype: the dtype of weights that are not in 8 bits.
     device: the device that computes 8-bit floats.
     """
@@ -231,9 +228,7 @@ def chosen(shapes: Mapping[str, tuple[int, ...]], mode: Mode) -> set[str]:
     """Returns which weights of a transformer are in 8 bits.
 
     shapes: the weights' names and shapes. Others than those of linear layers may be among them.
-    mode: how 8-bit floats are used. "none": no weight is chosen. "storage": those of all blocks' linear layers.
-        "products": only those that a GPU can multiply in 8 bits with enough precision, so not those of the first and
-        the last block and of the attention to the prompt.
+    mode: how 8-bit floats are used.
     """
     places = {name: found for name in shapes if (found := _IN_BLOCK.fullmatch(name)) and len(shapes[name]) == 2}
     ends = (0, max((int(place[1]) for place in places.values()), default=0))
@@ -255,7 +250,7 @@ def num_bytes(
     """Returns the bytes of a transformer's weights with their scales.
 
     shapes: the weights' names and shapes.
-    mode: how 8-bit floats are used: "none", "storage" (in all blocks) or "products" (in most blocks).
+    mode: how 8-bit floats are used.
     dtype: the dtype of all weights that are not in 8 bits.
     scaled: the names of weights that the file has in 8 bits. They stay in 8 bits unless `mode` is "none".
     """

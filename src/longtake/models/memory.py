@@ -30,10 +30,7 @@ LARGE: tuple[PartName, ...] = ("transformer", "text_encoder")
 """The parts of a model whose layers can be copied to the device one after the other."""
 
 RESERVE_BYTES = 8 * 1024**3
-"""Device memory in bytes that is left free for activations.
-
-For a small model `choose_offload` leaves less: 8 times the bytes of its weights.
-"""
+"""Device memory in bytes that is left free for activations. For a small model it is less (see `reserve`)."""
 
 
 def choose_device(settings: Settings) -> torch.device:
@@ -161,15 +158,10 @@ def memories(device: torch.device, slots: Sequence[str] = ()) -> Memories:
 
 
 def choose_offload(requested: str, sizes: Mapping[str, int], total: int | None, free: int | None) -> Offload:
-    """Returns where the weights of a model are while it runs. There are three ways, from fastest to slowest:
+    """Returns where the weights of a model are while it runs.
 
-    - "none": all parts are on the device.
-    - "model": only the part that runs is on the device; the others are in host memory.
-    - "group": as "model", but of the transformer and the text encoder only the layers that run are on the device.
-
-    requested: `settings.offload`. "none", "model" and "group" are returned unchanged. "auto" returns the first of them
-        that leaves enough device memory for activations, or "group" if none does. Enough is 8 GiB (RESERVE_BYTES), or
-        for a model with less than 1 GiB of weights, 8 times their bytes.
+    requested: `settings.offload`. "none", "model" and "group", from fastest to slowest, are returned unchanged. "auto"
+        returns the first of them that leaves enough device memory for activations (see `reserve`), or "group".
     sizes: the bytes of each part of the model.
     total: the bytes of the device's memory; None for a device that shares the host's memory. Offloading saves nothing
         there, so "auto" returns "none".
@@ -188,7 +180,7 @@ def choose_offload(requested: str, sizes: Mapping[str, int], total: int | None, 
 
 
 def reserve(weights: int) -> int:
-    """Returns the bytes of device memory that are left free for activations. `weights` are the model's bytes."""
+    """Returns the bytes of device memory that are left free for activations of a model with `weights` bytes."""
     return min(RESERVE_BYTES, 8 * weights)
 
 
@@ -225,8 +217,7 @@ def place(
     """Places a model's parts, which are in host memory, on the device, or adds hooks that move them there when they
     run.
 
-    offload: "none" moves all parts now. With "model", only one part at a time is on the device. "group" is like
-        "model", but moves the transformer block by block and the text encoder layer by layer, if they are streamed.
+    offload: where the weights are to be. "group" moves the streamed parts block by block or layer by layer.
     pinned: True if the weights that are moved to a CUDA GPU may be pinned in host memory. Then they are copied about
         three times as fast. Otherwise "group" copies each layer's weights to a pinned buffer first.
     streamed: the parts that are streamed with "group".
@@ -309,8 +300,7 @@ def share_device(parts: Mapping[PartName, torch.nn.Module], device: torch.device
 
 
 def bring(part: Any) -> None:
-    """Moves a part of a model to the device, if the model's parts take turns there because they do not all fit (see
-    `share_device`). Otherwise does nothing."""
+    """Moves a part of a model to the device, if the model's parts take turns there (see `share_device`)."""
     hook = getattr(part, "_hf_hook", None)
     if hook is not None:
         hook.pre_forward(part)
@@ -323,8 +313,7 @@ def is_sharing_device(part: Any) -> bool:
 
 
 def send_away(part: Any) -> None:
-    """Moves a part of a model to host memory, if the model's parts take turns on the device (see `share_device`).
-    Otherwise does nothing."""
+    """Moves a part of a model to host memory, if the model's parts take turns on the device (see `share_device`)."""
     hook = getattr(part, "_hf_hook", None)
     if hook is not None:
         hook.own.release()

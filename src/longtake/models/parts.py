@@ -273,16 +273,12 @@ def load_parts(
     staying = {part: module for part, module in parts.items() if part not in placement.leaving}
     memory.place(staying, device, placement.offload, pinned=placement.pinned, streamed=placement.streamed)
     on_progress(Progress("load", len(opened), len(opened)))
-    home = placement.home(mergeable_bytes(parts["transformer"]))
-    originals, text_place = Originals(home), placement.text_place(home)
-    for sentence in described(card.name, placement, home, text_place, memory.num_sharing()):
+    originals = _originals(placement, parts["transformer"], has_adapters=bool(adapters(card, settings)))
+    text_place = placement.text_place(originals.home)
+    for sentence in described(card.name, placement, originals.home, text_place, memory.num_sharing()):
         log.info("%s", sentence)
     log.info("The transformer's blocks are %s (%s).", "compiled" if blocks else "not compiled", decision.reason)
     log.info("%s", reason)
-    if placement.keeps_originals:
-        originals.use_weights(parts["transformer"])
-    elif home in ("pinned", "host") and adapters(card, settings):
-        originals.copy_all(parts["transformer"])  # takes seconds, which the first request would wait for
     return Loaded(
         parts,
         source.tokenizer(card, settings),
@@ -294,6 +290,16 @@ def load_parts(
         vae_format,
         memory.num_sharing(),
     )
+
+
+def _originals(placement: Placement, transformer: Any, *, has_adapters: bool) -> Originals:
+    """Returns the copies of a transformer's weights. `has_adapters` is True if the model has adapters of its own."""
+    originals = Originals(placement.home(mergeable_bytes(transformer)))
+    if placement.keeps_originals:
+        originals.use_weights(transformer)
+    elif originals.home in ("pinned", "host") and has_adapters:
+        originals.copy_all(transformer)  # takes seconds, which the first request would wait for
+    return originals
 
 
 def tokenizer(folder: Path) -> Any:

@@ -35,9 +35,8 @@ class TextEncoder(ABC, Generic[EncodedT]):
     device: the device on which the encoder runs and to which it returns encoded prompts.
     dtype: the dtype of encoded prompts. The weights may have another one.
     cache_entries: the largest number of encoded prompts in the cache.
-    place: where the weights are while nothing is encoded: "device", or "pinned" or "host" (two kinds of host memory).
-        If it is not "device", the modules must be in host memory when the encoder is made. It is "device" if hooks move
-        the weights (see `memory.place`).
+    place: where the weights are while nothing is encoded. If it is not "device", the modules must be in host memory
+        when the encoder is made. It is "device" if hooks move the weights (see `memory.place`).
     """
 
     def __init__(

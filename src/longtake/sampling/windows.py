@@ -95,14 +95,8 @@ class Loop:
 
     @classmethod
     def of(cls, plan: Plan, resume: Resume, on_progress: OnProgress, device: torch.device) -> "Loop":
-        """Returns the settings of the loop over the windows of `plan`.
-
-        plan: gives the number of windows, and the seed of the noise with which the windows are sampled.
-        resume: saves each sampled window. If an interrupted run of the same plan has saved windows, they are read and
-            not sampled again. A first run finds none and samples all windows.
-        on_progress: the callback that receives the progress of sampling.
-        device: the device of the model: the noise is put on it, and saved windows are read onto it.
-        """
+        """Returns the settings of the loop over the windows of `plan`. `device` is the model's device, onto which
+        the noise and saved windows are put."""
 
         def noise(pass_number: int, window: int) -> Noise:
             return seeded(plan.seed, pass_number, window, device)
@@ -110,10 +104,7 @@ class Loop:
         return cls(plan.num_windows, plan.num_passes, noise, resume, on_progress, device)
 
     def window(self, number: int) -> WindowRun:
-        """Returns what the sampling of window `number` (from 0) needs: its number, its noise and its step callback.
-
-        The step callback reports each step to `on_progress`.
-        """
+        """Returns what the sampling of window `number` (from 0) needs. Its step callback reports to `on_progress`."""
 
         def noise(pass_number: int) -> Noise:
             return self.noise(pass_number, number)

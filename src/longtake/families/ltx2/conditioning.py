@@ -23,8 +23,7 @@ from longtake.sampling.preview import LazyDecoder, lazy_decoder
 from longtake.sampling.vae import encode_clip, padded_to_canvas
 
 HISTORY_FRAMES = 25
-"""The largest number of extra frames that are encoded before the context (the frames that are continued) if a video is
-extended backward. Their number is of the form 8k+1 (1, 9, 17, and so on).
+"""The largest number of extra frames, 8k+1, that are encoded before the context if a video is extended backward.
 
 The VAE's encoder is causal: how it encodes the context depends on the frames before it. In a backward extension these
 are the new frames, which are not made yet. So the context's own frames, mirrored in time, are encoded instead. The
@@ -36,8 +35,8 @@ latents of these extra frames are dropped.
 class WindowConditioning:
     """The conditioning of one window: the context's frames, their sound and the end image, as tokens.
 
-    The context is the frames that the window continues. A `Track` has the tokens of the whole window for video or for
-    audio: the given values, how strongly each token keeps its given value, and the positions.
+    A `Track` has the tokens of the whole window for video or for audio: the given values, how strongly each token keeps
+    its given value, and the positions.
 
     `video`: the video track of each pass.
     `shapes`: the shape [1, C, F, H, W] of the window's video latents in each pass.
@@ -52,10 +51,9 @@ class WindowConditioning:
     preview_decoders: Sequence[LazyDecoder | None] = ()
 
     def tracks(self, pass_number: int) -> dict[Stream, Track]:
-        """Returns the tracks of pass `pass_number` (from 0) by modality: `video`, and `audio` if there is sound. A
-        track has the tokens of a modality with their conditioning.
+        """Returns the tracks of pass `pass_number` (from 0) by modality: `video`, and `audio` if there is sound.
 
-        - The video track has the context (the frames that are continued) in every pass.
+        - The video track has the context in every pass.
         - The audio track of the first pass has the context's sound.
         - In the audio track of a later pass no token is kept: all are noised and denoised again. `sample_window`
           discards the audio of that pass and returns the first pass's audio.

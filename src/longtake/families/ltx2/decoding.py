@@ -86,9 +86,7 @@ class WindowDecoder:
         `tokens`: all audio tokens of the window as the sampler returns them, [1, T, C]. If they are None, the result is
             None.
 
-        The sound may be up to 25 ms (SPARE_SAMPLES) longer than the frames, because aligning and cross-fading it with
-        other sound may use up that much. The extra samples are after the last frame if the video is extended forward,
-        and before the first one if backward.
+        The sound may be up to 25 ms longer than the frames (see `SPARE_SAMPLES`).
         """
         if tokens is None:
             return None

@@ -1,9 +1,4 @@
-"""Counts the frames of an LTX-2 request: context frames, new frames and billed frames. Writes notes for the user about
-them.
-
-Context frames are the source frames that the model continues. Billed frames are the frames that the price is computed
-from.
-"""
+"""Counts the context frames, the new frames and the billed frames of an LTX-2 request, and writes notes about them."""
 
 from dataclasses import dataclass
 
@@ -21,8 +16,8 @@ where it would leave fewer."""
 class FrameCounts:
     """The frame counts of a request.
 
-    `context_frames`: the number of source frames that the model should see and continue. It sees fewer if not all of
-        them can be sampled together with new frames.
+    `context_frames`: the number of source frames that the model should continue. It sees fewer if a window has no room
+        for all of them beside new frames.
     `new_frames`: the number of frames to generate.
     `billed_frames`: the number of frames that the price is computed from. It stays the same if the model sees fewer
         context frames.
@@ -36,8 +31,8 @@ class FrameCounts:
 def frame_counts(options: LTX2Options, available: int) -> FrameCounts:
     """Returns the frame counts of a request to extend a source of `available` frames.
 
-    The context is the source frames that the model continues. It has the requested number of frames, rounded and
-    limited by `whole_latent_context`. For the other counts there are three cases:
+    The context has the requested number of frames, rounded and limited by `whole_latent_context`. For the other counts
+    there are three cases:
     - If the option `new_frames` is set, that many frames are new. They and the context are billed.
     - Otherwise `num_frames` frames are billed, and those that are not context are new.
     - If that leaves fewer than 8 (LEAST_NEW_FRAMES) new frames, and the request does not set the context, the context
@@ -67,11 +62,8 @@ def frame_counts(options: LTX2Options, available: int) -> FrameCounts:
 
 
 def requested_context(options: LTX2Options) -> int:
-    """Returns the number of context frames that the request asks for.
-
-    It is `options.context_frames`, rounded down to 8k+1 (1, 9, 17, ...) if `options.context_rounds_down` is True; 0
-    stays 0. Callers then round it to whole latents with `whole_latent_context`.
-    """
+    """Returns the number of context frames that the request asks for, rounded down to 8k+1 if the endpoint does so. It
+    does not always fill whole latents (see `whole_latent_context`)."""
     return clip_length(options.context_frames) if options.context_rounds_down else options.context_frames
 
 
@@ -80,7 +72,6 @@ def whole_latent_context(direction: Direction, context_frames: int, available: i
 
     `available`: the number of source frames. The result is at most this number.
 
-    A latent covers 8 frames, but the first latent of a window covers one.
     - Forward, the context is at the window's start. Its length is rounded up to 8k+1: 24 becomes 25. If the source has
       fewer frames, the result is the largest 8k+1 that is at most `available`.
     - Backward, the context is at the window's end. Its length is rounded up to 8k+1 and then made 1 shorter, but not
@@ -96,16 +87,12 @@ def whole_latent_context(direction: Direction, context_frames: int, available: i
 
 
 def window_context(options: LTX2Options, counts: FrameCounts, available: int) -> int:
-    """Returns the largest number of context frames that any window of the plan may have. The context is the frames that
-    it continues.
+    """Returns the largest number of context frames that any window of the plan may have.
 
     - Normally it is the number that the request asks for (or the default), rounded by `whole_latent_context`. It may be
       more than the source has: a later window continues new frames, and there may be enough of those.
     - If `frame_counts` shortened the context to make room for new frames, it is the shortened number,
       `counts.context_frames`.
-
-    `frame_counts` has shortened the context if `counts.context_frames` is less than what `whole_latent_context` makes
-    of the number that the request asks for and of `available`.
 
     `counts`: the frame counts of the request, as `frame_counts` returns them.
     `available`: the number of source frames.

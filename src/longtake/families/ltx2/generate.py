@@ -236,16 +236,12 @@ class _Windows:
     def forward(
         self, current: WindowRun, context: _WindowContext, tensors: Tensors
     ) -> Generator[GeneratedClip, None, _WindowContext]:
-        """Decodes a window whose new frames follow the frames that it continues (its context).
-
-        Yields one clip, and returns the context of the next window.
+        """Decodes a window whose new frames follow its context. Yields one clip, whose new frames are decoded while the
+        caller reads them. Returns the next window's context: the last of these frames, with their sound.
 
         `current`: the window.
-        `context`: the frames and the sound that this window continues.
+        `context`: the context of this window.
         `tensors`: its video latents and audio tokens, as `sample` returned them.
-
-        The clip has the new frames; they are decoded while the caller reads the clip. The context of the next window is
-        the last of these frames, with their sound.
         """
         plan = self.run.plan
         window = plan.windows[current.number]
@@ -268,17 +264,9 @@ class _Windows:
     def backward(
         self, current: WindowRun, context: _WindowContext, tensors: Tensors
     ) -> Generator[GeneratedClip, None, _WindowContext]:
-        """Decodes a window whose new frames precede the frames that it continues (its context).
-
-        Yields one clip, and returns the context of the next window.
-
-        `current`: the window.
-        `context`: the frames and the sound that this window continues.
-        `tensors`: its video latents and audio tokens, as `sample` returned them.
-
-        The clip has the new frames; they are decoded while the caller reads the clip. The next window plays before this
-        one. Its context is the first of this window's new frames, with their sound.
-        """
+        """Decodes a window whose new frames precede its context. Yields one clip, as `forward` does, and with the same
+        arguments. Returns the context of the next window, which plays before this one: the first of the new frames,
+        with their sound."""
         plan = self.run.plan
         window = plan.windows[current.number]
         stop = window.context_start("backward")

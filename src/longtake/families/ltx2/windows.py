@@ -12,16 +12,15 @@ POSITION_RANGE_S = 20
 """The largest number of seconds that are sampled together. The model's position embedding has no later positions."""
 
 LATENT_FRAMES = 8
-"""The number of frames that one latent of the published models covers. The first latent of a window is an exception: it
-covers one frame. A latent of the small model in the package covers 4 frames, so that all lengths in whole latents of 8
-frames suit it, too."""
+"""The number of frames that one latent of the published models covers; the first latent of a window covers one frame. A
+latent of the embedded model covers 4 frames, so lengths in whole latents of 8 frames suit it, too."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """One window: frames that are sampled together. The numbers are frames at the plan's rate.
+    """One window. The numbers are frames at the plan's rate.
 
-    `context_frames`: the number of frames that the window continues, which are its context.
+    `context_frames`: the number of frames that the window continues.
     `new_frames`: the number of frames that it adds.
     `sampled_frames`: the number of frames that are sampled, 8k+1: context, new frames, and spare frames, which only
         make the number 8k+1 and are cut off.
@@ -38,41 +37,29 @@ class Window:
     sampled_frames: int
 
     def context_start(self, direction: Direction) -> int:
-        """Returns the number (from 0), among the frames that are sampled together, of the first frame that is
-        continued."""
+        """Returns the number (from 0), in the window, of the first context frame."""
         return 0 if direction == "forward" else padded_length(self.new_frames)
 
 
 def window_limit(rate: Fraction, card: LTX2Card) -> int:
-    """Returns the largest number of frames, of the form 8k+1, that may be sampled together at `rate` frames per second.
-
-    Two things limit it:
-    - The model has no positions in time after 20 seconds (POSITION_RANGE_S).
-    - The model card sets the largest number of frames, `window_frames`.
-    """
+    """Returns the largest number of frames, 8k+1, of a window at `rate` frames per second. The model's positions
+    (POSITION_RANGE_S) and the card's `window_frames` limit it."""
     return clip_length(min(int(POSITION_RANGE_S * rate + 4), card.window_frames))
 
 
 def context_length(direction: Direction, frames: int) -> int:
     """Returns the largest number of context frames that is at most `frames` and fills whole latents.
 
-    - Forward, the context begins the frames that are sampled together. Their first latent covers 1 frame, each other
-      one 8, so the result is 8k+1, or 0 if `frames` is 0.
-    - Backward, the context ends these frames, so the result is 8k. If `frames` is less than 8, it is `frames`, although
+    - Forward, the context begins the window, so the result is 8k+1, or 0 if `frames` is 0.
+    - Backward, the context ends the window, so the result is 8k. If `frames` is less than 8, it is `frames`, although
       they do not fill a latent.
     """
     return clip_length(frames) if direction == "forward" else frames // LATENT_FRAMES * LATENT_FRAMES or frames
 
 
 def _in_latents(direction: Direction, context: int) -> int:
-    """Returns how many frames of a window its context takes up. The context is the frames that the window continues.
-
-    The context takes up whole latents. A window's first latent covers 1 frame, each other one 8.
-    - Forward, the context begins the window. It has 8k+1 frames, so the result is `context`.
-    - Backward, the context ends the window. The result is `context` rounded up to a multiple of 8.
-
-    `context`: the number of context frames.
-    """
+    """Returns how many frames the whole latents have that hold `context` context frames. Forward these are 8k+1 frames,
+    which fill whole latents; backward they are rounded up to a multiple of 8."""
     return context if direction == "forward" else -(-context // LATENT_FRAMES) * LATENT_FRAMES
 
 
@@ -114,11 +101,10 @@ def shares(direction: Direction, new_frames: int, count: int) -> tuple[int, ...]
     `new_frames`: the sum of these numbers; at least one latent of 8 frames for each window.
 
     - The new frames are shared evenly: the windows' numbers of latents differ by at most 1.
-    - In every window but the last, the new frames fill whole latents. A window's first latent covers 1 frame, each
-      other one 8. Forward, the new frames come last, so their number is a multiple of 8. Backward, the new frames come
-      first, so it is a multiple of 8, plus 1.
+    - In every window but the last, the new frames fill whole latents: forward, where they come last, their number is a
+      multiple of 8; backward, where they come first, it is a multiple of 8, plus 1.
     """
-    first_latent = 0 if direction == "forward" else 1  # A window's first latent covers one frame.
+    first_latent = 0 if direction == "forward" else 1  # a window's first latent covers one frame
     latents = -(-(new_frames - count * first_latent) // LATENT_FRAMES)
     ends = [latents * n // count * LATENT_FRAMES + n * first_latent for n in range(count)]
     return tuple(stop - start for start, stop in pairwise([*ends, new_frames]))

@@ -66,9 +66,8 @@ def frame_counts(options: LTXVOptions, span: Span, card: LTXVCard) -> FrameCount
 def whole_source_counts(span: Span, new_frames: int, card: LTXVCard) -> FrameCounts:
     """Returns the frame counts of a request that shows all frames of `span` and adds `new_frames` frames to them.
 
-    The context, which the model sees, has the largest number 8k+1 (1, 9, 17, ...) of frames that `span` has. If the
-    context and the new frames are too many to be sampled together, the context has at most the card's
-    `max_context_frames`.
+    The context has the largest number 8k+1 of frames that `span` has. If context and new frames need several windows,
+    it has at most the card's `max_context_frames`.
 
     `span`: the range of source frames that the request allows.
     `card`: the card of the model, which limits the context and the number of frames of a window.
@@ -79,8 +78,7 @@ def whole_source_counts(span: Span, new_frames: int, card: LTXVCard) -> FrameCou
 def total_counts(span: Span, num_frames: int, card: LTXVCard, count_field: str | None = "num_frames") -> FrameCounts:
     """Returns the frame counts of a request whose `num_frames` counts source frames and new frames together.
 
-    The number of context frames (those that the model sees) is an 8k+1 (1, 9, 17, ...). The number of new frames is
-    always `num_frames` minus the number of context frames. There are two cases:
+    The number of context frames is an 8k+1, and the number of new frames is `num_frames` minus it. There are two cases:
     - Normally, the context is the last frames of `span`, as many as the largest 8k+1 that is at most the length of
       `span`. The output shows the context and the new frames, `num_frames` in all.
     - If that leaves fewer than 8 (LEAST_NEW_FRAMES) new frames, the context is shorter: the largest 8k+1 that is at
@@ -111,9 +109,8 @@ def total_counts(span: Span, num_frames: int, card: LTXVCard, count_field: str |
 def guide_counts(span: Span, num_frames: int, card: LTXVCard) -> FrameCounts:
     """Returns the frame counts of a request whose source only guides the new video.
 
-    The output shows no source frame; all its `num_frames` frames are new. The model sees source frames only in the
-    first window. These are the context: as many as `span` has and this window holds, rounded down to 8k+1 (1, 9, 17,
-    and so on).
+    The output shows no source frame; all its `num_frames` frames are new. The context is as many source frames as
+    `span` has and the first window holds, rounded down to 8k+1. Later windows see none.
 
     `span`: the range of source frames that the request allows.
     `num_frames`: the requested number of frames.
@@ -145,8 +142,7 @@ def _card_windows(sampled_frames: int, card: LTXVCard) -> tuple[Window, ...]:
 
 
 def plan_windows(total: int, tile: int, overlap: int) -> tuple[Window, ...]:
-    """Returns the overlapping windows that cover a clip, in order. Each is a range of latent frames that are sampled
-    together.
+    """Returns the overlapping windows that cover a clip, in order. Each is a range of latent frames.
 
     `total`: the number of latent frames of the clip.
     `tile`: the largest number of latent frames of a window. Only the last window may have fewer.

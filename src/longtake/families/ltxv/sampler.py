@@ -169,8 +169,8 @@ class Video:
     first: tuple[Tensor, ...]
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """Returns the tensors by the names under which `Resume` saves them. For each pass (run through the sampling
-        steps, numbered from 0) there are two:
+        """Returns the tensors by the names under which `Resume` saves them. For each pass (numbered from 0) there are
+        two:
 
         - `video.<pass>`: the latents of all frames that are sampled so far.
         - `first.<pass>`: those of the first window."""
