@@ -5,7 +5,8 @@ The new frames are blurred, but they show where things move. The source's pixels
 - S is the source's frame next to the new frames.
 - R is the same frame after the model has encoded and decoded it. S - R is the detail that the model loses.
 - M_t is the t-th new frame, as the model has drawn it.
-- f_t is the displacement: M_t shows at the pixel x what S shows at the pixel x + f_t.
+- f_t is the displacement: M_t shows at the pixel x what S shows at the pixel x + f_t. S that is moved in this way is
+  made as sharp as it was before (`longtake.carried.sharpness`).
 - p is the trust in the model at each pixel, 0..1.
 
 The new frame becomes S(x + f_t) + p * (M_t - R(x + f_t)), and the grain of the source (`longtake.carried.grain`):
@@ -45,6 +46,7 @@ from longtake.carried.optical_flow import (
     smoothed,
     stiffened,
 )
+from longtake.carried.sharpness import as_sharp
 from longtake.carried.source_motion import Arrived, SourceMotion
 
 OWN_WORLD = 0.5
@@ -108,7 +110,8 @@ class Detail:
             way = self._way(frame, rendition, here, trust[..., None])
             places = _places(way, size)
             shown = as_picture(self.frames[number])
-            drawn = sampled(shown, _places(way + np.float32(number) * here.step, size) if number else places)
+            there = _places(way + np.float32(number) * here.step, size) if number else places
+            drawn = as_sharp(sampled(shown, there), shown)
             grain = self.grain.at(drawn, places, distance) if self.grain else np.float32(0)
             if self.trusted:
                 drawn += cv2.resize(trust, size)[..., None] * (frame - sampled(self.rendition, places))
