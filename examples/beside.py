@@ -39,7 +39,7 @@ def pairs(longer: list[Image.Image], after: list[Image.Image]) -> Iterator[Image
     source = len(longer) - len(after)
     for number, made in enumerate(longer):
         true = made if number < source else after[number - source]
-        left, right = ("source", "source") if number < source else ("made", "held back")
+        left, right = ("source", "source") if number < source else ("new", "true continuation")
         both = Image.new("RGB", (2 * width, HEIGHT))
         both.paste(labelled(made, (width, HEIGHT), left), (0, 0))
         both.paste(labelled(true, (width, HEIGHT), right), (width, 0))

@@ -260,6 +260,11 @@ def test_a_usage_error_is_json_too(args: list[str], message: str) -> None:
     assert "Error: " in ran.err
 
 
+@pytest.mark.parametrize("args", [[], ["models"], ["keys"]])
+def test_no_sentence_is_cut_in_a_list_of_commands(args: list[str]) -> None:
+    assert "..." not in run(*args, "--help").out.partition("Commands:")[2]
+
+
 def test_a_usage_error_shows_the_value_and_the_field() -> None:
     ran = run("plan", "a.mp4", "--prompt", "x", "--new-frames", "12x", "--json")
     (detail,) = ran.document["detail"]

@@ -38,8 +38,8 @@ app = typer.Typer(
 )
 app.add_typer(models.app)
 app.add_typer(keys.app)
-app.command("serve")(serve.serve)
-app.command("client-env")(serve.client_env)
+app.command("serve", short_help="Run a server: fal.ai's HTTP API, a queue, and a playground.")(serve.serve)
+app.command("client-env", short_help="Print how programs with fal's clients find a server.")(serve.client_env)
 
 
 def _print_version(requested: bool) -> None:
@@ -56,7 +56,7 @@ def root(
 ) -> None: ...
 
 
-@app.command(cls=RequestCommand)
+@app.command(cls=RequestCommand, short_help="Write a longer video.")
 def extend(
     ctx: typer.Context,
     output: Annotated[
