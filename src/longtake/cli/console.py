@@ -62,7 +62,7 @@ DataDirOption = Annotated[
         "--data-dir",
         metavar="FOLDER",
         parser=_folder,
-        help="Folder for all that longtake stores, as LONGTAKE_DATA_DIR.",
+        help="Folder of the server's data and of temporary files, as LONGTAKE_DATA_DIR; not of models and LoRAs.",
         show_default=False,
         expose_value=False,
         callback=_use_data_dir,
