@@ -49,6 +49,18 @@ def test_wrong_json_is_refused_with_its_line_and_unknown_fields_with_their_names
     assert tab.get_by_label("Prompt *").input_value() == "y"
 
 
+def test_the_reason_why_a_text_fills_no_form_is_seen_on_a_phone(served: Served, tab: "Page") -> None:
+    tab.set_viewport_size({"width": 390, "height": 700})
+    tab.goto(f"{served.url}/models/{LTXV}")
+    tab.get_by_role("button", name="JSON").click()
+    tab.get_by_label("Request as JSON").fill('{"sed": 7}')
+    reason = tab.get_by_role("alert").filter(has_text="no field sed")
+    reason.wait_for()
+    tab.get_by_role("button", name="Form").click()
+    on_top = "one => { const at = one.getBoundingClientRect(); return document.elementFromPoint(at.x, at.y) === one; }"
+    assert reason.evaluate(on_top)
+
+
 def test_a_text_in_the_json_view_is_planned_as_it_is_written_and_follows_the_form(served: Served, tab: "Page") -> None:
     tab.goto(f"{served.url}/models/{LTX2}")
     tab.locator("input[type=file]").first.set_input_files(CLIP)

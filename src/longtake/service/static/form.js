@@ -75,7 +75,10 @@ export function buildForm(node, fields) {
   }
 
   function showJson(wanted) {
-    if (!wanted && jsonError.textContent) return;
+    if (!wanted && jsonError.textContent) {
+      jsonError.scrollIntoView({ block: "nearest" });
+      return;
+    }
     json.hidden = !wanted;
     view.hidden = wanted;
     switcher.textContent = wanted ? "Form" : "JSON";
