@@ -105,7 +105,7 @@ def test_the_end_image_may_be_a_data_uri(folder: Path) -> None:
     ("fields", "loc", "message"),
     [
         ({"video_url": "{}/text"}, ("video_url",), "The file is text"),
-        ({"video_url": "ftp://x"}, ("video_url",), "There is no file"),
+        ({"video_url": "ftp://x"}, ("video_url",), "is no address that can be read"),
         ({"end_image_url": "{}/text"}, ("end_image_url",), "end_image_url: The file is not a picture"),
         ({"end_image_url": "{}/clip.mp4"}, ("end_image_url",), "end_image_url: The file is not a picture"),
         ({"end_image_url": "{}/none.png"}, ("end_image_url",), "end_image_url: There is no file"),
