@@ -150,9 +150,8 @@ def two_scales(case: Case) -> Results:
     with applied(first.replicas.transformer, adapters, case.way) as set_pass:
         setup = Setup(passes, case.model("ltx2_upsampler"), statistics(case), set_pass)
         sampled = sample_window(setup, conditioning, lambda number: recorded_noise(known, f"noise.stage{number + 1}."))
-    yield "stage2.noised.video.latent", sampled.video
-    assert sampled.audio is not None
-    yield "stage1.audio.latent", audio_latent(sampled.audio, case.expected["stage1.audio.latent"])
+    yield "stage2.noised.video.latent", sampled["video"]
+    yield "stage1.audio.latent", audio_latent(sampled["audio"], case.expected["stage1.audio.latent"])
 
 
 def guidance(case: Case) -> Results:

@@ -231,7 +231,7 @@ class _Windows:
         sampled = sample_window(self.setup, conditioning, current.noise, current.on_step, on_estimate)
         if current.is_last:
             self.setup.set_pass(None)  # the GPU restores the weights while it decodes
-        return sampled.to_tensors()
+        return sampled
 
     def forward(
         self, current: WindowRun, context: _WindowContext, tensors: Tensors

@@ -22,7 +22,7 @@ from longtake.sampling.levels import Acceleration, evaluates_model
 from longtake.sampling.noise import Noise
 from longtake.sampling.positions import to_tokens
 from longtake.sampling.vae import Statistics, upsample
-from longtake.sampling.windows import OnEstimate, OnStep, ignore_estimates, ignore_step, ignore_steps
+from longtake.sampling.windows import OnEstimate, OnStep, Tensors, ignore_estimates, ignore_step, ignore_steps
 
 
 @dataclass(frozen=True)
@@ -185,23 +185,6 @@ def sample(
 
 
 @dataclass(frozen=True)
-class SampledWindow:
-    """The result of sampling a window.
-
-    `video`: normalised video latents [1, C, F, H, W].
-    `audio`: normalised audio tokens [1, T, C]; None if the window has no sound.
-    """
-
-    video: Tensor
-    audio: Tensor | None
-
-    def to_tensors(self) -> dict[str, Tensor]:
-        """Returns the tensors by the names under which `Resume` saves them: `video` (latents), and `audio` (tokens) if
-        the model makes sound."""
-        return {"video": self.video} | ({} if self.audio is None else {"audio": self.audio})
-
-
-@dataclass(frozen=True)
 class Setup:
     """The set-up with which all windows of a plan are sampled.
 
@@ -225,8 +208,9 @@ def sample_window(
     noise: Callable[[int], Noise],
     on_step: Callable[[int], OnStep] = ignore_steps,
     on_estimate: Callable[[int], OnEstimate] = ignore_estimates,
-) -> SampledWindow:
-    """Samples one window in one pass or two. Returns its video latents and, if it has sound, its audio tokens.
+) -> Tensors:
+    """Samples one window in one pass or two. Returns its normalised video latents [1, C, F, H, W] as `video` and, if it
+    has sound, its normalised audio tokens [1, T, C] as `audio`.
 
     `setup`: the passes, and the model that doubles the size of the latents between them.
     `conditioning`: the window's tracks in each pass. A track has the conditioning, the mask and the positions of the
@@ -255,4 +239,4 @@ def sample_window(
         init = {**first, "video": to_tokens(larger)}
         refined = sample(pass_, conditioning.tracks(number), noise(number), init, on_step(number), on_clean(number))
         video = conditioning.latent(number, refined["video"])
-    return SampledWindow(video, first.get("audio"))
+    return {"video": video} | ({"audio": first["audio"]} if "audio" in first else {})
