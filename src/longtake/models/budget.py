@@ -61,19 +61,15 @@ class Memories:
     host: int | None
 
 
-def may_pin(num_bytes: int, memories: Memories) -> bool:
-    """Returns True if `num_bytes` bytes of weights may be in pinned host memory; always False without a GPU."""
-    return memories.device is not None and memories.host is not None and num_bytes <= MOST_PINNED * memories.host
+def may_pin(num_bytes: int, memories: Memories, share: float = MOST_PINNED) -> bool:
+    """Returns True if `num_bytes` bytes may be in pinned host memory, of which they may take a share; always False
+    without a GPU. The usual share is that of the weights of models."""
+    return memories.device is not None and memories.host is not None and num_bytes <= share * memories.host
 
 
 def may_pin_adapters(num_bytes: int, memories: Memories) -> bool:
-    """Returns True if `num_bytes` bytes of cached adapters may be in pinned host memory.
-
-    The limit is for adapters alone. The weights of models have a limit of their own.
-    """
-    return (
-        memories.device is not None and memories.host is not None and num_bytes <= MOST_PINNED_ADAPTERS * memories.host
-    )
+    """Returns True if `num_bytes` bytes of cached adapters may be in pinned host memory beside models' weights."""
+    return may_pin(num_bytes, memories, MOST_PINNED_ADAPTERS)
 
 
 def copies_home(sizes: Mapping[str, int], copies: int, offload: str, memories: Memories) -> Home:

@@ -46,7 +46,7 @@ LTX2Run = PlanRun[LTX2Plan, LTX2Model]
 
 
 def expand(run: LTX2Run, frame: RGBFrames) -> tuple[str, str | None]:
-    """Returns (prompt, note): the prompt to generate with, and a note for the user or None.
+    """Returns (prompt, note), as `Recipe.expand` says.
 
     The first of these cases that applies:
     - If the plan does not ask for expansion, its prompt is returned unchanged, without a note.
@@ -103,11 +103,8 @@ def generate(run: LTX2Run, prompt: str, context: Context) -> Iterator[GeneratedC
 
 
 def make_setup(run: LTX2Run, prompt: str) -> Setup:
-    """Returns the set-up with which all windows of the plan are sampled.
-
-    It contains the model, the settings of each pass, the encoded `prompt` and, if guidance needs it, the encoded
-    negative prompt of the plan.
-    """
+    """Returns the set-up with which all windows of the plan are sampled. `prompt` is encoded here, and so is the plan's
+    negative prompt if guidance needs it."""
     plan, model = run.plan, run.model
     positive = model.text.encode(prompt)
     negative = model.text.encode(plan.negative_prompt) if "negative" in plan.predictions else None

@@ -62,8 +62,7 @@ def generate(run: LTXVRun, prompt: str, context: Context) -> Iterator[GeneratedC
     Nothing is sampled before the caller takes the clip. While the caller reads the clip's `frames`, the windows are
     sampled one after the other, and each frame is decoded as soon as no later window can change it.
 
-    The context is the source frames that the model sees. The plan says whether the output shows it, and so what the
-    clip has of it:
+    What the clip has of the context:
     - If the output shows the context with the source's own pixels, `frames` has only the new frames. The clip's
       `rendition` is the context's last frame after the VAE has encoded and decoded it.
     - If the output shows the context as the VAE decodes it, `frames` has first the context, then the new frames.
@@ -93,11 +92,8 @@ def generate(run: LTXVRun, prompt: str, context: Context) -> Iterator[GeneratedC
 
 
 def make_setup(run: LTXVRun, prompt: str) -> Setup:
-    """Returns the set-up with which all windows of the plan are sampled.
-
-    The set-up contains the model and the settings of each pass, and the encoded prompts. `prompt` is the prompt after
-    expansion. It is encoded here, and so is the plan's negative prompt if a pass uses it.
-    """
+    """Returns the set-up with which all windows of the plan are sampled. `prompt` is encoded here, and so is the plan's
+    negative prompt if a pass uses it."""
     plan, model, card = run.plan, run.model, run.model.card
     positive = model.text.encode(prompt)
     heeds_negative = any(pass_.guidance.heeds_negative for pass_ in plan.passes)
@@ -197,11 +193,7 @@ def preview_callbacks(run: LTXVRun, frames: RGBFrames, context: list[Items]) -> 
 def decoded_frames(run: LTXVRun, setup: Setup, context: list[Items]) -> Iterator[Tensor]:
     """Yields decoded frames in chunks [t, 3, H, W] in 0..1 at the output's size, each frame as soon as it is final.
 
-    The context is the source frames that the model sees. The frames are:
-    - If the output shows the context with the source's own pixels: the context's last frame, as the VAE decodes it, for
-      matching colours. Then the new frames.
-    - If the output shows the context as the VAE decodes it: all frames of the context. Then the new frames.
-    - If the context only guides a new video, which does not show it: the new frames.
+    They are those of the clip (see `generate`), after its rendition if it has one.
 
     `run`: the plan and the loaded model.
     `setup`: the set-up of sampling, from `make_setup`: encoded prompts, guidance, noise levels and sizes.
