@@ -30,14 +30,14 @@ class Teacher:
     def taught(self, batch: Batch) -> Batch:
         """Returns the batch with the mean of the true velocities and the teacher's as the video's targets.
 
-        Windows that lead to known latents at their end keep the true velocities, because the teacher has learnt another
-        layout for them.
+        Windows that end with known latents keep the true velocities. The teacher has learnt another layout for windows
+        that lead to a clip, and knows no end image of another clip.
         """
         video = batch.video
         ids, mask = in_front(batch.ids, batch.mask)
         captions = self.text_encoder(ids, attention_mask=mask)[0]
         made = self.forward(video.x.bfloat16(), video.sigmas, captions, mask, video.coords[..., 0]).float()
-        share = torch.where(video.sigmas[:, -2] < video.level, 0.0, self.share)
+        share = torch.where(video.sigmas[:, -1] < video.level, 0.0, self.share)
         return replace(batch, video=replace(video, target=torch.lerp(video.target, made, share.view(-1, 1, 1, 1))))
 
 

@@ -14,7 +14,7 @@ python -m recipes.tiny_av.audio_vae decoder --resume
 for phase in main polish; do python -m recipes.tiny_av.vocoder "$phase" --resume; done
 for stage in main finish; do $pair recipes.tiny_av.transformer "$stage" --resume; done
 $pair recipes.tiny_av.exchange --resume
-for stage in lasting polish walls bounces; do python -m recipes.tiny_av.transformer "$stage" --resume; done
+for stage in lasting polish walls bounces deeper ends; do python -m recipes.tiny_av.transformer "$stage" --resume; done
 for move in dolly_in dolly_out dolly_left dolly_right jib_up jib_down static; do python -m recipes.tiny_av.camera "$move" --resume; done
 python -m recipes.tiny_av.distill --resume
 python -m recipes.tiny_av.export

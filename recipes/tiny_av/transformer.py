@@ -5,7 +5,9 @@
 
 The video stream starts from the weights of the embedded LTX-Video model, and has a lower learning rate than the new
 audio stream. The stage `finish` continues from the averaged weights of `main`. More of its windows have so little
-context that only the sound tells what the video shows. In the stage `bounces` the LTX-Video model is a teacher.
+context that only the sound tells what the video shows. In the stages `bounces`, `deeper` and `ends` the LTX-Video model
+is a teacher; from `deeper` on it has all its layers. In `ends` more windows have an end image, half of them that of
+another clip.
 """
 
 import math
@@ -48,6 +50,8 @@ PLANS = {
     "polish": Plan(((200, 200), (120, 1)), muon=1.2e-3, adam=4e-4, warmup=10, weight_decay=0.02, ema=0.98),
     "walls": Plan(((1120, 620),), muon=3e-3, adam=8e-4, warmup=40, weight_decay=0.02, ema=0.995),
     "bounces": Plan(((1600, 1100),), muon=1e-3, adam=6e-4, warmup=40, weight_decay=0.02, ema=0.995),
+    "deeper": Plan(((2700, 1800),), muon=1e-3, adam=6e-4, warmup=40, weight_decay=0.02, ema=0.995),
+    "ends": Plan(((2000, 700),), muon=1e-3, adam=6e-4, warmup=40, weight_decay=0.02, ema=0.995),
 }
 """Stage -> its plan."""
 BLIND = dict(enumerate((0.16, 0.17, 0.03, 0.06, 0.08, 0.44, 0.03, 0.03)))
@@ -70,6 +74,7 @@ BOUNCES = replace(
     context=dict(enumerate((0.04, 0.05, 0.02, 0.03, 0.14, 0.27, 0.05, 0.40))),
     near=0.65,
 )
+ENDS = replace(BOUNCES, layouts={"forward": 0.52, "image": 0.3, "backward": 0.18}, cut=0.5)
 MIXES = {
     "main": Mix(),
     "finish": Mix(context=BLIND, heard=0.3),
@@ -77,8 +82,19 @@ MIXES = {
     "polish": LASTING,
     "walls": WALLS,
     "bounces": BOUNCES,
+    "deeper": BOUNCES,
+    "ends": ENDS,
 }
-TO_PICTURE = {"main": 1.5e-3, "finish": 3e-3, "lasting": 5e-4, "polish": 2e-4, "walls": 5e-4, "bounces": 5e-4}
+TO_PICTURE = {
+    "main": 1.5e-3,
+    "finish": 3e-3,
+    "lasting": 5e-4,
+    "polish": 2e-4,
+    "walls": 5e-4,
+    "bounces": 5e-4,
+    "deeper": 5e-4,
+    "ends": 5e-4,
+}
 """AdamW's learning rate, by stage, for the weights that carry sound to the video.
 
 Muon is not used for them, because its steps have the same size even where there is little to learn. The video rarely
@@ -86,12 +102,21 @@ needs the sound, so such steps would add noise, and the model would learn to clo
 """
 FILES = {
     stage: f"transformer_{stage}.pt"
-    for stage in ("main", "finish", "exchange", "lasting", "polish", "walls", "bounces")
+    for stage in ("main", "finish", "exchange", "lasting", "polish", "walls", "bounces", "deeper", "ends")
 }
 """Stage -> the file of its checkpoint, in the stages' order. Each stage continues from the one before."""
-PICTURE_SHARE = {"main": 0.4, "finish": 0.4, "lasting": 1.0, "polish": 1.0, "walls": 1.0, "bounces": 2.5}
+PICTURE_SHARE = {
+    "main": 0.4,
+    "finish": 0.4,
+    "lasting": 1.0,
+    "polish": 1.0,
+    "walls": 1.0,
+    "bounces": 2.5,
+    "deeper": 2.5,
+    "ends": 2.5,
+}
 """Factor on Muon's learning rate, by stage, for the weights that come from the LTX-Video model."""
-TEACHER_SHARE = {"bounces": 0.7}
+TEACHER_SHARE = {"bounces": 0.7, "deeper": 0.7, "ends": 0.7}
 """Stage -> the share of the LTX-Video model's velocities in the video's targets. Other stages have no teacher."""
 AUDIO_SHARE = 0.5
 """Weight of the sound's error relative to the video's."""

@@ -54,6 +54,8 @@ class Mix:
     strange: the share of examples with known sound whose sound is that of another clip. There, sound continues what was
         heard, and not what is seen.
     near: the share of examples whose noise level is drawn from 0.9 to 1. A third of them are exactly 1.
+    cut: the share of examples with an end image whose end image is that of another clip. Their last latent frame is
+        that of the other clip, too.
     """
 
     groups: Mapping[str, float] = field(default_factory=_groups)
@@ -67,6 +69,7 @@ class Mix:
     heard: float = 0.1
     strange: float = 0.0
     near: float = 0.35
+    cut: float = 0.0
 
 
 def rate_of(number: int) -> float:
@@ -276,7 +279,9 @@ class Windows(FirstWindows):
         lead = [min(n, count - 1) for n in lead]
         known = at < torch.tensor(lead)[:, None]
         if shape.layout == "image":
-            image = self._tokens(table["image"][members])
+            shown = [row - (rng.random() < now.cut) for row in range(len(members))]
+            image = self._tokens(table["image"][[members[row] for row in shown]])
+            tokens, weight = (torch.cat([part[:, :-1], part[shown, -1:]], dim=1) for part in (tokens, weight))
             tokens, weight = torch.cat([tokens, image], dim=1), torch.cat([weight, torch.zeros_like(weight[:, :1])], 1)
             known = torch.cat([known, torch.ones(len(members), 1, dtype=torch.bool)], dim=1)
         return Clean(tokens, weight, known), [(0.0, float(max(first.TEMPORAL * n - 3, 0))) for n in lead]

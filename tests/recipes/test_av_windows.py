@@ -1,5 +1,6 @@
 """Training windows of picture and sound are what the sampler will meet."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -109,6 +110,17 @@ def test_an_end_image_lies_at_the_windows_last_frame(drawn: Windows) -> None:
     assert times[-1].tolist() == pytest.approx([32 * float(times[0, 1]), 33 * float(times[0, 1])])
     assert not bool((batch.video.weight[:, -1] > 0).any())
     assert bool((batch.video.sigmas[:, -1] == 0).all())
+
+
+def test_an_end_image_of_another_clip_comes_with_its_last_latent(drawn: Windows) -> None:
+    plain, cut = (drawn.batch_of(replace(_mix("image"), cut=share), 3, 0).video for share in (0.0, 1.0))
+    own, other = (video.x - video.sigmas[..., None, None] * video.target for video in (plain, cut))
+    torch.testing.assert_close(other[:, :-2], own[:, :-2], atol=1e-4, rtol=0)
+    torch.testing.assert_close(other[:, -2], own[:, -2].roll(1, 0), atol=1e-4, rtol=0)
+    shown, before = cut.weight[:, -2], plain.weight[:, -2].roll(1, 0)
+    is_learnt = shown.any(1) & before.any(1)
+    assert shown[is_learnt].equal(before[is_learnt])
+    torch.testing.assert_close(cut.x[:, -1], plain.x[:, -1].roll(1, 0), atol=0.6, rtol=0)  # some have a little noise
 
 
 def test_the_sound_is_the_clips_own(drawn: Windows) -> None:
