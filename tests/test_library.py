@@ -93,7 +93,7 @@ def test_parameters_have_the_names_of_the_options(tmp_path: Path) -> None:
     [
         ({"num_frame": 9}, "num_frame is not an option of 0.9.8; perhaps num_frames is meant"),
         ({"fps": 12}, "fps is not an option of 0.9.8; these endpoints have it: 2.3, 2.3-lora."),
-        ({"endpoint": "1.0"}, "There is no endpoint '1.0'; there are 0.9.7"),
+        ({"endpoint": "1.0"}, "There is no endpoint '1.0'; there are 0.9.8"),
         ({"endpoint": "ltx-2.3"}, "'ltx-2.3' fits several endpoints: 2.3 "),
         ({"model": "ltx2-tiny"}, "ltx2-tiny cannot do what fal-ai/ltxv-13b-098-distilled/extend asks for"),
         ({"model": "ltx-9"}, "There is no model named 'ltx-9'"),

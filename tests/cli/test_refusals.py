@@ -38,7 +38,7 @@ REFUSED: dict[str, tuple[list[str], int, str]] = {
     "other endpoint": (
         ["extend", "{clip}", "--endpoint", "097", "--strength", "1"],
         2,
-        "strength is not an option of 0.9.7; these endpoints have it: 0.9.7-dev",
+        "strength is not an option of 0.9.7; these endpoints have it: 0.9.8, 0.9.7-dev, 0.9.7-distilled",
     ),
     "no endpoint": (["extend", "{clip}", "--endpoint", "9.9"], 2, "There is no endpoint"),
     "no model": (["extend", "{clip}", "--model", "gpt"], 2, "There is no model named 'gpt'"),

@@ -12,16 +12,17 @@ from longtake.settings import Settings
 __all__ = ["DEFAULT", "ENDPOINTS", "Endpoint", "Prices", "by_id", "endpoint", "model_notes", "prices"]
 
 MODULES = (
-    "ltxv097",
-    "ltxv097_dev",
-    "ltxv097_distilled",
     "ltxv098",
     "ltx23",
     "ltx23_lora",
     "ltx23_quality",
     "ltx23_seconds",
+    "ltxv097",
+    "ltxv097_dev",
+    "ltxv097_distilled",
 )
-"""Modules of this folder that define an endpoint, in the order in which help texts list the endpoints."""
+"""Modules of this folder that define an endpoint, in the order in which help texts and the gallery list the endpoints:
+the default first, then the newest."""
 
 
 def _endpoint_of(module: str) -> Endpoint[Any, Any]:
