@@ -96,7 +96,7 @@ def test_the_devices_of_all_slots_are_looked_at(tmp_path: Path, monkeypatch: pyt
         assert told["chosen"].startswith("cuda:0 (LONGTAKE_DEVICE=cuda:0), ")
         of_slots = [(one.state, one.text.split("), ")[0]) for one in found if one.name == "slot"]
         assert of_slots[0] == ("ok", "cuda:1 (a slot of LONGTAKE_SLOTS")
-        assert of_slots[1] == ("no", "of LONGTAKE_SLOTS: cuda:2 is not on this machine; it has cuda, cpu.")
+        assert of_slots[1] == ("no", "of LONGTAKE_SLOTS: The device cuda:2 is not on this machine; it has cuda, cpu.")
         assert told["shared"] == "2 slots use it, and each plans for 24.0 GB of its memory"
         fits = {one.name: one.text for one in fitting_on(chosen)}
         assert "13B on cuda:0" in str(fits)

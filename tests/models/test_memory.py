@@ -26,7 +26,7 @@ def test_the_device_is_that_of_the_settings_or_the_fastest() -> None:
     assert memory.choose_device(Settings(device="cpu")) == CPU
     assert memory.choose_device(Settings(device="auto")).type in ("cpu", "cuda", "mps")
     if not torch.cuda.is_available():
-        with pytest.raises(NotSupported, match=r"LONGTAKE_DEVICE=cuda is not on this machine; it has .*cpu"):
+        with pytest.raises(NotSupported, match=r"The device cuda is not on this machine; it has .*cpu"):
             memory.choose_device(Settings(device="cuda"))
 
 

@@ -61,7 +61,7 @@ def device_findings(settings: Settings) -> Iterator[Finding]:
         try:
             memory.choose_devices(settings.model_copy(update={"device": device}))
         except LongtakeError as error:
-            yield Finding("slot", "no", f"of LONGTAKE_SLOTS: {error.message.removeprefix('LONGTAKE_DEVICE=')}")
+            yield Finding("slot", "no", f"of LONGTAKE_SLOTS: {error.message}")
 
 
 def _chosen(place: Settings, *, is_slot: bool) -> Iterator[Finding]:

@@ -53,12 +53,12 @@ def choose_devices(settings: Settings) -> tuple[torch.device, ...]:
         if not available[device.type] or is_beyond:
             names = ", ".join(name for name, is_available in available.items() if is_available)
             lacking = f"; {device} is not there" if len(devices) > 1 and available[device.type] else ""
-            raise NotSupported(f"LONGTAKE_DEVICE={settings.device} is not on this machine; it has {names}{lacking}.")
+            raise NotSupported(f"The device {settings.device} is not on this machine; it has {names}{lacking}.")
     if len(devices) > 1 and devices[0].type == "cuda":
         kinds = {torch.cuda.get_device_name(device): device for device in devices}
         if len(kinds) > 1:
             found = ", ".join(f"{device} is {kind}" for kind, device in kinds.items())
-            raise NotSupported(f"LONGTAKE_DEVICE={settings.device} joins GPUs of different kinds: {found}.")
+            raise NotSupported(f"The device {settings.device} joins GPUs of different kinds: {found}.")
     return devices
 
 
