@@ -48,8 +48,24 @@ def test_lines_of_progress_go_on_while_no_report_comes(capsys: pytest.CaptureFix
         on_progress.tick()
     assert capsys.readouterr().err.splitlines() == [
         "[   0.0 s] Sampling new frames in 2 windows",
-        "[  11.0 s] Sampling new frames: 69%, about 5 s left (window 2/2, pass 1/2, step 4/4)",
-        "[  21.5 s] Sampling new frames: 69%, about 10 s left (window 2/2, pass 1/2, step 4/4)",
+        "[  11.0 s] Sampling new frames: 69% (window 2/2, pass 1/2, step 4/4)",
+        "[  21.5 s] Sampling new frames: 69% (window 2/2, pass 1/2, step 4/4)",
+    ]
+
+
+def test_the_time_left_falls_while_no_report_comes(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    on_progress = ProgressLines(clock)
+    for clock.now, step in ((0.0, 0), (10.0, 1)):
+        on_progress(Progress("frames", step, 4))
+    for clock.now in (20.0, 30.0, 40.0):
+        on_progress.tick()
+    assert capsys.readouterr().err.splitlines() == [
+        "[   0.0 s] Decoding new frames",
+        "[  10.0 s] Decoding new frames: 25%, about 30 s left",
+        "[  20.0 s] Decoding new frames: 25%, about 20 s left",
+        "[  30.0 s] Decoding new frames: 25%, about 10 s left",
+        "[  40.0 s] Decoding new frames: 25%",
     ]
 
 

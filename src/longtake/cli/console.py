@@ -240,15 +240,15 @@ class ProgressLines:
     """A progress callback that prints a line when a stage begins, with the seconds since the object was created.
 
     While a stage goes on, another line is printed every 10 seconds (LINE_EVERY_S), with the share that is finished and
-    an estimate of the seconds that are left. `tick` must be called at least once a second, from any thread, so that
-    these lines also appear while the callback is not called.
+    an estimate of the seconds that are left, unless they should be over. `tick` must be called at least once a second,
+    from any thread, so that these lines also appear while the callback is not called.
 
     clock: returns the time in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._start = self._printed = clock()
+        self._start = self._printed = self._reported = clock()
         self._begun: dict[str, float] = {}
         self._last: Progress | None = None
         self._lock = threading.Lock()
@@ -257,6 +257,7 @@ class ProgressLines:
         with self._lock:
             self._last = progress
             name, now = progress.title, self._clock()
+            self._reported = now
             if name not in self._begun:
                 self._begun[name] = now
                 self._print(name + (f" in {progress.windows} windows" if progress.windows > 1 else ""), now)
@@ -273,8 +274,10 @@ class ProgressLines:
         if now - self._printed < LINE_EVERY_S:
             return
         name = progress.title
-        share, seconds = progress.share, now - self._begun[name]
-        rest = f": {share:.0%}, about {seconds * (1 / share - 1):.0f} s left" if 0 < share < 1 else ", still at work"
+        share, rest = progress.share, ", still at work"
+        if 0 < share < 1:
+            left = (self._reported - self._begun[name]) * (1 / share - 1) - (now - self._reported)
+            rest = f": {share:.0%}" + (f", about {left:.0f} s left" if left >= 1 else "")
         place = place_text(progress)
         self._print(f"{name}{rest}" + (f" ({place})" if place else ""), now)
 
