@@ -38,7 +38,7 @@ def test_several_devices_are_gpus_of_one_kind_that_are_there(monkeypatch: pytest
         both = Settings(device="cuda:1+cuda:0")
         assert memory.choose_devices(both) == (GPU, torch.device("cuda:0"))
         assert memory.choose_device(both) == GPU
-        with pytest.raises(NotSupported, match=r"device cuda:0\+cuda:2 is not on this machine; .*; cuda:2 is not there"):
+        with pytest.raises(NotSupported, match=r" cuda:0\+cuda:2 is not on this machine; .*; cuda:2 is not there"):
             memory.choose_devices(Settings(device="cuda:0+cuda:2"))
         with monkeypatch.context() as patched:
             patched.setattr(torch.cuda, "get_device_name", lambda device: f"Card {device.index}")
