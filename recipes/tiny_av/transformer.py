@@ -13,7 +13,7 @@ another clip.
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -43,17 +43,6 @@ from recipes.tiny_av.windows import (
 
 SEED = 150_000_000
 HELD_OUT = 920_000_000
-PLANS = {
-    "main": Plan(((1950, 1450), (1800, 1)), muon=6e-3, adam=1.5e-3, warmup=60, weight_decay=0.02, ema=0.995),
-    "finish": Plan(((240, 260),), muon=1.2e-3, adam=4e-4, warmup=10, weight_decay=0.02, ema=0.98),
-    "lasting": Plan(((400, 250),), muon=3e-3, adam=8e-4, warmup=40, weight_decay=0.02, ema=0.995),
-    "polish": Plan(((200, 200), (120, 1)), muon=1.2e-3, adam=4e-4, warmup=10, weight_decay=0.02, ema=0.98),
-    "walls": Plan(((1120, 620),), muon=3e-3, adam=8e-4, warmup=40, weight_decay=0.02, ema=0.995),
-    "bounces": Plan(((1600, 1100),), muon=1e-3, adam=6e-4, warmup=40, weight_decay=0.02, ema=0.995),
-    "deeper": Plan(((2700, 1800),), muon=1e-3, adam=6e-4, warmup=40, weight_decay=0.02, ema=0.995),
-    "ends": Plan(((2000, 700),), muon=1e-3, adam=6e-4, warmup=40, weight_decay=0.02, ema=0.995),
-}
-"""Stage -> its plan."""
 BLIND = dict(enumerate((0.16, 0.17, 0.03, 0.06, 0.08, 0.44, 0.03, 0.03)))
 LASTING = Mix(
     groups=dict(zip(NAMES, (0.18, 0.11, 0.03, 0.03, 0.01, 0.01, 0.03, 0.46, 0.14, 0.0), strict=True)),
@@ -75,49 +64,62 @@ BOUNCES = replace(
     near=0.65,
 )
 ENDS = replace(BOUNCES, layouts={"forward": 0.52, "image": 0.3, "backward": 0.18}, cut=0.5)
-MIXES = {
-    "main": Mix(),
-    "finish": Mix(context=BLIND, heard=0.3),
-    "lasting": LASTING,
-    "polish": LASTING,
-    "walls": WALLS,
-    "bounces": BOUNCES,
-    "deeper": BOUNCES,
-    "ends": ENDS,
-}
-TO_PICTURE = {
-    "main": 1.5e-3,
-    "finish": 3e-3,
-    "lasting": 5e-4,
-    "polish": 2e-4,
-    "walls": 5e-4,
-    "bounces": 5e-4,
-    "deeper": 5e-4,
-    "ends": 5e-4,
-}
-"""AdamW's learning rate, by stage, for the weights that carry sound to the video.
 
-Muon is not used for them, because its steps have the same size even where there is little to learn. The video rarely
-needs the sound, so such steps would add noise, and the model would learn to close the gate.
-"""
-FILES = {
-    stage: f"transformer_{stage}.pt"
-    for stage in ("main", "finish", "exchange", "lasting", "polish", "walls", "bounces", "deeper", "ends")
+
+@dataclass(frozen=True)
+class Stage:
+    """A training stage.
+
+    plan: the settings of the training run.
+    mix: the training examples.
+    to_picture: AdamW's learning rate for the weights that carry sound to the video. Muon is not used for them, because
+        its steps have the same size even where there is little to learn. The video rarely needs the sound, so such
+        steps would add noise, and the model would learn to close the gate.
+    picture_share: the factor on Muon's learning rate for the weights that come from the LTX-Video model.
+    teacher_share: the share of the LTX-Video model's velocities in the video's targets. 0: there is no teacher.
+    """
+
+    plan: Plan
+    mix: Mix
+    to_picture: float = 5e-4
+    picture_share: float = 1.0
+    teacher_share: float = 0.0
+
+
+def _taught(steps: int, fall: int, mix: Mix) -> Stage:
+    """Returns a stage with the LTX-Video model as a teacher. Its learning rates fall during the last `fall` steps."""
+    plan = Plan(((steps, fall),), muon=1e-3, adam=6e-4, warmup=40, weight_decay=0.02, ema=0.995)
+    return Stage(plan, mix, picture_share=2.5, teacher_share=0.7)
+
+
+STAGES = {
+    "main": Stage(
+        Plan(((1950, 1450), (1800, 1)), muon=6e-3, adam=1.5e-3, warmup=60, weight_decay=0.02, ema=0.995),
+        Mix(),
+        to_picture=1.5e-3,
+        picture_share=0.4,
+    ),
+    "finish": Stage(
+        Plan(((240, 260),), muon=1.2e-3, adam=4e-4, warmup=10, weight_decay=0.02, ema=0.98),
+        Mix(context=BLIND, heard=0.3),
+        to_picture=3e-3,
+        picture_share=0.4,
+    ),
+    "lasting": Stage(Plan(((400, 250),), muon=3e-3, adam=8e-4, warmup=40, weight_decay=0.02, ema=0.995), LASTING),
+    "polish": Stage(
+        Plan(((200, 200), (120, 1)), muon=1.2e-3, adam=4e-4, warmup=10, weight_decay=0.02, ema=0.98),
+        LASTING,
+        to_picture=2e-4,
+    ),
+    "walls": Stage(Plan(((1120, 620),), muon=3e-3, adam=8e-4, warmup=40, weight_decay=0.02, ema=0.995), WALLS),
+    "bounces": _taught(1600, 1100, BOUNCES),
+    "deeper": _taught(2700, 1800, BOUNCES),
+    "ends": _taught(2000, 700, ENDS),
 }
-"""Stage -> the file of its checkpoint, in the stages' order. Each stage continues from the one before."""
-PICTURE_SHARE = {
-    "main": 0.4,
-    "finish": 0.4,
-    "lasting": 1.0,
-    "polish": 1.0,
-    "walls": 1.0,
-    "bounces": 2.5,
-    "deeper": 2.5,
-    "ends": 2.5,
-}
-"""Factor on Muon's learning rate, by stage, for the weights that come from the LTX-Video model."""
-TEACHER_SHARE = {"bounces": 0.7, "deeper": 0.7, "ends": 0.7}
-"""Stage -> the share of the LTX-Video model's velocities in the video's targets. Other stages have no teacher."""
+"""Stage -> its settings."""
+FILES = {stage: f"transformer_{stage}.pt" for stage in ("main", "finish", "exchange", *list(STAGES)[2:])}
+"""Stage -> the file of its checkpoint, in the stages' order. Each stage continues from the one before. The stage
+`exchange` is in `exchange.py`."""
 AUDIO_SHARE = 0.5
 """Weight of the sound's error relative to the video's."""
 CHECKPOINT_EVERY = 40
@@ -149,8 +151,8 @@ class Rates(Trainer):
     """A trainer with three learning rates: for the video's matrices, for the sound's, and for the weights from sound to
     video."""
 
-    def __init__(self, family: nn.ModuleDict, stage: str) -> None:
-        plan = PLANS[stage]
+    def __init__(self, family: nn.ModuleDict, stage: Stage) -> None:
+        plan = stage.plan
         super().__init__(family, plan, is_matrix)
         found = [(n, m) for n, p, m in zip(self.names, self.params, self.masters, strict=True) if is_matrix(n, p)]
         sides = [[m for n, m in found if ("audio" in n) is heard] for heard in (False, True)]
@@ -165,7 +167,7 @@ class Rates(Trainer):
             torch.optim.AdamW(part, betas=(0.9, 0.98), weight_decay=0.0, foreach=True) for part in (between, others)
         ]
         self.optimisers = [*muons, *adams]
-        self.rates = (PICTURE_SHARE[stage] * plan.muon, plan.muon, TO_PICTURE[stage], plan.adam)
+        self.rates = (stage.picture_share * plan.muon, plan.muon, stage.to_picture, plan.adam)
 
 
 def errors(family: nn.ModuleDict, forward: Forward, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -218,16 +220,17 @@ class Run:
     """One training stage: the model, its trainer and the training data."""
 
     def __init__(self, rank: int, stage: str, device: torch.device) -> None:
-        self.rank, self.mix, self.device = rank, MIXES[stage], device
+        settings = STAGES[stage]
+        self.rank, self.mix, self.device = rank, settings.mix, device
         before = list(FILES)[: list(FILES).index(stage)]
         self.family = latest(before).train().to(device)
-        self.first = sum(PLANS[name].steps for name in before if name in PLANS)
-        self.trainer = Rates(self.family, stage)
+        self.first = sum(STAGES[name].plan.steps for name in before if name in STAGES)
+        self.trainer = Rates(self.family, settings)
         self.windows = Windows(SEED, sounds.load(), sounds.silence())
         self.forward = Forward(self.family["transformer"])
         self.evaluation = Forward(self.family["transformer"], compiled=False)
         self.held_out = HeldOut(self.windows)
-        self.teacher = Teacher(TEACHER_SHARE[stage], device) if stage in TEACHER_SHARE else None
+        self.teacher = Teacher(settings.teacher_share, device) if settings.teacher_share else None
 
     def loss(self, step: int) -> torch.Tensor:
         """Returns the loss of this process's batch of a step."""
@@ -253,7 +256,7 @@ class Run:
 def train(stage: str, resume: bool, device: torch.device) -> None:
     """Trains a stage to the end of its plan. With `resume` it continues from the checkpoint, if there is one."""
     rank, _ = ranks.start()
-    run, checkpoint, steps = Run(rank, stage, device), configs.WORK / FILES[stage], PLANS[stage].steps
+    run, checkpoint, steps = Run(rank, stage, device), configs.WORK / FILES[stage], STAGES[stage].plan.steps
     if resume and checkpoint.exists():
         run.trainer.resume(checkpoint)
     began, spent, total = time.time(), time.process_time(), 0.0
@@ -274,6 +277,6 @@ def train(stage: str, resume: bool, device: torch.device) -> None:
 if __name__ == "__main__":
     parser = ranks.parser(__doc__)
     parser.add_argument("--resume", action="store_true")
-    parser.add_argument("stage", choices=tuple(PLANS))
+    parser.add_argument("stage", choices=tuple(STAGES))
     arguments = parser.parse_args()
     train(arguments.stage, arguments.resume, arguments.device)

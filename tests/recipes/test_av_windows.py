@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from longtake.sampling.positions import Grid, audio_before, audio_bounds, audio_from, audio_latents
 from recipes.tiny import configs as first
+from recipes.tiny import latents
+from recipes.tiny.world import prompt
 from recipes.tiny_av import configs, windows
 from recipes.tiny_av.windows import Clean, Layout, Mix, Windows
 
@@ -67,18 +69,33 @@ def test_levels_are_mostly_one_and_sometimes_one_side_is_known() -> None:
     assert float((stressed >= 0.9).float().mean()) > float((video >= 0.9).float().mean()) + 0.1
 
 
+COUNT = 80
+"""The clips of the group, so that each frame rate has some."""
+
+
 @pytest.fixture(scope="module")
-def drawn() -> Windows:
-    if not (first.WORK / "latents_square.pt").exists():
-        pytest.skip("the clips have not been encoded")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Windows:
+    """Draws from one group of clips with random latents. Each clip's sound has the clip's number as its value."""
     torch.set_num_threads(1)
-    # Each clip's sound has the clip's number as its value.
-    counts = {"square": 5600, "square_long": 3200}
-    sounds = {
-        name: [torch.full((90, configs.TRANSFORMER["audio_in_channels"]), float(i)) for i in range(count)]
-        for name, count in counts.items()
-    }
-    return Windows(7, sounds, SILENCE)
+    group, work = replace(latents.GROUPS[0], count=COUNT, keyed=COUNT), tmp_path_factory.mktemp("work")
+    values = torch.randn(COUNT, first.LATENT_CHANNELS, 9, 4, 4, generator=torch.Generator().manual_seed(1))
+    sounds = {group.name: [torch.full((90, configs.TRANSFORMER["audio_in_channels"]), float(i)) for i in range(COUNT)]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(first, "WORK", work)
+        patch.setattr(latents, "GROUPS", (group,))
+        scenes = latents.scenes_of(group, 0, COUNT)
+        table = {
+            "latents": values,
+            "masks": latents.cell_masks(scenes, 1),
+            "kinds": [scene.kind for scene in scenes],
+            "prompts": [prompt(scene) for scene in scenes],
+            "image": values[:, :, -1:],
+            "suffix": values[:, :, -windows.SUFFIX_LATENTS :],
+        }
+        torch.save(table, work / f"latents_{group.name}.pt")
+        channels = first.LATENT_CHANNELS
+        torch.save((torch.zeros(channels), torch.ones(channels)), work / "latents_statistics.pt")
+        return Windows(7, sounds, SILENCE)
 
 
 def _mix(layout: Layout) -> Mix:

@@ -25,6 +25,7 @@ where its steady motion has brought its pixels by then.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -46,7 +47,7 @@ from longtake.carried.optical_flow import (
     smoothed,
     stiffened,
 )
-from longtake.carried.sharpness import as_sharp
+from longtake.carried.sharpness import as_sharp, sharpness
 from longtake.carried.source_motion import Arrived, SourceMotion
 
 OWN_WORLD = 0.5
@@ -111,12 +112,17 @@ class Detail:
             places = _places(way, size)
             shown = as_picture(self.frames[number])
             there = _places(way + np.float32(number) * here.step, size) if number else places
-            drawn = as_sharp(sampled(shown, there), shown)
+            drawn = as_sharp(sampled(shown, there), self.sharpness[number])
             grain = self.grain.at(drawn, places, distance) if self.grain else np.float32(0)
             if self.trusted:
                 drawn += cv2.resize(trust, size)[..., None] * (frame - sampled(self.rendition, places))
             carried[index] = np.clip(drawn + grain, 0, 1)
         return carried
+
+    @cached_property
+    def sharpness(self) -> tuple[float, ...]:
+        """The sharpness of each of `frames`."""
+        return tuple(sharpness(as_picture(frame)) for frame in self.frames)
 
     @property
     def trusted(self) -> float:

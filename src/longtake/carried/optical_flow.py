@@ -17,6 +17,9 @@ Field = NDArray[np.float32]
 """A displacement (right, down) in pixels for each pixel of a frame that is scaled down to h rows (at most FLOW_HEIGHT)
 and w columns: [h, w, 2]."""
 
+LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
+"""The shares of red, green and blue in luma (BT.709)."""
+
 FLOW_HEIGHT = 240
 """Frames with more rows than this are scaled down to this many rows before optical flow is computed."""
 
@@ -138,7 +141,7 @@ def small_luma(picture: Pictures) -> Luma:
 
     A picture of more than 240 rows (FLOW_HEIGHT) is scaled down to 240 rows; the width shrinks by the same factor.
     """
-    luma = np.clip(picture @ np.array([0.2126, 0.7152, 0.0722], np.float32) * 255, 0, 255).astype(np.uint8)
+    luma: Luma = np.clip(picture @ LUMA * 255, 0, 255).astype(np.uint8)
     height, width = luma.shape
     if height <= FLOW_HEIGHT:
         return luma

@@ -5,6 +5,7 @@ edge cuts are mirrored.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -63,12 +64,10 @@ class WidePicture:
     def of(cls, picture: Pictures) -> "WidePicture":
         """Returns a picture [H, W, 3] with its grounds."""
         grounds = []
-        for turns in range(4):
-            turned = np.ascontiguousarray(np.rot90(picture, turns))  # so that the edge is the upper one
-            alone = _without_whole_objects(turned)
-            ground = _without_rest(turned if alone is None else alone)
-            ground = alone if ground is None else ground
-            grounds.append(None if ground is None else np.ascontiguousarray(np.rot90(ground, -turns)))
+        for turns, alone in enumerate(_without_whole_objects(picture)):
+            shown = np.rot90(picture if alone is None else alone, turns)  # turned so that the edge is the upper one
+            ground = _without_rest(shown)
+            grounds.append(alone if ground is None else np.ascontiguousarray(np.rot90(ground, -turns)))
         return cls(picture, tuple(grounds))
 
     def at(self, places: NDArray[np.float32]) -> Pictures:
@@ -109,18 +108,34 @@ def _without_rest(picture: Pictures) -> Pictures | None:
     return alone
 
 
-def _without_whole_objects(picture: Pictures) -> Pictures | None:
-    """Returns a picture without those of its objects that its upper edge does not cut.
+def _without_whole_objects(picture: Pictures) -> list[Pictures | None]:
+    """Returns for each edge the picture without those of its objects that this edge does not cut.
 
-    An object is a connected contour with all that it encloses. The result is None if no object is left out, if there
-    are more than MOST_OBJECTS, or if one reaches from side to side: that is a stripe, and more of them may come.
+    An object is a connected contour with all that it encloses. For an edge the result is None if no object is left out,
+    or if one of them reaches from side to side: that is a stripe, and more of them may come. All are None if there are
+    more objects than MOST_OBJECTS. The edges are the upper, the right, the lower and the left one.
     """
     height, width = picture.shape[:2]
     contours = largest(cv2.morphologyEx(picture, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))) > NOISE
     objects, _ = cv2.findContours(contours.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    whole = [outline for outline in objects if outline[..., 1].min() > 0]
-    if not whole or len(objects) > MOST_OBJECTS or any(np.ptp(outline[..., 0]) == width - 1 for outline in whole):
-        return None
-    mask = cv2.drawContours(np.zeros((height, width), np.uint8), whole, -1, 1, cv2.FILLED)
+    if len(objects) > MOST_OBJECTS:
+        return [None] * 4
     side = 2 * round(height * OUTLINE) + 3
-    return inpainted(picture, cv2.dilate(mask, np.ones((side, side), np.uint8)))[0]
+
+    @cache
+    def without(whole: tuple[int, ...]) -> Pictures:
+        mask = cv2.drawContours(np.zeros((height, width), np.uint8), [objects[n] for n in whole], -1, 1, cv2.FILLED)
+        return inpainted(picture, cv2.dilate(mask, np.ones((side, side), np.uint8)))[0]
+
+    boxes = [cv2.boundingRect(outline) for outline in objects]
+    edges = (
+        [(y == 0, w == width) for _, y, w, _ in boxes],
+        [(x + w == width, h == height) for x, _, w, h in boxes],
+        [(y + h == height, w == width) for _, y, w, h in boxes],
+        [(x == 0, h == height) for x, _, _, h in boxes],
+    )
+    found = list[Pictures | None]()
+    for edge in edges:  # for each object: is it cut here, and does it reach from side to side?
+        whole = {n: is_stripe for n, (is_cut, is_stripe) in enumerate(edge) if not is_cut}
+        found.append(without(tuple(whole)) if whole and not any(whole.values()) else None)
+    return found
